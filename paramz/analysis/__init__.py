@@ -1,0 +1,1 @@
+"""Transfer metrics, scaling laws, plots and the report. Imports no torch."""

@@ -1,0 +1,7 @@
+"""Verbs: sweep."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file to the app."""

@@ -1,0 +1,1 @@
+"""Glue for libraries that own their training loop or their configs."""

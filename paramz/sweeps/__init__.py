@@ -1,0 +1,1 @@
+"""Sweeps: the spec, the trials, the runner and the store. Imports no torch."""

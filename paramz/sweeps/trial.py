@@ -1,0 +1,1 @@
+"""What a training function receives: its trial."""
