@@ -8,7 +8,10 @@ STAMP := $(VENV)/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,mup]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	# The peer that tests compare with; --no-deps because it would pull torchvision, which
+	# nothing here uses and which breaks where its build does not match torch's.
+	$(BIN)/python -m pip install -q --no-deps mup==1.0.0
 	touch $@
 
 demo: $(STAMP)  ## train two models of growing width under SP and muP, write runs/demo/report.html

@@ -1,1 +1,51 @@
-"""Hyperparameter transfer for PyTorch models nobody rewrote."""
+"""Hyperparameter transfer for PyTorch models nobody rewrote.
+
+Names load on first use (PEP 562): ``import paramz`` imports neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paramz.families import family as family
+    from paramz.rules import Family as Family
+    from paramz.rules import Parametrization as Parametrization
+    from paramz.rules import Power as Power
+    from paramz.rules import Rule as Rule
+    from paramz.tables import MEAN_FIELD as MEAN_FIELD
+    from paramz.tables import MUP as MUP
+    from paramz.tables import NTP as NTP
+    from paramz.tables import SP as SP
+    from paramz.tables import parametrization as parametrization
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Family": "rules",
+    "MEAN_FIELD": "tables",
+    "MUP": "tables",
+    "NTP": "tables",
+    "Parametrization": "rules",
+    "Power": "rules",
+    "Rule": "rules",
+    "SP": "tables",
+    "family": "families",
+    "parametrization": "tables",
+}
+_MODULES = ("analysis", "check", "families", "rules", "slurm", "sweeps", "tables")
+
+__all__ = ["__version__", *sorted(_HOME), *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"paramz.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"paramz.{name}")
+    raise AttributeError(f"module 'paramz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,86 @@
+"""Optimizer families: which column of the tables an optimizer reads, and how it rescales.
+
+Each row states three facts about an optimizer: the column, the abc exponents (how its learning rate
+and epsilon answer to a factor moved out of the weight) and what it does with weight decay.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+from paramz.rules import Family
+
+_0, _1, _2 = Fraction(0), Fraction(1), Fraction(2)
+
+SGD = Family("sgd", "sgd", lr_shift=_2, eps_shift=_0, decay="l2", eps=None)
+ADAM = Family("adam", "adam", lr_shift=_1, decay="l2-normalised")
+ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled")
+LION = Family("lion", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
+MUON = Family("muon", "muon", lr_shift=_1, decay="decoupled")
+# The step is relative to the weight's RMS, so it does not see a factor moved out of the weight.
+ADAFACTOR = Family("adafactor", "adam", lr_shift=_0, eps_shift=_0, eps=None, relative=True)
+
+# Optimizer class names, lower case, of torch and of the libraries that people use with it.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        **{name: SGD for name in ("sgd", "momentum", "nesterov", "sgd8bit")},
+        **{
+            name: replace(ADAM, name=name)
+            for name in ("adam", "nadam", "radam", "adamax", "adagrad", "rmsprop", "adam8bit")
+        },
+        **{
+            name: replace(ADAMW, name=name)
+            for name in ("adamw", "adamw8bit", "pagedadamw", "pagedadamw8bit", "fusedadam")
+        },
+        **{name: replace(LION, name=name) for name in ("lion", "sign", "signsgd", "lion8bit")},
+        "adafactor": ADAFACTOR,
+        "muon": MUON,
+    }
+)
+
+# One family per column, to shift a whole table.
+COLUMNS: Mapping[str, Family] = MappingProxyType({"sgd": SGD, "adam": ADAMW, "muon": MUON})
+
+
+def family(optimizer: Any, *, decoupled: bool | None = None) -> Family:
+    """The family of an optimizer given by name, class, instance, or as a `Family` itself.
+
+    Args:
+        optimizer: such as ``"adamw"``, ``torch.optim.AdamW``, an optimizer instance, or a `Family`
+            for an optimizer that paramz does not know.
+        decoupled: overrides the decay kind, for NAdam, RAdam and Adam with
+            ``decoupled_weight_decay=True``.
+
+    Raises:
+        ValueError: paramz does not know it; the message says which known one is closest and how to
+            declare it.
+
+    >>> family("AdamW").decay, family("nadam", decoupled=True).decay
+    ('decoupled', 'decoupled')
+    """
+    if isinstance(optimizer, Family):
+        found = optimizer
+    else:
+        if isinstance(optimizer, str):
+            name = optimizer
+        else:
+            name = (optimizer if isinstance(optimizer, type) else type(optimizer)).__name__
+        key = name.lower().replace("_", "").replace("-", "")
+        if key not in FAMILIES:
+            close = difflib.get_close_matches(key, FAMILIES, n=1, cutoff=0.5)
+            hint = f"the closest name is {close[0]!r}; " if close else ""
+            raise ValueError(
+                f"paramz does not know the optimizer {name!r}: {hint}known are "
+                f"{', '.join(FAMILIES)}. If its update is normalised entry by entry like Adam's, "
+                f"pass dataclasses.replace(paramz.families.ADAMW, name={key!r}); if it is linear "
+                f"in the gradient, the same with SGD."
+            )
+        found = FAMILIES[key]
+    if decoupled is None:
+        return found
+    return replace(found, decay="decoupled" if decoupled else "l2-normalised")

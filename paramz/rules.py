@@ -1,0 +1,281 @@
+"""The core types: a parametrization is data, and these are the types of that data.
+
+A scaling rule is a monomial in *scale ratios*: how much wider (deeper, ...) the target is than the
+base model, per tensor. At the base every ratio is 1, so every rule is the identity there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+Scale = Literal["fan_in", "fan_out", "head", "depth", "experts", "top_k", "batch", "steps"]
+Role = Literal["input", "hidden", "output", "vector", "scalar"]
+Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
+
+SCALES: tuple[str, ...] = get_args(Scale)
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Power:
+    """A monomial in scale ratios with exact exponents, such as ``fan_out / fan_in``.
+
+    Calling it on ratios (target / base, dimensionless) gives the number; a ratio that is not named
+    counts as 1. Unknown scales raise ``ValueError``.
+
+    >>> p = Power(fan_out=1) / Power(fan_in=Fraction(1, 2))
+    >>> print(p, p({"fan_in": 4.0, "fan_out": 4.0}))
+    fan_in^-1/2 fan_out 2.0
+    >>> Power(fan_in=1) * Power(fan_in=-1) == ONE
+    True
+    """
+
+    exponents: tuple[tuple[str, Fraction], ...]
+
+    def __init__(self, **exponents: int | Fraction) -> None:
+        for scale in exponents:
+            if scale not in SCALES:
+                raise ValueError(f"unknown scale {scale!r}; the scales are {', '.join(SCALES)}")
+        pairs = ((s, Fraction(exponents[s])) for s in SCALES if exponents.get(s))
+        object.__setattr__(self, "exponents", tuple(pairs))
+
+    def __mul__(self, other: Power) -> Power:
+        total = dict(self.exponents)
+        for scale, exponent in other.exponents:
+            total[scale] = total.get(scale, Fraction(0)) + exponent
+        return Power(**total)
+
+    def __pow__(self, k: int | Fraction) -> Power:
+        return Power(**{scale: exponent * Fraction(k) for scale, exponent in self.exponents})
+
+    def __truediv__(self, other: Power) -> Power:
+        return self * other**-1
+
+    def __rtruediv__(self, one: Literal[1]) -> Power:
+        if one != 1:
+            raise ValueError(
+                f"a Power is a pure monomial: only 1 / power is defined, not {one!r} /"
+            )
+        return self**-1
+
+    def __call__(self, ratios: Mapping[str, float]) -> float:
+        """The number at these ratios."""
+        value = 1.0
+        for scale, exponent in self.exponents:
+            ratio = ratios.get(scale, 1.0)
+            if ratio != 1.0:
+                value *= float(ratio) ** float(exponent)
+        return value
+
+    def __str__(self) -> str:
+        return " ".join(s if e == 1 else f"{s}^{e}" for s, e in self.exponents) or "1"
+
+    def to_json(self) -> dict[str, str]:
+        """Exponents as strings, exact: ``{"fan_in": "-1/2"}``."""
+        return {scale: str(exponent) for scale, exponent in self.exponents}
+
+    @classmethod
+    def from_json(cls, exponents: Mapping[str, str]) -> Power:
+        """The inverse of `to_json`.
+
+        >>> Power.from_json({"fan_in": "-1/2"}) == Power(fan_in=Fraction(-1, 2))
+        True
+        """
+        return cls(**{scale: Fraction(text) for scale, text in exponents.items()})
+
+
+ONE = Power()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What an optimizer does to a gradient, as far as scaling is concerned.
+
+    Attributes:
+        name: the optimizer, lower case.
+        column: the column of the tables that holds its rules.
+        lr_shift: k in ``lr_raw = lr / a^k`` when the weight is written as ``W = a w``: 1 plus the
+            degree of the update in the gradient (SGD 2, normalised updates 1).
+        eps_shift: j in ``eps_raw = eps * a^j``: eps is added to something of degree j in the
+            gradient.
+        decay: how the optimizer uses its ``weight_decay``: ``decoupled`` (p -= lr wd p), ``l2`` (in
+            the gradient of a plain optimizer), ``l2-normalised`` (in the gradient of an optimizer
+            that then divides by its size, where decay must follow the gradient's scale), ``none``.
+        eps: the group key of its epsilon, None when it has none that scales.
+        relative: the step is multiplied by the weight's own RMS (Adafactor), so the table's lr is
+            divided by the init std.
+    """
+
+    name: str
+    column: str
+    lr_shift: Fraction
+    eps_shift: Fraction = Fraction(1)
+    decay: Decay = "decoupled"
+    eps: str | None = "eps"
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How one tensor's hyperparameters move with the scale ratios. Every field is a `Power`.
+
+    ``init_std`` and ``multiplier`` belong to the weight (W = multiplier * w, std of w), the others
+    to the optimizer. ``weight_decay`` is stated for decoupled decay (p -= lr wd p).
+
+    >>> hidden = Rule(init_std=Power(fan_in=Fraction(-1, 2)), lr=Power(fan_in=-1))
+    >>> print(hidden.lr, "|", (hidden * hidden).lr)
+    fan_in^-1 | fan_in^-2
+    """
+
+    init_std: Power = ONE
+    multiplier: Power = ONE
+    lr: Power = ONE
+    eps: Power = ONE
+    weight_decay: Power = ONE
+
+    def __mul__(self, other: Rule) -> Rule:
+        return Rule(**{f: getattr(self, f) * getattr(other, f) for f in _RULE_FIELDS})
+
+    def shift(self, a: Power, family: Family) -> Rule:
+        """The same training run with a factor ``a`` moved from the weight into the multiplier.
+
+        The abc symmetry (Yang and Hu 2021, TP-IV, appendix B; Yang et al. 2022, TP-V, lemma J.1):
+        w -> w / a, multiplier -> a * multiplier, lr -> lr / a^k, eps -> eps * a^j, decoupled
+        decay -> wd * a^k, with k, j of the optimizer's family. The trajectory of ``multiplier * w``
+        is unchanged.
+        """
+        k = family.lr_shift
+        return Rule(
+            init_std=self.init_std / a,
+            multiplier=self.multiplier * a,
+            lr=self.lr / a**k,
+            eps=self.eps * a**family.eps_shift,
+            weight_decay=self.weight_decay * a**k,
+        )
+
+    def folded(self, family: Family) -> Rule:
+        """The equivalent rule whose multiplier is 1: nothing is left to do in forward."""
+        return self.shift(self.multiplier**-1, family)
+
+    def to_json(self) -> dict[str, dict[str, str]]:
+        """Fields whose power is not 1."""
+        powers = {name: getattr(self, name) for name in _RULE_FIELDS}
+        return {name: power.to_json() for name, power in powers.items() if power != ONE}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Mapping[str, str]]) -> Rule:
+        """The inverse of `to_json`."""
+        return cls(**{name: Power.from_json(power) for name, power in fields.items()})
+
+
+_RULE_FIELDS = ("init_std", "multiplier", "lr", "eps", "weight_decay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parametrization:
+    """A named table: (column of an optimizer family, role of a tensor) -> `Rule`, with its source.
+
+    Attributes:
+        name: as users write it, such as ``"mup"``.
+        source: the paper and table, for people.
+        rules: the table. A missing entry means the theory has no rule there (Muon on a bias), and
+            asking for it raises.
+        attention: the factor on attention logits, in the ratio ``head`` of head sizes:
+            ``head^-1/2`` is the usual 1/sqrt(d_head), ``head^-1`` is muP's 1/d_head.
+
+    >>> import paramz
+    >>> print(paramz.MUP.rule("adam", "hidden").lr)
+    fan_in^-1
+    """
+
+    name: str
+    source: str
+    rules: Mapping[tuple[str, str], Rule]
+    attention: Power = field(default=Power(head=Fraction(-1, 2)))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Parametrization.from_json, (self.to_json(),))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The optimizer columns that the table has, in order."""
+        return tuple(dict.fromkeys(column for column, _ in self.rules))
+
+    def rule(self, column: str, role: str) -> Rule:
+        """The rule of a column and role.
+
+        Raises:
+            KeyError: the table has no such entry; the message lists what it has.
+        """
+        try:
+            return self.rules[column, role]
+        except KeyError:
+            have = sorted(r for c, r in self.rules if c == column)
+            if not have:
+                hint = f"its columns are {', '.join(self.columns)}"
+            else:
+                hint = f"{column} has rules for {', '.join(have)}"
+            raise KeyError(f"{self.name} has no rule for {column} x {role}: {hint}") from None
+
+    def __mul__(self, other: Parametrization) -> Parametrization:
+        """Composition: rules multiply entry by entry; an entry that one side lacks is 1 there.
+
+        >>> import paramz
+        >>> (paramz.MUP * paramz.Parametrization(name="x", source="", rules={})).name
+        'mup+x'
+        """
+        keys = dict.fromkeys([*self.rules, *other.rules])
+        plain = Rule()
+        usual = Power(head=Fraction(-1, 2))
+        return Parametrization(
+            name=f"{self.name}+{other.name}",
+            source=f"{self.source}; {other.source}",
+            rules={k: self.rules.get(k, plain) * other.rules.get(k, plain) for k in keys},
+            attention=self.attention * other.attention / usual,
+        )
+
+    def shift(self, families: Mapping[str, Family], **roles: Power) -> Parametrization:
+        """The same parametrization with a factor moved into the multiplier of some roles.
+
+        Args:
+            families: one family per column of the table (their abc exponents).
+            **roles: the factor per role, such as ``output=Power(fan_in=-1)``.
+        """
+        return replace(
+            self,
+            rules={
+                (column, role): rule.shift(roles[role], families[column]) if role in roles else rule
+                for (column, role), rule in self.rules.items()
+            },
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole table, so that a saved plan does not depend on the version that reads it."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "attention": self.attention.to_json(),
+            "rules": [[c, r, rule.to_json()] for (c, r), rule in self.rules.items()],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Parametrization:
+        """The inverse of `to_json`.
+
+        >>> import paramz
+        >>> Parametrization.from_json(paramz.MUP.to_json()) == paramz.MUP
+        True
+        """
+        return cls(
+            name=data["name"],
+            source=data["source"],
+            attention=Power.from_json(data["attention"]),
+            rules={(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]},
+        )
