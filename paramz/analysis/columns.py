@@ -1,0 +1,72 @@
+"""Columns of a results table, checked once so that no fit meets a string, a zero or a NaN."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Array = npt.NDArray[np.float64]
+
+
+def require(df: pd.DataFrame, *names: str) -> None:
+    """Raise when a column is missing, listing those there are.
+
+    Raises:
+        KeyError: A name is not a column of the table.
+    """
+    missing = [name for name in names if name not in df.columns]
+    if missing:
+        have = ", ".join(map(str, df.columns)) or "none: the table is empty"
+        raise KeyError(f"no column {', '.join(map(repr, missing))}; the columns are: {have}")
+
+
+def numbers(df: pd.DataFrame, name: str) -> Array:
+    """The column as floats; NaN and infinities pass.
+
+    Args:
+        df: The table.
+        name: One of its columns.
+
+    Returns:
+        The values, shape (rows,).
+
+    Raises:
+        ValueError: A value is not a number; the message shows the first one and its row.
+
+    >>> numbers(pd.DataFrame({"loss": ["2.5", 3]}), "loss")
+    array([2.5, 3. ])
+    """
+    require(df, name)
+    values = pd.to_numeric(df[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    bad = np.isnan(values) & df[name].notna().to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"column {name!r} must hold numbers, but row {df.index[row]!r} holds "
+            f"{df[name].iloc[row]!r}"
+        )
+    return values
+
+
+def positive(df: pd.DataFrame, name: str) -> Array:
+    """The column as finite floats above zero: what a logarithm needs.
+
+    Args:
+        df: The table.
+        name: One of its columns.
+
+    Returns:
+        The values, shape (rows,).
+
+    Raises:
+        ValueError: A value is missing, not finite or not above zero.
+    """
+    values = numbers(df, name)
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"column {name!r} must be finite and above zero (its logarithm is taken), but "
+            f"{int(bad.sum())} of {len(values)} rows are not; the first is row "
+            f"{df.index[row]!r} with {values[row]:g}: drop or correct them"
+        )
+    return values
