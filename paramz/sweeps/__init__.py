@@ -1,1 +1,31 @@
 """Sweeps: the spec, the trials, the runner and the store. Imports no torch."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paramz.sweeps.runner import run
+    from paramz.sweeps.spec import Sweep
+    from paramz.sweeps.store import Store, load
+    from paramz.sweeps.trial import Diverged, Trial
+
+__all__ = ["Diverged", "Store", "Sweep", "Trial", "load", "run"]
+
+_HOME = {
+    "Diverged": "trial",
+    "Store": "store",
+    "Sweep": "spec",
+    "Trial": "trial",
+    "load": "store",
+    "run": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

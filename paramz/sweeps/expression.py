@@ -1,0 +1,96 @@
+"""Arithmetic over a trial's config, for resources: `minutes: 2 + 30 * (width / 1024) ** 2`."""
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_BINARY: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "min": min,
+    "max": max,
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "sqrt": math.sqrt,
+    "log2": math.log2,
+}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An arithmetic expression over config leaves; anything else is refused when it is read.
+
+    Example:
+        >>> Expression("2 + 30 * (width / 1024) ** 2")({"width": 512})
+        9.5
+    """
+
+    text: str
+    names: tuple[str, ...] = field(init=False)
+    _tree: ast.expr = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            tree = ast.parse(self.text.strip(), mode="eval").body
+        except SyntaxError:
+            raise ValueError(f"{self.text!r} is not an arithmetic expression") from None
+        object.__setattr__(self, "_tree", tree)
+        object.__setattr__(self, "names", tuple(sorted(_check(tree, self.text))))
+
+    def __call__(self, leaves: Mapping[str, Any]) -> float:
+        """The value for one config.
+
+        Raises:
+            ValueError: If a name is missing from the config or the arithmetic fails.
+        """
+        for name in self.names:
+            if name not in leaves:
+                known = ", ".join(sorted(leaves))
+                raise ValueError(f"{self.text!r} uses {name!r}; a config has: {known}")
+        try:
+            return float(_value(self._tree, leaves))
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ValueError(f"{self.text!r} cannot be computed: {error}") from None
+
+
+def _check(node: ast.expr, text: str) -> set[str]:
+    """The config names in a tree of numbers, names, operators and the functions above."""
+    match node:
+        case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
+            return set()
+        case ast.Name() | ast.Attribute():
+            return {ast.unparse(node)}
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            return _check(operand, text)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return _check(left, text) | _check(right, text)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
+            return set().union(*(_check(arg, text) for arg in args))
+    raise ValueError(
+        f"{text!r}: {ast.unparse(node)!r} is not allowed; use numbers, names of config values, "
+        f"+ - * / // % ** and {', '.join(_FUNCTIONS)}"
+    )
+
+
+def _value(node: ast.expr, leaves: Mapping[str, Any]) -> float:
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return float(value)  # floats overflow where integers would compute for ever
+        case ast.UnaryOp(op=op, operand=operand):
+            inner = _value(operand, leaves)
+            return -inner if isinstance(op, ast.USub) else inner
+        case ast.BinOp(left=left, op=op, right=right):
+            return _BINARY[type(op)](_value(left, leaves), _value(right, leaves))
+        case ast.Call(func=ast.Name(id=name), args=args):
+            return _FUNCTIONS[name](*(_value(arg, leaves) for arg in args))
+    return float(leaves[ast.unparse(node)])

@@ -1,0 +1,180 @@
+"""The sweep spec: which function is trained at which configs, with what, and how much of it."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from paramz.sweeps.axes import Axis, check_axes, expand
+from paramz.sweeps.config import Config, canonical, config_key, leaves
+from paramz.sweeps.expression import Expression
+from paramz.sweeps.target import locate
+from paramz.sweeps.yamlfile import read_model
+
+
+def _expression(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Expression(repr(value))
+    return Expression(value) if isinstance(value, str) else value
+
+
+Amount = Annotated[
+    Expression, BeforeValidator(_expression), PlainSerializer(lambda amount: amount.text)
+]
+"""A number, or arithmetic over the config such as `2 + 30 * (width / 1024) ** 2`."""
+
+
+class Resources(BaseModel):
+    """What one trial needs; each amount is a number or arithmetic over the config.
+
+    Attributes:
+        cpus: Threads of a trial.
+        gpus: GPUs of a trial on each node; above 1 the trial runs as one process per GPU.
+        nodes: Nodes of a trial; above 1 likewise.
+        memory_gb: Memory of a trial on each node, GB.
+        minutes: Time limit of a trial; beyond it the trial is killed and recorded as failed.
+            None: no limit; Slurm asks for one.
+        silent_minutes: A trial that has logged nothing for so long is taken to hang: it is killed
+            and recorded as failed. None: it may be silent.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    cpus: Amount = Expression("1")
+    gpus: Amount = Expression("0")
+    nodes: Amount = Expression("1")
+    memory_gb: Amount = Expression("2")
+    minutes: Amount | None = None
+    silent_minutes: PositiveFloat | None = None
+
+
+class Budget(BaseModel):
+    """What a sweep may use at most; a plan beyond it is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    trials: PositiveInt | None = None
+    gpu_hours: PositiveFloat | None = None
+    cpu_hours: PositiveFloat | None = None
+
+
+class Need(BaseModel):
+    """The resources of one trial, in numbers."""
+
+    model_config = ConfigDict(frozen=True)
+    cpus: PositiveInt
+    gpus: Annotated[int, Field(ge=0)]
+    nodes: PositiveInt
+    memory_gb: PositiveFloat
+    minutes: PositiveFloat | None
+
+
+class Sweep(BaseModel):
+    """A sweep: a training function over a product of axes.
+
+    Attributes:
+        train: `file.py:function` (relative to the spec's folder or the working directory) or
+            `module:function`.
+        base: Config values that every trial shares.
+        axes: What varies; see `paramz.sweeps.axes` for the forms.
+        resources: What one trial needs.
+        budget: What the sweep may use.
+        loss_limit: A trial whose loss exceeds this is stopped and recorded as diverged.
+
+    Example:
+        >>> sweep = Sweep(train="lab:train", axes={"width": [64, 128], "lr": {"log2": [-2, -1]}})
+        >>> [config for config in sweep.configs()][:2]
+        [{'width': 64, 'lr': 0.25}, {'width': 64, 'lr': 0.5}]
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    train: str
+    base: dict[str, JsonValue] = {}
+    axes: dict[str, Axis] = {}
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    loss_limit: float | None = None
+    _text: str | None = PrivateAttr(default=None)
+
+    @field_validator("base")
+    @classmethod
+    def _finite(cls, base: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        canonical(base)
+        return base
+
+    @field_validator("axes")
+    @classmethod
+    def _consistent(cls, axes: dict[str, Any], info: Any) -> dict[str, Any]:
+        check_axes(axes, info.data.get("base", {}))
+        return axes
+
+    @field_validator("train")
+    @classmethod
+    def _found(cls, train: str, info: Any) -> str:
+        return locate(train, (info.context or {}).get("folder", Path.cwd()))
+
+    @model_validator(mode="after")
+    def _computable(self) -> "Sweep":
+        """Resources are tried on the first config, so that a typo shows before anything runs."""
+        try:
+            self.need(next(self.configs()))
+        except ValueError as error:
+            raise ValueError(f"resources: {error}") from None
+        return self
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Sweep":
+        """Read a spec.
+
+        Raises:
+            paramz.sweeps.yamlfile.SpecError: With file, line and cure of every mistake.
+        """
+        path = Path(path)
+        sweep = read_model(path, cls, context={"folder": path.parent})
+        sweep._text = path.read_text(encoding="utf-8")
+        return sweep
+
+    def to_yaml(self) -> str:
+        """The text of the spec: that of its file if it has one."""
+        return self._text or yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
+
+    def configs(self) -> Iterator[Config]:
+        """Every config of the sweep, the last axis fastest; repeated ones appear once more."""
+        return expand(self.base, self.axes)
+
+    @cached_property
+    def trials(self) -> dict[str, Config]:
+        """Every distinct config under its key, in order."""
+        return {config_key(config): config for config in self.configs()}
+
+    def need(self, config: Config) -> Need:
+        """The resources of one trial.
+
+        Raises:
+            ValueError: If an amount cannot be computed or is not positive.
+        """
+        flat = leaves(config)
+        amounts = {name: getattr(self.resources, name) for name in Need.model_fields}
+        values = {name: amount and amount(flat) for name, amount in amounts.items()}
+        try:
+            return Need.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            raise ValueError(
+                f"{name}: {amounts[name].text!r} comes to {values[name]:g}: {first['msg']}"
+            ) from None

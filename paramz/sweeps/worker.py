@@ -1,0 +1,167 @@
+"""A worker process: imports the training function once and runs trials one after the other.
+
+Started by the pool as `python -m paramz.sweeps.worker FD`, so that its environment (threads, GPU)
+is set before anything is imported, and the parent's `__main__` is not imported a second time.
+"""
+
+import ctypes
+import gc
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from paramz.sweeps.config import Config
+from paramz.sweeps.redact import redact
+from paramz.sweeps.target import load_target
+from paramz.sweeps.trial import Diverged, Trial, diverged, encoded
+
+_PR_SET_PDEATHSIG = 1
+_ERROR_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the pool tells a worker to run."""
+
+    key: str
+    config: Config
+    directory: Path
+    attempt: int
+    loss_limit: float | None
+
+
+Outcome = dict[str, Any]
+"""status ("ok", "diverged", "failed" or "interrupted"), error, traceback, metrics."""
+
+
+def main() -> None:
+    """Serve orders until the pool closes the connection."""
+    _die_with_parent()
+    connection = Connection(int(sys.argv[1]))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    try:
+        function = load_target(sys.argv[2])
+    except Exception:
+        connection.send(("broken", redact(traceback.format_exc())))
+        return
+    _limit_torch()
+    connection.send(("ready", os.getpid()))
+    while True:
+        try:
+            order: Order = connection.recv()
+        except EOFError:
+            return
+        connection.send(("done", perform(order, function)))
+
+
+def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
+    """Run one trial in this process, its output going to `log.txt` in its directory."""
+    trial = Trial(order.directory, order.key, order.attempt, order.loss_limit)
+    environment = dict(os.environ)
+    _seed(order.key)
+    with _output_to(order.directory / "log.txt"):
+        signal.signal(signal.SIGTERM, trial._stop)
+        try:
+            outcome = _classify(function(order.config, trial), trial)
+        except Diverged as error:
+            outcome = _outcome("diverged", str(error), metrics={"loss": float("nan")})
+        except (Exception, SystemExit) as error:
+            text = "".join(traceback.format_exception_only(error)).strip()
+            outcome = _outcome("failed", text, redact(traceback.format_exc()))
+            print(outcome["traceback"], file=sys.stderr)
+        finally:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    if os.environ != environment:
+        os.environ.clear()
+        os.environ.update(environment)
+    gc.collect()
+    return outcome
+
+
+def _classify(returned: Any, trial: Trial) -> Outcome:
+    if trial._stopping:
+        return _outcome("interrupted", "stopped to be resumed later")
+    if not isinstance(returned, dict) or "loss" not in returned:
+        got = f"keys {sorted(returned)}" if isinstance(returned, dict) else type(returned).__name__
+        return _outcome(
+            "failed", f"the training function must return metrics with 'loss', got {got}"
+        )
+    try:
+        metrics = {str(name): float(value) for name, value in returned.items()}
+    except (TypeError, ValueError) as error:
+        return _outcome("failed", f"a returned metric is not a number: {error}")
+    if diverged(metrics["loss"], trial.loss_limit):
+        return _outcome("diverged", f"loss {metrics['loss']:g}", metrics=metrics)
+    return _outcome("ok", None, metrics=metrics)
+
+
+def _outcome(
+    status: str,
+    error: str | None,
+    trace: str | None = None,
+    metrics: dict[str, float] | None = None,
+) -> Outcome:
+    return {
+        "status": status,
+        "error": redact(error)[:_ERROR_LENGTH] if error else None,
+        "traceback": trace,
+        "metrics": encoded(metrics or {}),
+    }
+
+
+def _seed(key: str) -> None:
+    """Seed the global generators from the key: a trial's numbers do not depend on its company."""
+    seed = int(key[:8], 16)
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+
+
+def _limit_torch() -> None:
+    """Set torch's threads, which it takes from the environment only if nobody set them before."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+class _output_to:
+    """Send this process's stdout and stderr, those of C code too, to the end of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.saved = os.dup(1), os.dup(2)
+        fd = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o666)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+
+    def __exit__(self, *_: object) -> None:
+        for stream, number, saved in zip((sys.stdout, sys.stderr), (1, 2), self.saved, strict=True):
+            try:
+                stream.flush()
+            except OSError:
+                pass  # the disk is full: the log is cut short, the result counts
+            os.dup2(saved, number)
+            os.close(saved)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the pool dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

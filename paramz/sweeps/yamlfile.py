@@ -1,0 +1,135 @@
+"""Reading YAML into a pydantic model, with the file and line of every mistake.
+
+YAML 1.1, which PyYAML speaks, reads `1e-3` as a string and `on` as True; the loader here follows
+YAML 1.2 for scalars, and refuses a key given twice. It builds on SafeLoader: loading runs no code.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class SpecError(ValueError):
+    """A spec or profile that cannot be used; every line of the message names file and line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the scalars of YAML 1.2."""
+
+
+_FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_OLD = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
+_DATES = "tag:yaml.org,2002:timestamp"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (*_OLD, _DATES)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# The first pattern that matches wins, so integers come before floats.
+_Loader.add_implicit_resolver(_OLD[0], re.compile(r"^(true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_OLD[2], re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(_OLD[1], _FLOAT, list("-+.0123456789"))
+_Loader.add_constructor(_OLD[1], lambda loader, node: float(node.value))
+_Loader.add_constructor(_OLD[2], lambda loader, node: int(node.value))
+
+
+def read_model(path: Path, model: type[Model], context: dict[str, Any] | None = None) -> Model:
+    """Read a YAML file into a pydantic model.
+
+    Args:
+        path: The file.
+        model: The pydantic model it must satisfy.
+        context: Handed to the model's validators.
+
+    Raises:
+        SpecError: If the file is missing, is no YAML, repeats a key, or does not validate; every
+            mistake is on a line of its own that starts with `file:line:`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            raise SpecError(f"{path}: the file is empty")
+        if doubled := _repeated_keys(root):
+            raise SpecError(
+                _listed(path, [(line, f"key {k!r} is given twice") for line, k in doubled])
+            )
+        data = loader.construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SpecError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    if not isinstance(data, dict):
+        raise SpecError(f"{path}:1: expected a mapping of keys, got {type(data).__name__}")
+    try:
+        return model.model_validate(data, context=context)
+    except ValidationError as error:
+        found = []
+        for item in error.errors():
+            line, where = _locate(root, item["loc"])
+            found.append((line, _sentence(item, where, model)))
+        raise SpecError(_listed(path, found)) from None
+
+
+def _sentence(item: Any, where: str, model: type[BaseModel]) -> str:
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(model, item["loc"][:-1])
+        return f"unknown key {where!r}" + (f"; known keys: {', '.join(known)}" if known else "")
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """The keys that the model takes at a location, if a model stands there."""
+    here: Any = model
+    for part in loc:
+        field = here.model_fields.get(part)
+        here = field.annotation if field else None
+        if not (isinstance(here, type) and issubclass(here, BaseModel)):
+            return []
+    return list(here.model_fields)
+
+
+def _listed(path: Path, found: list[tuple[int, str]]) -> str:
+    return "\n".join(f"{path}:{line}: {text}" for line, text in sorted(found))
+
+
+def _locate(root: yaml.Node, loc: tuple[Any, ...]) -> tuple[int, str]:
+    """The line of an error, and its path without the parts that only pydantic knows."""
+    node, line, where = root, root.start_mark.line + 1, []
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    node, line = value, key.start_mark.line + 1
+                    where.append(str(part))
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            where.append(str(part))
+    if not where and loc:
+        where = [str(loc[-1])]
+    return line, ".".join(where)
+
+
+def _repeated_keys(node: yaml.Node) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                found.append((key.start_mark.line + 1, key.value))
+            seen.add(key.value)
+            found += _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            found += _repeated_keys(child)
+    return found
