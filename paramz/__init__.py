@@ -9,7 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from paramz.apply import fold_ as fold_
+    from paramz.apply import init_ as init_
+    from paramz.apply import make_plan as make_plan
+    from paramz.apply import parametrize_ as parametrize_
+    from paramz.apply import plan_of as plan_of
+    from paramz.apply import remove_ as remove_
+    from paramz.axes import Axes as Axes
     from paramz.families import family as family
+    from paramz.plan import Plan as Plan
     from paramz.rules import Family as Family
     from paramz.rules import Parametrization as Parametrization
     from paramz.rules import Power as Power
@@ -23,6 +31,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Axes": "axes",
+    "Plan": "plan",
+    "fold_": "apply",
+    "init_": "apply",
+    "make_plan": "apply",
+    "parametrize_": "apply",
+    "plan_of": "apply",
+    "remove_": "apply",
     "Family": "rules",
     "MEAN_FIELD": "tables",
     "MUP": "tables",

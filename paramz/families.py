@@ -19,9 +19,9 @@ _0, _1, _2 = Fraction(0), Fraction(1), Fraction(2)
 
 SGD = Family("sgd", "sgd", lr_shift=_2, eps_shift=_0, decay="l2", eps=None)
 ADAM = Family("adam", "adam", lr_shift=_1, decay="l2-normalised")
-ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled")
+ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled", weight_decay=0.01)
 LION = Family("lion", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
-MUON = Family("muon", "muon", lr_shift=_1, decay="decoupled")
+MUON = Family("muon", "muon", lr_shift=_1, decay="decoupled", eps=1e-7, weight_decay=0.1)
 # The step is relative to the weight's RMS, so it does not see a factor moved out of the weight.
 ADAFACTOR = Family("adafactor", "adam", lr_shift=_0, eps_shift=_0, eps=None, relative=True)
 
@@ -31,8 +31,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         **{name: SGD for name in ("sgd", "momentum", "nesterov", "sgd8bit")},
         **{
             name: replace(ADAM, name=name)
-            for name in ("adam", "nadam", "radam", "adamax", "adagrad", "rmsprop", "adam8bit")
+            for name in ("adam", "nadam", "radam", "adamax", "rmsprop", "adam8bit")
         },
+        "adagrad": replace(ADAM, name="adagrad", eps=1e-10),
         **{
             name: replace(ADAMW, name=name)
             for name in ("adamw", "adamw8bit", "pagedadamw", "pagedadamw8bit", "fusedadam")

@@ -105,7 +105,8 @@ class Family:
         decay: how the optimizer uses its ``weight_decay``: ``decoupled`` (p -= lr wd p), ``l2`` (in
             the gradient of a plain optimizer), ``l2-normalised`` (in the gradient of an optimizer
             that then divides by its size, where decay must follow the gradient's scale), ``none``.
-        eps: the group key of its epsilon, None when it has none that scales.
+        eps: the optimizer's own default epsilon, None when it has none that scales.
+        weight_decay: the optimizer's own default decay.
         relative: the step is multiplied by the weight's own RMS (Adafactor), so the table's lr is
             divided by the init std.
     """
@@ -115,7 +116,8 @@ class Family:
     lr_shift: Fraction
     eps_shift: Fraction = Fraction(1)
     decay: Decay = "decoupled"
-    eps: str | None = "eps"
+    eps: float | None = 1e-8
+    weight_decay: float = 0.0
     relative: bool = False
 
 

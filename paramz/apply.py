@@ -1,0 +1,323 @@
+"""Apply a plan to a model, in place: initial values, attention scales, and hooks where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramz.attention import KEY_INPUT, find_attention, set_scale
+from paramz.init import draw_, init_factor, measure, torch_bias_fan_in
+from paramz.plan import Plan, weight_rule
+from paramz.probes import Factory, Probes, build_probes
+from paramz.roles import Overrides, Row, find_roles
+from paramz.rules import ONE, Parametrization
+from paramz.tables import parametrization as find_parametrization
+
+_MARK = "_paramz_plan"
+
+
+def make_plan(
+    model: nn.Module,
+    parametrization: str | Parametrization,
+    *,
+    base: nn.Module | Factory | int | None = None,
+    base_width: int | None = None,
+    wider: nn.Module | int | None = None,
+    roles: Overrides | None = None,
+    fold: bool = True,
+) -> Plan:
+    """Plan a parametrization without touching the model; nothing is built off the meta device.
+
+    The arguments are those of `parametrize_`.
+
+    >>> import torch
+    >>> net = lambda w=8: torch.nn.Sequential(torch.nn.Linear(4, w), torch.nn.Linear(w, 2))
+    >>> [row.role for row in make_plan(net(32), "mup", base=net).rows]
+    ['input', 'vector', 'output', 'scalar']
+    """
+    scheme = find_parametrization(parametrization)
+    probes = build_probes(model, base, base_width=base_width, wider=wider, measure=False)
+    return _plan(model, scheme, probes, roles, fold)
+
+
+def parametrize_(
+    model: nn.Module,
+    parametrization: str | Parametrization,
+    *,
+    base: nn.Module | Factory | int | None = None,
+    base_width: int | None = None,
+    wider: nn.Module | int | None = None,
+    roles: Overrides | None = None,
+    fold: bool = True,
+    init: bool = True,
+) -> Plan:
+    """Put a freshly built model under a parametrization, in place, and return its `Plan`.
+
+    The init std of every tensor becomes the std measured on the base model times its rule, and
+    attention logits are scaled by 1/d_head where the head size grows. Multipliers are folded into
+    init, learning rate, epsilon and decay, so the forward pass is the plain model's; only a tied
+    readout needs one (a pre-hook on its input). At the base nothing changes, bit for bit. Doing it
+    twice with the same plan changes nothing.
+
+    Args:
+        model: the target, freshly initialised. On the meta device only its shapes are used: call
+            `init_` after ``to_empty``.
+        parametrization: a name such as ``"mup"``, or a `Parametrization`.
+        base: the base model: a factory ``width -> model`` (called at ``base_width`` and twice
+            that), a module (then ``wider`` must be one, too), or for a Hugging Face model a width.
+        base_width: the width at which a factory builds the base.
+        wider: overrides the wider probe: a width for the factory, or a module.
+        roles: ordered overrides ``{regex: role or Axes}``.
+        fold: fold multipliers; False keeps those of the table as hooks on the module's input.
+        init: False leaves values alone (a checkpoint will be, or was, loaded).
+
+    Raises:
+        TypeError: the base is missing or of the wrong kind.
+        ValueError: unknown parametrization, ambiguous roles, probes that do not match, or the model
+            already has another plan. The message says what would fix it.
+
+    >>> import torch
+    >>> net = lambda w=8: torch.nn.Sequential(torch.nn.Linear(4, w), torch.nn.Linear(w, 2))
+    >>> model = net(32)
+    >>> p = parametrize_(model, "mup", base=net)
+    >>> [(g["roles"], g["lr"]) for g in p.param_groups(model, "adamw", lr=0.5)]
+    [(['input', 'vector'], 0.5), (['output'], 0.125), (['scalar'], 0.5)]
+    """
+    scheme = find_parametrization(parametrization)
+    before = plan_of(model)
+    # An earlier plan changed scales and hooks; the same call again must find what it found then.
+    probes = build_probes(model, base, base_width=base_width, wider=wider, measure=init)
+    if before is not None:
+        return _again(model, before, scheme, probes, roles, fold)
+    made = _plan(model, scheme, probes, roles, fold)
+    if init:
+        made = _initialise(model, probes.base, made)
+    for scale in made.attention:
+        if scale.attribute != KEY_INPUT:
+            set_scale(model, scale, scale.value)
+    _hook_(model, made)
+    vars(model)[_MARK] = made
+    return made
+
+
+def plan_of(model: nn.Module) -> Plan | None:
+    """The plan that a model is under, or None. It survives deepcopy and pickle.
+
+    >>> plan_of(nn.Linear(2, 2)) is None
+    True
+    """
+    found = vars(model).get(_MARK)
+    return found if isinstance(found, Plan) else None
+
+
+def init_(model: nn.Module, plan: Plan | None = None) -> None:
+    """Draw all parameters afresh under the plan, for a model that was planned on meta.
+
+    Args:
+        model: the model after ``to_empty``; its buffers are the caller's.
+        plan: the plan; the model's own if left out.
+
+    Raises:
+        ValueError: the model has no plan, is still on meta, or the plan holds no measured init.
+    """
+    made = _require(model, plan)
+    parameters = dict(model.named_parameters())
+    for row in made.rows:
+        parameter = parameters[row.name]
+        if parameter.is_meta:
+            raise ValueError(
+                f"{row.name} is on the meta device: call model.to_empty(device=) first"
+            )
+        std = made.init_std(row)
+        if row.base_init is None or std is None:
+            raise ValueError(
+                f"the plan holds no init for {row.name}: make it with parametrize_ and a factory "
+                "as base, so that the base model can be measured"
+            )
+        draw_(parameter, row.base_init, std)
+
+
+def remove_(model: nn.Module) -> Plan:
+    """Take the hooks and attention scales off again and forget the plan; weights stay as they are.
+
+    Returns:
+        the plan that was removed.
+
+    Raises:
+        ValueError: the model has no plan.
+    """
+    made = _require(model, None)
+    for scale in made.attention:
+        if scale.attribute != KEY_INPUT:
+            set_scale(model, scale, scale.plain)
+    _unhook_(model)
+    del vars(model)[_MARK]
+    return made
+
+
+def fold_(model: nn.Module) -> None:
+    """Fold every multiplier into the weights: the same function as a plain model, for export.
+
+    Logits stay equal to rounding and the state_dict keys are those of the plain model. Attention
+    scales are folded into the query projections, so code that recomputes 1/sqrt(d_head) is right.
+
+    Raises:
+        ValueError: the model has no plan; a multiplier sits on a tied tensor, or an attention
+            module's queries cannot be found, so that no plain model has this function.
+    """
+    from paramz.fold import fold_attention_, fold_multipliers_
+
+    made = _require(model, None)
+    fold_multipliers_(model, made)
+    fold_attention_(model, made)
+    _unhook_(model)
+    del vars(model)[_MARK]
+
+
+def _require(model: nn.Module, plan: Plan | None) -> Plan:
+    made = plan or plan_of(model)
+    if made is None:
+        raise ValueError(
+            f"this {type(model).__name__} is under no plan: call paramz.parametrize_ first (the "
+            "plan sits on the module that was passed to it, not on wrappers around it)"
+        )
+    return made
+
+
+def _plan(
+    model: nn.Module,
+    scheme: Parametrization,
+    probes: Probes,
+    roles: Overrides | None,
+    fold: bool,
+) -> Plan:
+    rows = find_roles(model, probes, roles)
+    return Plan(
+        parametrization=scheme,
+        rows=tuple(rows),
+        attention=find_attention(model, probes, scheme.attention),
+        multipliers=_multipliers(model, scheme, rows, fold),
+        folded=fold,
+    )
+
+
+def _again(
+    model: nn.Module,
+    before: Plan,
+    scheme: Parametrization,
+    probes: Probes,
+    roles: Overrides | None,
+    fold: bool,
+) -> Plan:
+    rows = find_roles(model, probes, roles)
+    same = (
+        before.parametrization == scheme
+        and before.folded == fold
+        and [replace(row, base_init=None, factor=None) for row in before.rows] == rows
+    )
+    if same:
+        return before
+    raise ValueError(
+        f"the model is already under {before.parametrization.name} with another base or other "
+        "roles. Build it afresh, or call paramz.remove_(model) first (its weights keep their init)."
+    )
+
+
+def _multipliers(
+    model: nn.Module, scheme: Parametrization, rows: list[Row], fold: bool
+) -> dict[str, float]:
+    """Module path -> factor on its input, where folding is impossible or not wanted."""
+    found = {}
+    for row in rows:
+        for path in row.readouts:
+            # One tensor, two roles: init and lr of the input, so the readout's smaller effective
+            # weight must come from a multiplier.
+            std = weight_rule(scheme, "output", folded=True).init_std
+            own = weight_rule(scheme, row.role, folded=True).init_std
+            found[path] = (std / own)({"fan_in": row.ratios["fan_out"]})
+        power = weight_rule(scheme, row.role, folded=fold).multiplier
+        if power != ONE:
+            path = row.name.rpartition(".")[0]
+            module = model.get_submodule(path)
+            if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd | nn.Embedding):
+                raise ValueError(
+                    f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, which "
+                    f"{type(module).__name__} cannot take as a hook. Use fold=True."
+                )
+            found[path] = power(row.ratios)
+    return {path: value for path, value in found.items() if value != 1.0}
+
+
+def _initialise(model: nn.Module, base: nn.Module, made: Plan) -> Plan:
+    """Scale every tensor's own random values to the rule, and record what was measured."""
+    parameters = dict(model.named_parameters())
+    base_parameters = dict(base.named_parameters())
+    rows = []
+    for row in made.rows:
+        if base_parameters[row.name].is_meta:
+            raise ValueError(
+                "the base model is on the meta device, so its init cannot be measured: pass a "
+                "factory or a real module as base, or init=False"
+            )
+        base_init = measure(base_parameters[row.name])
+        parameter = parameters[row.name]
+        factor = None
+        if not parameter.is_meta:
+            own = measure(parameter)
+            bias_fan_in = torch_bias_fan_in(row.name, base, base_init, model, own)
+            wanted = made.weight_rule(row).init_std(row.ratios)
+            factor = init_factor(wanted, base_init, own, row.ratios, bias_fan_in)
+            if factor != 1.0:
+                with torch.no_grad():
+                    parameter.mul_(factor)
+        rows.append(replace(row, base_init=base_init, factor=factor))
+    return replace(made, rows=tuple(rows))
+
+
+def _hook_(model: nn.Module, made: Plan) -> None:
+    for path, factor in made.multipliers.items():
+        module = model.get_submodule(path)
+        if isinstance(module, nn.Embedding):
+            module.register_forward_hook(partial(_scale_output, factor))
+        else:
+            module.register_forward_pre_hook(partial(_scale_input, factor))
+    for scale in made.attention:
+        if scale.attribute == KEY_INPUT and scale.value != 1.0:
+            model.get_submodule(scale.module).register_forward_pre_hook(
+                partial(_scale_key, scale.value), with_kwargs=True
+            )
+
+
+def _unhook_(model: nn.Module) -> None:
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                if getattr(hook, "func", None) in (_scale_input, _scale_output, _scale_key):
+                    del hooks[key]
+                    module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
+def _scale_input(factor: float, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not args:
+        raise TypeError(
+            f"paramz multiplies the input of this {type(module).__name__}, which was called with "
+            "keyword arguments only: pass its input by position"
+        )
+    return (args[0] * factor, *args[1:])
+
+
+def _scale_output(factor: float, module: nn.Module, args: Any, output: Any) -> Any:
+    return output * factor
+
+
+def _scale_key(
+    factor: float, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if len(args) > 1:
+        return (args[0], args[1] * factor, *args[2:]), dict(kwargs)
+    return args, {**kwargs, "key": kwargs["key"] * factor}

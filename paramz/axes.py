@@ -1,0 +1,105 @@
+"""Which axes of a parameter are fan_in and fan_out: known from the module that owns it.
+
+Axes come from the module's type, never from their position: torch stores Linear as (out, in),
+Embedding as (in, out), Hugging Face's Conv1D as (in, out), expert stacks as (expert, out, in).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Axis numbers of a tensor. An axis in neither list (kernel size, expert index) is fixed.
+
+    Attributes:
+        fan_in: axes that are summed over when the tensor is applied.
+        fan_out: axes that the result has.
+        vector: True for tensors applied entry by entry (biases, gains, depthwise filters).
+    """
+
+    fan_in: tuple[int, ...] = ()
+    fan_out: tuple[int, ...] = ()
+    vector: bool = False
+
+
+OUT_IN = Axes(fan_in=(1,), fan_out=(0,))
+IN_OUT = Axes(fan_in=(0,), fan_out=(1,))
+STACK_OUT_IN = Axes(fan_in=(2,), fan_out=(1,))
+STACK_IN_OUT = Axes(fan_in=(1,), fan_out=(2,))
+
+_NORMS = (
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.GroupNorm,
+    nn.modules.batchnorm._NormBase,
+    nn.PReLU,
+)
+
+# Learned tables that users and libraries keep as bare parameters, one row per position or token.
+TABLE_NAMES = (
+    "pos_emb",
+    "pos_embed",
+    "pos_embedding",
+    "position_embeddings",
+    "positional_embedding",
+)
+
+
+def axes_of(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None:
+    """The axes of the parameter ``name`` of ``module``; None when the type does not tell.
+
+    >>> axes_of(nn.Embedding(10, 4), "weight", (10, 4))
+    Axes(fan_in=(0,), fan_out=(1,), vector=False)
+    """
+    if len(shape) <= 1 or isinstance(module, _NORMS):
+        return _entrywise(shape)
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return IN_OUT
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return _conv(module, fan_in=0, fan_out=1)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return _conv(module, fan_in=1, fan_out=0)
+    if isinstance(module, nn.MultiheadAttention) and len(shape) == 3:
+        return _entrywise(shape)  # bias_k, bias_v
+    if isinstance(module, nn.Linear | nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention):
+        return OUT_IN
+    if isinstance(module, nn.Bilinear):
+        return Axes(fan_in=(1, 2), fan_out=(0,))
+    return _huggingface(module, name, shape) or _by_name(name, shape)
+
+
+def _entrywise(shape: tuple[int, ...]) -> Axes:
+    return Axes(fan_out=tuple(range(len(shape))), vector=True)
+
+
+def _conv(module: Any, *, fan_in: int, fan_out: int) -> Axes:
+    if module.groups > 1 and module.groups == module.in_channels:
+        return Axes(fan_out=(0,), vector=True)  # depthwise: one filter per channel
+    return Axes(fan_in=(fan_in,), fan_out=(fan_out,))
+
+
+def _huggingface(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None:
+    """Types that transformers defines itself, told by what they declare, without importing it."""
+    kind = type(module).__name__
+    if kind == "Conv1D" and len(shape) == 2:
+        return IN_OUT
+    if len(shape) == 3 and isinstance(getattr(module, "is_transposed", None), bool):
+        return STACK_IN_OUT if module.is_transposed else STACK_OUT_IN  # its expert stacks
+    if len(shape) == 2 and name == "weight" and kind.endswith(("Router", "Gate")):
+        return OUT_IN
+    return None
+
+
+def _by_name(name: str, shape: tuple[int, ...]) -> Axes | None:
+    """Bare parameters whose name or shape leaves no doubt."""
+    last = len(shape) - 1
+    if name in TABLE_NAMES:
+        return Axes(fan_in=(last - 1,), fan_out=(last,))
+    if shape[last] != 1 and all(size == 1 for size in shape[:last]):
+        return _entrywise(shape)  # class tokens: (1, 1, d)
+    return None

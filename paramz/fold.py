@@ -1,0 +1,91 @@
+"""Fold multipliers and attention scales into weights, for export and serving."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from paramz.attention import KEY_INPUT, AttentionScale, set_scale
+from paramz.plan import Plan
+
+_QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
+_FUSED = ("c_attn", "qkv", "in_proj", "qkv_proj")
+
+
+def fold_multipliers_(model: nn.Module, plan: Plan) -> None:
+    """Multiply the weights of hooked modules by their multiplier."""
+    tied = {path: row for row in plan.rows for path in row.readouts}
+    blocked = [path for path in plan.multipliers if path in tied]
+    if blocked:
+        row = tied[blocked[0]]
+        raise ValueError(
+            f"{blocked[0]} shares {row.name} {row.shape} with the embedding and multiplies its "
+            f"input by {plan.multipliers[blocked[0]]:.4g}: no plain tied model computes this. "
+            "Give the readout its own copy of the weight before folding, or keep the hook."
+        )
+    with torch.no_grad():
+        for path, factor in plan.multipliers.items():
+            weight = model.get_submodule(path).weight
+            assert isinstance(weight, torch.Tensor)
+            weight.mul_(factor)
+
+
+def fold_attention_(model: nn.Module, plan: Plan) -> None:
+    """Put 1/sqrt(d_head) back and multiply the query projections instead."""
+    for scale in plan.attention:
+        ratio = scale.value / scale.plain
+        if ratio == 1.0:
+            continue
+        parts = _query_parts(model, scale)
+        with torch.no_grad():
+            for part in parts:
+                part.mul_(ratio)
+        if scale.attribute != KEY_INPUT:
+            set_scale(model, scale, scale.plain)
+
+
+def _query_parts(model: nn.Module, scale: AttentionScale) -> list[torch.Tensor]:
+    """Views of the weights and biases that make the queries of one attention module."""
+    module = model.get_submodule(scale.module)
+    if isinstance(module, nn.MultiheadAttention):
+        return _multihead_queries(module)
+    children = dict(module.named_children())
+    normed = [name for name in children if name in ("q_norm", "q_layernorm", "query_norm")]
+    query = next((children[name] for name in _QUERIES if name in children), None)
+    if normed:
+        gain = getattr(children[normed[0]], "weight", None)
+        if isinstance(gain, torch.Tensor):
+            return [gain]
+    elif query is not None:
+        return [p for p in query.parameters(recurse=False)]
+    else:
+        fused = next((children[name] for name in _FUSED if name in children), None)
+        if fused is not None and not hasattr(module, "num_key_value_groups"):
+            return _first_third(fused)
+    raise ValueError(
+        f"{scale.module}: paramz cannot find the query projection of this "
+        f"{type(module).__name__} (looked for {', '.join(_QUERIES + _FUSED)} in "
+        f"{', '.join(children) or 'no submodules'}), so it cannot fold its attention scale "
+        f"{scale.value:.4g}; plain code would use {scale.plain:.4g}"
+    )
+
+
+def _multihead_queries(module: nn.MultiheadAttention) -> list[torch.Tensor]:
+    size = module.embed_dim
+    weight = module.in_proj_weight
+    parts = [weight[:size] if module._qkv_same_embed_dim else module.q_proj_weight]
+    if module.in_proj_bias is not None:
+        parts.append(module.in_proj_bias[:size])
+    return parts
+
+
+def _first_third(fused: nn.Module) -> list[torch.Tensor]:
+    """The queries of a projection to (query, key, value) in that order."""
+    weight, bias = fused.weight, fused.bias
+    assert isinstance(weight, torch.Tensor)
+    out_axis = 1 if type(fused).__name__ == "Conv1D" else 0
+    size = weight.shape[out_axis] // 3
+    parts = [weight.narrow(out_axis, 0, size)]
+    if isinstance(bias, torch.Tensor):
+        parts.append(bias[:size])
+    return parts

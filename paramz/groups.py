@@ -1,0 +1,167 @@
+"""Parameter groups: the plan's rules as plain dicts that any torch optimizer takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from paramz.families import family as find_family
+from paramz.rules import Family
+
+if TYPE_CHECKING:
+    from paramz.plan import Plan
+    from paramz.roles import Row
+
+Group = dict[str, Any]
+
+# What wrappers put in front of or between the parts of a parameter's name.
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+
+
+def clean_name(name: str) -> str:
+    """A parameter's name without what DDP, FSDP, compile and checkpointing add.
+
+    >>> clean_name("module._orig_mod.layers.0.weight")
+    'layers.0.weight'
+    """
+    if name.startswith("module."):
+        name = name.removeprefix("module.")
+    for wrapper in _WRAPPERS[1:]:
+        name = name.replace(wrapper, "")
+    return name
+
+
+def param_groups(
+    plan: Plan,
+    model: nn.Module,
+    optimizer: Any,
+    *,
+    lr: float,
+    weight_decay: float | None,
+    eps: float | None,
+    no_decay: tuple[str, ...],
+    **options: Any,
+) -> list[Group]:
+    """See `Plan.param_groups`."""
+    tensors = _trainable(plan, model)
+    return _groups(plan, tensors, optimizer, lr, weight_decay, eps, no_decay, options)
+
+
+def split_groups(
+    plan: Plan, model: nn.Module, optimizers: Mapping[str, Mapping[str, Any]]
+) -> list[list[Group]]:
+    """See `Plan.split_groups`."""
+    if len(optimizers) != 2:
+        raise ValueError(
+            f"split_groups takes two optimizers, one for hidden matrices and one for the rest, as "
+            f"in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
+        )
+    tensors = _trainable(plan, model)
+    matrices = [(row, p) for row, p in tensors if row.role == "hidden" and len(row.shape) == 2]
+    chosen = {row.name for row, _ in matrices}
+    rest = [(row, p) for row, p in tensors if row.name not in chosen]
+    return [
+        _groups(
+            plan,
+            part,
+            name,
+            settings["lr"],
+            settings.get("weight_decay"),
+            settings.get("eps"),
+            settings.get("no_decay", ()),
+            {k: v for k, v in settings.items() if k not in _NAMED},
+        )
+        for part, (name, settings) in zip((matrices, rest), optimizers.items(), strict=True)
+    ]
+
+
+_NAMED = ("lr", "weight_decay", "eps", "no_decay")
+
+
+def _trainable(plan: Plan, model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
+    """Every trainable tensor with its row: each exactly once, or an error."""
+    rows = {name: row for row in plan.rows for name in (row.name, *row.aliases)}
+    found, unknown = [], []
+    seen = set()
+    for name, parameter in model.named_parameters():
+        row = rows.get(name) or rows.get(clean_name(name))
+        if row is None:
+            unknown.append(f"{name} {tuple(parameter.shape)}")
+            continue
+        seen.add(row.name)
+        if parameter.requires_grad:
+            found.append((row, parameter))
+    missing = [row.name for row in plan.rows if row.name not in seen]
+    if unknown or missing:
+        raise ValueError(
+            "the model's parameters are not those of the plan.\n"
+            f"  not in the plan: {', '.join(unknown) or 'none'}\n"
+            f"  not in the model: {', '.join(missing) or 'none'}\n"
+            "If parameters were added after planning (adapters, new heads), plan the final model."
+        )
+    return found
+
+
+def _groups(
+    plan: Plan,
+    tensors: Iterable[tuple[Row, nn.Parameter]],
+    optimizer: Any,
+    lr: float,
+    weight_decay: float | None,
+    eps: float | None,
+    no_decay: tuple[str, ...],
+    options: Mapping[str, Any],
+) -> list[Group]:
+    family = find_family(optimizer, decoupled=options.get("decoupled_weight_decay"))
+    decay = family.weight_decay if weight_decay is None else weight_decay
+    base_eps = (family.eps or 0.0) if eps is None else eps
+    for name, value in (("lr", lr), ("weight_decay", decay), ("eps", base_eps)):
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name}={value!r} must be a finite number that is not negative")
+    merged: dict[tuple[float, ...], Group] = {}
+    for row, parameter in tensors:
+        values = {
+            "lr": lr * lr_ratio(plan, row, family, options.get("adjust_lr_fn")),
+            "weight_decay": 0.0 if row.role in no_decay else decay * decay_ratio(plan, row, family),
+        }
+        if family.eps is not None:
+            values["eps"] = base_eps * plan.rule(row, family).eps(row.ratios)
+        group = merged.setdefault(
+            tuple(values.values()), {"params": [], **values, **options, "roles": []}
+        )
+        group["params"].append(parameter)
+        if row.role not in group["roles"]:
+            group["roles"].append(row.role)
+    return list(merged.values())
+
+
+def lr_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None = None) -> float:
+    """What the base learning rate is multiplied by for one tensor."""
+    rule = plan.rule(row, family)
+    ratio = rule.lr(row.ratios)
+    if family.relative:
+        ratio /= rule.init_std(row.ratios)
+    if family.column == "muon":
+        # torch's Muon multiplies by a factor of the shape itself, which the rule already covers.
+        ratio *= _muon_factor(row.base_shape, adjust_lr_fn) / _muon_factor(row.shape, adjust_lr_fn)
+    return ratio
+
+
+def decay_ratio(plan: Plan, row: Row, family: Family) -> float:
+    """What the base weight decay is multiplied by for one tensor."""
+    rule = plan.rule(row, family)
+    if family.decay == "l2-normalised":
+        # wd * w is added to the gradient before it is normalised, so it must follow the gradient.
+        return (rule.weight_decay * rule.eps)(row.ratios)
+    return rule.weight_decay(row.ratios)
+
+
+def _muon_factor(shape: tuple[int, ...], adjust_lr_fn: str | None) -> float:
+    """torch.optim.Muon's own factor: sqrt(max(1, rows/cols)), or 0.2 sqrt(max(rows, cols))."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    if adjust_lr_fn == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1.0, rows / columns))

@@ -1,0 +1,117 @@
+"""Initial values: what the base model's init was, and what the target's must be multiplied by.
+
+The rule wants std = (std measured on the base) * (its power of the ratios). Libraries differ in how
+their own init moves with width (torch 1/sqrt(fan_in), Hugging Face not at all), so the target's own
+law is recognised first and only the exact difference between the two laws is applied: where the
+model already follows the rule, its random numbers stay as drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How a tensor was initialised, as measured.
+
+    Attributes:
+        kind: ``constant`` (all entries ``value``), ``uniform`` or ``normal`` around zero.
+        std: root mean square of the entries; 0 for constants.
+        value: the constant.
+        size: number of entries, which bounds how well std is known.
+        bound: largest absolute entry.
+    """
+
+    kind: Literal["constant", "uniform", "normal"]
+    std: float
+    value: float
+    size: int
+    bound: float
+
+
+def measure(parameter: torch.Tensor) -> Init:
+    """Measure how a tensor was initialised.
+
+    >>> measure(torch.ones(8)).kind
+    'constant'
+    """
+    values = parameter.detach()
+    size = values.numel()
+    if size == 0:
+        return Init("constant", 0.0, 0.0, 0, 0.0)
+    low, high = (float(x) for x in torch.aminmax(values))
+    bound = max(abs(low), abs(high))
+    if low == high:
+        return Init("constant", 0.0, low, size, bound)
+    std = float(torch.linalg.vector_norm(values, dtype=torch.float64)) / math.sqrt(size)
+    uniform = size >= 64 and bound <= 1.02 * math.sqrt(3.0) * std
+    return Init("uniform" if uniform else "normal", std, 0.0, size, bound)
+
+
+def init_factor(
+    wanted: float, base: Init, target: Init, ratios: Mapping[str, float], bias_fan_in: float | None
+) -> float:
+    """What to multiply the target's fresh init by, so that its std is ``wanted`` times the base's.
+
+    Args:
+        wanted: the rule's power at the target's ratios (std target / std base).
+        base: the base tensor's init, measured.
+        target: the target tensor's own init, measured.
+        ratios: fan_in and fan_out ratios of the tensor.
+        bias_fan_in: see `torch_bias_fan_in`.
+
+    Returns:
+        exactly 1.0 when the target already follows the rule, within what its size can tell.
+    """
+    if base.kind == "constant" or target.kind == "constant":
+        return 1.0
+    candidates = [wanted, 1.0]
+    candidates += [ratios[scale] ** -0.5 for scale in ("fan_in", "fan_out") if scale in ratios]
+    if bias_fan_in is not None:
+        # A bias has few entries, so a law that torch is known to use goes before any other fit.
+        candidates.insert(0, bias_fan_in**-0.5)
+    measured = target.std / base.std
+    error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
+    native = next((c for c in candidates if abs(math.log(measured / c)) < error), measured)
+    factor = wanted / native
+    return 1.0 if math.isclose(factor, 1.0, rel_tol=1e-12) else factor
+
+
+def torch_bias_fan_in(
+    name: str, base: nn.Module, base_init: Init, target: nn.Module, target_init: Init
+) -> float | None:
+    """Target / base fan_in of the layer whose bias this is, if both biases look like torch's default.
+
+    torch draws the bias of linear and conv layers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of the
+    weight. None for other modules, and for biases that lie outside that bound.
+    """
+    path, _, local = name.rpartition(".")
+    fan_ins = []
+    for model, init in ((base, base_init), (target, target_init)):
+        module = model.get_submodule(path)
+        if local != "bias" or not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            return None
+        fan_in, _ = nn.init._calculate_fan_in_and_fan_out(module.weight)
+        if init.kind == "constant" or init.bound > (1 + 1e-6) / math.sqrt(fan_in):
+            return None
+        fan_ins.append(fan_in)
+    return fan_ins[1] / fan_ins[0]
+
+
+def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
+    """Fill a tensor with fresh values of the base's kind and the given std."""
+    with torch.no_grad():
+        if init.kind == "constant":
+            parameter.fill_(init.value)
+        elif init.kind == "uniform":
+            bound = math.sqrt(3.0) * std
+            parameter.uniform_(-bound, bound)
+        else:
+            parameter.normal_(0.0, std)

@@ -1,0 +1,196 @@
+"""The plan: one row per tensor, keyed by name. Pure data, and the only state that paramz keeps.
+
+It hangs on nothing: deepcopy, pickle, state_dict, meta -> to_empty, compile, export, DDP and FSDP
+leave it valid, because the model is only ever matched to it by parameter names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from paramz.attention import AttentionScale
+from paramz.groups import Group, param_groups, split_groups
+from paramz.init import Init
+from paramz.roles import Row
+from paramz.rules import Family, Parametrization, Power, Rule
+from paramz.summary import Summary, summarize
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a parametrization means for one model.
+
+    Attributes:
+        parametrization: the table in use.
+        rows: one per parameter, in the order of ``named_parameters()``.
+        attention: attention modules whose logit scale changes.
+        multipliers: module path -> factor on its input (on its output for an embedding).
+        folded: multipliers are folded into init, lr, eps and decay wherever possible.
+    """
+
+    parametrization: Parametrization
+    rows: tuple[Row, ...]
+    attention: tuple[AttentionScale, ...] = ()
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+    folded: bool = True
+
+    def rule(self, row: Row, family: Family) -> Rule:
+        """The rule of a row for an optimizer family, with the multiplier folded if the plan does.
+
+        Raises:
+            KeyError: the table has no rule for this family and role.
+        """
+        rule = self.parametrization.rule(family.column, row.role)
+        return rule.folded(family) if self.folded else rule
+
+    def weight_rule(self, row: Row) -> Rule:
+        """The rule as far as the weight is concerned (init std and multiplier)."""
+        return weight_rule(self.parametrization, row.role, folded=self.folded)
+
+    def init_std(self, row: Row) -> float | None:
+        """The std that the row's init has under the plan; None before it was measured."""
+        if row.base_init is None:
+            return None
+        return row.base_init.std * self.weight_rule(row).init_std(row.ratios)
+
+    def param_groups(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        *,
+        lr: float,
+        weight_decay: float | None = None,
+        eps: float | None = None,
+        no_decay: tuple[str, ...] = (),
+        **options: Any,
+    ) -> list[Group]:
+        """Plain parameter groups for any torch optimizer, with the plan's lr, eps and decay.
+
+        Tensors with equal hyperparameters share a group, so there are few. Ratios between groups
+        survive schedulers that multiply; give OneCycleLR ``max_lr=[g["lr"] for g in groups]``.
+
+        Args:
+            model: the model (DDP, FSDP and compile wrappers may be around it by now).
+            optimizer: name, class or instance, such as ``"adamw"`` or ``torch.optim.AdamW``.
+            lr: learning rate at the base.
+            weight_decay: at the base; the optimizer's own default if left out.
+            eps: at the base; the optimizer's own default if left out.
+            no_decay: roles without decay, such as ``("vector", "scalar")``.
+            **options: passed to every group (betas, momentum, ...).
+
+        Raises:
+            ValueError: the model has trainable tensors that the plan does not know or lacks some
+                that it does, the optimizer is unknown, or an option is out of range.
+            KeyError: the table has no rule for this optimizer and a tensor's role.
+        """
+        return param_groups(
+            self,
+            model,
+            optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            eps=eps,
+            no_decay=no_decay,
+            **options,
+        )
+
+    def split_groups(self, model: nn.Module, **optimizers: Mapping[str, Any]) -> list[list[Group]]:
+        """Groups for two optimizers: the first takes hidden matrices, the second all the rest.
+
+        >>> import paramz, torch
+        >>> net = lambda w=8: torch.nn.Sequential(
+        ...     torch.nn.Linear(4, w), torch.nn.Linear(w, w), torch.nn.Linear(w, 2))
+        >>> model = net(32)
+        >>> plan = paramz.parametrize_(model, "mup", base=net)
+        >>> hidden, rest = plan.split_groups(model, muon=dict(lr=0.02), adamw=dict(lr=3e-3))
+        >>> len(hidden), hidden[0]["lr"]
+        (1, 0.02)
+
+        Raises:
+            ValueError: not exactly two optimizers, or as for `param_groups`.
+        """
+        return split_groups(self, model, optimizers)
+
+    def summary(self, optimizer: Any = "adamw", *, full: bool = False) -> Summary:
+        """The plan as a table: prints in a terminal, renders in a notebook.
+
+        Args:
+            optimizer: whose lr, eps and decay to show.
+            full: one line per tensor; else repeated blocks are collapsed.
+        """
+        return summarize(self, optimizer, full=full)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data, with the whole table, so that it reads alike in any version."""
+        return {
+            "format": FORMAT,
+            "parametrization": self.parametrization.to_json(),
+            "folded": self.folded,
+            "rows": [asdict(row) for row in self.rows],
+            "attention": [asdict(scale) for scale in self.attention],
+            "multipliers": dict(self.multipliers),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: the data is of another format.
+        """
+        if data.get("format") != FORMAT:
+            raise ValueError(f"plan format {data.get('format')!r}, this version reads {FORMAT}")
+        return cls(
+            parametrization=Parametrization.from_json(data["parametrization"]),
+            rows=tuple(_row(row) for row in data["rows"]),
+            attention=tuple(AttentionScale(**scale) for scale in data["attention"]),
+            multipliers=dict(data["multipliers"]),
+            folded=data["folded"],
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON, beside the checkpoint it belongs to."""
+        Path(path).write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan that `save` wrote.
+
+        Raises:
+            ValueError: the file is no plan; the message names it.
+        """
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is no plan that this version reads: {error}") from error
+
+
+def weight_rule(parametrization: Parametrization, role: str, *, folded: bool) -> Rule:
+    """Init std and multiplier of a role. They do not depend on the optimizer.
+
+    Raises:
+        KeyError: no column of the table has the role.
+    """
+    for column, known in parametrization.rules:
+        if known == role:
+            rule = parametrization.rules[column, role]
+            std = rule.init_std * rule.multiplier if folded else rule.init_std
+            return Rule(init_std=std, multiplier=Power() if folded else rule.multiplier)
+    raise KeyError(f"{parametrization.name} has no rule for role {role!r}")
+
+
+def _row(data: Mapping[str, Any]) -> Row:
+    row = dict(data)
+    if row["base_init"] is not None:
+        row["base_init"] = Init(**row["base_init"])
+    tuples = [f.name for f in fields(Row) if isinstance(row[f.name], list)]
+    return Row(**{**row, **{name: tuple(row[name]) for name in tuples}})

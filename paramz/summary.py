@@ -1,0 +1,123 @@
+"""The plan as a table for people: rich in a terminal, HTML in a notebook."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from paramz.families import family as find_family
+from paramz.groups import decay_ratio, lr_ratio
+from paramz.rules import ONE, Family, Power
+
+if TYPE_CHECKING:
+    from paramz.plan import Plan
+    from paramz.roles import Row
+
+_COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr", "eps", "decay")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table of text: ``print`` it, or let a notebook render it."""
+
+    title: str
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=self.title, title_justify="left", box=None, header_style="bold")
+        for column in self.columns:
+            table.add_column(column, overflow="fold")
+        for row in self.cells:
+            table.add_row(*row)
+        text = StringIO()
+        console = Console(file=text, width=170, color_system=None)
+        console.print(table)
+        for note in self.notes:
+            console.print(note)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>"
+            for row in self.cells
+        )
+        notes = "".join(f"<p>{html.escape(n)}</p>" for n in self.notes)
+        return (
+            f"<p><b>{html.escape(self.title)}</b></p><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>{notes}"
+        )
+
+
+def summarize(plan: Plan, optimizer: Any, *, full: bool) -> Summary:
+    """See `Plan.summary`."""
+    family = find_family(optimizer)
+    lines = [_cells(plan, row, family) for row in plan.rows]
+    if not full:
+        lines = _collapse(lines)
+    notes = [
+        f"attention logits of {s.module}: {s.attribute} {s.plain:.4g} -> {s.value:.4g}"
+        for s in plan.attention
+    ]
+    notes += [f"{path}: input times {c:.4g}" for path, c in plan.multipliers.items()]
+    title = (
+        f"{plan.parametrization.name} · {family.name} · {len(plan.rows)} tensors. Each entry: the "
+        "rule, and the number that multiplies the base value (std: the value itself)"
+    )
+    return Summary(title, _COLUMNS, tuple(lines), tuple(_collapse_notes(notes)))
+
+
+def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
+    weight = plan.weight_rule(row)
+    std = plan.init_std(row)
+    head = (
+        row.name + "".join(f" = {alias}" for alias in row.aliases),
+        "x".join(map(str, row.shape)) or "()",
+        row.role,
+        row.why,
+        _entry(weight.init_std, std if std is not None else weight.init_std(row.ratios)),
+        _entry(weight.multiplier, weight.multiplier(row.ratios)),
+    )
+    try:
+        rule = plan.rule(row, family)
+    except KeyError:
+        return (*head, "no rule", "", "")
+    decay = rule.weight_decay * (rule.eps if family.decay == "l2-normalised" else ONE)
+    return (
+        *head,
+        _entry(rule.lr, lr_ratio(plan, row, family)),
+        "" if family.eps is None else _entry(rule.eps, rule.eps(row.ratios)),
+        _entry(decay, decay_ratio(plan, row, family)),
+    )
+
+
+def _entry(power: Power, value: float) -> str:
+    return f"{value:.4g}" if power == ONE else f"{power} = {value:.4g}"
+
+
+def _collapse(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """One line for the same tensor of repeated blocks: layers.{0..3}.mlp.weight."""
+    groups: dict[tuple[Any, ...], list[list[str]]] = {}
+    for name, *rest in lines:
+        key = (re.sub(r"\d+", "#", name), *rest)
+        groups.setdefault(key, []).append(re.findall(r"\d+", name))
+    collapsed = []
+    for (pattern, *rest), numbers in groups.items():
+        for column in zip(*numbers, strict=True):
+            distinct = sorted({int(n) for n in column})
+            span = str(distinct[0]) if len(distinct) == 1 else f"{{{distinct[0]}..{distinct[-1]}}}"
+            pattern = pattern.replace("#", span, 1)
+        collapsed.append((pattern, *rest))
+    return collapsed
+
+
+def _collapse_notes(notes: list[str]) -> list[str]:
+    return [" ".join(line) for line in _collapse([tuple(n.split(" ")) for n in notes])]
