@@ -1,1 +1,28 @@
-"""Transfer metrics, scaling laws, plots and the report. Imports no torch."""
+"""Transfer metrics, scaling laws, plots and the report. Imports no torch.
+
+The tables and fits are imported at once; figures and the report, which need matplotlib, when they
+are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from paramz.analysis.transfer import Transfer, transfer
+
+if TYPE_CHECKING:
+    from paramz.analysis import plots
+    from paramz.analysis.report import write_report
+
+__all__ = ["Transfer", "plots", "transfer", "write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return importlib.import_module("paramz.analysis.plots")
+    if name == "write_report":
+        return importlib.import_module("paramz.analysis.report").write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

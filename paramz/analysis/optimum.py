@@ -13,8 +13,11 @@ from paramz.analysis.columns import Array
 
 # A second neighbour joins the window while its loss is within this fraction of the minimum.
 WINDOW = 0.05
-# A neighbour this many times steeper than the other is a cliff, not the side of a bowl.
-CLIFF = 10.0
+# Weight of a second neighbour. With weight one, bowls that are steeper on one side put the vertex
+# of a five-point parabola half a grid step off; with zero, the noise of three points is doubled.
+OUTER = 0.1
+# A step this many times higher than two steps on the other side is a cliff, not a bowl's side.
+CLIFF = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Optimum:
         loss: Mean loss there.
         curvature: Second derivative of the local parabola, in loss per octave squared.
         flag: "" for a bracketed minimum, "edge" at an end of the grid, "cliff" where a
-            neighbour diverged or is far steeper than the other.
+            neighbour diverged or lies far higher than the other side of the bowl.
         interval: What the interval was made from: "seeds", "residuals" or "grid" (half a step).
         draws: Bootstrap positions, shape (draws,).
     """
@@ -52,7 +55,9 @@ def find_optimum(
 
     With two or more seeds the interval resamples seeds; with one, it redraws the window from the
     scatter about its parabola; where the window has no more points than the parabola has
-    coefficients, it is half a grid step either side.
+    coefficients, it is half a grid step either side. To the first two it adds what the bowl's
+    shape leaves open, for a bowl is no parabola: the distance between the vertices of the three
+    and of the five best-placed points, up to half a grid step.
 
     Args:
         x: Increasing grid, shape (grid,), in log2 of the hyperparameter.
@@ -102,8 +107,8 @@ def find_optimum(
 def vertices(x: Array, y: Array) -> tuple[Array, Array, Array]:
     """The windowed-parabola minimum of many curves on one grid.
 
-    The window is the best point, its two neighbours, and the next ones while both they and the
-    neighbour between are within `WINDOW` of the minimum. Should the wider fit leave its window or
+    The window is the best point, its two neighbours and, if both are within `WINDOW` of the
+    minimum, the next ones that are too. Should the wider fit leave its window or
     open downwards, the three points decide. At an end of the grid, or beside a diverged point,
     the best grid point itself is returned.
 
@@ -129,14 +134,16 @@ def vertices(x: Array, y: Array) -> tuple[Array, Array, Array]:
     near = local <= (best + WINDOW * np.abs(best))[:, None]
     three = np.broadcast_to([0.0, 1.0, 1.0, 1.0, 0.0], local.shape).copy()
     wide = three.copy()
-    wide[:, 0] = near[:, 0] & near[:, 1]
-    wide[:, 4] = near[:, 4] & near[:, 3]
+    both = near[:, 1] & near[:, 3]
+    wide[:, 0] = OUTER * (near[:, 0] & both)
+    wide[:, 4] = OUTER * (near[:, 4] & both)
     three[~bracketed] = wide[~bracketed] = 0
 
     vertex, curvature = _parabola(u, local, three)
     wide_vertex, wide_curvature = _parabola(u, local, wide)
     reach = np.where(wide > 0, np.abs(u), 0).max(axis=1, initial=0)
-    ok = (wide.sum(axis=1) > 3) & (wide_curvature > 0) & (np.abs(wide_vertex) <= reach)
+    ok = (wide > 0).sum(axis=1) > 3
+    ok &= (wide_curvature > 0) & (np.abs(wide_vertex) <= reach)
     vertex = np.where(ok, wide_vertex, vertex)
     curvature = np.where(ok, wide_curvature, curvature)
     return x[at] + np.where(np.isfinite(vertex), vertex, 0.0), x[at], curvature
@@ -149,7 +156,7 @@ def _parabola(u: Array, y: Array, weight: Array) -> tuple[Array, Array]:
     basis = np.stack([np.ones_like(u), u, u * u], axis=-1)
     gram = np.einsum("bi,bij,bik->bjk", weight, basis, basis)
     moment = np.einsum("bi,bij->bj", weight, basis * y[..., None])
-    solvable = weight.sum(axis=1) >= 3
+    solvable = (weight > 0).sum(axis=1) >= 3
     gram[~solvable] = np.eye(3)
     _, slope, bend = np.linalg.solve(gram, moment[..., None])[..., 0].T
     bent = solvable & (bend > 0)
@@ -169,7 +176,12 @@ def _flag(mean: Array, at: int) -> str:
     if at in (0, len(mean) - 1):
         return "edge"
     left, right = mean[at - 1] - mean[at], mean[at + 1] - mean[at]
-    if not np.isfinite(left + right) or max(left, right) > CLIFF * max(min(left, right), 1e-12):
+    far_left, far_right = (
+        mean[max(at - 2, 0)] - mean[at],
+        mean[min(at + 2, len(mean) - 1)] - mean[at],
+    )
+    # One step up a parabola is never more than two steps up its other side.
+    if np.isinf(left + right) or left > CLIFF * far_right or right > CLIFF * far_left:
         return "cliff"
     return ""
 
@@ -180,19 +192,34 @@ def _draw(
     """Bootstrap positions of the minimum and the name of what was resampled."""
     seeds = len(losses)
     at = int(np.argmin(mean))
+    step = np.diff(x)[max(at - 1, 0) : at + 1].mean()
     if seeds >= 2:
         pick = rng.integers(seeds, size=(draws, seeds))
         sample, _, _ = vertices(x, np.stack([_mean_over_seeds(losses[p]) for p in pick]))
         # The spread of a resampled mean is too small by this factor; it matters for few seeds.
-        return "seeds", vertex + (sample - vertex) * np.sqrt(seeds / (seeds - 1))
+        sample = vertex + (sample - vertex) * np.sqrt(seeds / (seeds - 1))
+        return "seeds", sample + _shape_error(x, mean, at, step) * rng.uniform(-1, 1, draws)
     window = slice(max(at - 2, 0), at + 3)
-    inside = np.flatnonzero(mean[window] <= mean[at] + WINDOW * abs(mean[at])) + window.start
-    if len(inside) > 3:
+    near = mean <= mean[at] + WINDOW * abs(mean[at])
+    inside = np.flatnonzero(near[window]) + window.start
+    if len(inside) > 3 and {at - 1, at + 1} <= set(inside):
         fit = np.polynomial.Polynomial.fit(x[inside], mean[inside], 2)
         scatter = mean[inside] - fit(x[inside])
         sigma = np.sqrt(np.sum(scatter**2) / (len(inside) - 3))
         curves = np.repeat(mean[None], draws, axis=0)
         curves[:, inside] = fit(x[inside]) + sigma * rng.standard_normal((draws, len(inside)))
-        return "residuals", vertices(x, curves)[0]
-    step = np.diff(x)[max(at - 1, 0) : at + 1].mean()
-    return "grid", vertex + step * rng.uniform(-0.5, 0.5, size=draws)
+        sample = vertices(x, curves)[0]
+        return "residuals", sample + _shape_error(x, mean, at, step) * rng.uniform(-1, 1, draws)
+    return "grid", vertex + step * rng.uniform(-0.5, 0.5, draws)
+
+
+def _shape_error(x: Array, mean: Array, at: int, step: float) -> float:
+    """How far three and five points disagree about the vertex, up to half a step."""
+    five = slice(at - 2, at + 3)
+    if at < 2 or at > len(x) - 3 or not np.isfinite(mean[five]).all():
+        return step / 2
+    u = (x[five] - x[at])[None].repeat(2, axis=0)
+    weight = np.array([[0.0, 1.0, 1.0, 1.0, 0.0], [1.0] * 5])
+    vertex, _ = _parabola(u, mean[five][None].repeat(2, axis=0), weight)
+    gap = abs(vertex[1] - vertex[0])
+    return float(min(gap, step / 2)) if np.isfinite(gap) else step / 2

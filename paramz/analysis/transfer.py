@@ -20,6 +20,22 @@ TOLERANCE = 0.25
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The answer for one group.
+
+    Attributes:
+        transfers: True or False; None where the sweep cannot tell.
+        sentence: The answer with its numbers.
+    """
+
+    transfers: bool | None
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True)
 class Transfer:
     """What a sweep says about transfer; tables are indexed by position, one row per case.
 
@@ -41,7 +57,7 @@ class Transfer:
         speed: `group, regret_slope, gap_slope, fast`: log-log slopes against scale of the regret
             at the largest scale and of the loss gap to it. Transfer is fast where regret falls
             more steeply (Ghosh, Wu & Bietti, arXiv 2512.22768).
-        verdicts: One sentence per group.
+        verdicts: The answer for each group, as a sentence with its numbers.
     """
 
     hp: str
@@ -52,7 +68,7 @@ class Transfer:
     drift: pd.DataFrame
     regret: pd.DataFrame
     speed: pd.DataFrame
-    verdicts: dict[str, str]
+    verdicts: dict[str, Verdict]
 
     @property
     def groups(self) -> list[str]:
@@ -196,7 +212,7 @@ def _runs(
     diverged = ~np.isfinite(value)
     if "status" in df.columns:
         diverged |= (df["status"] == "diverged").to_numpy()
-    group = df[names].astype(str).agg(" · ".join, axis=1) if names else "all"
+    group = [" · ".join(map(str, row)) for row in df[names].to_numpy()] if names else "all"
     runs = pd.DataFrame(
         {
             "group": group,
@@ -312,7 +328,7 @@ def _verdict(
     curves: list[_Curve],
     drift: dict[str, object],
     costs: list[dict[str, object]],
-) -> str:
+) -> Verdict:
     small, large = curves[0], curves[-1]
     slope, lo, hi = (float(str(drift[k])) for k in ("slope", "lo", "hi"))
     cost = next(
@@ -336,14 +352,15 @@ def _verdict(
         moves += f", and {there} diverges"
     else:
         moves += f", and {there} was not run: it lies outside the grid there"
-    if status in ("lost", "diverged"):
-        answer = "it does not transfer"
-    elif abs(slope) <= TOLERANCE:
-        answer = "it transfers" if status == "ok" else "undecided, widen the grid"
-    elif lo > TOLERANCE or hi < -TOLERANCE:
-        answer = "it does not transfer"
+    transfers: bool | None = None
+    if status in ("lost", "diverged") or lo > TOLERANCE or hi < -TOLERANCE:
+        transfers, answer = False, "it does not transfer"
+    elif status == "ok" and abs(slope) <= TOLERANCE:
+        transfers, answer = True, "it transfers"
+    elif status == "ok":
+        answer = f"undecided, the interval reaches {TOLERANCE:g}: add seeds or grid points"
     else:
-        answer = f"undecided, the interval reaches {TOLERANCE:g}"
+        answer = "undecided, widen the grid"
     at_edge = [f"{c.scale:g}" for c in curves if c.optimum.flag == "edge"]
     note = f" Optimum at the edge of the grid at {scale} {', '.join(at_edge)}." if at_edge else ""
-    return f"{moves}: {answer}.{note}"
+    return Verdict(transfers, f"{moves}: {answer}.{note}")

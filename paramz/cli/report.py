@@ -1,7 +1,47 @@
 """Verbs: report."""
 
+import json
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file to the app."""
+    app.command()(report)
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="A run (runs/x), or a folder that holds several runs.")
+    ],
+    hp: Annotated[str, typer.Option(help="The hyperparameter whose transfer is judged.")] = "lr",
+    loss: Annotated[str, typer.Option(help="The metric, smaller is better.")] = "loss",
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="The scale it should transfer over. Default: width, or depth where width does not vary."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write report.html and its figures: did the hyperparameter transfer?"""
+    from paramz.analysis.report import write_report
+
+    try:
+        written = write_report(folder, hp=hp, loss=loss, scale=scale)
+    except (OSError, ValueError, KeyError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if as_json:
+        document = {
+            "report": str(written.path),
+            "verdicts": written.verdicts,
+            "figures": [str(f) for f in written.figures],
+        }
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    for sentence in written.verdicts:
+        typer.echo(sentence)
+    typer.echo(f"written: {written.path}")

@@ -1,0 +1,111 @@
+"""A self-contained HTML page: style, script and figures inside it, nothing fetched."""
+
+import io
+import math
+import re
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from paramz.analysis.plots.style import GRID, INK, theme
+
+
+def page(title: str, body: str) -> str:
+    """The whole document.
+
+    Args:
+        title: Plain text.
+        body: HTML.
+
+    Returns:
+        HTML that needs no other file and no network.
+
+    >>> page("A & B", "<p>x</p>").count("A &amp; B")
+    1
+    """
+    here = files("paramz.analysis")
+    style = here.joinpath("page.css").read_text(encoding="utf-8")
+    script = here.joinpath("page.js").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"{body}\n<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def table(df: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
+    """A sortable table.
+
+    Args:
+        df: Its columns become the headings; NaN is shown as a dash.
+        formats: Format specification per column, for numbers.
+
+    Returns:
+        HTML.
+
+    >>> 'data-value="-0.694">-0.69<' in table(pd.DataFrame({"slope": [-0.694]}), {"slope": ".2f"})
+    True
+    """
+    formats = formats or {}
+    head = "".join(
+        f'<th scope="col"><button type="button">{escape(str(c))}</button></th>' for c in df.columns
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(_cell(v, formats.get(str(c), "")) for c, v in zip(df.columns, row, strict=True))
+        + "</tr>\n"
+        for row in df.itertuples(index=False, name=None)
+    )
+    return (
+        f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}</tbody></table></div>"
+    )
+
+
+def _cell(value: object, spec: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f'<td class="text">{escape("–" if value is None else str(value))}</td>'
+    if math.isnan(value):
+        return '<td data-value="-inf">–</td>'
+    text = format(value, spec or ".4g").replace("inf", "∞")
+    return f'<td data-value="{float(value):.10g}">{text}</td>'
+
+
+def figure(fig: Figure, png: Path, caption: str) -> str:
+    """A figure inside the page, with the same picture as PNG beside it.
+
+    In the page the text and axes take the colour of the page, so that it reads on dark and light.
+
+    Args:
+        fig: The figure; its ids are made unique with the name of the file.
+        png: Where the PNG goes.
+        caption: Plain text; also what a screen reader says.
+
+    Returns:
+        HTML.
+    """
+    buffer = io.StringIO()
+    with theme(), mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": png.stem}):
+        fig.savefig(png, dpi=160, facecolor="white")
+        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = svg.replace(INK, "currentColor").replace(GRID, "var(--line)")
+    prefix = re.sub(r"\W", "-", png.stem)
+    svg = re.sub(r'id="', f'id="{prefix}-', svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption, quote=True)}" ', 1)
+    name = escape(png.name)
+    return (
+        f'<figure>{svg}<figcaption>{escape(caption)} (<a href="{name}">{name}</a>)'
+        "</figcaption></figure>"
+    )

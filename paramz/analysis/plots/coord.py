@@ -1,0 +1,112 @@
+"""Figures of a coordinate check: sizes of activations, and of their changes, against width."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from paramz.analysis.columns import require
+from paramz.analysis.plots.style import new_axes, new_row, power_ticks, scale_colors, theme
+
+PANELS = 5
+
+
+def coord_check(
+    df: pd.DataFrame,
+    *,
+    quantity: str = "delta",
+    modules: Sequence[str] | None = None,
+    axes: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Size against width, one panel per module, one line per training step.
+
+    Args:
+        df: Columns `width, step, module, quantity, rms`, and possibly `seed`: the table of
+            `paramz.coord_check`.
+        quantity: "output", "delta" (output minus output at the first step) or "update".
+        modules: Which, in order; by default those of `steepest`.
+        axes: One per module; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    shown = list(modules) if modules is not None else steepest(df, quantity)
+    panels = list(axes) if axes is not None else new_row(len(shown), width=2.5, height=2.7)
+    for ax, module in zip(panels, shown, strict=True):
+        coord_module(df, module, quantity, ax)
+        ax.set_title(module, fontsize=8)
+    for ax in panels[1:]:
+        ax.set_ylabel("")
+    for ax in panels[:-1]:
+        if legend := ax.get_legend():
+            legend.remove()
+    return panels
+
+
+def coord_module(
+    df: pd.DataFrame, module: str, quantity: str = "delta", ax: Axes | None = None
+) -> Axes:
+    """One module's root mean square against width, a line per step, averaged over seeds.
+
+    Args:
+        df: As in `coord_check`.
+        module: Its name in the column `module`.
+        quantity: Which rows.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: The table has no such rows; the message lists what there is.
+    """
+    ax = new_axes(ax)
+    require(df, "width", "step", "module", "quantity", "rms")
+    rows = df[(df["module"] == module) & (df["quantity"] == quantity) & (df["rms"] > 0)]
+    if rows.empty:
+        raise ValueError(
+            f"no {quantity!r} above zero for module {module!r}; modules: "
+            f"{', '.join(df['module'].unique())}; quantities: {', '.join(df['quantity'].unique())}"
+        )
+    rows = rows.assign(log2=np.log2(rows["rms"]))
+    colors = scale_colors(rows["step"])
+    for step, line in rows.groupby("step"):
+        mean = line.groupby("width")["log2"].mean()
+        ax.plot(mean.index, mean, color=colors[float(str(step))], marker=".", label=f"{step}")
+    power_ticks(ax, rows["width"])
+    ax.set_xlabel("width")
+    ax.set_ylabel(f"log₂ rms of {quantity}")
+    with theme():
+        ax.legend(title="step", loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
+    return ax
+
+
+def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> list[str]:
+    """The modules whose size changes fastest with width at the last step, in the model's order.
+
+    Args:
+        df: As in `coord_check`; several checks may be stacked.
+        quantity: Which rows.
+        count: How many at most.
+
+    Returns:
+        Names of modules.
+
+    >>> rows = [{"module": m, "width": w, "step": 1, "quantity": "delta", "rms": w**p}
+    ...         for m, p in (("a", 0.0), ("b", 0.5), ("c", -1.0)) for w in (64, 128)]
+    >>> steepest(pd.DataFrame(rows), count=2)
+    ['b', 'c']
+    """
+    require(df, "width", "step", "module", "quantity", "rms")
+    rows = df[(df["quantity"] == quantity) & (df["rms"] > 0)]
+    rows = rows[rows["step"] == rows["step"].max()]
+    keys = [k for k in ("parametrization", "optimizer", "lr") if k in rows.columns]
+    slopes: dict[str, float] = {}
+    for name, cell in rows.groupby([*keys, "module"], sort=False):
+        if cell["width"].nunique() > 1:
+            slope = np.polyfit(np.log2(cell["width"]), np.log2(cell["rms"]), 1)[0]
+            module = str(name[-1])
+            slopes[module] = max(slopes.get(module, 0.0), abs(float(slope)))
+    chosen = sorted(slopes, key=lambda m: slopes[m], reverse=True)[:count]
+    return [m for m in df["module"].unique() if m in chosen]

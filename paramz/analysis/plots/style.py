@@ -1,0 +1,110 @@
+"""One look for every figure: readable in print, in grey and by colour-blind readers.
+
+Scales (width, depth) take a sequence that grows monotonically in lightness; groups take the
+Okabe-Ito colours, always together with a marker of their own.
+"""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+# Text and lines of the axes, and the grid. The report swaps these two for the page's own colours.
+INK = "#24292f"
+GRID = "#d5d9de"
+
+# Okabe & Ito, "Color Universal Design" (2008), the six that show on white and on black.
+GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+GROUP_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+RC: dict[Any, object] = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 8.0,
+    "legend.title_fontsize": 8.0,
+    "legend.frameon": False,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.labelcolor": INK,
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "pdf.fonttype": 42,
+}
+
+
+def theme() -> AbstractContextManager[None]:
+    """The style as a context; what is drawn or saved inside takes it on."""
+    return mpl.rc_context(RC)
+
+
+def scale_colors(scales: Iterable[float]) -> dict[float, str]:
+    """A colour per scale, dark to light with growing scale.
+
+    >>> list(scale_colors([64, 128]))
+    [64, 128]
+    """
+    ordered = sorted(set(scales))
+    # Neither end of the map: black on a dark page and yellow on paper would vanish.
+    stops = np.linspace(0.18, 0.80, max(len(ordered), 2))
+    return {s: to_hex(mpl.colormaps["viridis"](v)) for s, v in zip(ordered, stops, strict=False)}
+
+
+def group_style(index: int) -> tuple[str, str]:
+    """Colour and marker of the group at this position.
+
+    >>> group_style(0)
+    ('#0072b2', 'o')
+    """
+    return GROUP_COLORS[index % len(GROUP_COLORS)], GROUP_MARKERS[index % len(GROUP_MARKERS)]
+
+
+def new_axes(ax: Axes | None, size: tuple[float, float] = (4.2, 3.2)) -> Axes:
+    """The given axes, or those of a new figure in this style."""
+    if ax is not None:
+        return ax
+    with theme():
+        return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def new_row(
+    count: int, *, width: float = 3.3, height: float = 3.1, share: bool = True
+) -> list[Axes]:
+    """Panels side by side in a new figure in this style, with a common y axis when shared."""
+    with theme():
+        _, axes = plt.subplots(
+            1,
+            count,
+            figsize=(max(width * count, 4.2), height),
+            layout="constrained",
+            sharey=share,
+            squeeze=False,
+        )
+    return list(axes[0])
+
+
+def power_ticks(ax: Axes, values: Iterable[float]) -> None:
+    """Log2 x axis whose ticks are the given scales, written out."""
+    ticks = sorted(set(values))
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()

@@ -1,0 +1,155 @@
+"""Figures of a sweep: loss against the hyperparameter, the optimum's path, regret, collapse."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.transforms import blended_transform_factory
+
+from paramz.analysis.plots.style import (
+    INK,
+    group_style,
+    new_axes,
+    new_row,
+    power_ticks,
+    scale_colors,
+    theme,
+)
+from paramz.analysis.transfer import Transfer
+
+# Beyond this ratio of the worst to the best optimum, a linear axis hides the small ones.
+LOG_AXIS = 5.0
+
+
+def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """Loss against log2 of the hyperparameter, one panel per group, one line per scale.
+
+    Args:
+        found: From `paramz.analysis.transfer`.
+        axes: One per group; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    panels = list(axes) if axes is not None else new_row(len(found.groups))
+    for ax, group in zip(panels, found.groups, strict=True):
+        loss_curves(found, group, ax)
+        ax.set_title(group)
+    lo, hi = found.curves["log2_hp"].min(), found.curves["log2_hp"].max()
+    for ax in panels:
+        ax.set_xlim(lo - 0.4, hi + 0.4)
+    for ax in panels[1:]:
+        ax.set_ylabel("")
+    for ax in panels[:-1]:
+        if legend := ax.get_legend():
+            legend.remove()
+    return panels
+
+
+def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
+    """One group's loss curves with each optimum ringed; crosses at the top mark divergence.
+
+    Args:
+        found: From `paramz.analysis.transfer`.
+        group: One of `found.groups`.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    curves = found.curves[found.curves["group"] == group]
+    optima = found.optima[found.optima["group"] == group].set_index("scale")
+    colors = scale_colors(found.optima["scale"])
+    top = blended_transform_factory(ax.transData, ax.transAxes)
+    for position, (size, curve) in enumerate(curves.groupby("scale")):
+        color = colors[float(str(size))]
+        alive = np.isfinite(curve["loss"])
+        x, y = curve["log2_hp"], curve["loss"]
+        ax.plot(x[alive], y[alive], color=color, marker=".", label=f"{size:g}")
+        ax.plot(
+            x[~alive],
+            np.full((~alive).sum(), 0.99 - 0.025 * position),
+            linestyle="none",
+            marker="x",
+            markersize=3.5,
+            color=color,
+            transform=top,
+        )
+    ax.plot(optima["log2_opt"], optima["best"], color=INK, linewidth=0.8, linestyle=":", zorder=4)
+    ax.scatter(
+        optima["log2_opt"],
+        optima["best"],
+        s=52,
+        facecolor=[colors[s] for s in optima.index],
+        edgecolor=INK,
+        linewidth=1.1,
+        zorder=5,
+    )
+    ax.set_xlabel(f"log₂ {found.hp}")
+    ax.set_ylabel(found.loss)
+    with theme():
+        ax.legend(title=found.scale, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
+    kind, low, high = _range(found)
+    ax.set_yscale(kind)
+    ax.set_ylim(low, high)
+    return ax
+
+
+def _range(found: Transfer) -> tuple[str, float, float]:
+    """Scale and limits of the loss axis: all optima and what surrounds them, not the cliffs."""
+    finite = found.curves["loss"][np.isfinite(found.curves["loss"])]
+    best = found.optima["best"]
+    if best.min() > 0 and best.max() > LOG_AXIS * best.min():
+        return "log", float(best.min() / 1.6), float(finite.max() * 1.6)
+    floor, ceiling = float(best.min()), float(max(np.quantile(finite, 0.85), best.max()))
+    pad = 0.06 * (ceiling - floor) or 0.1
+    return "linear", floor - pad, ceiling + 3 * pad
+
+
+def optima(found: Transfer, ax: Axes | None = None) -> Axes:
+    """Where the optimum lies at each scale, with intervals, one line per group.
+
+    An interval that is open at one side (the grid ends before the loss rises) is an arrow.
+
+    Args:
+        found: From `paramz.analysis.transfer`.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    slopes = found.drift.set_index("group")["slope"]
+    for index, group in enumerate(found.groups):
+        color, marker = group_style(index)
+        rows = found.optima[found.optima["group"] == group]
+        # Groups side by side, a few percent apart, so that their intervals do not overlap.
+        x = rows["scale"].to_numpy() * 1.03 ** (index - (len(found.groups) - 1) / 2)
+        y = rows["log2_opt"].to_numpy()
+        below, above = y - rows["lo"].to_numpy(), rows["hi"].to_numpy() - y
+        bars = np.stack([below, above])
+        ax.errorbar(
+            x,
+            y,
+            yerr=np.where(np.isfinite(bars), bars, 0),
+            color=color,
+            marker=marker,
+            capsize=2,
+            elinewidth=1,
+            label=f"{group}: {slopes[group]:+.2f} octave per doubling",
+        )
+        for sign, open_side in ((-1, np.isinf(below)), (1, np.isinf(above))):
+            for xi, yi in zip(x[open_side], y[open_side], strict=True):
+                end = yi + 0.6 * sign
+                ax.plot([xi, xi], [yi, end], color=color, linewidth=1)
+                ax.plot(xi, end, color=color, marker="^" if sign > 0 else "v")
+    power_ticks(ax, found.optima["scale"])
+    ax.set_xlabel(found.scale)
+    ax.set_ylabel(f"log₂ of the best {found.hp}")
+    low, high = ax.get_ylim()
+    if high - low < 2:  # an octave of noise must not fill the figure
+        ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
+    with theme():
+        ax.legend(loc="best")
+    return ax

@@ -1,0 +1,104 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from paramz.analysis.report import choose_scale, group_columns, write_report
+from paramz.cli import app
+from tests.analysis.conftest import made_up_sweep, store_runs
+
+
+def test_one_page_of_several_runs_with_its_figures_beside_it(demo: Path) -> None:
+    html = (demo / "report.html").read_text(encoding="utf-8")
+    assert sorted(p.name for p in demo.glob("*.png")) == [
+        "lm-coord-mup-adamw.png",
+        "lm-coord-sp-adamw.png",
+        "lm-optimum.png",
+        "lm-transfer.png",
+        "mlp-optimum.png",
+        "mlp-transfer.png",
+    ]
+    assert html.count("<svg") == 6
+    assert re.search(r"Does not transfer.</b>sp: best lr moves -1\.[12]", html)
+    assert "Transfers.</b>mup: best lr moves" in html
+    assert "Fail.</b>sp-adamw: slope 0.5 at readout" in html
+
+
+def test_the_baseline_comes_first(demo: Path) -> None:
+    html = (demo / "report.html").read_text(encoding="utf-8")
+    assert html.index("sp: best lr") < html.index("mup: best lr")
+
+
+def test_nothing_is_fetched_and_ids_are_unique(demo: Path) -> None:
+    html = (demo / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"(?!#|data:|[\w-]+\.png)", html)
+    assert "@import" not in html and not re.search(r"url\((?!#)", html)
+
+    class Ids(HTMLParser):
+        seen: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.seen += [v or "" for k, v in attrs if k == "id"]
+
+    parser = Ids()
+    parser.feed(html)
+    assert len(parser.seen) == len(set(parser.seen)) > 0
+
+
+def test_what_users_wrote_is_escaped(tmp_path: Path) -> None:
+    df = made_up_sweep({"<img src=x onerror=alert(1)>": 0.0})
+    df.loc[0, "status"] = "failed"
+    df["error"] = None
+    df.loc[0, "error"] = "ValueError: <script>"
+    store_runs(df, tmp_path / "x")
+    html = write_report(tmp_path / "x").path.read_text(encoding="utf-8")
+    assert "<img" not in html and "ValueError: <script>" not in html
+    assert "ValueError: &lt;script&gt;" in html
+
+
+def test_a_sweep_without_transfer_still_gets_its_page(tmp_path: Path) -> None:
+    df = made_up_sweep({"mup": 0.0})
+    store_runs(df[df["width"] == 64], tmp_path / "x")
+    written = write_report(tmp_path / "x")
+    assert written.figures == []
+    assert written.verdicts == [
+        "Transfer was not judged: neither width nor depth has two values; name the scale with "
+        "--scale"
+    ]
+
+
+def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"holds no run: a run is a folder with results/"):
+        write_report(tmp_path)
+
+
+def test_scale_and_groups_are_found_from_the_columns() -> None:
+    df = made_up_sweep({"sp": 0.0, "mup": 0.0})
+    df["params"] = df["width"] ** 2
+    df["accuracy"] = np.linspace(0, 1, len(df))
+    assert choose_scale(df) == "width"
+    assert group_columns(df, "lr", "width") == ["parametrization"]
+    both = pd.concat([df.assign(depth=2), df.assign(depth=4)])
+    assert group_columns(both, "lr", "width") == ["parametrization", "depth"]
+
+
+def test_the_command_prints_verdicts_or_json(tmp_path: Path) -> None:
+    store_runs(made_up_sweep({"sp": -1.2}), tmp_path / "x")
+    run = CliRunner()
+    plain = run.invoke(app, ["report", str(tmp_path / "x")])
+    assert plain.exit_code == 0
+    assert plain.stdout.startswith("sp: best lr moves -1.")
+    assert plain.stdout.endswith(f"written: {tmp_path / 'x' / 'report.html'}\n")
+    document = json.loads(run.invoke(app, ["report", str(tmp_path / "x"), "--json"]).stdout)
+    assert document["report"].endswith("report.html")
+    assert [Path(f).name for f in document["figures"]] == ["transfer.png", "optimum.png"]
+    wrong = run.invoke(app, ["report", str(tmp_path / "none")])
+    assert wrong.exit_code == 2
+    assert "error: no folder" in wrong.stderr
