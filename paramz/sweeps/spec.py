@@ -109,6 +109,7 @@ class Sweep(BaseModel):
     budget: Budget = Budget()
     loss_limit: float | None = None
     _text: str | None = PrivateAttr(default=None)
+    _needs: dict[tuple[Any, ...], Need] = PrivateAttr(default_factory=dict)
 
     @field_validator("base")
     @classmethod
@@ -169,12 +170,20 @@ class Sweep(BaseModel):
         """
         flat = leaves(config)
         amounts = {name: getattr(self.resources, name) for name in Need.model_fields}
-        values = {name: amount and amount(flat) for name, amount in amounts.items()}
-        try:
-            return Need.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            raise ValueError(
-                f"{name}: {amounts[name].text!r} comes to {values[name]:g}: {first['msg']}"
-            ) from None
+        used = tuple(flat.get(n) for amount in amounts.values() if amount for n in amount.names)
+        if used not in self._needs:
+            self._needs[used] = _need(amounts, flat)
+        return self._needs[used]
+
+
+def _need(amounts: dict[str, Expression | None], flat: Config) -> Need:
+    values = {name: amount and amount(flat) for name, amount in amounts.items()}
+    try:
+        return Need.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        text = getattr(amounts[name], "text", "")
+        raise ValueError(
+            f"{name}: {text!r} comes to {values[name]:g}: {first['msg']}"
+        ) from None

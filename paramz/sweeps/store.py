@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from paramz.sweeps.config import Config, config_key, leaves
 from paramz.sweeps.files import read_bytes, read_json, write_new, write_over
 
@@ -75,23 +77,21 @@ class Store:
 
     def read(self, key: str) -> Record | None:
         """The result of a trial; None if there is none. A broken file is quarantined."""
-        path = self.result(key)
+        name = f"{self.root}/results/{key}.json"
         try:
-            content = read_bytes(str(path))
+            content = read_bytes(name)
         except FileNotFoundError:
             return None
         try:
-            record = json.loads(content)
-            if isinstance(record, dict) and not _FIELDS - record.keys():
-                if record["status"] in STATUSES and config_key(record["config"]) == key:
-                    return record
-            reason = "it is no result of the trial it is named after"
+            record = from_json(content)
         except ValueError:
             reason = "it is not whole JSON"
-        target = self.quarantine(path)
-        warnings.warn(
-            f"{path}: {reason}; moved to {target}, the trial counts as missing", stacklevel=2
-        )
+        else:
+            if _is_result(record, key):
+                return record  # type: ignore[no-any-return]
+            reason = "it is no result of the trial it is named after"
+        target = self.quarantine(Path(name))
+        warnings.warn(f"{name}: {reason}; moved to {target}", stacklevel=2)
         return None
 
     def quarantine(self, path: Path) -> Path:
@@ -140,12 +140,21 @@ class Store:
             text = (self.root / "trials.jsonl").read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
-        rows = (json.loads(line) for line in text.splitlines())
+        rows = from_json(f"[{','.join(text.splitlines())}]")
         return {row["key"]: row["config"] for row in rows}
 
     def info(self) -> dict[str, Any]:
         """What run.json says: training function, loss limit, versions."""
         return read_json(self.root / "run.json") or {}
+
+
+def _is_result(record: Any, key: str) -> bool:
+    return (
+        isinstance(record, dict)
+        and record.keys() >= _FIELDS
+        and record["status"] in STATUSES
+        and config_key(record["config"]) == key
+    )
 
 
 def open_store(directory: str | Path) -> Store:

@@ -1,0 +1,143 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from paramz.sweeps import attempt as attempts
+from paramz.sweeps import load
+from paramz.sweeps.attempt import claim, holder
+from paramz.sweeps.config import config_key
+from paramz.sweeps.store import Store, open_store
+
+
+def record(status="ok", error=None, metrics=None, **config):
+    metrics = {"loss": 1.5} if metrics is None else metrics
+    named = {"key": config_key(config), "status": status, "error": error, "config": config}
+    return named | {"metrics": metrics, "seconds": 2.0}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "run").create()
+
+
+def test_load_has_one_row_per_trial_and_a_column_per_leaf(store):
+    store.save(record(width=64, adam={"lr": 0.5}, metrics={"loss": 1.5, "width": 3}))
+    store.save(record(width=128, status="diverged", metrics={"loss": "inf"}))
+    table = load(store.root).sort_values("width")
+    leaves = {"width", "adam.lr", "loss", "metric.width"}
+    assert set(table.columns) == {"key", "status", "error", "seconds"} | leaves
+    assert table["loss"].tolist() == [1.5, float("inf")]
+    assert table["adam.lr"].isna().tolist() == [False, True]
+
+
+def test_load_of_an_empty_store_is_an_empty_table(store):
+    assert list(load(store.root).columns) == ["key", "status", "error", "loss", "seconds"]
+
+
+def test_load_elsewhere_lists_the_sweeps_there(store):
+    with pytest.raises(FileNotFoundError, match=r"holds no sweep .*sweeps there: .*/run"):
+        load(store.root.parent / "rum")
+
+
+def test_the_first_result_wins(store):
+    assert store.save(record(width=64))
+    assert not store.save(record(width=64, metrics={"loss": 9.0}))
+    assert load(store.root)["loss"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"key": "', "it is not whole JSON"),
+        ("", "it is not whole JSON"),
+        ("[1, 2]", "it is no result of the trial it is named after"),
+        (json.dumps(record(width=128)), "it is no result of the trial it is named after"),
+    ],
+)
+def test_a_broken_file_is_quarantined_and_reported(store, content, reason):
+    key = config_key({"width": 64})
+    for n in (1, 2):  # a second one does not overwrite the first
+        store.result(key).write_text(content)
+        with pytest.warns(UserWarning, match=reason):
+            assert len(load(store.root)) == 0
+        assert len(list((store.root / "quarantine").iterdir())) == n
+    assert key not in store.finished()
+
+
+def test_a_full_disk_leaves_nothing_behind(store, monkeypatch):
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.save(record(width=64))
+    assert list(store.results.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o007])
+def test_permissions_are_the_umask_of_the_user(store, umask):
+    before = os.umask(umask)
+    try:
+        store.save(record(width=64))
+        mine = claim(store.trial("abc"))
+    finally:
+        os.umask(before)
+    files = [store.result(config_key({"width": 64})), mine.path]
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o666 & ~umask] * 2
+
+
+def test_retired_results_are_kept(store):
+    done = record(width=64, status="failed", error="no luck")
+    for _ in range(2):
+        store.save(done)
+        store.retire(done["key"])
+    kept = sorted(path.name for path in store.trial(done["key"]).iterdir())
+    assert kept == ["result-0001.json", "result-0002.json"] and store.finished() == set()
+
+
+def test_open_store_refuses_other_directories(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+        open_store(tmp_path)
+
+
+def test_a_trial_is_claimed_once_until_its_attempt_ends(store):
+    folder = store.trial("abc")
+    first = claim(folder)
+    assert claim(folder) is None and holder(folder)["pid"] == os.getpid()
+    first.end("interrupted")
+    second = claim(folder)
+    assert second.number == 2 and second.spent >= 0 and holder(folder) is not None
+
+
+def test_the_claim_of_a_dead_process_is_free_at_once(store):
+    folder = store.trial("abc")
+    code = f"from pathlib import Path; from paramz.sweeps.attempt import claim; claim(Path({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert holder(folder) is None and claim(folder).number == 2
+
+
+def test_the_claim_of_another_machine_goes_stale_with_its_heartbeat(store, monkeypatch):
+    folder = store.trial("abc")
+    theirs = claim(folder)
+    text = json.loads(theirs.path.read_text()) | {"host": "elsewhere", "job": "12_3"}
+    theirs.path.write_text(json.dumps(text))
+    assert claim(folder) is None
+    old = time.time() - attempts.STALE - 1
+    os.utime(theirs.path, (old, old))
+    mine = claim(folder)
+    assert mine.number == 2 and theirs.superseded() and not mine.superseded()
+
+
+def test_a_requeued_job_takes_its_own_trial_back_at_once(store, monkeypatch):
+    folder = store.trial("abc")
+    theirs = claim(folder)
+    text = json.loads(theirs.path.read_text()) | {"host": "elsewhere", "job": "12_3"}
+    theirs.path.write_text(json.dumps(text))
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert claim(folder).number == 2
