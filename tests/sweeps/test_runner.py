@@ -134,7 +134,7 @@ def test_a_stopped_trial_resumes_where_it_was_and_ends_the_same(sweep, tmp_path)
     store = Store(tmp_path / "run")
     tasks = [Task(key, config) for key, config in prepare(wanted, store).items()]
     stop = Stop()
-    threading.Timer(1.0, stop.request).start()
+    threading.Thread(target=lambda: (saved(tmp_path, 2), stop.request())).start()
     tally = Pool(store, wanted.train, workers=2).run(tasks, stop)
     assert tally.interrupted == set(wanted.trials) and store.finished() == set()
     table = run(wanted, tmp_path / "run").set_index("seed").sort_index()
@@ -144,12 +144,20 @@ def test_a_stopped_trial_resumes_where_it_was_and_ends_the_same(sweep, tmp_path)
     assert len(lines) == 40  # no step was done twice
 
 
+def saved(tmp_path, count):
+    """Wait until so many trials have saved a checkpoint."""
+    give_up = time.monotonic() + 30
+    while len(list((tmp_path / "run").glob("trials/*/checkpoint.json"))) < count:
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
 def command(path, out):
     paramz = [sys.executable, "-c", "from paramz.cli import main; main()"]
     return [*paramz, "sweep", str(path), "--out", str(out), "--workers", "2"]
 
 
-def start(spec_file, tmp_path, sleep=0.1):
+def start(spec_file, tmp_path, sleep=0.05):
     text = (
         f"train: {FUNCTIONS}:resumable\nbase: {{steps: 20, sleep: {sleep}}}\n"
         "axes: {seed: [0, 1, 2]}\n"
@@ -158,10 +166,7 @@ def start(spec_file, tmp_path, sleep=0.1):
     process = subprocess.Popen(
         command(path, tmp_path / "run"), stderr=subprocess.PIPE, text=True, process_group=0
     )
-    give_up = time.monotonic() + 30
-    while len(list((tmp_path / "run").glob("trials/*/checkpoint.json"))) < 2:
-        assert time.monotonic() < give_up and process.poll() is None
-        time.sleep(0.02)
+    saved(tmp_path, 2)
     return path, process
 
 

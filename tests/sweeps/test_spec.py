@@ -90,7 +90,7 @@ def test_numbers_are_those_of_yaml_1_2(spec_file):
         ("axes:\n  a: [1]\n  a: [2]", "4: key 'a' is given twice"),
         ("axes: [a", "not valid YAML: expected ',' or ']'"),
         (
-            "base: {lr: .nan}\nresources: {cpu: 1}",
+            "resources:\n  cpu: 1",
             "3: unknown key 'resources.cpu'; known keys: cpus",
         ),
         ("resources: {minutes: 3 * width}", "'3 * width' uses 'width'; a config has"),

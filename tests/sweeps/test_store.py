@@ -116,8 +116,8 @@ def test_a_trial_is_claimed_once_until_its_attempt_ends(store):
 
 def test_the_claim_of_a_dead_process_is_free_at_once(store):
     folder = store.trial("abc")
-    code = f"from pathlib import Path; from paramz.sweeps.attempt import claim; claim(Path({str(folder)!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, pathlib, paramz.sweeps.attempt as a; a.claim(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
     assert holder(folder) is None and claim(folder).number == 2
 
 
