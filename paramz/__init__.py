@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from paramz.apply import plan_of as plan_of
     from paramz.apply import remove_ as remove_
     from paramz.axes import Axes as Axes
+    from paramz.check import coord_check as coord_check
     from paramz.families import family as family
+    from paramz.optimizers import make_optimizers as make_optimizers
     from paramz.plan import Plan as Plan
     from paramz.rules import Family as Family
     from paramz.rules import Parametrization as Parametrization
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from paramz.tables import NTP as NTP
     from paramz.tables import SP as SP
     from paramz.tables import parametrization as parametrization
+    from paramz.task import Task as Task
+    from paramz.verdict import Verdict as Verdict
+    from paramz.verdict import judge as judge
 
 __version__ = "0.1.0"
 
@@ -47,7 +52,12 @@ _HOME = {
     "Power": "rules",
     "Rule": "rules",
     "SP": "tables",
+    "Task": "task",
+    "Verdict": "verdict",
+    "coord_check": "check",
     "family": "families",
+    "make_optimizers": "optimizers",
+    "judge": "verdict",
     "parametrization": "tables",
 }
 _MODULES = ("analysis", "check", "families", "rules", "slurm", "sweeps", "tables")

@@ -1,7 +1,143 @@
-"""Verbs: check."""
+"""Verbs: check (coordinate check with an exit code) and plan (the table of a task's model)."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file to the app."""
+    app.command("check")(check)
+    app.command("plan")(plan)
+
+
+_Task = Annotated[
+    str,
+    typer.Argument(help="A function (config) -> paramz.Task: path/to/file.py:name or module:name."),
+]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value for the task's config; repeat for more."),
+]
+
+
+def check(
+    task: _Task,
+    widths: Annotated[str, typer.Option(help="Widths, by commas.")] = "64,128,256,512",
+    base_width: Annotated[int | None, typer.Option(help="Default: the smallest width.")] = None,
+    parametrization: Annotated[str, typer.Option("--parametrization", "-p")] = "mup",
+    optimizer: Annotated[str, typer.Option(help="Name of a torch optimizer.")] = "adamw",
+    lr: Annotated[str, typer.Option(help="Learning rates, by commas; 2^-8 works.")] = "2^-8",
+    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    tolerance: Annotated[float, typer.Option(help="Largest absolute slope that passes.")] = 0.1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; writes coord/<label>.csv and .json there.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Default: parametrization-optimizer.")] = None,
+    settings: _Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Coordinate check of a task; exits with 1 when it fails, 2 when it cannot be made."""
+    from paramz.check import coord_check
+    from paramz.verdict import judge
+
+    try:
+        df = coord_check(
+            _locate(task),
+            widths=[int(w) for w in widths.split(",")],
+            base_width=base_width,
+            parametrization=parametrization,
+            optimizer=optimizer,
+            lr=[_number(x) for x in lr.split(",")],
+            steps=steps,
+            seeds=seeds,
+            config=_config(settings),
+            workers=workers,
+        )
+        judged = judge(df, tolerance=tolerance)
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if out is not None:
+        judged.save(df, out / "coord", label or f"{parametrization}-{optimizer}")
+    if as_json:
+        typer.echo(json.dumps(judged.to_json(), indent=1))
+    else:
+        _show(judged)
+    raise typer.Exit(0 if judged.passed else 1)
+
+
+def plan(
+    task: _Task,
+    width: Annotated[int, typer.Option(help="Width of the target model.")],
+    base_width: Annotated[int, typer.Option(help="Width of the base model.")],
+    parametrization: Annotated[str, typer.Option("--parametrization", "-p")] = "mup",
+    optimizer: Annotated[str, typer.Option(help="Whose learning rates to show.")] = "adamw",
+    full: Annotated[bool, typer.Option("--full", help="One line per tensor.")] = False,
+    settings: _Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show which tensor gets which role, init, learning rate, epsilon and decay, and why."""
+    import torch
+
+    from paramz.apply import make_plan
+    from paramz.sweeps.target import load_target
+
+    try:
+        made = load_target(_locate(task))(_config(settings), None)
+        with torch.device("meta"):
+            model = made.build(width)
+        found = make_plan(
+            model, parametrization, base=made.build, base_width=base_width, roles=made.roles
+        )
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(json.dumps(found.to_json()) if as_json else found.summary(optimizer, full=full))
+
+
+def _show(judged: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("module", "role", "step", "quantity", "slope", "95 % interval", ""):
+        table.add_column(column, no_wrap=True)
+    last = max(s.step for s in judged.slopes)
+    for s in judged.slopes:
+        if s.passed is False or (s.passed and s.step == last):
+            mark = "ok" if s.passed else "FAIL"
+            interval = f"[{s.lo:+.2f}, {s.hi:+.2f}]"
+            table.add_row(
+                s.module, s.role, str(s.step), s.quantity, f"{s.slope:+.3f}", interval, mark
+            )
+    console = Console()
+    console.print(table)
+    console.print(judged.sentence, markup=False, highlight=False)
+
+
+def _locate(task: str) -> str:
+    from paramz.sweeps.target import locate
+
+    return locate(task, Path.cwd())
+
+
+def _number(text: str) -> float:
+    base, _, exponent = text.strip().partition("^")
+    return float(base) ** float(exponent) if exponent else float(base)
+
+
+def _config(settings: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    config = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set {setting}: write key=value")
+        config[key] = yaml.safe_load(value)
+    return config

@@ -1,0 +1,222 @@
+"""The judgement on a coordinate check: slopes with intervals, pass or fail, culprit and cause.
+
+Imports no torch, so that a report or a notebook can judge a table that was saved.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How one quantity of one module moves with width: d log rms / d log width.
+
+    Attributes:
+        module: its path.
+        role: the role of its weight, empty for containers.
+        step: updates made so far.
+        quantity: ``delta``, ``update`` or ``output``.
+        slope: least squares over widths and seeds.
+        lo, hi: its 95 % interval (Student's t over the residuals).
+        passed: whether it is within the tolerance where it is judged; None where it is not.
+    """
+
+    module: str
+    role: str
+    step: int
+    quantity: str
+    slope: float
+    lo: float
+    hi: float
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a coordinate check passed, by what numbers, and if not, where and why.
+
+    Attributes:
+        passed: all judged slopes are within the tolerance.
+        tolerance: the largest absolute slope that passes.
+        culprit: the first failing module in forward order, None when passed.
+        sentence: the verdict with its numbers, for people.
+        slopes: all slopes, in forward order.
+    """
+
+    parametrization: str
+    optimizer: str
+    lr: float
+    passed: bool
+    tolerance: float
+    culprit: str | None
+    sentence: str
+    slopes: tuple[Slope, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as written beside the table."""
+        return asdict(self)
+
+    def save(self, df: pd.DataFrame, folder: str | Path, label: str) -> Path:
+        """Write ``<label>.csv`` and ``<label>.json`` for `paramz report`; returns the csv path."""
+        directory = Path(folder)
+        directory.mkdir(parents=True, exist_ok=True)
+        table = directory / f"{label}.csv"
+        df.to_csv(table, index=False)
+        text = json.dumps(self.to_json(), indent=1)
+        (directory / f"{label}.json").write_text(text + "\n", encoding="utf-8")
+        return table
+
+
+def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) -> Verdict:
+    """Judge a coordinate check.
+
+    Every module but readouts passes when the slope of its output's change (``delta``) is within the
+    tolerance at every step. A readout passes when its change does not grow beyond the tolerance and
+    the part made by its own update is flat: the rest of its change contains the random initial
+    readout acting on changed features, which shrinks like width^-1/2 towards its limit at finite
+    width and is no failure. Modules that output the same at all times (rotary tables) and modules
+    around a readout, which repeat it, are not judged.
+
+    Args:
+        df: as returned by `paramz.coord_check`, of one parametrization and optimizer.
+        tolerance: the largest absolute slope that passes.
+        lr: which learning rate to judge; the middle one if left out.
+
+    Raises:
+        ValueError: the table is empty or mixes parametrizations, lr is not in it, or activations
+            are not finite at every width.
+    """
+    names = df[["parametrization", "optimizer"]].drop_duplicates()
+    if len(names) != 1:
+        raise ValueError(
+            f"a verdict is on one parametrization and optimizer; the table has {len(names)}"
+        )
+    lrs = sorted(df.lr.unique())
+    chosen = lrs[(len(lrs) - 1) // 2] if lr is None else lr
+    part = df[df.lr == chosen]
+    if part.empty:
+        raise ValueError(f"lr={lr} is not in the table; it has {lrs}")
+    bad = part[~np.isfinite(part.rms)]
+    if not bad.empty:
+        first = bad.iloc[0]
+        raise ValueError(
+            f"activations of {first.module} are not finite at width {first.width}, step "
+            f"{first.step}, lr {chosen:.4g}: the check diverged; lower lr"
+        )
+    slopes = _slopes(part, tolerance)
+    failures = [s for s in slopes if s.passed is False]
+    name, optimizer = names.iloc[0]
+    span = f"width {part.width.min()} to {part.width.max()}, lr {chosen:.4g}"
+    head = f"{name} with {optimizer}, {span}"
+    if failures:
+        culprit, cause = _cause(slopes, failures, tolerance)
+        worst = next(s for s in failures if s.module == culprit)
+        sentence = (
+            f"FAIL: {head}: {culprit} changes like width^{worst.slope:+.2f} "
+            f"[{worst.lo:+.2f}, {worst.hi:+.2f}] at step {worst.step}, beyond ±{tolerance:g}. "
+            f"Likely cause: {cause}"
+        )
+    else:
+        culprit = None
+        judged = [s for s in slopes if s.passed]
+        worst = max(judged, key=lambda s: abs(s.slope) if s.role != "output" else 0.0)
+        sentence = (
+            f"PASS: {head}: all {len({s.module for s in judged})} judged modules within "
+            f"±{tolerance:g}; the largest slope is {worst.slope:+.2f} "
+            f"[{worst.lo:+.2f}, {worst.hi:+.2f}] ({worst.module}, step {worst.step})"
+        )
+    return Verdict(
+        parametrization=str(name),
+        optimizer=str(optimizer),
+        lr=float(chosen),
+        passed=not failures,
+        tolerance=tolerance,
+        culprit=culprit,
+        sentence=sentence,
+        slopes=tuple(slopes),
+    )
+
+
+def _slopes(df: pd.DataFrame, tolerance: float) -> list[Slope]:
+    """Slopes in forward order, judged."""
+    judged_readouts = set(df[(df.quantity == "update") & (df.role == "output")].module)
+    around = {
+        module
+        for module in df.module.unique()
+        if any(readout.startswith(f"{module}.") for readout in judged_readouts)
+    }
+    widths = df.width.nunique()
+    order = {module: i for i, module in enumerate(df[df.step == df.step.max()].module.unique())}
+    slopes = []
+    for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
+        module, role, step, quantity = (str(part) for part in key)
+        positive = cell[cell.rms > 0]
+        if positive.width.nunique() < widths:
+            continue
+        slope, lo, hi = _fit(np.log(positive.width), np.log(positive.rms))
+        passed: bool | None = None
+        if module not in around:
+            passed = _judge(role, quantity, slope, tolerance)
+        slopes.append(Slope(module, role, int(step), quantity, slope, lo, hi, passed))
+    return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
+
+
+def _judge(role: str, quantity: str, slope: float, tolerance: float) -> bool | None:
+    if role == "output":
+        if quantity == "delta":
+            return bool(slope <= tolerance)
+        return bool(abs(slope) <= tolerance) if quantity == "update" else None
+    return bool(abs(slope) <= tolerance) if quantity == "delta" else None
+
+
+def _fit(x: Any, y: Any) -> tuple[float, float, float]:
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    fit = stats.linregress(x, y)
+    if len(x) < 3:
+        return float(fit.slope), float("-inf"), float("inf")
+    half = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
+    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
+
+
+def _cause(slopes: list[Slope], failures: list[Slope], limit: float) -> tuple[str, str]:
+    """The first failing module of the earliest failing step, and what most likely did it."""
+    first = failures[0]
+    module = first.module
+    own = {s.module: s for s in slopes if s.quantity == "update"}
+    start = {s.module: s for s in slopes if s.quantity == "output" and s.step == 0}
+    update, output = own.get(module), start.get(module)
+    if "att" in module.lower() and (update is None or abs(update.slope) <= limit):
+        return module, (
+            "the attention logits, scaled by 1/sqrt(d_head) where 1/d_head is due (its inputs and "
+            "its own update do not grow)"
+        )
+    if update is not None and update.slope > limit:
+        return module, (
+            f"the learning rate of {module}.weight ({first.role}) does not fall fast enough with "
+            f"width: its own update grows like width^{update.slope:+.2f}"
+        )
+    if update is not None and update.slope < -limit:
+        return module, (
+            f"the learning rate of {module}.weight ({first.role}) falls too fast with width, or "
+            f"its epsilon dominates: its own update moves like width^{update.slope:+.2f}"
+        )
+    if first.role == "output" and first.slope > 0:
+        return module, (
+            "the readout's initial weights do not shrink with width (std 1/fan_in), so changed "
+            "features add up in it"
+        )
+    if output is not None and abs(output.slope) > limit:
+        return module, (
+            f"the init of {module}: its output at step 0 moves like width^{output.slope:+.2f}"
+        )
+    return module, "its input, or an operation inside it: its own weights behave"

@@ -1,0 +1,63 @@
+"""A Hugging Face Llama of any width on the text of train_lm, unmodified (needs transformers)."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from train_lm import batch_of
+
+import paramz
+from paramz.integrations.hf import scaled_config
+
+
+def llama(width: int, *, depth: int = 2, tied: bool = False, heads: str = "count") -> nn.Module:
+    """A Llama with grouped-query attention (2 query heads per key head).
+
+    Args:
+        width: hidden size, a multiple of 32.
+        depth: number of layers.
+        tied: share embedding and readout.
+        heads: ``"count"`` grows the number of heads with width, ``"size"`` their size.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=256,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=depth,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=16,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return LlamaForCausalLM(scaled_config(config, width, heads=heads))
+
+
+def next_byte(path: str | None, size: int, context: int, step: int) -> dict[str, torch.Tensor]:
+    """A batch as Hugging Face models take it: labels are the inputs, shifted inside the model."""
+    tokens, _ = batch_of(path, size, context, step)
+    return {"input_ids": tokens, "labels": tokens}
+
+
+def task(config: dict[str, Any]) -> paramz.Task:
+    """The model and data of a config. Keys: depth, tied, heads, context, batch_size, text."""
+    build = partial(
+        llama,
+        depth=config.get("depth", 2),
+        tied=config.get("tied", False),
+        heads=config.get("heads", "count"),
+    )
+    size, context = config.get("batch_size", 16), config.get("context", 64)
+    return paramz.Task(build=build, batch=partial(next_byte, config.get("text"), size, context))
+
+
+def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
+    """Train one model. Needs width and lr; loss is the mean over the last tenth of the steps."""
+    from train_loop import fit
+
+    return fit(task(config), config, trial)

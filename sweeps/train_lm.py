@@ -1,0 +1,128 @@
+"""A byte-level GPT of any width on real text: by default the source of Python's standard library.
+
+`train` is what a sweep runs, `task` is what `paramz check` and `paramz plan` look at. The model is
+an ordinary one; paramz changes nothing in its code.
+"""
+
+import sysconfig
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+
+
+class Attention(nn.Module):
+    """Causal self-attention with a fused projection to queries, keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, time, width) -> the same shape."""
+        batch, time, width = x.shape
+        qkv = self.qkv(x).view(batch, time, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
+        return self.out(y.transpose(1, 2).reshape(batch, time, width))
+
+
+class Block(nn.Module):
+    """Attention and a GELU feed-forward layer, each behind a layer norm and a skip connection."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, time, width) -> the same shape."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class GPT(nn.Module):
+    """A decoder over 256 byte values. `tied` shares the embedding with the readout."""
+
+    def __init__(
+        self, width: int, *, depth: int = 2, heads: int = 4, context: int = 64, tied: bool = False
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(256, width)
+        self.position = nn.Embedding(context, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.readout = nn.Linear(width, 256, bias=False)
+        if tied:
+            self.readout.weight = self.embed.weight
+            nn.init.normal_(self.embed.weight, std=0.02)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, time, 256) of byte values (batch, time)."""
+        x = self.embed(tokens) + self.position.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.readout(self.norm(x))
+
+
+@cache
+def text(path: str | None, most: int = 8_000_000) -> torch.Tensor:
+    """The bytes of a file, or of the standard library's modules in alphabetical order (uint8)."""
+    if path is not None:
+        data = Path(path).read_bytes()[:most]
+    else:
+        parts, size = [], 0
+        for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+            parts.append(file.read_bytes())
+            size += len(parts[-1])
+            if size >= most:
+                break
+        data = b"".join(parts)[:most]
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def batch_of(
+    path: str | None, batch_size: int, context: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bytes and the bytes that follow them; the same batch whenever asked for the same step."""
+    data = text(path)
+    generator = torch.Generator().manual_seed(step)
+    starts = torch.randint(len(data) - context - 1, (batch_size,), generator=generator)
+    window = data[starts[:, None] + torch.arange(context + 1)].long()
+    return window[:, :-1], window[:, 1:]
+
+
+def task(config: dict[str, Any]) -> paramz.Task:
+    """The model and data of a config; every key has a default.
+
+    Keys: depth, heads (their number stays, so their size grows with width), context, batch_size,
+    tied, text (a path).
+    """
+    context = config.get("context", 64)
+    build = partial(
+        GPT,
+        depth=config.get("depth", 2),
+        heads=config.get("heads", 4),
+        context=context,
+        tied=config.get("tied", False),
+    )
+    batch = partial(batch_of, config.get("text"), config.get("batch_size", 16), context)
+    return paramz.Task(build=build, batch=batch)
+
+
+def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
+    """Train one model. Needs width and lr; loss is the mean over the last tenth of the steps."""
+    from train_loop import fit
+
+    return fit(task(config), config, trial)

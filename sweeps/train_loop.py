@@ -1,0 +1,89 @@
+"""The training loop that the shipped tasks share: linear warm-up and decay, resumable."""
+
+from typing import Any
+
+import torch
+
+import paramz
+
+
+def fit(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:
+    """Train the task's model under the config's parametrization and return its metrics.
+
+    Args:
+        task: model, data and loss.
+        config: width, lr; optional parametrization (mup), optimizer (adamw), seed (0), steps (80),
+            base_width (32), warmup (an eighth of the steps), weight_decay (0), and
+            checkpoint_every (0, never): save so often and continue from there when resumed.
+        trial: the sweep's trial.
+
+    Returns:
+        ``loss`` (mean over the last tenth of the steps, at least one; nats) and ``parameters``.
+    """
+    steps = config.get("steps", 80)
+    torch.manual_seed(config.get("seed", 0))
+    model = task.build(config["width"])
+    plan = paramz.parametrize_(
+        model,
+        config.get("parametrization", "mup"),
+        base=task.build,
+        base_width=config.get("base_width", 32),
+        roles=task.roles,
+    )
+    optimizers = paramz.make_optimizers(
+        plan,
+        model,
+        config.get("optimizer", "adamw"),
+        lr=config["lr"],
+        weight_decay=config.get("weight_decay", 0.0),
+    )
+    warmup = config.get("warmup", max(1, steps // 8))
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(
+            o, lambda s: min(1.0, (s + 1) / warmup) * (1.0 - max(0, s - warmup) / steps)
+        )
+        for o in optimizers
+    ]
+    state = {"step": 0, "tail": []}
+    parts = {"model": model, **{f"o{i}": o for i, o in enumerate([*optimizers, *schedules])}}
+    saved = trial.directory / "checkpoint.pt"
+    if saved.exists():
+        state = _restore(saved, parts)
+    every = config.get("checkpoint_every", 0)
+    for step in range(state["step"], steps):
+        loss = task.loss(model, task.batch(step))
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        for schedule in schedules:
+            schedule.step()
+        model.zero_grad(set_to_none=True)
+        value = loss.item()
+        if step >= steps - max(1, steps // 10):
+            state["tail"].append(value)
+        state["step"] = step + 1
+        trial.log(step, loss=value)
+        stopping = trial.should_stop()
+        if stopping or (every and (step + 1) % every == 0):
+            _save(saved, parts, state)
+        if stopping and step + 1 < steps:
+            return {}
+    tail = state["tail"]
+    return {
+        "loss": sum(tail) / len(tail),
+        "parameters": float(sum(p.numel() for p in model.parameters())),
+    }
+
+
+def _save(path: Any, parts: dict[str, Any], state: dict[str, Any]) -> None:
+    whole = {name: part.state_dict() for name, part in parts.items()}
+    temporary = path.with_suffix(".new")
+    torch.save({"state": state, **whole}, temporary)
+    temporary.replace(path)
+
+
+def _restore(path: Any, parts: dict[str, Any]) -> dict[str, Any]:
+    whole = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(whole[name])
+    return whole["state"]
