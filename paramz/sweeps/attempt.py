@@ -73,7 +73,7 @@ def claim(folder: Path) -> Attempt | None:
     except FileExistsError:
         return None
     try:
-        os.write(fd, json.dumps(identity()).encode())
+        os.write(fd, json.dumps(identity() | {"number": number + 1}).encode())
     finally:
         os.close(fd)
     return Attempt(mine, number + 1, spent=float(record.get("seconds", 0.0)))

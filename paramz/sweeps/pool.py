@@ -67,7 +67,9 @@ class Tally:
 
 
 @dataclass
-class _Worker:
+class Worker:
+    """A worker process, the trial that it runs, and the attempt that this is."""
+
     process: subprocess.Popen[bytes]
     connection: Connection
     threads: int
@@ -106,7 +108,7 @@ class Pool:
         self.loss_limit = loss_limit
         self.environment = environment or [{}]
         self.on_event = on_event or (lambda *_: None)
-        self.workers: list[_Worker] = []
+        self.workers: list[Worker] = []
         self.tally = Tally()
         self.pending: list[tuple[Attempt, Record]] = []
         self._last_beat = 0.0
@@ -147,7 +149,7 @@ class Pool:
         self.tally.interrupted -= self.tally.saved.keys()
         return self.tally
 
-    def _running(self) -> list[_Worker]:
+    def _running(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.task is not None]
 
     def _dispatch(self, queue: deque[Task], busy: deque[Task]) -> None:
@@ -174,7 +176,7 @@ class Pool:
             if worker.ready:
                 self._order(worker)
 
-    def _idle_worker(self, threads: int) -> _Worker:
+    def _idle_worker(self, threads: int) -> Worker:
         idle = [worker for worker in self.workers if worker.task is None]
         for worker in idle:
             if worker.threads == threads:
@@ -183,24 +185,14 @@ class Pool:
             self._dismiss(idle[0])
         return self._start(threads)
 
-    def _start(self, threads: int) -> _Worker:
+    def _start(self, threads: int) -> Worker:
         slot = min(set(range(self.size)) - {worker.slot for worker in self.workers})
-        ours, theirs = socket.socketpair()
-        environment = os.environ | dict.fromkeys(_THREADS, str(threads))
-        environment |= dict(self.environment[slot % len(self.environment)])
-        process = subprocess.Popen(
-            [sys.executable, "-m", "paramz.sweeps.worker", str(theirs.fileno()), self.target],
-            env=environment,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C at the terminal reaches the pool alone
-        )
-        theirs.close()
-        worker = _Worker(process, Connection(ours.detach()), threads, slot)
+        environment = self.environment[slot % len(self.environment)]
+        worker = start_worker(self.target, threads, environment, slot)
         self.workers.append(worker)
         return worker
 
-    def _order(self, worker: _Worker) -> None:
+    def _order(self, worker: Worker) -> None:
         assert worker.task is not None and worker.attempt is not None
         task = worker.task
         self.on_event("start", task.key, "")
@@ -231,7 +223,7 @@ class Pool:
         for worker in self._running():
             self._check_limits(worker)
 
-    def _receive(self, worker: _Worker) -> None:
+    def _receive(self, worker: Worker) -> None:
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
@@ -247,7 +239,7 @@ class Pool:
         else:
             self._finish(worker, content)
 
-    def _check_limits(self, worker: _Worker) -> None:
+    def _check_limits(self, worker: Worker) -> None:
         task, attempt = worker.task, worker.attempt
         assert task is not None and attempt is not None
         if worker.condemned or not worker.ready:
@@ -261,7 +253,7 @@ class Pool:
         if worker.condemned:
             worker.process.kill()
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Worker) -> None:
         """A worker is dead: record its trial as failed."""
         code = worker.process.wait()
         self.workers.remove(worker)
@@ -275,7 +267,7 @@ class Pool:
                 worker, {"status": "failed", "error": error, "traceback": None, "metrics": {}}
             )
 
-    def _stillborn(self, worker: _Worker, code: int) -> None:
+    def _stillborn(self, worker: Worker, code: int) -> None:
         """A worker died while importing the training function; its trial goes back in the queue."""
         assert worker.task is not None
         self._again.append(worker.task)
@@ -284,7 +276,7 @@ class Pool:
         if self._stillbirths >= _STILLBIRTHS:
             raise BrokenTarget(f"{_cause(code)} while importing {self.target}")
 
-    def _finish(self, worker: _Worker, outcome: Outcome) -> None:
+    def _finish(self, worker: Worker, outcome: Outcome) -> None:
         task, attempt = worker.task, worker.attempt
         assert task is not None and attempt is not None
         worker.task = worker.attempt = None
@@ -348,7 +340,7 @@ class Pool:
         for worker in self._running():
             self._release(worker, "interrupted")
 
-    def _settle(self, worker: _Worker) -> None:
+    def _settle(self, worker: Worker) -> None:
         """Hear what a worker that was told to stop has to say: its result, or its end."""
         try:
             kind, content = worker.connection.recv()
@@ -359,14 +351,14 @@ class Pool:
         if kind == "done" and worker.task is not None:
             self._finish(worker, content)
 
-    def _release(self, worker: _Worker, why: str) -> None:
+    def _release(self, worker: Worker, why: str) -> None:
         if worker.task is not None and worker.attempt is not None:
             worker.attempt.end(why)
             self.tally.interrupted.add(worker.task.key)
             self.on_event("end", worker.task.key, "interrupted")
         worker.task = worker.attempt = None
 
-    def _dismiss(self, worker: _Worker) -> None:
+    def _dismiss(self, worker: Worker) -> None:
         self.workers.remove(worker)
         worker.connection.close()
         worker.process.kill()
@@ -376,6 +368,22 @@ class Pool:
         for worker in list(self.workers):
             self._release(worker, "interrupted")
             self._dismiss(worker)
+
+
+def start_worker(
+    target: str, threads: int, environment: Mapping[str, str], slot: int = 0
+) -> Worker:
+    """Start a worker process; it says "ready" when it has imported the training function."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "paramz.sweeps.worker", str(theirs.fileno()), target],
+            env=os.environ | dict.fromkeys(_THREADS, str(threads)) | dict(environment),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C at the terminal reaches the pool alone
+        )
+    return Worker(process, Connection(ours.detach()), threads, slot)
 
 
 def _cause(code: int) -> str:

@@ -81,7 +81,7 @@ def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Co
     store.create()
     write_over(store.root / "spec.yaml", sweep.to_yaml())
     write_over(store.root / "run.json", json.dumps(provenance(sweep), indent=2) + "\n")
-    store.add_trials(sweep.trials)
+    store.set_trials(sweep.trials)
     finished = store.finished() & sweep.trials.keys()
     again = RETRIES[retry]
     for key in finished if again else ():
@@ -92,6 +92,16 @@ def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Co
             store.retire(key)
             finished = finished - {key}
     return {key: config for key, config in sweep.trials.items() if key not in finished}
+
+
+def reopen(store: Store) -> Sweep:
+    """The sweep of a directory, as it was last run there.
+
+    Raises:
+        paramz.sweeps.yamlfile.SpecError: If its spec no longer holds, e.g. the training function
+            is gone.
+    """
+    return Sweep.from_yaml(store.root / "spec.yaml", Path(store.info().get("folder", ".")))
 
 
 def check_budget(sweep: Sweep) -> None:
@@ -163,6 +173,7 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
     """What is recorded of a run: the function, versions and commit; never the environment."""
     return {
         "train": sweep.train,
+        "folder": str(sweep.folder),
         "loss_limit": sweep.loss_limit,
         "python": platform.python_version(),
         "torch": _version("torch"),

@@ -45,7 +45,8 @@ class Resources(BaseModel):
 
     Attributes:
         cpus: Threads of a trial.
-        gpus: GPUs of a trial on each node; above 1 the trial runs as one process per GPU.
+        gpus: GPUs of a trial on each node: 0.25 puts four trials on a GPU; above 1 the trial runs
+            as one process per GPU.
         nodes: Nodes of a trial; above 1 likewise.
         memory_gb: Memory of a trial on each node, GB.
         minutes: Time limit of a trial; beyond it the trial is killed and recorded as failed.
@@ -77,10 +78,21 @@ class Need(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     cpus: PositiveInt
-    gpus: Annotated[int, Field(ge=0)]
+    gpus: Annotated[float, Field(ge=0)]
     nodes: PositiveInt
     memory_gb: PositiveFloat
     minutes: PositiveFloat | None
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> "Need":
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise ValueError("above 1 only whole GPUs can be had")
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Processes of one trial: one per GPU, and at least one per node."""
+        return self.nodes * max(1, round(self.gpus))
 
 
 class Sweep(BaseModel):
@@ -109,6 +121,7 @@ class Sweep(BaseModel):
     budget: Budget = Budget()
     loss_limit: float | None = None
     _text: str | None = PrivateAttr(default=None)
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
     _needs: dict[tuple[Any, ...], Need] = PrivateAttr(default_factory=dict)
 
     @field_validator("base")
@@ -138,15 +151,21 @@ class Sweep(BaseModel):
         return self
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> "Sweep":
+    def from_yaml(cls, path: str | Path, folder: Path | None = None) -> "Sweep":
         """Read a spec.
+
+        Args:
+            path: The file.
+            folder: What a relative path of the training function is relative to, before the
+                working directory; by default the file's own folder.
 
         Raises:
             paramz.sweeps.yamlfile.SpecError: With file, line and cure of every mistake.
         """
         path = Path(path)
-        sweep = read_model(path, cls, context={"folder": path.parent})
+        sweep = read_model(path, cls, context={"folder": folder or path.parent})
         sweep._text = path.read_text(encoding="utf-8")
+        sweep._folder = (folder or path.parent).absolute()
         return sweep
 
     def to_yaml(self) -> str:
@@ -156,6 +175,11 @@ class Sweep(BaseModel):
     def configs(self) -> Iterator[Config]:
         """Every config of the sweep, the last axis fastest; repeated ones appear once more."""
         return expand(self.base, self.axes)
+
+    @property
+    def folder(self) -> Path:
+        """Where the spec was read, or written down in Python."""
+        return self._folder
 
     @cached_property
     def trials(self) -> dict[str, Config]:
@@ -182,8 +206,6 @@ def _need(amounts: dict[str, Expression | None], flat: Config) -> Need:
         return Need.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
+        name = str(first["loc"][0]) if first["loc"] else "gpus"
         text = getattr(amounts[name], "text", "")
-        raise ValueError(
-            f"{name}: {text!r} comes to {values[name]:g}: {first['msg']}"
-        ) from None
+        raise ValueError(f"{name}: {text!r} comes to {values[name]:g}: {first['msg']}") from None

@@ -4,7 +4,8 @@
 
     runs/<name>/spec.yaml         the spec as it was last run
     runs/<name>/run.json          training function, versions, commit
-    runs/<name>/trials.jsonl      key and config of every trial asked for
+    runs/<name>/trials.jsonl      key and config of every trial of the spec
+    runs/<name>/refined.jsonl     the same of those that refinement added
     runs/<name>/results/<key>.json
     runs/<name>/trials/<key>/     attempts, log.txt, history.jsonl, and what the function saves
     runs/<name>/quarantine/       files found broken; their trials count as missing
@@ -123,25 +124,22 @@ class Store:
         except FileNotFoundError:
             pass  # somebody else retries it too
 
-    def add_trials(self, trials: Mapping[str, Config]) -> None:
-        """Add trials to those asked for."""
-        known = self.trials()
-        if not trials.keys() <= known.keys():
-            self.set_trials(known | dict(trials))
-
-    def set_trials(self, trials: Mapping[str, Config]) -> None:
-        """Replace the trials asked for; results are not touched."""
+    def set_trials(self, trials: Mapping[str, Config], by: str = "trials") -> None:
+        """Say which trials the spec asks for, or, with `by="refined"`, which refinement added."""
         lines = (json.dumps({"key": key, "config": c}) for key, c in trials.items())
-        write_over(self.root / "trials.jsonl", "".join(f"{line}\n" for line in lines))
+        write_over(self.root / f"{by}.jsonl", "".join(f"{line}\n" for line in lines))
 
-    def trials(self) -> dict[str, Config]:
+    def trials(self, *files: str) -> dict[str, Config]:
         """The trials asked for: configs by key."""
-        try:
-            text = (self.root / "trials.jsonl").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return {}
-        rows = from_json(f"[{','.join(text.splitlines())}]")
-        return {row["key"]: row["config"] for row in rows}
+        found: dict[str, Config] = {}
+        for name in files or ("trials", "refined"):
+            try:
+                text = (self.root / f"{name}.jsonl").read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue
+            rows = from_json(f"[{','.join(text.splitlines())}]")
+            found |= {row["key"]: row["config"] for row in rows}
+        return found
 
     def info(self) -> dict[str, Any]:
         """What run.json says: training function, loss limit, versions."""

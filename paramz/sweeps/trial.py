@@ -24,6 +24,7 @@ class Trial:
         key: The key of the trial's config.
         attempt: 1 for the first attempt, more when the trial was interrupted before.
         loss_limit: A logged loss beyond this raises `Diverged`.
+        rank: Which of the trial's processes this is, if it has several; only rank 0 is recorded.
 
     Example:
         >>> def train(config, trial):
@@ -39,6 +40,7 @@ class Trial:
     key: str = ""
     attempt: int = 1
     loss_limit: float | None = None
+    rank: int = 0
     _stopping: bool = field(default=False, init=False, repr=False)
     _asked: bool = field(default=False, init=False, repr=False)
 
@@ -58,8 +60,9 @@ class Trial:
         """
         values = {name: float(value) for name, value in metrics.items()}
         line = {"step": step, "time": round(time.time(), 3)} | encoded(values)
-        with open(self.directory / "history.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.rank == 0:
+            with open(self.directory / "history.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         if "loss" in values and diverged(values["loss"], self.loss_limit):
             raise Diverged(f"loss {values['loss']:g} at step {step}")
 

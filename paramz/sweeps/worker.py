@@ -35,6 +35,7 @@ class Order:
     directory: Path
     attempt: int
     loss_limit: float | None
+    rank: int = 0
 
 
 Outcome = dict[str, Any]
@@ -63,10 +64,11 @@ def main() -> None:
 
 def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
     """Run one trial in this process, its output going to `log.txt` in its directory."""
-    trial = Trial(order.directory, order.key, order.attempt, order.loss_limit)
+    trial = Trial(order.directory, order.key, order.attempt, order.loss_limit, order.rank)
+    log = f"log.{order.rank}.txt" if order.rank else "log.txt"
     environment = dict(os.environ)
     _seed(order.key)
-    with _output_to(order.directory / "log.txt"):
+    with _output_to(order.directory / log):
         signal.signal(signal.SIGTERM, trial._stop)
         try:
             outcome = _classify(function(order.config, trial), trial)

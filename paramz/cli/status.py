@@ -1,0 +1,193 @@
+"""Verbs that look at a sweep: status, watch, logs."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from paramz.sweeps.status import Status
+    from paramz.sweeps.store import Store
+
+Directory = Annotated[Path, typer.Argument(help="Directory of a sweep, runs/<name>.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file to the app."""
+    app.command("status")(status)
+    app.command("watch")(watch)
+    app.command("logs")(logs)
+
+
+def opened(directory: Path) -> "Store":
+    """The sweep in a directory, or an error message and exit code 2."""
+    from paramz.sweeps.store import open_store
+
+    try:
+        return open_store(directory)
+    except FileNotFoundError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def status(directory: Directory, as_json: AsJson = False) -> None:
+    """Show how a sweep stands: trials by state, failures by kind, jobs, ETA."""
+    from rich.console import Console
+
+    store = opened(directory)
+    found, jobs, note = _look(store)
+    if as_json:
+        json.dump(found.to_dict() | {"jobs": jobs, "note": note}, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    elif sys.stdout.isatty():
+        Console().print(_table(found, jobs, note))
+    else:
+        typer.echo("\n".join(_lines(found, jobs, note)))
+
+
+def watch(
+    directory: Directory,
+    every: Annotated[float, typer.Option(min=0.5, help="Seconds between looks.")] = 10.0,
+) -> None:
+    """Show a sweep's status until nothing of it runs or waits in a queue."""
+    from rich.live import Live
+
+    store = opened(directory)
+    live = Live(auto_refresh=False) if sys.stdout.isatty() else None
+    try:
+        if live:
+            live.start()
+        while True:
+            found, jobs, note = _look(store)
+            if live:
+                live.update(_table(found, jobs, note), refresh=True)
+            else:
+                typer.echo(time.strftime("%H:%M:%S ") + _headline(found))
+            if not found.counts["running"] and not found.counts["queued"] and not jobs:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return
+    finally:
+        if live:
+            live.stop()
+
+
+def logs(
+    directory: Directory,
+    key: Annotated[
+        str | None, typer.Argument(help="Key of a trial, or its beginning. Default: the failed.")
+    ] = None,
+    lines: Annotated[int, typer.Option("-n", min=1, help="Last lines of a log.")] = 30,
+) -> None:
+    """Print the log of a trial, or of the failed trials, with the attempts at them."""
+    from paramz.sweeps.config import leaves
+    from paramz.sweeps.files import read_json
+
+    store = opened(directory)
+    asked = store.trials()
+    if key is None:
+        failed = [record["key"] for record in store.records() if record["status"] == "failed"]
+        chosen = failed[:5]
+        if not failed:
+            typer.echo("no failed trials; give a key to see the log of another")
+        if len(failed) > len(chosen):
+            typer.echo(f"{len(failed)} trials failed; these are the first {len(chosen)}\n")
+    else:
+        chosen = [candidate for candidate in asked if candidate.startswith(key)]
+        if len(chosen) != 1:
+            found = f"{len(chosen)} trials" if chosen else "no trial"
+            typer.echo(f"error: {found} of {store.root} with a key that begins {key!r}", err=True)
+            raise typer.Exit(2)
+    for name in chosen:
+        typer.echo(f"{name}  " + "  ".join(f"{k}={v}" for k, v in leaves(asked[name]).items()))
+        for path in sorted(store.trial(name).glob("attempt-*.json")):
+            attempt = read_json(path) or {}
+            where = f"job {attempt['job']}" if attempt.get("job") else f"pid {attempt.get('pid')}"
+            why = attempt.get("why", "no end recorded")
+            typer.echo(f"  {path.stem}: {attempt.get('host')}, {where}: {why}")
+        if (record := store.read(name)) is not None and record["error"]:
+            typer.echo(f"  {record['status']}: {record['error']}")
+        log = store.trial(name) / "log.txt"
+        text = log.read_text(errors="replace").splitlines() if log.exists() else []
+        typer.echo("".join(f"  | {line}\n" for line in text[-lines:]))
+
+
+def _look(store: "Store") -> tuple["Status", dict[str, int], str | None]:
+    """The status, Slurm's jobs by state, and a remark if the queue could not be asked."""
+    import warnings
+    from collections import Counter
+
+    from paramz.sweeps.status import status
+
+    jobs: Counter[str] = Counter()
+    live: set[str] = set()
+    note = None
+    if (store.root / "slurm").is_dir():
+        from paramz.slurm.queue import SlurmError, queued
+        from paramz.slurm.submission import job_name, trials_of
+
+        try:
+            waiting = queued(job_name(store))
+            jobs.update(job.state.lower() for job in waiting)
+            live = trials_of(store, waiting)
+        except SlurmError as error:
+            note = f"the queue could not be asked: {error}"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = status(store, live)
+    for warning in caught:
+        typer.echo(f"warning: {warning.message}", err=True)
+    return found, dict(jobs), note
+
+
+def _headline(found: "Status") -> str:
+    from paramz.sweeps.progress import duration
+
+    counts = ", ".join(f"{number} {name}" for name, number in found.counts.items() if number)
+    eta = f", ETA {duration(found.eta)}" if found.eta is not None else ""
+    return f"{found.directory}: {found.trials} trials: {counts}{eta}"
+
+
+def _lines(found: "Status", jobs: dict[str, int], note: str | None) -> list[str]:
+    lines = [_headline(found)]
+    if jobs:
+        lines.append("jobs: " + ", ".join(f"{number} {state}" for state, number in jobs.items()))
+    lines += [f"{kind.count} failed: {kind.error} (e.g. {kind.example})" for kind in found.failures]
+    if found.quarantined:
+        lines.append(f"{found.quarantined} broken files in quarantine/")
+    return lines + ([note] if note else [])
+
+
+def _table(found: "Status", jobs: dict[str, int], note: str | None) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=_headline(found).partition(": ")[0], title_justify="left", box=None)
+    table.add_column("state")
+    table.add_column("trials", justify="right")
+    table.add_column("")
+    for name, number in found.counts.items():
+        share = "█" * round(40 * number / max(1, found.trials))
+        table.add_row(name, str(number), f"[{_COLOURS[name]}]{share}[/]")
+    for line in _lines(found, jobs, note)[1:]:
+        table.add_row("", "", line)
+    if found.eta is not None:
+        table.add_row("", "", _headline(found).rpartition(", ")[2])
+    return table
+
+
+_COLOURS = {
+    "ok": "green",
+    "diverged": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "queued": "blue",
+    "interrupted": "magenta",
+    "waiting": "white",
+}

@@ -1,0 +1,102 @@
+"""What Slurm's commands tell: one squeue per look; never sacct, which lags and may be absent."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_FORMAT = "%i|%F|%K|%T|%u|%M|%N|%r|%k"
+_TIMEOUT = 60
+
+
+class SlurmError(RuntimeError):
+    """A Slurm command is missing, failed, or did not answer."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job, or element of an array, that squeue lists.
+
+    Attributes:
+        job: `123_4`, or `123`.
+        element: Its index in the array, 0 without one.
+        state: PENDING, RUNNING, SUSPENDED ...
+        user: Whose it is.
+        elapsed: Running time as squeue prints it.
+        nodes: Where it runs.
+        reason: Why it waits.
+        comment: The submission that it belongs to.
+    """
+
+    job: str
+    element: int
+    state: str
+    user: str
+    elapsed: str
+    nodes: str
+    reason: str
+    comment: str
+
+
+def queued(name: str) -> list[QueuedJob]:
+    """Every job of this name, of any user, that is waiting or running.
+
+    Raises:
+        SlurmError: If squeue is missing or the controller does not answer.
+    """
+    text = _call(
+        ["squeue", "--noheader", "--array", "--all", f"--name={name}", f"--format={_FORMAT}"]
+    )
+    jobs = []
+    for line in text.splitlines():
+        job, _, element, state, user, elapsed, nodes, reason, comment = line.split("|", 8)
+        if state == "COMPLETING":  # over, and only being cleared away
+            continue
+        index = int(element) if element.isdigit() else 0
+        jobs.append(QueuedJob(job, index, state, user, elapsed, nodes, reason, comment.strip()))
+    return jobs
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs by id.
+
+    Raises:
+        SlurmError: If scancel is missing or fails.
+    """
+    ids = sorted({job.partition("_")[0] for job in jobs})
+    for i in range(0, len(ids), 100):
+        _call(["scancel", *ids[i : i + 100]])
+
+
+def max_array_size() -> int | None:
+    """How many jobs the cluster takes in an array; None if it cannot be asked."""
+    try:
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call(["scontrol", "show", "config"]), re.M)
+    except SlurmError:
+        return None
+    return int(found[1]) if found else None
+
+
+def available() -> bool:
+    """Whether Slurm's commands are installed here."""
+    return shutil.which("sbatch") is not None
+
+
+def _call(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            env=os.environ | {"LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        raise SlurmError(f"no command {command[0]}: is this a machine of the cluster?") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]} did not answer within {_TIMEOUT} s") from None
+    if done.returncode:
+        raise SlurmError(f"{command[0]} failed: {done.stderr.strip() or done.returncode}")
+    return done.stdout
