@@ -7,13 +7,31 @@ are first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from paramz.analysis.transfer import Transfer, transfer
+from paramz.analysis.forms import FORMS, Form, custom, sum_of_powers
+from paramz.analysis.law import ScalingLaw, compare, largest
+from paramz.analysis.lawfit import LawFit, LawWarning
+from paramz.analysis.transfer import Transfer, Verdict, transfer
 
 if TYPE_CHECKING:
     from paramz.analysis import plots
     from paramz.analysis.report import write_report
 
-__all__ = ["Transfer", "plots", "transfer", "write_report"]
+__all__ = [
+    "FORMS",
+    "Form",
+    "LawFit",
+    "LawWarning",
+    "ScalingLaw",
+    "Transfer",
+    "Verdict",
+    "compare",
+    "custom",
+    "largest",
+    "plots",
+    "sum_of_powers",
+    "transfer",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 def require(df: pd.DataFrame, *names: str) -> None:

@@ -1,0 +1,94 @@
+"""How often the 95 % intervals of a scaling law hold the truth, over simulated data sets.
+
+For every form: data are drawn from the law with known parameters and normal log residuals; the
+interval of each parameter, and of a prediction at four times the largest inputs (predictive: a new
+run with its own residual), is counted. Both bootstraps are exercised: forms with one input also
+at 10 rows, where residuals are drawn rather than rows.
+
+    python benchmarks/coverage.py [data sets, default 300]
+"""
+
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from paramz.analysis.forms import FORMS
+from paramz.analysis.law import ScalingLaw
+
+SCATTER = 0.005
+BOOTSTRAPS = 400
+
+TRUTH = {
+    "power": {"E": 1.8, "A": 30.0, "alpha": 0.35},
+    "pure_power": {"A": 12.0, "alpha": 0.1},
+    "chinchilla": {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37},
+    "tied": {"E": 1.8, "A": 480.0, "B": 1500.0, "alpha": 0.35},
+    "kaplan": {"Nc": 8.8e13, "Dc": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.103},
+    "broken": {"E": 1.0, "b": 20.0, "c0": 0.15, "c1": 0.3, "d": 3e3, "f": 0.3},
+    "hp": {"c": 1.8, "p": -0.7, "q": 0.3},
+}
+LAW = {
+    "power": lambda x, E, A, alpha: E + A * x**-alpha,
+    "pure_power": lambda x, A, alpha: A * x**-alpha,
+    "chinchilla": lambda N, D, E, A, B, alpha, beta: E + A * N**-alpha + B * D**-beta,
+    "tied": lambda N, D, E, A, B, alpha: E + A * N**-alpha + B * D**-alpha,
+    "kaplan": lambda N, D, Nc, Dc, alpha_N, alpha_D: (
+        ((Nc / N) ** (alpha_N / alpha_D) + Dc / D) ** alpha_D
+    ),
+    "broken": lambda x, E, b, c0, c1, d, f: E + b * x**-c0 * (1 + (x / d) ** (1 / f)) ** (-c1 * f),
+    "hp": lambda N, D, c, p, q: c * N**p * D**q,
+}
+
+
+def design(form: str, rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    if FORMS[form].inputs == ("x",):
+        low, high = (1e1, 1e6) if form == "broken" else (32, 8192)
+        return pd.DataFrame({"x": np.geomspace(low, high, rows)})
+    return pd.DataFrame(
+        {"N": np.exp(rng.uniform(*np.log([4e7, 1e10]), rows)),
+         "D": np.exp(rng.uniform(*np.log([5e8, 3e11]), rows))}
+    )  # fmt: skip
+
+
+def coverage(form: str, rows: int, sets: int, seed: int = 0) -> dict[str, float]:
+    """The share of data sets whose interval holds each parameter and a new run."""
+    rng = np.random.default_rng(seed)
+    truth, law = TRUTH[form], LAW[form]
+    inputs = {"x": "x"} if FORMS[form].inputs == ("x",) else {}
+    hits = dict.fromkeys((*truth, "new run"), 0)
+    for number in range(sets):
+        df = design(form, rows, rng)
+        columns = {c: df[c].to_numpy() for c in df}
+        df["loss"] = law(**columns, **truth) * np.exp(SCATTER * rng.standard_normal(rows))
+        fit = ScalingLaw(form).fit(df, **inputs)
+        draws = fit.bootstrap(BOOTSTRAPS, seed=number)
+        bounds = fit.conf_int(draws=draws)
+        for name, value in truth.items():
+            hits[name] += bounds.loc[name, "lo"] <= value <= bounds.loc[name, "hi"]
+        far = {c: 4 * v.max() for c, v in columns.items()}
+        new = law(**far, **truth) * np.exp(SCATTER * rng.standard_normal())
+        ahead = fit.predict(far, draws=draws).iloc[0]
+        hits["new run"] += ahead["lo"] <= new <= ahead["hi"]
+    return {name: count / sets for name, count in hits.items()}
+
+
+CASES = [
+    ("power", 10), ("power", 40), ("pure_power", 10), ("pure_power", 40), ("chinchilla", 60),
+    ("chinchilla", 240), ("tied", 60), ("kaplan", 60), ("broken", 60), ("hp", 40),
+]  # fmt: skip
+
+
+def main() -> None:
+    sets = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    warnings.simplefilter("ignore")
+    print(f"{sets} data sets per row, {SCATTER:.1%} scatter, {BOOTSTRAPS} bootstraps each")
+    for form, rows in CASES:
+        found = coverage(form, rows, sets)
+        cells = "  ".join(f"{name} {share:.1%}" for name, share in found.items())
+        print(f"{form:>11} {rows:4d} rows   {cells}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
