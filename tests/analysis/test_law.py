@@ -4,13 +4,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import data_file
 from scipy.optimize import minimize as scipy_minimize
 
 from paramz.analysis.forms import FORMS, custom
 from paramz.analysis.law import ScalingLaw, compare, largest
 from paramz.analysis.lawfit import LawWarning
 from paramz.analysis.robust import huber
-from tests.analysis.conftest import data_file
 
 # Besiroglu et al., arXiv 2404.10102: the refit of Hoffmann et al.'s figure 4, and its intervals.
 CHINCHILLA = {"E": 1.81722, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717}

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import made_up_sweep, store_runs
 from typer.testing import CliRunner
 
 from paramz.analysis.report import choose_scale, group_columns, write_report
 from paramz.cli import app
-from tests.analysis.conftest import made_up_sweep, store_runs
 
 
 def test_one_page_of_several_runs_with_its_figures_beside_it(demo: Path) -> None:

@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import SHIPPED, made_up_sweep
 
 from paramz.analysis.transfer import TOLERANCE, transfer
-from tests.analysis.conftest import SHIPPED, made_up_sweep
 
 
 @pytest.fixture(scope="module")
