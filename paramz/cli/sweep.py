@@ -33,7 +33,7 @@ def sweep(
     spec: Annotated[Path, typer.Argument(help="The sweep: a YAML file.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory of the results. Default: runs/<name of the spec>."),
+        typer.Option(help="Directory of the results. Default: runs/<spec name>."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at once, locally.")] = None,
     profile: Annotated[Path | None, typer.Option(help="Submit to Slurm with this profile.")] = None,

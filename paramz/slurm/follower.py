@@ -7,6 +7,7 @@ from typing import Any
 from paramz.sweeps.attempt import holder, slurm_job
 from paramz.sweeps.pool import Stop, start_worker
 from paramz.sweeps.store import Store
+from paramz.sweeps.trial import STOP
 from paramz.sweeps.worker import Order
 
 _WAIT = 300.0  # seconds for the first rank to claim the trial
@@ -33,7 +34,7 @@ def follow(store: Store, order: Any, environment: Mapping[str, str], stop: Stop)
         told = False
         while not worker.connection.poll(0.5):
             if stop.requested and not told:
-                worker.process.terminate()
+                worker.process.send_signal(STOP)
                 told = True
         try:
             kind, content = worker.connection.recv()

@@ -20,11 +20,13 @@ from pathlib import Path
 from paramz.sweeps.attempt import HEARTBEAT, Attempt, claim
 from paramz.sweeps.config import Config
 from paramz.sweeps.store import Record, Store
+from paramz.sweeps.trial import STOP
 from paramz.sweeps.worker import Order, Outcome
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _TICK = 0.5  # seconds between looks at limits and signals
 _STILLBIRTHS = 3  # workers that may die while importing before the sweep is given up
+_AFTER_KILL = 1.0  # seconds in which who killed the worker may kill the pool too: no failure then
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 
 
@@ -256,6 +258,8 @@ class Pool:
     def _bury(self, worker: Worker) -> None:
         """A worker is dead: record its trial as failed."""
         code = worker.process.wait()
+        if code == -signal.SIGKILL and not worker.condemned:
+            time.sleep(_AFTER_KILL)
         self.workers.remove(worker)
         worker.connection.close()
         if not worker.ready and worker.task is not None:
@@ -328,7 +332,7 @@ class Pool:
         """Let running trials save themselves, then end them; none of them gets a result."""
         for worker in self._running():
             if worker.ready:
-                worker.process.send_signal(signal.SIGTERM)
+                worker.process.send_signal(STOP)
             else:
                 worker.process.kill()
         begun = time.monotonic()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+STOP = signal.SIGUSR1  # from the pool to its worker; Slurm sends others, and to everybody
+
 
 class Diverged(Exception):
     """Raised by `Trial.log` when the loss is not finite or beyond the sweep's limit."""
@@ -78,7 +80,7 @@ class Trial:
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         if not self._asked:
             sys.stdout.flush()
-            os._exit(128 + signal.SIGTERM)
+            os._exit(128 + STOP)
         self._stopping = True
 
 

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from paramz.sweeps.config import Config
 from paramz.sweeps.redact import redact
 from paramz.sweeps.target import load_target
-from paramz.sweeps.trial import Diverged, Trial, diverged, encoded
+from paramz.sweeps.trial import STOP, Diverged, Trial, diverged, encoded
 
 _PR_SET_PDEATHSIG = 1
 _ERROR_LENGTH = 500
@@ -46,7 +47,7 @@ def main() -> None:
     """Serve orders until the pool closes the connection."""
     _die_with_parent()
     connection = Connection(int(sys.argv[1]))
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    _leave_signals_to_the_pool()
     try:
         function = load_target(sys.argv[2])
     except Exception:
@@ -69,7 +70,7 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
     environment = dict(os.environ)
     _seed(order.key)
     with _output_to(order.directory / log):
-        signal.signal(signal.SIGTERM, trial._stop)
+        signal.signal(STOP, trial._stop)
         try:
             outcome = _classify(function(order.config, trial), trial)
         except Diverged as error:
@@ -79,7 +80,7 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
             outcome = _outcome("failed", text, redact(traceback.format_exc()))
             print(outcome["traceback"], file=sys.stderr)
         finally:
-            signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+            signal.signal(STOP, signal.SIG_DFL)
     if os.environ != environment:
         os.environ.clear()
         os.environ.update(environment)
@@ -157,6 +158,18 @@ class _output_to:
                 pass  # the disk is full: the log is cut short, the result counts
             os.dup2(saved, number)
             os.close(saved)
+
+
+def _leave_signals_to_the_pool() -> None:
+    """Let pass what Slurm sends to every process of a job: what follows from it, the pool says."""
+    pool_worker = os.getpid()
+
+    def let_pass(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != pool_worker:  # a child, e.g. of a data loader, that was forked from here
+            os._exit(128 + signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(signum, let_pass)
 
 
 def _die_with_parent() -> None:
