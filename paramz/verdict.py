@@ -29,6 +29,7 @@ class Slope:
         slope: least squares over widths and seeds.
         lo, hi: its 95 % interval (Student's t over the residuals).
         passed: whether it is within the tolerance where it is judged; None where it is not.
+        proved: a failure whose whole interval lies beyond the tolerance.
     """
 
     module: str
@@ -39,6 +40,7 @@ class Slope:
     lo: float
     hi: float
     passed: bool | None
+    proved: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Verdict:
     """Whether a coordinate check passed, by what numbers, and if not, where and why.
 
     Attributes:
-        passed: all judged slopes are within the tolerance.
+        passed: all judged slopes are within the tolerance. Where one is not, but the interval of
+            none lies wholly beyond it, the sentence says UNDECIDED instead of FAIL.
         tolerance: the largest absolute slope that passes.
         culprit: the first failing module in forward order, None when passed.
         sentence: the verdict with its numbers, for people.
@@ -118,16 +121,24 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     name, optimizer = names.iloc[0]
     span = f"width {part.width.min()} to {part.width.max()}, lr {chosen:.4g}"
     head = f"{name} with {optimizer}, {span}"
+    culprit = None
     if failures:
-        culprit, cause = _cause(slopes, failures, tolerance)
-        worst = next(s for s in failures if s.module == culprit)
-        sentence = (
-            f"FAIL: {head}: {culprit} changes like width^{worst.slope:+.2f} "
-            f"[{worst.lo:+.2f}, {worst.hi:+.2f}] at step {worst.step}, beyond ±{tolerance:g}. "
-            f"Likely cause: {cause}"
+        proved = [s for s in failures if s.proved]
+        worst = (proved or failures)[0]
+        culprit = worst.module
+        what = (
+            f"{head}: {culprit} changes like width^{worst.slope:+.2f} "
+            f"[{worst.lo:+.2f}, {worst.hi:+.2f}] at step {worst.step}"
         )
+        if proved:
+            cause = _cause(slopes, worst, tolerance)
+            sentence = f"FAIL: {what}, beyond ±{tolerance:g}. Likely cause: {cause}"
+        else:
+            sentence = (
+                f"UNDECIDED: {what}; the interval reaches into ±{tolerance:g}, so more seeds or "
+                "larger widths must decide"
+            )
     else:
-        culprit = None
         judged = [s for s in slopes if s.passed]
         worst = max(judged, key=lambda s: abs(s.slope) if s.role != "output" else 0.0)
         sentence = (
@@ -164,10 +175,11 @@ def _slopes(df: pd.DataFrame, tolerance: float) -> list[Slope]:
         if positive.width.nunique() < widths:
             continue
         slope, lo, hi = _fit(np.log(positive.width), np.log(positive.rms))
-        passed: bool | None = None
+        passed, proved = None, False
         if module not in around:
             passed = _judge(role, quantity, slope, tolerance)
-        slopes.append(Slope(module, role, int(step), quantity, slope, lo, hi, passed))
+            proved = passed is False and (lo > tolerance or hi < -tolerance)
+        slopes.append(Slope(module, role, int(step), quantity, slope, lo, hi, passed, proved))
     return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
 
 
@@ -188,35 +200,32 @@ def _fit(x: Any, y: Any) -> tuple[float, float, float]:
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
-def _cause(slopes: list[Slope], failures: list[Slope], limit: float) -> tuple[str, str]:
-    """The first failing module of the earliest failing step, and what most likely did it."""
-    first = failures[0]
+def _cause(slopes: list[Slope], first: Slope, limit: float) -> str:
+    """What most likely made the first proved failure, from its own update and its output."""
     module = first.module
     own = {s.module: s for s in slopes if s.quantity == "update"}
     start = {s.module: s for s in slopes if s.quantity == "output" and s.step == 0}
     update, output = own.get(module), start.get(module)
-    if "att" in module.lower() and (update is None or abs(update.slope) <= limit):
-        return module, (
-            "the attention logits, scaled by 1/sqrt(d_head) where 1/d_head is due (its inputs and "
-            "its own update do not grow)"
-        )
     if update is not None and update.slope > limit:
-        return module, (
+        return (
             f"the learning rate of {module}.weight ({first.role}) does not fall fast enough with "
             f"width: its own update grows like width^{update.slope:+.2f}"
         )
     if update is not None and update.slope < -limit:
-        return module, (
+        return (
             f"the learning rate of {module}.weight ({first.role}) falls too fast with width, or "
             f"its epsilon dominates: its own update moves like width^{update.slope:+.2f}"
         )
+    if "att" in module.lower():
+        return (
+            "the attention logits, scaled by 1/sqrt(d_head) where 1/d_head is due (what goes in "
+            "and the module's own update do not grow)"
+        )
     if first.role == "output" and first.slope > 0:
-        return module, (
+        return (
             "the readout's initial weights do not shrink with width (std 1/fan_in), so changed "
             "features add up in it"
         )
     if output is not None and abs(output.slope) > limit:
-        return module, (
-            f"the init of {module}: its output at step 0 moves like width^{output.slope:+.2f}"
-        )
-    return module, "its input, or an operation inside it: its own weights behave"
+        return f"the init of {module}: its output at step 0 moves like width^{output.slope:+.2f}"
+    return "its input, or an operation inside it: its own weights behave"

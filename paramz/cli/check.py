@@ -39,9 +39,12 @@ def check(
     ] = None,
     label: Annotated[str | None, typer.Option(help="Default: parametrization-optimizer.")] = None,
     settings: _Set = None,
+    expect_fail: Annotated[
+        bool, typer.Option("--expect-fail", help="Exit with 0 on FAIL: for showing that SP does.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Coordinate check of a task; exits with 1 when it fails, 2 when it cannot be made."""
+    """Coordinate check of a task; exits with 1 when it does not pass, 2 when it cannot be made."""
     from paramz.check import coord_check
     from paramz.verdict import judge
 
@@ -68,7 +71,8 @@ def check(
         typer.echo(json.dumps(judged.to_json(), indent=1))
     else:
         _show(judged)
-    raise typer.Exit(0 if judged.passed else 1)
+    failed = judged.sentence.startswith("FAIL")
+    raise typer.Exit(0 if (failed if expect_fail else judged.passed) else 1)
 
 
 def plan(
@@ -105,12 +109,13 @@ def _show(judged: Any) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for column in ("module", "role", "step", "quantity", "slope", "95 % interval", ""):
+    table.add_column("module", overflow="fold")
+    for column in ("role", "step", "quantity", "slope", "95 % interval", ""):
         table.add_column(column, no_wrap=True)
     last = max(s.step for s in judged.slopes)
     for s in judged.slopes:
         if s.passed is False or (s.passed and s.step == last):
-            mark = "ok" if s.passed else "FAIL"
+            mark = "ok" if s.passed else "FAIL" if s.proved else "?"
             interval = f"[{s.lo:+.2f}, {s.hi:+.2f}]"
             table.add_row(
                 s.module, s.role, str(s.step), s.quantity, f"{s.slope:+.3f}", interval, mark
