@@ -56,7 +56,7 @@ def measure(parameter: torch.Tensor) -> Init:
 
 
 def init_factor(
-    wanted: float, base: Init, target: Init, ratios: Mapping[str, float], bias_fan_in: float | None
+    wanted: float, base: Init, target: Init, ratios: Mapping[str, float], known: float | None
 ) -> float:
     """What to multiply the target's fresh init by, so that its std is ``wanted`` times the base's.
 
@@ -65,44 +65,53 @@ def init_factor(
         base: the base tensor's init, measured.
         target: the target tensor's own init, measured.
         ratios: fan_in and fan_out ratios of the tensor.
-        bias_fan_in: see `torch_bias_fan_in`.
+        known: std target / std base of the model's own init, where `torch_law` knows it.
 
     Returns:
         exactly 1.0 when the target already follows the rule, within what its size can tell.
     """
     if base.kind == "constant" or target.kind == "constant":
         return 1.0
-    candidates = [wanted, 1.0]
-    candidates += [ratios[scale] ** -0.5 for scale in ("fan_in", "fan_out") if scale in ratios]
-    if bias_fan_in is not None:
-        # A bias has few entries, so a law that torch is known to use goes before any other fit.
-        candidates.insert(0, bias_fan_in**-0.5)
     measured = target.std / base.std
-    error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
-    native = next((c for c in candidates if abs(math.log(measured / c)) < error), measured)
+    native = _nearest_law(measured, base, target, wanted, ratios) if known is None else known
     factor = wanted / native
     return 1.0 if math.isclose(factor, 1.0, rel_tol=1e-12) else factor
 
 
-def torch_bias_fan_in(
+def _nearest_law(
+    measured: float, base: Init, target: Init, wanted: float, ratios: Mapping[str, float]
+) -> float:
+    """The usual law that fits the measured ratio best; the ratio itself if none fits at all."""
+    laws = [wanted, 1.0]
+    laws += [ratios[scale] ** -0.5 for scale in ("fan_in", "fan_out") if scale in ratios]
+    nearest = min(laws, key=lambda law: abs(math.log(measured / law)))
+    error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
+    return nearest if abs(math.log(measured / nearest)) < error else measured
+
+
+def torch_law(
     name: str, base: nn.Module, base_init: Init, target: nn.Module, target_init: Init
 ) -> float | None:
-    """Target / base fan_in of a bias's layer, if both biases look like torch's default.
+    """Std target / std base, if both tensors look like torch's default for linear and conv layers.
 
-    torch draws the bias of linear and conv layers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of the
-    weight. None for other modules, and for biases that lie outside that bound.
+    torch draws their weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of the weight. The
+    largest of n draws sits within 10/n of that bound but for a chance of e^-10, which tells the law
+    exactly where the measured std of a small readout or bias could not. None for anything else.
     """
     path, _, local = name.rpartition(".")
     fan_ins = []
     for model, init in ((base, base_init), (target, target_init)):
         module = model.get_submodule(path)
-        if local != "bias" or not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+        if local not in ("weight", "bias") or not isinstance(
+            module, nn.Linear | nn.modules.conv._ConvNd
+        ):
             return None
         fan_in, _ = nn.init._calculate_fan_in_and_fan_out(module.weight)
-        if init.kind == "constant" or init.bound > (1 + 1e-6) / math.sqrt(fan_in):
+        reached = init.bound * math.sqrt(fan_in)
+        if init.kind == "constant" or not 1 - 10 / init.size <= reached <= 1 + 1e-6:
             return None
         fan_ins.append(fan_in)
-    return fan_ins[1] / fan_ins[0]
+    return math.sqrt(fan_ins[0] / fan_ins[1])
 
 
 def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
