@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from paramz.attention import KEY_INPUT, find_attention, set_scale
-from paramz.init import draw_, init_factor, measure, torch_bias_fan_in
+from paramz.init import draw_, init_factor, measure, torch_law
 from paramz.plan import Plan, weight_rule
 from paramz.probes import Factory, Probes, build_probes
 from paramz.roles import Overrides, Row, find_roles
@@ -237,17 +237,19 @@ def _multipliers(
         for path in row.readouts:
             # One tensor, two roles: init and lr of the input, so the readout's smaller effective
             # weight must come from a multiplier.
-            std = weight_rule(scheme, "output", folded=True).init_std
-            own = weight_rule(scheme, row.role, folded=True).init_std
-            found[path] = (std / own)({"fan_in": row.ratios["fan_out"]})
+            wanted = weight_rule(scheme, "output", folded=True).init_std
+            own = weight_rule(scheme, row.role, folded=fold).init_std
+            found[path] = wanted({"fan_in": row.ratios["fan_out"]}) / own(row.ratios)
         power = weight_rule(scheme, row.role, folded=fold).multiplier
         if power != ONE:
-            path = row.name.rpartition(".")[0]
+            path, _, local = row.name.rpartition(".")
             module = model.get_submodule(path)
-            if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd | nn.Embedding):
+            hookable = nn.Linear | nn.modules.conv._ConvNd | nn.Embedding
+            if local != "weight" or not isinstance(module, hookable):
                 raise ValueError(
-                    f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, which "
-                    f"{type(module).__name__} cannot take as a hook. Use fold=True."
+                    f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, and only "
+                    "the weight of a linear, conv or embedding layer can take one as a hook, not "
+                    f"the {local} of {type(module).__name__}. Use fold=True."
                 )
             found[path] = power(row.ratios)
     return {path: value for path, value in found.items() if value != 1.0}
@@ -257,6 +259,7 @@ def _initialise(model: nn.Module, base: nn.Module, made: Plan) -> Plan:
     """Scale every tensor's own random values to the rule, and record what was measured."""
     parameters = dict(model.named_parameters())
     base_parameters = dict(base.named_parameters())
+    at_base = all(row.shape == row.base_shape for row in made.rows)
     rows = []
     for row in made.rows:
         if base_parameters[row.name].is_meta:
@@ -269,9 +272,9 @@ def _initialise(model: nn.Module, base: nn.Module, made: Plan) -> Plan:
         factor = None
         if not parameter.is_meta:
             own = measure(parameter)
-            bias_fan_in = torch_bias_fan_in(row.name, base, base_init, model, own)
+            known = torch_law(row.name, base, base_init, model, own)
             wanted = made.weight_rule(row).init_std(row.ratios)
-            factor = init_factor(wanted, base_init, own, row.ratios, bias_fan_in)
+            factor = 1.0 if at_base else init_factor(wanted, base_init, own, row.ratios, known)
             if factor != 1.0:
                 with torch.no_grad():
                     parameter.mul_(factor)
