@@ -22,8 +22,9 @@ ADAM = Family("adam", "adam", lr_shift=_1, decay="l2-normalised")
 ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled", weight_decay=0.01)
 LION = Family("lion", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
 MUON = Family("muon", "muon", lr_shift=_1, decay="decoupled", eps=1e-7, weight_decay=0.1)
-# The step is relative to the weight's RMS, so it does not see a factor moved out of the weight.
-ADAFACTOR = Family("adafactor", "adam", lr_shift=_0, eps_shift=_0, eps=None, relative=True)
+# The step is relative to the weight's RMS; `relative` takes that out of the lr of Adam's column,
+# which shifts like Adam's.
+ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)
 
 # Optimizer class names, lower case, of torch and of the libraries that people use with it.
 FAMILIES: Mapping[str, Family] = MappingProxyType(

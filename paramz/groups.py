@@ -115,6 +115,7 @@ def _groups(
     no_decay: tuple[str, ...],
     options: Mapping[str, Any],
 ) -> list[Group]:
+    adjust_lr_fn = options.get("adjust_lr_fn")
     family = find_family(optimizer, decoupled=options.get("decoupled_weight_decay"))
     decay = family.weight_decay if weight_decay is None else weight_decay
     base_eps = (family.eps or 0.0) if eps is None else eps
@@ -124,9 +125,11 @@ def _groups(
     merged: dict[tuple[float, ...], Group] = {}
     for row, parameter in tensors:
         values = {
-            "lr": lr * lr_ratio(plan, row, family, options.get("adjust_lr_fn")),
-            "weight_decay": 0.0 if row.role in no_decay else decay * decay_ratio(plan, row, family),
+            "lr": lr * lr_ratio(plan, row, family, adjust_lr_fn),
+            "weight_decay": decay * decay_ratio(plan, row, family, adjust_lr_fn),
         }
+        if row.role in no_decay:
+            values["weight_decay"] = 0.0
         if family.eps is not None:
             values["eps"] = base_eps * plan.rule(row, family).eps(row.ratios)
         group = merged.setdefault(
@@ -140,23 +143,30 @@ def _groups(
 
 def lr_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None = None) -> float:
     """What the base learning rate is multiplied by for one tensor."""
-    rule = plan.rule(row, family)
-    ratio = rule.lr(row.ratios)
-    if family.relative:
-        ratio /= rule.init_std(row.ratios)
-    if family.column == "muon":
-        # torch's Muon multiplies by a factor of the shape itself, which the rule already covers.
-        ratio *= _muon_factor(row.base_shape, adjust_lr_fn) / _muon_factor(row.shape, adjust_lr_fn)
-    return ratio
+    lr = plan.rule(row, family).lr(row.ratios)
+    return lr / _own_ratio(plan, row, family, adjust_lr_fn)
 
 
-def decay_ratio(plan: Plan, row: Row, family: Family) -> float:
+def decay_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None = None) -> float:
     """What the base weight decay is multiplied by for one tensor."""
     rule = plan.rule(row, family)
     if family.decay == "l2-normalised":
         # wd * w is added to the gradient before it is normalised, so it must follow the gradient.
         return (rule.weight_decay * rule.eps)(row.ratios)
-    return rule.weight_decay(row.ratios)
+    decay = rule.weight_decay(row.ratios)
+    if family.decay == "decoupled":
+        # p -= lr wd p uses the group's lr without the optimizer's own factor.
+        decay *= _own_ratio(plan, row, family, adjust_lr_fn)
+    return decay
+
+
+def _own_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None) -> float:
+    """Target / base of the factor that the optimizer itself puts on its steps."""
+    if family.relative:
+        return plan.rule(row, family).init_std(row.ratios)
+    if family.column == "muon":
+        return _muon_factor(row.shape, adjust_lr_fn) / _muon_factor(row.base_shape, adjust_lr_fn)
+    return 1.0
 
 
 def _muon_factor(shape: tuple[int, ...], adjust_lr_fn: str | None) -> float:
