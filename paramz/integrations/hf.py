@@ -78,8 +78,8 @@ def config_factory(
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "to_dict"):
         raise TypeError(
-            f"base is a width, but {type(model).__name__} has no Hugging Face config to scale: pass "
-            "a factory as base= together with base_width=."
+            f"base is a width, but {type(model).__name__} has no Hugging Face config to scale: "
+            "pass a factory as base= together with base_width=."
         )
     kind: Callable[[Any], nn.Module] = type(model)
     return lambda width: kind(scaled_config(config, width, heads=heads))
