@@ -1,0 +1,115 @@
+"""The tables against one-line formulas, their symmetries and their text form."""
+
+import json
+import pickle
+from fractions import Fraction
+
+import pytest
+
+import paramz
+from paramz.families import COLUMNS
+from paramz.rules import ONE, ROLES, Parametrization, Power
+from paramz.tables import HALF, HEAD, IN, OUT, PARAMETRIZATIONS, tabulate
+
+WEIGHTS = {"input": OUT, "hidden": OUT / IN, "output": 1 / IN}
+
+
+def reduced(power, role):
+    """A power with the ratios that are 1 in this role left out."""
+    grows = {"input": {"fan_out"}, "hidden": {"fan_in", "fan_out"}, "output": {"fan_in"}}[role]
+    return Power(**{scale: e for scale, e in power.exponents if scale in grows})
+
+
+@pytest.mark.parametrize(("column", "e"), [("sgd", Fraction(0)), ("muon", HALF)])
+@pytest.mark.parametrize("role", WEIGHTS)
+def test_mup_is_the_spectral_formula(column, e, role):
+    # ||dW||_2 ~ sqrt(OUT/IN) for an update of degree 1 - 2e in the gradient.
+    rule = paramz.MUP.rule(column, role)
+    assert rule.lr == reduced((OUT / IN) ** (1 - e), role)
+    assert rule.multiplier == ONE
+
+
+@pytest.mark.parametrize("role", WEIGHTS)
+def test_mup_of_entrywise_optimizers_is_one_over_fan_in(role):
+    rule = paramz.MUP.rule("adam", role)
+    assert rule.lr == reduced(1 / IN, role)
+
+
+@pytest.mark.parametrize("role", WEIGHTS)
+def test_eps_follows_the_gradient(role):
+    # ||G||_2 ~ sqrt(IN/OUT); an entry of it is smaller by the root of the number of entries.
+    spectral = reduced((IN / OUT) ** HALF, role)
+    entry = reduced((IN / OUT) ** HALF * (IN * OUT) ** -HALF, role)
+    assert paramz.MUP.rule("muon", role).eps == spectral
+    assert paramz.MUP.rule("adam", role).eps == entry
+
+
+def test_init_is_fan_in_but_for_the_readout():
+    for column in paramz.MUP.columns:
+        assert paramz.MUP.rule(column, "input").init_std == ONE
+        assert paramz.MUP.rule(column, "hidden").init_std == IN**-HALF
+        assert paramz.MUP.rule(column, "output").init_std == 1 / IN
+
+
+def test_mean_field_is_mup_shifted():
+    shifted = paramz.MUP.shift(COLUMNS, hidden=IN**-HALF, output=1 / IN)
+    assert shifted.rules == paramz.MEAN_FIELD.rules
+    assert shifted.attention == paramz.MEAN_FIELD.attention
+
+
+def test_ntp_trains_as_the_theory_says():
+    # NTP's effective lr is that of SGD on W = w / sqrt(n): 1/n of the raw one.
+    folded = paramz.NTP.rule("sgd", "hidden").folded(COLUMNS["sgd"])
+    assert folded.init_std == IN**-HALF
+    assert folded.lr == 1 / IN
+
+
+@pytest.mark.parametrize("table", PARAMETRIZATIONS.values(), ids=lambda table: table.name)
+def test_every_rule_is_the_identity_at_the_base(table):
+    at_base = {"fan_in": 1.0, "fan_out": 1.0, "head": 1.0}
+    for rule in table.rules.values():
+        for power in (rule.init_std, rule.multiplier, rule.lr, rule.eps, rule.weight_decay):
+            assert power(at_base) == 1.0
+    assert table.attention(at_base) == 1.0
+
+
+@pytest.mark.parametrize("table", PARAMETRIZATIONS.values(), ids=lambda table: table.name)
+def test_every_table_is_complete_and_round_trips(table):
+    assert table.columns == ("sgd", "adam", "muon")
+    for column in ("sgd", "adam"):
+        assert {role for c, role in table.rules if c == column} == set(ROLES)
+    assert {role for c, role in table.rules if c == "muon"} == {"input", "hidden", "output"}
+    assert Parametrization.from_json(json.loads(json.dumps(table.to_json()))) == table
+    assert pickle.loads(pickle.dumps(table)) == table
+    assert table.source
+
+
+@pytest.mark.parametrize("table", PARAMETRIZATIONS.values(), ids=lambda table: table.name)
+def test_init_and_multiplier_do_not_depend_on_the_optimizer(table):
+    # The plan initialises a model before it knows the optimizer.
+    for role in ROLES:
+        rules = [rule for (_, r), rule in table.rules.items() if r == role]
+        assert len({(rule.init_std, rule.multiplier) for rule in rules}) == 1
+
+
+def test_only_mup_and_its_equals_change_the_attention_scale():
+    assert {t.name for t in PARAMETRIZATIONS.values() if t.attention == 1 / HEAD} == {
+        "mup",
+        "mean-field",
+    }
+    assert {t.attention for t in PARAMETRIZATIONS.values()} == {1 / HEAD, HEAD**-HALF}
+
+
+def test_lookup_by_name():
+    assert paramz.parametrization("μP") is paramz.MUP
+    assert paramz.parametrization(paramz.SP) is paramz.SP
+    product = paramz.parametrization("sp+mup")
+    assert product.name == "sp+mup"
+    assert product.rule("adam", "hidden").lr == 1 / IN
+    with pytest.raises(ValueError, match=r"unknown parametrization 'mupp'; known: sp, ntp, mup, m"):
+        paramz.parametrization("mup+mupp")
+
+
+def test_a_row_of_the_wrong_length_is_refused():
+    with pytest.raises(ValueError, match="x, row hidden: 2 entries for 3 columns"):
+        tabulate("x", "", attention=HEAD, columns=("init", "mult", "sgd.lr"), hidden=(IN, ONE))
