@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from paramz.rules import Parametrization as Parametrization
     from paramz.rules import Power as Power
     from paramz.rules import Rule as Rule
+    from paramz.tables import COMPLETEP as COMPLETEP
+    from paramz.tables import DEPTH_MUP as DEPTH_MUP
     from paramz.tables import MEAN_FIELD as MEAN_FIELD
+    from paramz.tables import MOE_HIDDEN_ROUTER as MOE_HIDDEN_ROUTER
+    from paramz.tables import MOE_MUP as MOE_MUP
     from paramz.tables import MUP as MUP
     from paramz.tables import NTP as NTP
     from paramz.tables import SP as SP
@@ -45,7 +49,11 @@ _HOME = {
     "plan_of": "apply",
     "remove_": "apply",
     "Family": "rules",
+    "COMPLETEP": "tables",
+    "DEPTH_MUP": "tables",
     "MEAN_FIELD": "tables",
+    "MOE_HIDDEN_ROUTER": "tables",
+    "MOE_MUP": "tables",
     "MUP": "tables",
     "NTP": "tables",
     "Parametrization": "rules",

@@ -13,11 +13,14 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 Scale = Literal["fan_in", "fan_out", "head", "depth", "experts", "top_k", "batch", "steps"]
-Role = Literal["input", "hidden", "output", "vector", "scalar"]
+Role = Literal["input", "hidden", "output", "vector", "scalar", "router", "expert"]
 Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
 
 SCALES: tuple[str, ...] = get_args(Scale)
 ROLES: tuple[Role, ...] = get_args(Role)
+
+# A table without a row for these roles has one for the role that they are a special case of.
+SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType({"router": "output", "expert": "hidden"})
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -188,6 +191,7 @@ class Parametrization:
             asking for it raises.
         attention: the factor on attention logits, in the ratio ``head`` of head sizes:
             ``head^-1/2`` is the usual 1/sqrt(d_head), ``head^-1`` is muP's 1/d_head.
+        branch: the factor on every residual branch, in the ratio ``depth``.
 
     >>> import paramz
     >>> print(paramz.MUP.rule("adam", "hidden").lr)
@@ -198,6 +202,7 @@ class Parametrization:
     source: str
     rules: Mapping[tuple[str, str], Rule]
     attention: Power = field(default=Power(head=Fraction(-1, 2)))
+    branch: Power = ONE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
@@ -210,24 +215,45 @@ class Parametrization:
         """The optimizer columns that the table has, in order."""
         return tuple(dict.fromkeys(column for column, _ in self.rules))
 
+    @property
+    def scales(self) -> frozenset[str]:
+        """The scales that any rule moves with.
+
+        >>> import paramz
+        >>> sorted(paramz.COMPLETEP.scales)
+        ['depth']
+        """
+        powers = [getattr(rule, f) for rule in self.rules.values() for f in _RULE_FIELDS]
+        return frozenset(scale for power in [*powers, self.branch] for scale, _ in power.exponents)
+
     def rule(self, column: str, role: str) -> Rule:
         """The rule of a column and role.
+
+        A router reads ``output`` where the table has no row for it, an expert ``hidden``.
 
         Raises:
             KeyError: the table has no such entry; the message lists what it has.
         """
-        try:
-            return self.rules[column, role]
-        except KeyError:
-            have = sorted(r for c, r in self.rules if c == column)
-            if not have:
-                hint = f"its columns are {', '.join(self.columns)}"
-            else:
-                hint = f"{column} has rules for {', '.join(have)}"
-            raise KeyError(f"{self.name} has no rule for {column} x {role}: {hint}") from None
+        found = self._entry(column, role)
+        if found is not None:
+            return found
+        have = sorted(r for c, r in self.rules if c == column)
+        if not have:
+            hint = f"its columns are {', '.join(self.columns)}"
+        else:
+            hint = f"{column} has rules for {', '.join(have)}"
+        raise KeyError(f"{self.name} has no rule for {column} x {role}: {hint}")
+
+    def _entry(self, column: str, role: str) -> Rule | None:
+        own = self.rules.get((column, role))
+        if own is None and role in SPECIAL_CASE_OF:
+            return self.rules.get((column, SPECIAL_CASE_OF[role]))
+        return own
 
     def __mul__(self, other: Parametrization) -> Parametrization:
         """Composition: rules multiply entry by entry; an entry that one side lacks is 1 there.
+
+        The factors on attention logits multiply relative to the usual 1/sqrt(d_head).
 
         >>> import paramz
         >>> (paramz.MUP * paramz.Parametrization(name="x", source="", rules={})).name
@@ -239,8 +265,9 @@ class Parametrization:
         return Parametrization(
             name=f"{self.name}+{other.name}",
             source=f"{self.source}; {other.source}",
-            rules={k: self.rules.get(k, plain) * other.rules.get(k, plain) for k in keys},
+            rules={k: (self._entry(*k) or plain) * (other._entry(*k) or plain) for k in keys},
             attention=self.attention * other.attention / usual,
+            branch=self.branch * other.branch,
         )
 
     def shift(self, families: Mapping[str, Family], **roles: Power) -> Parametrization:
@@ -264,6 +291,7 @@ class Parametrization:
             "name": self.name,
             "source": self.source,
             "attention": self.attention.to_json(),
+            "branch": self.branch.to_json(),
             "rules": [[c, r, rule.to_json()] for (c, r), rule in self.rules.items()],
         }
 
@@ -279,5 +307,6 @@ class Parametrization:
             name=data["name"],
             source=data["source"],
             attention=Power.from_json(data["attention"]),
+            branch=Power.from_json(data.get("branch", {})),
             rules={(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]},
         )

@@ -1,14 +1,17 @@
 """The parametrizations of the field, as the tables that their papers print.
 
 How to read a table. IN and OUT are the ratios target/base of a tensor's fan_in and fan_out, where
-that dimension grows with width (else 1); HEAD is the ratio of head sizes. `init` is the std of the
-weight, `mult` the factor in front of it in the forward pass. `*.lr` and `*.eps` multiply the base
+that dimension grows with width (else 1); HEAD is the ratio of head sizes. DEPTH is the ratio of the
+numbers of blocks, for tensors inside residual branches (else 1); EXPERTS that of the numbers of
+experts, for tensors of experts and routers (else 1). `init` is the std of the weight, `mult` the factor in front of it in the forward pass. `*.lr` and `*.eps` multiply the base
 learning rate and epsilon. Everything is 1 at the base. Decay always keeps lr * wd constant
 (decoupled decay; Yang et al. 2022, appendix B.3), so it needs no column.
 
 roles: input  only fan_out grows (embedding, first layer)    vector  biases, norm gains (fan_out)
        hidden fan_in and fan_out grow                        scalar  nothing grows
        output only fan_in grows (readout)
+       router chooses experts; reads output where a table has no row for it
+       expert matrix of an expert; reads hidden where a table has no row for it
 columns: sgd   SGD, momentum, Nesterov
          adam  Adam(W), NAdam, RAdam, Adamax, Adagrad, RMSprop, Adafactor, Lion, sign
          muon  Muon; its rules are for matrices only
@@ -26,6 +29,8 @@ HALF = Fraction(1, 2)
 IN = Power(fan_in=1)
 OUT = Power(fan_out=1)
 HEAD = Power(head=1)
+DEPTH = Power(depth=1)
+EXPERTS = Power(experts=1)
 NONE = None  # the theory has no rule here
 
 
@@ -34,6 +39,7 @@ def tabulate(
     source: str,
     *,
     attention: Power,
+    branch: Power = ONE,
     columns: tuple[str, ...],
     **rows: tuple[Power | None, ...],
 ) -> Parametrization:
@@ -61,7 +67,9 @@ def tabulate(
                 eps=cells.get(f"{family}.eps") or ONE,
                 weight_decay=1 / lr,
             )
-    return Parametrization(name=name, source=source, rules=rules, attention=attention)
+    return Parametrization(
+        name=name, source=source, rules=rules, attention=attention, branch=branch
+    )
 
 
 # fmt: off
@@ -115,10 +123,69 @@ MEAN_FIELD = tabulate(
     vector =(ONE,     ONE,        OUT,      ONE,        1 / OUT,           NONE,       NONE),
     scalar =(ONE,     ONE,        ONE,      ONE,        ONE,               NONE,       NONE),
 )
+
+# Depth and experts are factors: they say nothing of width, so they are used as "mup+completep",
+# "mup+moe" or "mup+completep+moe". At any role only tensors inside residual branches have a DEPTH.
+# With the branch factor DEPTH^-a the gradient inside a branch is DEPTH^-a times smaller, and the
+# branches' updates have to add up to one over DEPTH of them. An update of degree 1 - 2e in the
+# gradient (SGD e = 0, normalised ones e = 1/2) then needs lr * DEPTH^(2a(1-e) - 1).
+DEPTH_MUP = tabulate(
+    "depth-mup", "Depth-muP, branch factor depth^-1/2: Yang et al. 2023 (TP-VI, arXiv 2310.02244); "
+    "Bordelon et al. 2023 (arXiv 2309.16620); Muon by the spectral condition",
+    attention=HEAD**-HALF,
+    branch=DEPTH**-HALF,
+    columns=("init", "mult", "sgd.lr", "adam.lr",    "adam.eps",   "muon.lr",    "muon.eps"),
+    input  =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
+    hidden =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
+    output =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
+    vector =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
+    scalar =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
+)
+
+COMPLETEP = tabulate(
+    "completep", "CompleteP, branch factor 1/depth: Dey et al. 2025 (arXiv 2505.01618) table 1; "
+    "SGD and Muon by the same condition",
+    attention=HEAD**-HALF,
+    branch=1 / DEPTH,
+    columns=("init", "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps"),
+    input  =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
+    hidden =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
+    output =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
+    vector =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
+    scalar =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
+)
+
+# An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
+# 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has
+# the width rule's (OUT/IN)^1/2 with OUT = experts. The router is a readout to the experts.
+_MOE_COLUMNS = ("init",   "mult", "sgd.lr", "adam.lr", "adam.eps",  "muon.lr",     "muon.eps")
+_MOE_EXPERT  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, ONE,           1 / EXPERTS)
+_MOE_VECTOR  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, NONE,          NONE)
+_MOE_ROUTER  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, EXPERTS**HALF, 1 / EXPERTS)
+MOE_MUP = tabulate(
+    "moe", "MoE-muP, routers as readouts: Malasnicki et al. 2025 (arXiv 2508.09752); experts: "
+    "Jiang et al. 2026 (arXiv 2601.20205)",
+    attention=HEAD**-HALF, columns=_MOE_COLUMNS,
+    router=_MOE_ROUTER, expert=_MOE_EXPERT,
+    input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
+    vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
+)
+
+# The other policy: frameworks give the router the init of a hidden matrix, std 1/sqrt(fan_in).
+MOE_HIDDEN_ROUTER = tabulate(
+    "moe-hidden-router", "as moe, but routers start like hidden matrices, as frameworks do",
+    attention=HEAD**-HALF, columns=_MOE_COLUMNS,
+    router=(IN**HALF, *_MOE_ROUTER[1:]), expert=_MOE_EXPERT,
+    input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
+    vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
+)
 # fmt: on
 
 PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
-    {p.name: p for p in (SP, NTP, MUP, MEAN_FIELD)}
+    {
+        p.name: p
+        for p in (SP, NTP, MUP, MEAN_FIELD, DEPTH_MUP, COMPLETEP, MOE_MUP, MOE_HIDDEN_ROUTER)
+    }
 )
 
 

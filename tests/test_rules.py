@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import paramz
 from paramz.families import COLUMNS, FAMILIES
-from paramz.rules import ONE, ROLES, SCALES, Parametrization, Power, Rule
+from paramz.rules import ONE, ROLES, SCALES, SPECIAL_CASE_OF, Parametrization, Power, Rule
 
 exponents = st.builds(Fraction, st.integers(-6, 6), st.sampled_from([1, 2, 3]))
 powers = st.builds(Power, fan_in=exponents, fan_out=exponents, depth=exponents)
@@ -160,4 +160,6 @@ def test_abc_symmetry(optimizer, scheme, shifts):
 
 def test_roles_of_the_tables_are_the_roles():
     for table in paramz.tables.PARAMETRIZATIONS.values():
-        assert {role for _, role in table.rules} == set(ROLES)
+        roles = {role for _, role in table.rules}
+        assert roles | set(SPECIAL_CASE_OF) == set(ROLES)
+        assert set(SPECIAL_CASE_OF.values()) <= roles
