@@ -222,8 +222,8 @@ def _decide(
         pattern, value = override
         if isinstance(value, Axes):
             return (*_by_axes(value, growing, f"roles[{pattern!r}]"), value, ())
-        axes = next((use.axes for use in tensor.uses if use.axes), None)
-        return value, f"roles[{pattern!r}]", axes or _axes_for(value, growing), ()
+        readouts = _readouts(tensor, growing) if value == "input" else ()
+        return value, f"roles[{pattern!r}]", _axes_for(value, tensor, growing), readouts
     if not growing:
         return "scalar", "no axis grows", Axes(), ()
     known = [use for use in tensor.uses if use.axes is not None]
@@ -261,8 +261,21 @@ def _by_axes(axes: Axes, growing: tuple[int, ...], kind: str) -> tuple[Role, str
     return "scalar", f"{kind}: neither fan_in nor fan_out grows"
 
 
-def _axes_for(role: Role, growing: tuple[int, ...]) -> Axes:
-    """What a role says about a tensor whose module type says nothing."""
+def _readouts(tensor: _Tensor, growing: tuple[int, ...]) -> tuple[str, ...]:
+    known = [(use.module, use.axes) for use in tensor.uses if use.axes is not None]
+    return tuple(module for module, axes in known if _by_axes(axes, growing, "")[0] == "output")
+
+
+# The ratio that a role's rules read; without it they would all be 1, silently.
+_READS = {"input": "fan_out", "output": "fan_in", "vector": "fan_out"}
+
+
+def _axes_for(role: Role, tensor: _Tensor, growing: tuple[int, ...]) -> Axes:
+    """The axes of a tensor whose role was said: a module's, if they give the ratio it reads."""
+    for use in tensor.uses:
+        axes = use.axes
+        if axes and (role not in _READS or set(getattr(axes, _READS[role])) & set(growing)):
+            return axes
     if role == "output":
         return Axes(fan_in=growing)
     if role == "hidden":
