@@ -7,9 +7,11 @@ are first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from paramz.analysis.collapse import Collapse, collapse
 from paramz.analysis.forms import FORMS, Form, custom, sum_of_powers
 from paramz.analysis.law import ScalingLaw, compare, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
+from paramz.analysis.prediction import Prediction, predict_loss
 from paramz.analysis.transfer import Transfer, Verdict, transfer
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from paramz.analysis.report import write_report
 
 __all__ = [
+    "Collapse",
+    "Prediction",
+    "collapse",
+    "predict_loss",
     "FORMS",
     "Form",
     "LawFit",

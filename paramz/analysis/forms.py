@@ -119,7 +119,8 @@ def sum_of_powers(
         out = theta.copy()
         for t, p, x in places:
             out[:, t] -= sign * theta[:, p] * means[x]
-        out[:, : len(terms)] = np.exp(out[:, : len(terms)])
+        with np.errstate(over="ignore"):  # a resample may leave a coefficient undetermined
+            out[:, : len(terms)] = np.exp(out[:, : len(terms)])
         return out
 
     offset = tuple(c for c, powers in terms.items() if not powers)

@@ -144,9 +144,17 @@ class LawFit:
             Columns `lo` and `hi`, a row per parameter.
         """
         tail = (1 - level) / 2
-        found = (draws or self.draws).params.quantile([tail, 1 - tail]).T
+        with np.errstate(invalid="ignore"):  # infinite where a resample determines nothing
+            found = (draws or self.draws).params.quantile([tail, 1 - tail]).T
         found.columns = pd.Index(["lo", "hi"])
         return found
+
+    def unclear(self) -> list[str]:
+        """The parameters whose 95% interval holds zero: the data do not tell their sign."""
+        if self.nobs <= len(self.params):
+            return []
+        bounds = self.conf_int()
+        return [str(p) for p in bounds.index[(bounds["lo"] <= 0) & (bounds["hi"] >= 0)]]
 
     # -- prediction --------------------------------------------------------------------------
 
@@ -181,11 +189,9 @@ class LawFit:
         value, _ = self.form.evaluate(self._theta[None], logs)
         values, _ = self.form.evaluate(sample.theta, logs)
         if interval == "predictive":
-            # One law per resample, but a residual of its own for each row.
-            rng = np.random.default_rng(0)
-            values = values + rng.permuted(np.tile(sample.noise, (len(frame), 1)), axis=1).T
+            values = values + sample.noise[:, None]
         tail = (1 - level) / 2
-        lo, hi = np.quantile(values, [tail, 1 - tail], axis=0)
+        lo, hi = np.quantile(np.clip(values, -700, 700), [tail, 1 - tail], axis=0)
         return pd.DataFrame(
             {"mean": np.exp(value[0]), "lo": np.exp(lo), "hi": np.exp(hi)}, index=frame.index
         )
@@ -329,7 +335,10 @@ class LawFit:
                 f"held out {row}: {held['actual']:.4f}, predicted {held['mean']:.4f} "
                 f"[{held['lo']:.4f}, {held['hi']:.4f}], error {held['error']:+.2%}"
             )
-        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+        told = list(self.warnings)
+        if unclear := self.unclear():
+            told.append(f"the interval of {', '.join(unclear)} holds zero: its sign is not told")
+        return "\n".join([*lines, *(f"warning: {w}" for w in told)])
 
     def to_json(self) -> str:
         """The fit as a JSON document; enough to predict with by hand."""

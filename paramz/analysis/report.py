@@ -6,6 +6,7 @@ more scales, the coordinate check where one was written.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,6 +18,8 @@ from matplotlib.axes import Axes
 
 from paramz.analysis import plots
 from paramz.analysis.page import figure, page, table
+from paramz.analysis.prediction import Prediction, predict_loss
+from paramz.analysis.runs import baseline_first, choose_scale, group_columns
 from paramz.analysis.transfer import Transfer, transfer
 
 
@@ -108,14 +111,28 @@ def _run(run: Path, root: Path, hp: str, loss: str, scale: str | None) -> _Secti
 def _sweep(run: Path, root: Path, prefix: str, hp: str, loss: str, scale: str | None) -> _Section:
     from paramz.sweeps import load
 
-    df = _in_order(load(run))
-    html = _counts(df)
+    df = baseline_first(load(run))
+    law = _law(df, root, prefix, hp, loss, scale)
+    parts = [_transfer(df, root, prefix, hp, loss, scale), law]
+    if law.figures and hp in df.columns and df[hp].nunique() == 1:
+        parts = [law]  # a sweep of the scale alone has no transfer to judge
+    return _Section(
+        _counts(df) + "".join(p.html for p in parts) + _failures(df),
+        [v for p in parts for v in p.verdicts],
+        [f for p in parts for f in p.figures],
+    )
+
+
+def _transfer(
+    df: pd.DataFrame, root: Path, prefix: str, hp: str, loss: str, scale: str | None
+) -> _Section:
     try:
         axis = scale or choose_scale(df)
         found = transfer(df, hp=hp, loss=loss, scale=axis, by=group_columns(df, hp, axis))
     except (ValueError, KeyError) as error:
         reason = f"Transfer was not judged: {error.args[0]}"
-        return _Section(f"{html}<p>{escape(reason)}.</p>{_failures(df)}", [reason], [])
+        return _Section(f"<p>{escape(reason)}.</p>", [reason], [])
+    html = ""
     figures = [root / f"{prefix}transfer.png", root / f"{prefix}optimum.png"]
     for verdict in found.verdicts.values():
         html += _judgement(*_WORDS[verdict.transfers], verdict.sentence)
@@ -130,56 +147,42 @@ def _sweep(run: Path, root: Path, prefix: str, hp: str, loss: str, scale: str | 
         figures[1],
         f"The best {hp} against {axis}, with 95% intervals",
     )
-    return _Section(
-        html + _tables(found) + _failures(df), [str(v) for v in found.verdicts.values()], figures
+    return _Section(html + _tables(found), [str(v) for v in found.verdicts.values()], figures)
+
+
+# Fewer scales than this leave the held-out trial no residuals.
+_SCALES = 6
+
+
+def _law(
+    df: pd.DataFrame, root: Path, prefix: str, hp: str, loss: str, scale: str | None
+) -> _Section:
+    """Loss against scale at one value of the hyperparameter, the two largest predicted."""
+    found: list[Prediction] = []
+    with suppress(ValueError, KeyError):  # no scale, or a group that diverged: there is no law
+        axis = scale or choose_scale(df)
+        by = group_columns(df, hp, axis)
+        for _, part in df.groupby(by, sort=False) if by else [("", df)]:
+            if part[axis].nunique() >= _SCALES:
+                with suppress(ValueError):
+                    found += predict_loss(part, scale=axis, hp=hp, loss=loss, by=by)
+    if not found:
+        return _Section("", [], [])
+    ax = None
+    for index, prediction in enumerate(found):
+        ax = plots.law(prediction.trial, label=prediction.group, index=index, ax=ax)
+    assert ax is not None
+    sentences = [s for p in found for s in p.sentences(axis, hp)]
+    png = root / f"{prefix}law.png"
+    html = f"<h3>Loss against {escape(axis)}</h3>"
+    html += _draw(
+        ax,
+        png,
+        f"{loss} against {axis} at one {hp}, the best of the smallest model; the law is fitted to "
+        "the filled marks and predicts the stars, with a 95% band",
     )
-
-
-def _in_order(df: pd.DataFrame) -> pd.DataFrame:
-    """The baseline first; the store's own order is that of hashes."""
-    if "parametrization" not in df.columns:
-        return df
-    return df.sort_values(
-        "parametrization", key=lambda c: c.astype(str).map(lambda p: (p.lower() != "sp", p))
-    )
-
-
-def choose_scale(df: pd.DataFrame) -> str:
-    """The scale that was swept: width, or else depth, whichever has several values.
-
-    Raises:
-        ValueError: Neither varies.
-
-    >>> choose_scale(pd.DataFrame({"width": [64, 64], "depth": [2, 4]}))
-    'depth'
-    """
-    for name in ("width", "depth"):
-        if name in df.columns and df[name].nunique() > 1:
-            return name
-    raise ValueError("neither width nor depth has two values; name the scale with --scale")
-
-
-def group_columns(df: pd.DataFrame, hp: str, scale: str) -> list[str]:
-    """The columns that tell curves apart: the parametrization, and settings that vary besides.
-
-    A setting is a column of text, truth values or whole numbers which differs between runs that
-    are otherwise the same; columns of fractions are taken for metrics.
-
-    >>> df = pd.DataFrame({"optimizer": ["adamw", "sgd"], "width": 64, "lr": 0.1, "seed": 0})
-    >>> group_columns(df, "lr", "width")
-    ['optimizer']
-    """
-    names = [c for c in ("parametrization",) if c in df.columns]
-    keys = [c for c in (*names, scale, hp, "seed") if c in df.columns]
-    twins = df[df.duplicated(keys, keep=False)]
-    skip = {*keys, "key", "status", "error", "seconds"}
-    for column in twins.columns.difference(list(skip), sort=False):
-        if pd.api.types.is_float_dtype(twins[column]):
-            continue
-        varies = twins.astype({column: str}).groupby(keys)[column].nunique()
-        if varies.max() > 1:
-            names.append(str(column))
-    return names
+    html += "".join(f"<p>{escape(s)}.</p>" for s in sentences)
+    return _Section(html, sentences, [png])
 
 
 def _counts(df: pd.DataFrame) -> str:

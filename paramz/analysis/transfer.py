@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import Array, numbers, positive, require
+from paramz.analysis.columns import Array
 from paramz.analysis.optimum import Optimum, find_optimum
+from paramz.analysis.runs import tidy_runs
 
 # Up to this drift, in octaves per doubling, a sweep counts as transferred: a factor 1.19 in the
 # hyperparameter for each doubling of the scale.
@@ -124,7 +125,7 @@ def transfer(
     all: best lr moves +0.00 octave per doubling of width (95% +0.00 to +0.00) from 32 to 128,
     and width 128 at the lr tuned at width 32 costs 0 in loss (0% of the gain): it transfers.
     """
-    runs = _runs(df, hp, loss, scale, by, seed)
+    runs = tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed)
     curves, optima, drift, regret, speed, verdicts = [], [], [], [], [], {}
     for group, part in runs.groupby("group", sort=False):
         found: list[_Curve] = []
@@ -195,51 +196,6 @@ class _Curve:
         if np.isinf(self.mean[right - 1 : right + 1]).any():
             return float("inf")
         return float(np.interp(x, self.x, self.mean))
-
-
-def _runs(
-    df: pd.DataFrame, hp: str, loss: str, scale: str, by: str | Sequence[str], seed: str
-) -> pd.DataFrame:
-    """The runs in columns group, scale, x, seed, loss; checked."""
-    require(df, hp, loss, scale)
-    if "status" in df.columns:
-        df = df[df["status"] != "failed"]
-    names = [by] if isinstance(by, str) else list(by)
-    if by == "parametrization" and by not in df.columns:
-        names = []
-    require(df, *names)
-    value = numbers(df, loss)
-    diverged = ~np.isfinite(value)
-    if "status" in df.columns:
-        diverged |= (df["status"] == "diverged").to_numpy()
-    group = [" · ".join(map(str, row)) for row in df[names].to_numpy()] if names else "all"
-    runs = pd.DataFrame(
-        {
-            "group": group,
-            "scale": positive(df, scale),
-            "x": np.log2(positive(df, hp)).round(9),
-            "seed": df[seed] if seed in df.columns else 0,
-            "loss": np.where(diverged, np.inf, value),
-        },
-        index=df.index,
-    )
-    twins = runs.duplicated(["group", "scale", "x", "seed"], keep=False)
-    if twins.any():
-        a, b = df[twins].iloc[0], df[twins].iloc[1:]
-        known = {*names, hp, scale, seed, loss, "key", "seconds", "status", "error"}
-        vary = [c for c in df.columns if c not in known and (b[c] != a[c]).any()]
-        hint = ", ".join(map(repr, vary)) or "none: are rows repeated?"
-        raise ValueError(
-            f"{int(twins.sum())} runs share group, {scale}, {hp} and {seed} with another run, for "
-            f"example rows {df[twins].index[0]!r} and {df[twins].index[1]!r}; select one value of, "
-            f"or pass in by=, the columns that differ: {hint}"
-        )
-    if runs["scale"].nunique() < 2:
-        raise ValueError(
-            f"transfer needs at least two values of {scale!r}; the table has "
-            f"{', '.join(f'{s:g}' for s in runs['scale'].unique()) or 'no usable rows'}"
-        )
-    return runs
 
 
 def _curve(scale: float, cell: pd.DataFrame, name: str, draws: int, order: int) -> _Curve:

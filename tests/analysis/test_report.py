@@ -9,7 +9,8 @@ import pytest
 from made_up import made_up_sweep, store_runs
 from typer.testing import CliRunner
 
-from paramz.analysis.report import choose_scale, group_columns, write_report
+from paramz.analysis.report import write_report
+from paramz.analysis.runs import choose_scale, group_columns
 from paramz.cli import app
 
 

@@ -5,13 +5,19 @@ None of them shows or saves anything. Without `ax` they make a figure in the com
 """
 
 from paramz.analysis.plots.coord import coord_check, coord_module, steepest
-from paramz.analysis.plots.sweep import loss_curves, optima, transfer
+from paramz.analysis.plots.law import isoflop, law, residuals
+from paramz.analysis.plots.sweep import collapse, loss_curves, optima, regret, transfer
 
 __all__ = [
+    "collapse",
     "coord_check",
     "coord_module",
+    "isoflop",
+    "law",
     "loss_curves",
     "optima",
+    "regret",
+    "residuals",
     "steepest",
     "transfer",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
+from paramz.analysis.collapse import Collapse
 from paramz.analysis.plots.style import (
     INK,
     group_style,
@@ -150,6 +151,70 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
     low, high = ax.get_ylim()
     if high - low < 2:  # an octave of noise must not fill the figure
         ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
+    with theme():
+        ax.legend(loc="best")
+    return ax
+
+
+def regret(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
+    """Heat map of regret: tuned at one scale (down), evaluated at another (across).
+
+    Cells show the loss above the best at that scale; those that diverged or were not run say so.
+
+    Args:
+        found: From `paramz.analysis.transfer`.
+        group: One of `found.groups`.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    rows = found.regret[found.regret["group"] == group]
+    value = rows.pivot(index="tuned_at", columns="evaluated_at", values="regret")
+    status = rows.pivot(index="tuned_at", columns="evaluated_at", values="status")
+    ax = new_axes(ax, (1.6 + 0.62 * len(value), 1.1 + 0.5 * len(value)))
+    shown = value.to_numpy(dtype=float)
+    finite = shown[np.isfinite(shown)]
+    # Regret spans orders of magnitude, and its zeros are exact.
+    smallest = finite[finite > 0].min(initial=1.0)
+    shade = np.log10(np.clip(np.where(np.isfinite(shown), shown, finite.max()), smallest, None))
+    ax.imshow(shade, cmap="cividis_r", aspect="auto")
+    middle = (shade.min() + shade.max()) / 2
+    words = {"diverged": "div.", "out of grid": "–"}
+    for i, j in np.ndindex(shown.shape):
+        text = words.get(str(status.iloc[i, j]), f"{shown[i, j]:.2g}")
+        color = "white" if shade[i, j] > middle else "black"
+        ax.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
+    labels = [f"{s:g}" for s in value.columns]
+    ax.set_xticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.grid(visible=False)
+    ax.set_xlabel(f"{found.scale} evaluated")
+    ax.set_ylabel(f"{found.scale} tuned at")
+    ax.set_title(f"{group}: {found.loss} lost")
+    return ax
+
+
+def collapse(found: Collapse, ax: Axes | None = None) -> Axes:
+    """Normalized training curves, a line per scale: one curve where hyperparameters transfer.
+
+    Args:
+        found: From `paramz.analysis.collapse`.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    colors = scale_colors(found.curves["scale"])
+    for size, curve in found.curves.groupby("scale"):
+        color = colors[float(str(size))]
+        ax.plot(curve["progress"], curve["loss"], color=color, label=f"{size:g}")
+    ax.set_xlabel("share of training")
+    ax.set_ylabel("(loss − E) / (final loss − E)")
+    note = "floor at its bound" if found.at_bound else f"E = {found.floor:.3g}"
+    noise = f", seeds {found.noise:.2%}" if np.isfinite(found.noise) else ""
+    ax.set_title(f"{note}; spread {found.spread:.2%}{noise}", fontsize=8)
     with theme():
         ax.legend(loc="best")
     return ax

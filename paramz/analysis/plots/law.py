@@ -1,0 +1,205 @@
+"""Figures of scaling laws: the law with what was held out, its residuals, isoFLOP curves."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from paramz.analysis.columns import numbers, positive, require
+from paramz.analysis.lawfit import LawFit, LawWarning
+from paramz.analysis.plots.style import INK, group_style, new_axes, power_ticks, scale_colors, theme
+
+
+def law(
+    fit: LawFit, *, to: float | None = None, label: str = "", index: int = 0, ax: Axes | None = None
+) -> Axes:
+    """Data, law and 95% predictive band against the input; held-out rows are stars.
+
+    A law with two inputs is drawn as measured against fitted response, where the diagonal is
+    perfection.
+
+    Args:
+        fit: The fitted law.
+        to: How far to draw, in the input; by default to the largest row, held out or not.
+        label: What the legend calls it.
+        index: Which colour and marker of the groups to take.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    color, marker = group_style(index)
+    held = fit.held_out
+    if len(fit.columns) == 1:
+        column = next(iter(fit.columns.values()))
+        rows = pd.concat([fit.data, held])
+        low, high = positive(rows, column).min(), positive(rows, column).max()
+        x = np.geomspace(low, max(high, to or high), 200)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LawWarning)
+            band = fit.predict(pd.DataFrame({column: x}))
+        ax.plot(x, band["mean"], color=color)
+        if not fit.unclear():  # else it would fill the figure
+            ax.fill_between(x, band["lo"], band["hi"], color=color, alpha=0.18, linewidth=0)
+        across, across_held = positive(fit.data, column), positive(held, column)
+        if x[-1] < 100 * x[0]:
+            power_ticks(ax, x[0] * 2.0 ** np.arange(np.log2(x[-1] / x[0]) + 0.01))
+        else:
+            ax.set_xscale("log")
+        ax.set_xlabel(next(iter(fit.columns)))
+        # The band of a law that is not determined would flatten everything else.
+        seen = rows[fit.loss].astype(float)
+        pad = 0.25 * (seen.max() - seen.min())
+        bottom = min(seen.min(), float(band["mean"].min())) - pad
+        if ax.lines[:-1]:
+            bottom = min(bottom, ax.get_ylim()[0])
+            ax.set_ylim(bottom, max(seen.max() + pad, ax.get_ylim()[1]))
+        else:
+            ax.set_ylim(bottom, seen.max() + pad)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LawWarning)
+            across = fit.predict(fit.data)["mean"].to_numpy()
+            across_held = fit.predict(held)["mean"].to_numpy() if len(held) else np.array([])
+        ends = [across.min(), across.max()]
+        ax.plot(ends, ends, color=INK, linewidth=0.8)
+        ax.set_xlabel(f"fitted {fit.loss}")
+    ax.plot(
+        across,
+        fit.data[fit.loss],
+        linestyle="none",
+        marker=marker,
+        color=color,
+        label=label or "fitted",
+    )
+    if len(held):
+        ax.plot(
+            across_held,
+            held[fit.loss],
+            linestyle="none",
+            marker="*",
+            markersize=11,
+            markerfacecolor="none",
+            markeredgewidth=1.2,
+            color=color,
+            label=f"{label} held out".strip(),
+        )
+    ax.set_ylabel(fit.loss)
+    with theme():
+        ax.legend(loc="best")
+    return ax
+
+
+def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None) -> Axes:
+    """Relative residuals against a column; a trend here is what the law does not capture.
+
+    Args:
+        fit: The fitted law.
+        against: A column of the data; by default the first input's.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(ax)
+    column = against or next(iter(fit.columns.values()))
+    color, marker = group_style(0)
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.axhspan(-100 * fit.delta, 100 * fit.delta, color=INK, alpha=0.12, linewidth=0)
+    ax.plot(
+        positive(fit.data, column),
+        100 * fit.residuals,
+        linestyle="none",
+        marker=marker,
+        color=color,
+    )
+    if len(fit.held_out):
+        held = fit.holdout_error["error"].astype(float)
+        # The error is of the prediction, the residual of the measurement.
+        ax.plot(
+            positive(fit.held_out, column),
+            -100 * np.log1p(held),
+            linestyle="none",
+            marker="*",
+            markersize=11,
+            markerfacecolor="none",
+            color=color,
+        )
+    ax.set_xscale("log")
+    ax.set_xlabel(column)
+    ax.set_ylabel("residual, % of loss (grey: within delta)")
+    return ax
+
+
+def isoflop(
+    df: pd.DataFrame,
+    *,
+    N: str = "N",
+    C: str = "C",
+    loss: str = "loss",
+    ax: Axes | None = None,
+) -> Axes:
+    """Loss against N at each compute, with a parabola in log N and its minimum.
+
+    A picture, not an estimator: the minima are biased even without noise, where the sampled range
+    is wide or off-centre or alpha differs from beta (arXiv 2603.22339). Fit the law instead.
+
+    Args:
+        df: One row per run.
+        N: Column of the parameters.
+        C: Column of the compute; equal values belong together.
+        loss: Column of the loss.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: No compute has the three runs that a parabola needs.
+    """
+    require(df, N, C, loss)
+    frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})
+    groups = [(float(str(c)), g) for c, g in frame.groupby("c") if g["n"].nunique() >= 3]
+    if not groups:
+        raise ValueError(
+            f"no value of {C!r} has runs at three values of {N!r}; round the compute to the "
+            "budgets that were meant"
+        )
+    warnings.warn(
+        "minima of isoFLOP parabolas are biased; take the allocation from a fitted law",
+        LawWarning,
+        stacklevel=2,
+    )
+    ax = new_axes(ax)
+    colors = scale_colors(c for c, _ in groups)
+    for compute, group in groups:
+        x, y = np.log(group["n"].to_numpy()), group["loss"].to_numpy()
+        a, b, c = np.polyfit(x - x.mean(), y, 2)
+        ax.plot(
+            group["n"],
+            y,
+            linestyle="none",
+            marker="o",
+            color=colors[compute],
+            label=f"{compute:.2g}",
+        )
+        line = np.linspace(x.min(), x.max(), 100)
+        ax.plot(np.exp(line), np.polyval([a, b, c], line - x.mean()), color=colors[compute])
+        vertex = -b / (2 * a) if a > 0 else np.inf
+        if x.min() <= vertex + x.mean() <= x.max():
+            ax.plot(
+                np.exp(vertex + x.mean()),
+                np.polyval([a, b, c], vertex),
+                marker="*",
+                markersize=11,
+                color=INK,
+            )
+    ax.set_xscale("log")
+    ax.set_xlabel(N)
+    ax.set_ylabel(loss)
+    with theme():
+        ax.legend(title=C, loc="upper left", bbox_to_anchor=(1, 1))
+        ax.set_title("isoFLOP minima are biased: a picture only", fontsize=8)
+    return ax

@@ -1,0 +1,123 @@
+"""A sweep's runs: which columns are what, checked before anything is computed from them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from paramz.analysis.columns import numbers, positive, require
+
+
+def tidy_runs(
+    df: pd.DataFrame,
+    *,
+    hp: str,
+    loss: str,
+    scale: str,
+    by: str | Sequence[str],
+    seed: str = "seed",
+) -> pd.DataFrame:
+    """The runs of a sweep in the columns every analysis of it starts from, checked.
+
+    Args:
+        df: One row per run; those with status "failed" (an error, no measurement) are left out.
+        hp: Column of the hyperparameter, as its value.
+        loss: Column of the loss.
+        scale: Column of the scale.
+        by: Column or columns of the groups. The default "parametrization" may be absent.
+        seed: Column of the seed; may be absent.
+
+    Returns:
+        `group, scale, x, seed, loss`: x is log2 of the hyperparameter, and a loss that is not
+        finite, or that of a run with status "diverged", is inf.
+
+    Raises:
+        ValueError: Two runs share group, scale, hyperparameter and seed, or there is one scale
+            only. Missing columns and values that cannot be used raise too.
+    """
+    require(df, hp, loss, scale)
+    if "status" in df.columns:
+        df = df[df["status"] != "failed"]
+    names = [by] if isinstance(by, str) else list(by)
+    if by == "parametrization" and by not in df.columns:
+        names = []
+    require(df, *names)
+    value = numbers(df, loss)
+    diverged = ~np.isfinite(value)
+    if "status" in df.columns:
+        diverged |= (df["status"] == "diverged").to_numpy()
+    group = [" · ".join(map(str, row)) for row in df[names].to_numpy()] if names else "all"
+    runs = pd.DataFrame(
+        {
+            "group": group,
+            "scale": positive(df, scale),
+            "x": np.log2(positive(df, hp)).round(9),
+            "seed": df[seed] if seed in df.columns else 0,
+            "loss": np.where(diverged, np.inf, value),
+        },
+        index=df.index,
+    )
+    twins = runs.duplicated(["group", "scale", "x", "seed"], keep=False)
+    if twins.any():
+        a, b = df[twins].iloc[0], df[twins].iloc[1:]
+        known = {*names, hp, scale, seed, loss, "key", "seconds", "status", "error"}
+        vary = [c for c in df.columns if c not in known and (b[c] != a[c]).any()]
+        hint = ", ".join(map(repr, vary)) or "none: are rows repeated?"
+        raise ValueError(
+            f"{int(twins.sum())} runs share group, {scale}, {hp} and {seed} with another run, for "
+            f"example rows {df[twins].index[0]!r} and {df[twins].index[1]!r}; select one value of, "
+            f"or pass in by=, the columns that differ: {hint}"
+        )
+    if runs["scale"].nunique() < 2:
+        raise ValueError(
+            f"a sweep over scales needs at least two values of {scale!r}; the table has "
+            f"{', '.join(f'{s:g}' for s in runs['scale'].unique()) or 'no usable rows'}"
+        )
+    return runs
+
+
+def baseline_first(df: pd.DataFrame) -> pd.DataFrame:
+    """The baseline first; the store's own order is that of hashes."""
+    if "parametrization" not in df.columns:
+        return df
+    return df.sort_values(
+        "parametrization", key=lambda c: c.astype(str).map(lambda p: (p.lower() != "sp", p))
+    )
+
+
+def choose_scale(df: pd.DataFrame) -> str:
+    """The scale that was swept: width, or else depth, whichever has several values.
+
+    Raises:
+        ValueError: Neither varies.
+
+    >>> choose_scale(pd.DataFrame({"width": [64, 64], "depth": [2, 4]}))
+    'depth'
+    """
+    for name in ("width", "depth"):
+        if name in df.columns and df[name].nunique() > 1:
+            return name
+    raise ValueError("neither width nor depth has two values; name the scale with --scale")
+
+
+def group_columns(df: pd.DataFrame, hp: str, scale: str) -> list[str]:
+    """The columns that tell curves apart: the parametrization, and settings that vary besides.
+
+    A setting is a column of text, truth values or whole numbers which differs between runs that
+    are otherwise the same; columns of fractions are taken for metrics.
+
+    >>> df = pd.DataFrame({"optimizer": ["adamw", "sgd"], "width": 64, "lr": 0.1, "seed": 0})
+    >>> group_columns(df, "lr", "width")
+    ['optimizer']
+    """
+    names = [c for c in ("parametrization",) if c in df.columns]
+    keys = [c for c in (*names, scale, hp, "seed") if c in df.columns]
+    twins = df[df.duplicated(keys, keep=False)]
+    skip = {*keys, "key", "status", "error", "seconds"}
+    for column in twins.columns.difference(list(skip), sort=False):
+        if pd.api.types.is_float_dtype(twins[column]):
+            continue
+        varies = twins.astype({column: str}).groupby(keys)[column].nunique()
+        if varies.max() > 1:
+            names.append(str(column))
+    return names

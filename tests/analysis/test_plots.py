@@ -1,0 +1,128 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import made_up_sweep
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+import paramz.analysis as pa
+from paramz.analysis import plots
+from paramz.analysis.plots.style import GROUP_COLORS, scale_colors
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def ax() -> Axes:
+    import matplotlib.pyplot as plt
+
+    yield plt.subplots()[1]
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def found() -> pa.Transfer:
+    return pa.transfer(made_up_sweep({"sp": -1.2, "mup": 0.0}))
+
+
+@pytest.fixture(scope="module")
+def fit() -> pa.LawFit:
+    n = np.geomspace(1e6, 1e9, 12)
+    loss = (2 + 300 * n**-0.4) * (1 + 0.001 * np.random.default_rng(0).standard_normal(12))
+    df = pd.DataFrame({"N": n, "loss": loss})
+    return pa.ScalingLaw("power").fit(df, N="N", holdout=pa.largest("N", 2))
+
+
+def luminance(color: str) -> float:
+    return float(np.dot([0.2126, 0.7152, 0.0722], to_rgb(color)))
+
+
+def test_every_plot_draws_on_the_axes_it_is_given(
+    ax: Axes, found: pa.Transfer, fit: pa.LawFit
+) -> None:
+    curves = [
+        {"width": w, "step": t, "loss": 1.5 + 40 / w * t**-0.5}
+        for w in (32, 64)
+        for t in range(1, 50)
+    ]
+    iso = pd.DataFrame({"N": [1e8, 2e8, 4e8], "C": 1e19, "loss": [2.1, 2.0, 2.1]})
+    coord = pd.DataFrame(
+        [{"module": "a", "width": w, "step": s, "quantity": "delta", "rms": w * s}
+         for w in (64, 128) for s in (1, 2)]
+    )  # fmt: skip
+    assert plots.loss_curves(found, "sp", ax) is ax
+    assert plots.optima(found, ax) is ax
+    assert plots.regret(found, "sp", ax) is ax
+    assert plots.collapse(pa.collapse(pd.DataFrame(curves)), ax) is ax
+    assert plots.law(fit, ax=ax) is ax
+    assert plots.residuals(fit, ax=ax) is ax
+    assert plots.coord_module(coord, "a", ax=ax) is ax
+    assert plots.transfer(found, [ax, ax]) == [ax, ax]
+    with pytest.warns(pa.LawWarning, match="minima of isoFLOP parabolas are biased"):
+        assert plots.isoflop(iso, ax=ax) is ax
+
+
+def test_loss_curves_ring_each_optimum_and_cross_what_diverged(
+    ax: Axes, found: pa.Transfer
+) -> None:
+    plots.loss_curves(found, "sp", ax)
+    rings = ax.collections[0].get_offsets()
+    optima = found.optima[found.optima["group"] == "sp"]
+    np.testing.assert_allclose(rings[:, 0], optima["log2_opt"])
+    crosses = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x")
+    curves = found.curves[found.curves["group"] == "sp"]
+    assert crosses == (curves["diverged"] > 0).sum() > 0
+
+
+def test_cliffs_do_not_squeeze_the_optima(ax: Axes, found: pa.Transfer) -> None:
+    plots.loss_curves(found, "sp", ax)
+    low, high = ax.get_ylim()
+    best = found.optima["best"]
+    assert low < best.min() and high > best.max()
+    assert high - low < 5 * (best.max() - best.min())
+
+
+def test_held_out_rows_are_stars(ax: Axes, fit: pa.LawFit) -> None:
+    plots.law(fit, ax=ax)
+    (stars,) = [line for line in ax.lines if line.get_marker() == "*"]
+    np.testing.assert_array_equal(stars.get_ydata(), fit.held_out["loss"])
+
+
+def test_an_optimum_at_the_edge_gets_an_arrow(ax: Axes) -> None:
+    df = made_up_sweep({"sp": -1.2})
+    plots.optima(pa.transfer(df[df["lr"] > 2.0**-8]), ax)
+    assert any(line.get_marker() == "v" for line in ax.lines)
+
+
+def test_scales_grow_lighter_and_groups_differ_in_marker() -> None:
+    """What a grey print keeps."""
+    shades = [luminance(c) for c in scale_colors([32, 64, 128, 256, 512]).values()]
+    assert shades == sorted(shades) and min(np.diff(shades)) > 0.05
+    assert len(set(plots.style.GROUP_MARKERS)) == len(GROUP_COLORS)
+
+
+def test_modules_that_are_not_there_are_listed(ax: Axes) -> None:
+    coord = pd.DataFrame({"module": ["a"], "width": 64, "step": 1, "quantity": "delta", "rms": 1.0})
+    with pytest.raises(ValueError, match="no 'delta' above zero for module 'b'; modules: a; quant"):
+        plots.coord_module(coord, "b", ax=ax)
+
+
+def test_isoflop_needs_runs_at_equal_compute(ax: Axes) -> None:
+    with pytest.raises(ValueError, match="no value of 'C' has runs at three values of 'N'"):
+        plots.isoflop(pd.DataFrame({"N": [1e8, 2e8], "C": 1e19, "loss": [2.0, 2.1]}), ax=ax)
+
+
+def test_collapse_flags_what_it_cannot_tell() -> None:
+    rows = [
+        {"width": w, "step": t, "loss": (1 + 4 / w) * t**-0.3}
+        for w in (32, 64)
+        for t in range(1, 50)
+    ]
+    found = pa.collapse(pd.DataFrame(rows))
+    assert found.at_bound and found.floor == 0
+    apart = [{"width": w, "step": t, "loss": 1.5 + t ** -(w / 64)} for w in (32, 64) for t in
+             range(1, 50)]  # fmt: skip
+    assert pa.collapse(pd.DataFrame(apart)).spread > 0.01
+    with pytest.raises(ValueError, match="a collapse compares scales, but 'width' has one value"):
+        pa.collapse(pd.DataFrame(rows[:49]))

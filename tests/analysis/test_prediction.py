@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import store_runs
+from typer.testing import CliRunner
+
+from paramz.analysis.prediction import predict_loss
+from paramz.cli import app
+from paramz.cli.fit import parse
+
+
+def width_sweep(scatter: float = 0.0005) -> pd.DataFrame:
+    """muP on a power law; SP better nowhere, and diverged at the largest width."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for name in ("sp", "mup"):
+        for width in (32, 48, 64, 96, 128, 192, 256, 384):
+            for seed in (0, 1, 2):
+                loss = (2.3 + 9 / width) * (1 + scatter * rng.standard_normal())
+                bad = name == "sp" and width == 384
+                rows.append(
+                    {
+                        "parametrization": name,
+                        "width": width,
+                        "lr": 0.01,
+                        "seed": seed,
+                        "loss": np.nan if bad else loss,
+                        "status": "diverged" if bad else "ok",
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def only_mup() -> pd.DataFrame:
+    df = width_sweep()
+    return df[df["parametrization"] == "mup"]
+
+
+def test_a_larger_model_is_predicted_from_the_smaller_ones() -> None:
+    (found,) = predict_loss(only_mup(), [1024, 2048])
+    truth = 2.3 + 9 / np.array([1024, 2048])
+    assert (abs(found.ahead["mean"] / truth - 1) < 0.005).all()
+    assert (found.ahead["lo"] < truth).all() and (truth < found.ahead["hi"]).all()
+    assert list(found.trial.held_out["scale"]) == [256, 384]
+    assert found.trial.holdout_error["error"].abs().max() < 0.005
+    assert list(found.points["seeds"]) == [3] * 8
+
+
+def test_scales_are_compared_at_the_value_tuned_on_the_smallest() -> None:
+    df = pd.concat([only_mup().assign(lr=lr, loss=only_mup()["loss"] + abs(lr - 0.02)) for lr in
+                    (0.01, 0.02, 0.04)])  # fmt: skip
+    assert predict_loss(df)[0].hp == pytest.approx(0.02)
+    assert predict_loss(df, value=0.04)[0].hp == pytest.approx(0.04)
+    with pytest.raises(
+        ValueError, match="mup at lr 0.03: not run; the values of lr are 0.01, 0.02"
+    ):
+        predict_loss(df, value=0.03)
+
+
+def test_a_scale_that_diverged_ends_the_law() -> None:
+    with pytest.raises(ValueError, match="sp at lr 0.01: diverged at width 384, so the losses lie"):
+        predict_loss(width_sweep())
+
+
+def test_a_loss_that_does_not_fall_says_so() -> None:
+    df = only_mup()
+    df["loss"] = 2.5 + 0.01 * np.random.default_rng(0).standard_normal(len(df))
+    told = predict_loss(df)[0].warnings
+    assert any("the loss does not clearly fall with width" in text for text in told)
+
+
+def test_the_command_predicts_and_says_what_it_left_out(tmp_path: Path) -> None:
+    store_runs(width_sweep(), tmp_path / "x")
+    run = CliRunner()
+    plain = run.invoke(app, ["fit", str(tmp_path / "x"), "--predict", "width=1024"])
+    assert plain.exit_code == 0, plain.stderr
+    assert "mup: loss = E + A / width^alpha at lr 0.01, 8 values of width from 32 to 384" in (
+        plain.stdout
+    )
+    assert "mup: width 1024: loss 2.3" in plain.stdout
+    assert "not fitted: sp at lr 0.01: diverged at width 384" in plain.stdout
+    both = ["fit", str(tmp_path / "x"), "--predict", "width=1024", "--json"]
+    document = json.loads(run.invoke(app, both).stdout)
+    assert document["fits"][0]["predicted"][0]["scale"] == 1024
+    assert [h["scale"] for h in document["fits"][0]["held_out"]] == [256, 384]
+    assert document["refused"][0].startswith("sp at lr 0.01: diverged")
+    wrong = run.invoke(app, ["fit", str(tmp_path / "x"), "--predict", "4096"])
+    assert wrong.exit_code == 2
+    assert "error: --predict wants name=number, as in width=4096; got '4096'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["width"], "wants name=number"),
+        (["=4"], "wants a name and a size above zero"),
+        (["width=-4"], "wants a name and a size above zero"),
+        (["width=4", "depth=2"], "takes one scale, got depth, width"),
+    ],
+)
+def test_malformed_predictions(given: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(given)
