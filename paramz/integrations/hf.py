@@ -60,7 +60,12 @@ def _not_whole(
 ) -> str:
     sizes = [v for n in names if isinstance(v := getattr(config, n, None), int)]
     fits = [w for w in range(1, old_width) if all(v * w % old_width == 0 for v in sizes)]
-    other = " or heads='size'" if heads == "count" else ""
+    other = (
+        ". Or let the heads grow instead of their number: "
+        f"base=paramz.integrations.hf.config_factory(model, heads='size'), base_width={width}"
+        if heads == "count"
+        else ""
+    )
     return (
         f"{name} = {old} at width {old_width} would be {Fraction(old * width, old_width)} at width "
         f"{width}. Widths that keep every size whole: {fits[:8] or 'none below it'}{other}"
