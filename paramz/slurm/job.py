@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class _Signals(Stop):
 def _ranks() -> dict[str, str]:
     """The variables of torchrun for this process of several."""
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    os.environ["MASTER_ADDR"] = socket.gethostname()  # followers take it from the claim
     names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return {name: os.environ[name] for name in names}
 

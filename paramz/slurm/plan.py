@@ -171,15 +171,20 @@ def parameters(array: Array, profile: Profile, name: str, comment: str) -> dict[
             *profile.setup,
         ],
         "stderr_to_stdout": True,
-        "additional_parameters": {"requeue": True, **profile.sbatch},
+        "additional_parameters": {
+            "requeue": True,
+            **{option.replace("-", "_"): value for option, value in profile.sbatch.items()},
+        },
     }
     for option in ("partition", "account", "qos", "constraint", "exclude", "nodelist"):
         asked[option] = getattr(profile, option)
     if array.gpus:
         kind = f"{profile.gpu_type}:" if profile.gpu_type else ""
         asked["gres"] = f"gpu:{kind}{array.gpus}"
-    if profile.container:
-        asked["srun_args"] = [f"--container-image={profile.container}"]
+    srun = [f"--container-image={profile.container}"] if profile.container else []
+    if array.need.processes > 1:
+        srun.append("--kill-on-bad-exit=1")  # the others may wait for the one that failed
+    asked["srun_args"] = srun or None
     return {key: value for key, value in asked.items() if value is not None}
 
 

@@ -289,15 +289,7 @@ class Pool:
             self.tally.interrupted.add(task.key)
             self.on_event("end", task.key, "interrupted")
             return
-        record = {
-            "format": 1,
-            "key": task.key,
-            **outcome,
-            "config": task.config,
-            "seconds": round(attempt.seconds(), 3),
-            "attempts": attempt.number,
-            "finished": time.time(),
-        }
+        record = _record(task.key, task.config, outcome, attempt.seconds(), attempt.number)
         self._save(attempt, record)
 
     def _save(self, attempt: Attempt, record: Record) -> None:
@@ -372,6 +364,24 @@ class Pool:
         for worker in list(self.workers):
             self._release(worker, "interrupted")
             self._dismiss(worker)
+
+
+def failure(key: str, config: Config, error: str, seconds: float, attempts: int) -> Record:
+    """The result of a trial that failed for a reason that its function cannot tell."""
+    outcome: Outcome = {"status": "failed", "error": error, "traceback": None, "metrics": {}}
+    return _record(key, config, outcome, seconds, attempts)
+
+
+def _record(key: str, config: Config, outcome: Outcome, seconds: float, attempts: int) -> Record:
+    return {
+        "format": 1,
+        "key": key,
+        **outcome,
+        "config": config,
+        "seconds": round(seconds, 3),
+        "attempts": attempts,
+        "finished": time.time(),
+    }
 
 
 def start_worker(

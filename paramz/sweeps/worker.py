@@ -7,7 +7,6 @@ is set before anything is imported, and the parent's `__main__` is not imported 
 import ctypes
 import gc
 import os
-import random
 import signal
 import sys
 import traceback
@@ -20,6 +19,7 @@ from typing import Any
 
 from paramz.sweeps.config import Config
 from paramz.sweeps.redact import redact
+from paramz.sweeps.seeding import seed, watch_imports
 from paramz.sweeps.target import load_target
 from paramz.sweeps.trial import STOP, Diverged, Trial, diverged, encoded
 
@@ -48,12 +48,12 @@ def main() -> None:
     _die_with_parent()
     connection = Connection(int(sys.argv[1]))
     _leave_signals_to_the_pool()
+    watch_imports()
     try:
         function = load_target(sys.argv[2])
     except Exception:
         connection.send(("broken", redact(traceback.format_exc())))
         return
-    _limit_torch()
     connection.send(("ready", os.getpid()))
     while True:
         try:
@@ -68,7 +68,7 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
     trial = Trial(order.directory, order.key, order.attempt, order.loss_limit, order.rank)
     log = f"log.{order.rank}.txt" if order.rank else "log.txt"
     environment = dict(os.environ)
-    _seed(order.key)
+    seed(order.key)
     with _output_to(order.directory / log):
         signal.signal(STOP, trial._stop)
         try:
@@ -117,22 +117,6 @@ def _outcome(
         "traceback": trace,
         "metrics": encoded(metrics or {}),
     }
-
-
-def _seed(key: str) -> None:
-    """Seed the global generators from the key: a trial's numbers do not depend on its company."""
-    seed = int(key[:8], 16)
-    random.seed(seed)
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(seed)
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(seed)
-
-
-def _limit_torch() -> None:
-    """Set torch's threads, which it takes from the environment only if nobody set them before."""
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 class _output_to:

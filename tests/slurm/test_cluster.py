@@ -1,0 +1,126 @@
+"""On a real Slurm: the same numbers as locally, whatever the cluster does to the jobs."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from functions import walk
+
+from paramz.slurm import Profile, queue, submit
+from paramz.sweeps import load, run
+
+pytestmark = pytest.mark.slurm
+
+
+def test_the_numbers_are_those_of_a_local_run_bit_for_bit(lab, sweep, tmp_path):
+    axes = {"width": [32, 64], "lr": {"log2": [-9, -6]}, "seed": [0, 1]}
+    wanted = sweep("torch_walk", axes=axes)
+    lab.submit(wanted)
+    local = run(wanted, tmp_path / "local", workers=2)
+    lab.finish(16)
+    columns = ["key", "status", "width", "lr", "seed", "loss"]
+    assert load(lab.out)[columns].values.tolist() == local[columns].values.tolist()
+    assert (local["status"] == "ok").all() and local["loss"].nunique() == 16
+
+
+@pytest.mark.parametrize(
+    ("way", "function"),
+    [("warned", "resumable"), ("warned", "deaf"), ("preempted", "deaf"), ("requeued", "resumable")],
+)
+def test_an_interrupted_trial_resumes_and_ends_bit_equal(lab, sweep, way, function):
+    """Warned: USR2, as before a time limit. Preempted: SIGTERM, then SIGKILL, by a better job."""
+    wanted = sweep(function, base={"steps": 50, "sleep": 0.1}, axes={"seed": [0, 1]})
+    (job,) = lab.submit(wanted).jobs
+    lab.wait(lambda: len(list(lab.out.glob("trials/*/checkpoint.json"))) == 2)
+    match way:
+        case "warned":
+            subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        case "preempted":
+            urgent = ["sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null"]
+            subprocess.run([*urgent, "--wrap=true"], check=True, stdout=subprocess.DEVNULL)
+        case "requeued":
+            subprocess.run(["scontrol", "requeue", job], check=True)
+    lab.finish(2)
+    table = load(lab.out).set_index("seed").sort_index()
+    assert table["loss"].tolist() == [walk(0, 50), walk(1, 50)]
+    assert table["attempt"].tolist() == [2, 2] and (table["status"] == "ok").all()
+    steps = [path.read_text().splitlines() for path in lab.out.glob("trials/*/steps")]
+    assert all(len(lines) <= 51 for lines in steps)  # at most the step that was cut off, twice
+
+
+def test_a_time_limit_that_is_too_short_costs_nothing(lab, sweep):
+    """Slurm's limit is a minute here, the warning comes 50 s before; the trial takes longer."""
+    wanted = sweep("resumable", minutes=1, base={"steps": 90, "sleep": 0.5}, axes={"seed": [0]})
+    lab.submit(wanted, signal_seconds=50, sbatch={"time": "1"}, slack_minutes=1)
+    lab.finish(1, seconds=150)
+    (row,) = load(lab.out).to_dict("records")
+    assert row["loss"] == walk(0, 90) and row["attempt"] >= 2
+
+
+def test_several_nodes_and_processes_with_the_variables_of_torchrun(lab, sweep):
+    wanted = sweep("gather", axes={"fails": [None, 3]}, resources={"nodes": 2, "gpus": 2})
+    lab.submit(wanted)
+    lab.finish(2)
+    well, ill = load(lab.out).sort_values("loss").to_dict("records")
+    assert (well["status"], well["loss"]) == ("ok", 4.0)
+    assert (ill["status"], ill["error"]) == ("failed", "rank 3: RuntimeError: no luck")
+    history = lab.store.trial(well["key"]) / "history.jsonl"
+    assert len(history.read_text().splitlines()) == 1  # only the first process is recorded
+    lab.wait(lambda: not lab.jobs(), seconds=30)  # the ranks that waited for the failed one end
+
+
+def test_four_trials_share_a_gpu_and_two_gpus_are_used(lab, sweep):
+    wanted = sweep("device", axes={"a": list(range(8))}, resources={"gpus": 0.25})
+    lab.submit(wanted, pack={"workers": 8, "minutes": 3}, environment={"EXTRA": 7})
+    lab.finish(8)
+    table = load(lab.out)
+    assert table.groupby("gpu").size().tolist() == [4, 4]
+    assert set(table["threads"]) == {1.0} and set(table["extra"]) == {7.0}
+
+
+def test_two_people_submitting_the_same_sweep_do_not_run_it_twice(lab, sweep):
+    wanted = sweep("resumable", base={"steps": 3, "sleep": 0.1}, axes={"seed": list(range(12))})
+    profile = Profile(pack={"workers": 2, "minutes": 6})
+    both = [threading.Thread(target=submit, args=(wanted, profile, lab.out)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    lab.finish(12)
+    assert lab.submit(wanted).plan.trials == 0
+    assert all(len(p.read_text().splitlines()) == 3 for p in lab.out.glob("trials/*/steps"))
+
+
+def test_what_waits_in_the_queue_is_not_submitted_again_and_can_be_cancelled(lab, sweep):
+    wanted = sweep("resumable", base={"steps": 3, "sleep": 0.1}, axes={"seed": [0, 1, 2, 3]})
+    hold = {"begin": "now+1hour"}
+    assert lab.submit(wanted, sbatch=hold).plan.trials == 4
+    again = lab.submit(wanted, sbatch=hold)
+    assert (again.plan.trials, again.skipped) == (0, 4)
+    paramz = [sys.executable, "-c", "from paramz.cli import main; main()"]
+    said = subprocess.check_output([*paramz, "status", str(lab.out)], text=True)
+    assert "4 trials: 4 queued" in said and "jobs: 1 pending" in said
+    said = subprocess.check_output([*paramz, "cancel", str(lab.out)], text=True)
+    assert said == "1 job cancelled\n"
+    lab.wait(lambda: not lab.jobs())
+    assert lab.submit(wanted).plan.trials == 4
+    lab.finish(4)
+
+
+def test_arrays_stay_within_the_limit_of_the_cluster(lab, sweep):
+    wanted = sweep("resumable", base={"steps": 1, "sleep": 0}, axes={"seed": list(range(40))})
+    plan = lab.submit(wanted, pack={"workers": 1, "minutes": 3}, sbatch={"hold": True}).plan
+    assert queue.max_array_size() == 33
+    assert [len(array.jobs) for array in plan.arrays] == [33, 7]
+    assert len(lab.jobs()) == 40
+
+
+def test_a_function_that_cannot_be_imported_leaves_its_trials_missing(lab, sweep, tmp_path):
+    file = tmp_path / "lab.py"
+    file.write_text("import no_such_package\ndef train(config): ...\n")
+    wanted = sweep("resumable", axes={"seed": [0]}).model_copy(update={"train": f"{file}:train"})
+    lab.submit(wanted)
+    lab.wait(lambda: "No module named 'no_such_package'" in lab.logs())
+    lab.wait(lambda: not lab.jobs())
+    assert lab.store.finished() == set()
