@@ -274,7 +274,7 @@ def _initialise(model: nn.Module, base: nn.Module, made: Plan) -> Plan:
             own = measure(parameter)
             known = torch_law(row.name, base, base_init, model, own)
             wanted = made.weight_rule(row).init_std(row.ratios)
-            factor = 1.0 if at_base else init_factor(wanted, base_init, own, row.ratios, known)
+            factor = 1.0 if at_base else init_factor(row, wanted, base_init, own, known)
             if factor != 1.0:
                 with torch.no_grad():
                     parameter.mul_(factor)
