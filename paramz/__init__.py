@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from paramz.apply import plan_of as plan_of
     from paramz.apply import remove_ as remove_
     from paramz.axes import Axes as Axes
+    from paramz.branches import Branches as Branches
     from paramz.check import coord_check as coord_check
     from paramz.families import family as family
     from paramz.optimizers import make_optimizers as make_optimizers
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Axes": "axes",
+    "Branches": "branches",
     "Plan": "plan",
     "fold_": "apply",
     "init_": "apply",

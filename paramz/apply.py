@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from paramz.attention import KEY_INPUT, find_attention, set_scale
+from paramz.attention import KEY_INPUT, set_scale
+from paramz.branches import Branches
 from paramz.init import draw_, init_factor, measure, torch_law
-from paramz.plan import Plan, weight_rule
+from paramz.plan import Plan
+from paramz.planning import draft_plan, find_rows
 from paramz.probes import Factory, Probes, build_probes
-from paramz.roles import Overrides, Row, find_roles
-from paramz.rules import ONE, Parametrization
+from paramz.roles import Overrides, Row
+from paramz.rules import Parametrization
 from paramz.tables import parametrization as find_parametrization
 
 _MARK = "_paramz_plan"
@@ -29,6 +31,7 @@ def make_plan(
     base_width: int | None = None,
     wider: nn.Module | int | None = None,
     roles: Overrides | None = None,
+    branches: Branches | None = None,
     fold: bool = True,
 ) -> Plan:
     """Plan a parametrization without touching the model; nothing is built off the meta device.
@@ -42,7 +45,8 @@ def make_plan(
     """
     scheme = find_parametrization(parametrization)
     probes = build_probes(model, base, base_width=base_width, wider=wider, measure=False)
-    return _plan(model, scheme, probes, roles, fold)
+    probes = probes.matched(model, scheme.scales)
+    return draft_plan(model, scheme, probes, roles, branches, fold)
 
 
 def parametrize_(
@@ -53,6 +57,7 @@ def parametrize_(
     base_width: int | None = None,
     wider: nn.Module | int | None = None,
     roles: Overrides | None = None,
+    branches: Branches | None = None,
     fold: bool = True,
     init: bool = True,
 ) -> Plan:
@@ -64,6 +69,9 @@ def parametrize_(
     readout needs one (a pre-hook on its input). At the base nothing changes, bit for bit. Doing it
     twice with the same plan changes nothing.
 
+    Under a scheme with rules for depth or experts, as in ``"mup+completep"`` or ``"mup+moe"``, the
+    base may have another number of blocks or experts than the model.
+
     Args:
         model: the target, freshly initialised. On the meta device only its shapes are used: call
             `init_` after ``to_empty``.
@@ -73,6 +81,8 @@ def parametrize_(
         base_width: the width at which a factory builds the base.
         wider: overrides the wider probe: a width for the factory, or a module.
         roles: ordered overrides ``{regex: role or Axes}``.
+        branches: where the residual branches are, for a depth scheme on blocks that paramz does not
+            know.
         fold: fold multipliers; False keeps those of the table as hooks on the module's input.
         init: False leaves values alone (a checkpoint will be, or was, loaded).
 
@@ -92,11 +102,12 @@ def parametrize_(
     before = plan_of(model)
     # An earlier plan changed scales and hooks; the same call again must find what it found then.
     probes = build_probes(model, base, base_width=base_width, wider=wider, measure=init)
+    probes = probes.matched(model, scheme.scales)
     if before is not None:
-        return _again(model, before, scheme, probes, roles, fold)
-    made = _plan(model, scheme, probes, roles, fold)
+        return _again(before, scheme, fold, find_rows(model, scheme, probes, roles, branches)[0])
+    made = draft_plan(model, scheme, probes, roles, branches, fold)
     if init:
-        made = _initialise(model, probes.base, made)
+        made = _initialise(model, probes, made)
     for scale in made.attention:
         if scale.attribute != KEY_INPUT:
             set_scale(model, scale, scale.value)
@@ -139,7 +150,8 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
                 f"the plan holds no init for {row.name}: make it with parametrize_ and a factory "
                 "as base, so that the base model can be measured"
             )
-        draw_(parameter, row.base_init, std)
+        value = row.base_init.value * made.branch_factor(row)
+        draw_(parameter, replace(row.base_init, value=value), std)
 
 
 def remove_(model: nn.Module) -> Plan:
@@ -189,32 +201,7 @@ def _require(model: nn.Module, plan: Plan | None) -> Plan:
     return made
 
 
-def _plan(
-    model: nn.Module,
-    scheme: Parametrization,
-    probes: Probes,
-    roles: Overrides | None,
-    fold: bool,
-) -> Plan:
-    rows = find_roles(model, probes, roles)
-    return Plan(
-        parametrization=scheme,
-        rows=tuple(rows),
-        attention=find_attention(model, probes, scheme.attention),
-        multipliers=_multipliers(model, scheme, rows, fold),
-        folded=fold,
-    )
-
-
-def _again(
-    model: nn.Module,
-    before: Plan,
-    scheme: Parametrization,
-    probes: Probes,
-    roles: Overrides | None,
-    fold: bool,
-) -> Plan:
-    rows = find_roles(model, probes, roles)
+def _again(before: Plan, scheme: Parametrization, fold: bool, rows: list[Row]) -> Plan:
     same = (
         before.parametrization == scheme
         and before.folded == fold
@@ -228,53 +215,35 @@ def _again(
     )
 
 
-def _multipliers(
-    model: nn.Module, scheme: Parametrization, rows: list[Row], fold: bool
-) -> dict[str, float]:
-    """Module path -> factor on its input, where folding is impossible or not wanted."""
-    found = {}
-    for row in rows:
-        for path in row.readouts:
-            # One tensor, two roles: init and lr of the input, so the readout's smaller effective
-            # weight must come from a multiplier.
-            wanted = weight_rule(scheme, "output", folded=True).init_std
-            own = weight_rule(scheme, row.role, folded=fold).init_std
-            found[path] = wanted({"fan_in": row.ratios["fan_out"]}) / own(row.ratios)
-        power = weight_rule(scheme, row.role, folded=fold).multiplier
-        if power != ONE:
-            path, _, local = row.name.rpartition(".")
-            module = model.get_submodule(path)
-            hookable = nn.Linear | nn.modules.conv._ConvNd | nn.Embedding
-            if local != "weight" or not isinstance(module, hookable):
-                raise ValueError(
-                    f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, and only "
-                    "the weight of a linear, conv or embedding layer can take one as a hook, not "
-                    f"the {local} of {type(module).__name__}. Use fold=True."
-                )
-            found[path] = power(row.ratios)
-    return {path: value for path, value in found.items() if value != 1.0}
-
-
-def _initialise(model: nn.Module, base: nn.Module, made: Plan) -> Plan:
+def _initialise(model: nn.Module, probes: Probes, made: Plan) -> Plan:
     """Scale every tensor's own random values to the rule, and record what was measured."""
     parameters = dict(model.named_parameters())
-    base_parameters = dict(base.named_parameters())
-    at_base = all(row.shape == row.base_shape for row in made.rows)
+    base_parameters = dict(probes.base.named_parameters(remove_duplicate=False))
+    at_base = all(
+        row.shape == row.base_shape and all(ratio == 1.0 for ratio in row.ratios.values())
+        for row in made.rows
+    )
     rows = []
     for row in made.rows:
-        if base_parameters[row.name].is_meta:
+        twin = probes.twin_name(row.name) or row.name
+        if base_parameters[twin].is_meta:
             raise ValueError(
                 "the base model is on the meta device, so its init cannot be measured: pass a "
                 "factory or a real module as base, or init=False"
             )
-        base_init = measure(base_parameters[row.name])
+        base_init = measure(base_parameters[twin])
         parameter = parameters[row.name]
         factor = None
         if not parameter.is_meta:
             own = measure(parameter)
-            known = torch_law(row.name, base, base_init, model, own)
+            known = torch_law(twin, probes.base, base_init, row.name, model, own)
             wanted = made.weight_rule(row).init_std(row.ratios)
-            factor = 1.0 if at_base else init_factor(row, wanted, base_init, own, known)
+            if at_base:
+                factor = 1.0
+            elif own.kind == "constant":
+                factor = made.branch_factor(row)
+            else:
+                factor = init_factor(row, wanted, base_init, own, known)
             if factor != 1.0:
                 with torch.no_grad():
                     parameter.mul_(factor)
@@ -289,6 +258,8 @@ def _hook_(model: nn.Module, made: Plan) -> None:
             module.register_forward_hook(partial(_scale_output, factor))
         else:
             module.register_forward_pre_hook(partial(_scale_input, factor))
+    for path, factor in made.branches.items():
+        model.get_submodule(path).register_forward_hook(partial(_scale_output, factor))
     for scale in made.attention:
         if scale.attribute == KEY_INPUT and scale.value != 1.0:
             model.get_submodule(scale.module).register_forward_pre_hook(
@@ -315,6 +286,8 @@ def _scale_input(factor: float, module: nn.Module, args: tuple[Any, ...]) -> tup
 
 
 def _scale_output(factor: float, module: nn.Module, args: Any, output: Any) -> Any:
+    if isinstance(output, tuple):
+        return (output[0] * factor, *output[1:])
     return output * factor
 
 

@@ -54,9 +54,10 @@ def find_attention(model: nn.Module, probes: Probes, power: Power) -> tuple[Atte
     base, wider = (dict(m.named_modules()) for m in (probes.base, probes.wider))
     found, unreachable = [], []
     for path, module in model.named_modules():
-        if path not in base or path not in wider:
+        twin = probes.twin(path)
+        if twin not in base or twin not in wider:
             continue
-        b, w = base[path], wider[path]
+        b, w = base[twin], wider[twin]
         if isinstance(module, nn.MultiheadAttention):
             if b.head_dim != w.head_dim:
                 ratios = {"head": module.head_dim / b.head_dim}

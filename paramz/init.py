@@ -82,33 +82,44 @@ def init_factor(row: Row, wanted: float, base: Init, target: Init, known: float 
 
 def _nearest_law(row: Row, wanted: float, base: Init, target: Init) -> float:
     """The usual law that fits the measured ratio best; the ratio itself if none fits at all."""
+    laws = [wanted, 1.0]
+    laws += [row.ratios[scale] ** -0.5 for scale in ("fan_in", "fan_out") if scale in row.ratios]
     if base.kind == target.kind == "uniform":
         # The largest of many uniform draws tells their range far better than their std does.
         measured, error = target.bound / base.bound, 10 / base.size + 10 / target.size
+        if len(row.shape) > 1:
+            laws.append(math.sqrt(sum(row.base_shape[:2]) / sum(row.shape[:2])))  # Glorot
     else:
         measured = target.std / base.std
         error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
-    laws = [wanted, 1.0]
-    laws += [row.ratios[scale] ** -0.5 for scale in ("fan_in", "fan_out") if scale in row.ratios]
-    if len(row.shape) > 1:
-        laws.append(math.sqrt(sum(row.base_shape[:2]) / sum(row.shape[:2])))  # Glorot
+    if "depth" in row.ratios:  # GPT-2 and its heirs start the end of a branch at std / sqrt(2 L)
+        laws += [law * row.ratios["depth"] ** -0.5 for law in laws[1:]]
     nearest = min(laws, key=lambda law: abs(math.log(measured / law)))
     return nearest if abs(math.log(measured / nearest)) < error else measured
 
 
 def torch_law(
-    name: str, base: nn.Module, base_init: Init, target: nn.Module, target_init: Init
+    base_name: str,
+    base: nn.Module,
+    base_init: Init,
+    name: str,
+    target: nn.Module,
+    target_init: Init,
 ) -> float | None:
-    """Std target / std base, if both tensors look like torch's default for linear and conv layers.
+    """Std target / std base, if both tensors look like torch's default for their layer, else None.
 
-    torch draws their weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of the weight. The
-    largest of n draws sits within 10/n of that bound but for a chance of e^-10, which tells the law
-    exactly where the measured std of a small readout or bias could not. None for anything else.
+    torch draws weight and bias of linear and conv layers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of
+    the weight. The largest of n draws sits within 10/n of that bound but for a chance of e^-10,
+    which tells the law exactly where the measured std of a small readout or bias could not.
+    Embeddings are N(0, 1).
     """
-    path, _, local = name.rpartition(".")
     fan_ins = []
-    for model, init in ((base, base_init), (target, target_init)):
+    for full, model, init in ((base_name, base, base_init), (name, target, target_init)):
+        path, _, local = full.rpartition(".")
         module = model.get_submodule(path)
+        if isinstance(module, nn.Embedding) and abs(init.std - 1) < 4 * math.sqrt(0.5 / init.size):
+            fan_ins.append(1)
+            continue
         if local not in ("weight", "bias") or not isinstance(
             module, nn.Linear | nn.modules.conv._ConvNd
         ):

@@ -19,7 +19,7 @@ from paramz.attention import AttentionScale
 from paramz.groups import Group, param_groups, split_groups
 from paramz.init import Init
 from paramz.roles import Row
-from paramz.rules import Family, Parametrization, Power, Rule
+from paramz.rules import ONE, SPECIAL_CASE_OF, Family, Parametrization, Rule
 from paramz.summary import Summary, summarize
 
 FORMAT = 1
@@ -34,6 +34,9 @@ class Plan:
         rows: one per parameter, in the order of ``named_parameters()``.
         attention: attention modules whose logit scale changes.
         multipliers: module path -> factor on its input (on its output for an embedding).
+        branches: module path -> factor on its output, for ends of residual branches that have no
+            weights to fold it into (or all of them, if not folded).
+        notes: what a reader of the plan should know, one sentence each.
         folded: multipliers are folded into init, lr, eps and decay wherever possible.
     """
 
@@ -41,7 +44,9 @@ class Plan:
     rows: tuple[Row, ...]
     attention: tuple[AttentionScale, ...] = ()
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    branches: Mapping[str, float] = field(default_factory=dict)
     folded: bool = True
+    notes: tuple[str, ...] = ()
 
     def rule(self, row: Row, family: Family) -> Rule:
         """The rule of a row for an optimizer family, with the multiplier folded if the plan does.
@@ -49,12 +54,22 @@ class Plan:
         Raises:
             KeyError: the table has no rule for this family and role.
         """
-        rule = self.parametrization.rule(family.column, row.role)
+        rule = self._branch(row) * self.parametrization.rule(family.column, row.role)
         return rule.folded(family) if self.folded else rule
 
     def weight_rule(self, row: Row) -> Rule:
         """The rule as far as the weight is concerned (init std and multiplier)."""
-        return weight_rule(self.parametrization, row.role, folded=self.folded)
+        rule = self._branch(row) * weight_rule(self.parametrization, row.role, folded=self.folded)
+        if not self.folded:
+            return rule
+        return Rule(init_std=rule.init_std * rule.multiplier)
+
+    def branch_factor(self, row: Row) -> float:
+        """What is folded into a weight that ends a residual branch; else 1."""
+        return self._branch(row).multiplier(row.ratios) if self.folded else 1.0
+
+    def _branch(self, row: Row) -> Rule:
+        return Rule(multiplier=self.parametrization.branch) if row.ends else Rule()
 
     def init_std(self, row: Row) -> float | None:
         """The std that the row's init has under the plan; None before it was measured."""
@@ -138,6 +153,8 @@ class Plan:
             "rows": [asdict(row) for row in self.rows],
             "attention": [asdict(scale) for scale in self.attention],
             "multipliers": dict(self.multipliers),
+            "branches": dict(self.branches),
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -154,6 +171,8 @@ class Plan:
             rows=tuple(_row(row) for row in data["rows"]),
             attention=tuple(AttentionScale(**scale) for scale in data["attention"]),
             multipliers=dict(data["multipliers"]),
+            branches=dict(data.get("branches", {})),
+            notes=tuple(data.get("notes", ())),
             folded=data["folded"],
         )
 
@@ -180,11 +199,12 @@ def weight_rule(parametrization: Parametrization, role: str, *, folded: bool) ->
     Raises:
         KeyError: no column of the table has the role.
     """
-    for column, known in parametrization.rules:
-        if known == role:
-            rule = parametrization.rules[column, role]
-            std = rule.init_std * rule.multiplier if folded else rule.init_std
-            return Rule(init_std=std, multiplier=Power() if folded else rule.multiplier)
+    for wanted in (role, SPECIAL_CASE_OF.get(role)):
+        for column, known in parametrization.rules:
+            if known == wanted:
+                rule = parametrization.rules[column, known]
+                std = rule.init_std * rule.multiplier if folded else rule.init_std
+                return Rule(init_std=std, multiplier=ONE if folded else rule.multiplier)
     raise KeyError(f"{parametrization.name} has no rule for role {role!r}")
 
 

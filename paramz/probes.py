@@ -7,23 +7,48 @@ comparison is always between the base and a wider probe that exists for this pur
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from paramz.twins import match_modules
+
 Factory = Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True)
 class Probes:
-    """The base model (real when its init is to be measured, else on meta) and the wider one."""
+    """The base model and a wider one.
+
+    Attributes:
+        base: real when its init is to be measured, else on meta.
+        wider: on meta where that works.
+        twins: target module -> base module where their numbers may differ; None: the same paths.
+    """
 
     base: nn.Module
     wider: nn.Module
+    twins: Mapping[str, str] | None = None
+
+    def matched(self, model: nn.Module, scales: Set[str]) -> Probes:
+        """With twins, if the scales are those of a scheme that lets numbers of modules differ."""
+        if not scales & {"depth", "experts"}:
+            return self
+        return replace(self, twins=match_modules(model, self.base))
+
+    def twin(self, path: str) -> str | None:
+        """The path in the probes of a module of the target: its own, unless numbers differ."""
+        return path if self.twins is None else self.twins.get(path)
+
+    def twin_name(self, parameter: str) -> str | None:
+        """The name in the probes of a parameter of the target."""
+        path, _, local = parameter.rpartition(".")
+        twin = self.twin(path)
+        return None if twin is None else f"{twin}.{local}" if twin else local
 
 
 def build_probes(

@@ -2,21 +2,23 @@
 
 An axis that differs between the probes grows with width. Which axes grow, and whether they are
 fan_in or fan_out, is the role: both hidden, fan_out input, fan_in output, entrywise vector, none
-scalar. Every row keeps its reason.
+scalar. Routers and experts are told by the layer they are in. Every row keeps its reason.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from paramz.axes import Axes, axes_of
 from paramz.init import Init
+from paramz.moe import Part, find_layers, find_parts
 from paramz.probes import Probes
 from paramz.rules import ROLES, Role
+from paramz.twins import resized
 
 Overrides = Mapping[str, Role | Axes]
 
@@ -31,9 +33,13 @@ class Row:
         shape, base_shape: at the target and at the base.
         role: the row of the tables it reads.
         why: how the role was found.
-        ratios: target / base of fan_in and fan_out, where they grow.
+        ratios: target / base of fan_in and fan_out, where they grow; of depth inside residual
+            branches, and of experts and top_k inside mixture-of-experts layers, where the
+            parametrization has rules for them.
         growing: the axes that grow.
         readouts: modules that use a tied tensor as readout while its role is input.
+        block: the block whose residual branch it is inside, where depth is scaled.
+        ends: the output of a residual branch is linear in it, so it takes the branch factor.
         base_init: the base model's init, measured; None until then.
         factor: what the target's own init was multiplied by; None until applied.
     """
@@ -47,8 +53,15 @@ class Row:
     ratios: Mapping[str, float] = field(default_factory=dict)
     growing: tuple[int, ...] = ()
     readouts: tuple[str, ...] = ()
+    block: str | None = None
+    ends: bool = False
     base_init: Init | None = None
     factor: float | None = None
+
+    @property
+    def widths(self) -> list[float]:
+        """Its ratios in width, of those that it has."""
+        return [self.ratios[scale] for scale in ("fan_in", "fan_out") if scale in self.ratios]
 
 
 @dataclass(frozen=True)
@@ -67,14 +80,22 @@ class _Tensor:
     uses: tuple[_Use, ...]
 
 
-def find_roles(model: nn.Module, probes: Probes, overrides: Overrides | None = None) -> list[Row]:
+def find_roles(
+    model: nn.Module,
+    probes: Probes,
+    overrides: Overrides | None = None,
+    scales: Set[str] = frozenset(),
+) -> list[Row]:
     """One `Row` per parameter of ``model``, in the order of ``named_parameters()``.
 
     Args:
         model: the target, on any device (only shapes are read).
-        probes: base and wider model; parameter names must agree with the target's.
+        probes: base and wider model; parameter names must agree with the target's, by way of the
+            probes' twins.
         overrides: ordered ``{regex: role or Axes}``, searched in the parameter name; first match
             wins.
+        scales: the scales that the parametrization has rules for; the number of experts may differ
+            from the base's only if they are among them.
 
     Raises:
         ValueError: names of the models differ, a tensor's role is ambiguous, an override matches
@@ -83,14 +104,27 @@ def find_roles(model: nn.Module, probes: Probes, overrides: Overrides | None = N
     """
     target, base, wider = _read(model), _read(probes.base), _read(probes.wider)
     _same_names(base, wider, "the base model", "the wider probe")
-    _same_names(target, base, "the target model", "the base model")
+    twins = _twin_names(model, probes, target, base)
     chosen = _match_overrides(target, overrides or {})
+    layers = find_layers(model)
+    parts = find_parts(model, layers)
+    base_layers = find_layers(probes.base)
     rows, problems = [], []
     for name, tensor in target.items():
+        twin, part = twins[name], parts.get(name)
+        free = part.axis if part is not None and "experts" in scales else None
         try:
-            rows.append(_row(name, tensor, base[name], wider[name], chosen.get(name)))
+            row = _row(name, tensor, base[twin], wider[twin], chosen.get(name), part, free)
         except ValueError as error:
             problems.append(str(error))
+            continue
+        if part is not None and "experts" in scales:
+            layer, base_layer = layers[part.layer], base_layers[probes.twin(part.layer) or ""]
+            more = {"experts": layer.experts / base_layer.experts}
+            if layer.top_k is not None and base_layer.top_k is not None:
+                more["top_k"] = layer.top_k / base_layer.top_k
+            row = replace(row, ratios={**row.ratios, **more})
+        rows.append(row)
     if problems:
         raise ValueError("\n".join(problems))
     if not any(row.growing for row in rows):
@@ -140,6 +174,32 @@ def _same_names(
         )
 
 
+def _twin_names(
+    model: nn.Module, probes: Probes, target: Mapping[str, _Tensor], base: Mapping[str, _Tensor]
+) -> dict[str, str]:
+    """Target parameter -> base parameter, all of them, or an error."""
+    if probes.twins is None:
+        try:
+            _same_names(target, base, "the target model", "the base model")
+        except ValueError as error:
+            sizes = resized(model, probes.base)
+            if not sizes:
+                raise
+            raise ValueError(
+                f"{error}\nHere {'; '.join(sizes[:3])}. Schemes that scale these are products such "
+                "as 'mup+completep' or 'mup+depth-mup' for depth and 'mup+moe' for experts."
+            ) from None
+        return {name: name for name in target}
+    twins = {name: probes.twin_name(name) or name for name in target}
+    renamed = {twins[name]: tensor for name, tensor in target.items()}
+    used = {re.sub(r"\b\d+\b", "#", name) for name in renamed}
+    known = {
+        n: t for n, t in base.items() if n in renamed or re.sub(r"\b\d+\b", "#", n) not in used
+    }
+    _same_names(renamed, known, "the target model", "the base model")
+    return twins
+
+
 def _some(names: list[str], most: int = 6) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "nothing") + more
@@ -171,6 +231,8 @@ def _row(
     base: _Tensor,
     wider: _Tensor,
     override: tuple[str, Role | Axes] | None,
+    part: Part | None,
+    free: int | None,
 ) -> Row:
     if len(base.shape) != len(wider.shape) or len(base.shape) != len(target.shape):
         raise ValueError(
@@ -179,13 +241,15 @@ def _row(
         )
     growing = tuple(a for a, size in enumerate(base.shape) if size != wider.shape[a])
     for axis, (b, t) in enumerate(zip(base.shape, target.shape, strict=True)):
-        if b != t and axis not in growing:
+        if b != t and axis not in growing and axis != free:
             raise ValueError(
                 f"{name}: axis {axis} is {b} in the base and {t} in the target, but the same in "
                 f"base and wider probe {wider.shape}, so no rule covers it. Give base and target "
                 "the same size there, or let it grow with width."
             )
     role, why, axes, readouts = _decide(name, target, growing, override)
+    if part is not None and override is None and (role, part.kind) in _PARTS:
+        role, why = part.kind, f"{part.kind} of {part.layer or 'the model'}: {why}"
     ratios = {
         scale: _ratio(target.shape, base.shape, used)
         for scale, used in (
@@ -205,6 +269,10 @@ def _row(
         growing=growing,
         readouts=readouts,
     )
+
+
+# What the special case is a special case of: an expert's bias stays a vector.
+_PARTS = (("output", "router"), ("hidden", "expert"))
 
 
 def _ratio(target: tuple[int, ...], base: tuple[int, ...], axes: list[int]) -> float:
@@ -276,9 +344,9 @@ def _axes_for(role: Role, tensor: _Tensor, growing: tuple[int, ...]) -> Axes:
         axes = use.axes
         if axes and (role not in _READS or set(getattr(axes, _READS[role])) & set(growing)):
             return axes
-    if role == "output":
+    if role in ("output", "router"):
         return Axes(fan_in=growing)
-    if role == "hidden":
+    if role in ("hidden", "expert"):
         return Axes(fan_in=growing[-1:], fan_out=growing[:-1])
     return Axes(fan_out=growing, vector=role == "vector")
 

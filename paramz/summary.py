@@ -68,11 +68,12 @@ def summarize(plan: Plan, optimizer: Any, *, full: bool) -> Summary:
         for s in plan.attention
     ]
     notes += [f"{path}: input times {c:.4g}" for path, c in plan.multipliers.items()]
+    notes += [f"{path}: output times {c:.4g}" for path, c in plan.branches.items()]
     title = (
         f"{plan.parametrization.name} · {family.name} · {len(plan.rows)} tensors. Each entry: the "
         "rule, and the number that multiplies the base value (std: the value itself)"
     )
-    return Summary(title, _COLUMNS, tuple(lines), tuple(_collapse_notes(notes)))
+    return Summary(title, _COLUMNS, tuple(lines), (*_collapse_notes(notes), *plan.notes))
 
 
 def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def test_gpt_with_fused_qkv():
     block = {
         "norm1.weight": VECTOR, "norm1.bias": VECTOR,
         "norm2.weight": VECTOR, "norm2.bias": VECTOR,
-        "attn.qkv.weight": HIDDEN, "attn.qkv.bias": VECTOR,
+        "attn.qkv.weight": HIDDEN,
         "attn.proj.weight": HIDDEN, "attn.proj.bias": VECTOR,
         "mlp.N.weight": HIDDEN, "mlp.N.bias": VECTOR,
     }  # fmt: skip
@@ -237,7 +237,7 @@ def test_stacked_experts_and_their_router(build, experts):
     shape = rows_of(build, 32, 64)["model.layers.0.mlp.experts.down_proj"].shape
     assert shape == ((4, 64, 24) if experts == "out, in" else (4, 24, 64))
     router = "gate" if build is mixtral else "router"
-    assert roles[mlp_path + router + ".weight"] == ("output", "fan_in 2")
+    assert roles[mlp_path + router + ".weight"] == ("router", "fan_in 2")
     if build is gpt_oss:
         assert roles[mlp_path + "router.bias"] == SCALAR
         assert roles[mlp_path + "experts.gate_up_proj_bias"] == SCALAR
@@ -328,7 +328,7 @@ def test_overrides_in_order_first_match_wins():
     assert (rows["head.weight"].role, rows["head.weight"].why) == ("hidden", "roles['head']")
     assert rows["tokens.weight"].role == "vector"
     assert rows["blocks.1.attn.qkv.weight"].role == "vector"
-    assert rows["blocks.1.attn.qkv.bias"].role == "input"
+    assert rows["blocks.1.attn.proj.bias"].role == "input"
     assert rows["norm.bias"].role == "vector"
     assert rows["norm.bias"].why == "LayerNorm: entrywise"
 

@@ -1,0 +1,139 @@
+"""Mixture-of-experts layers: where their experts and routers are, and whether gates add up to one.
+
+A layer is a module with a child ``experts``: a list of modules, or one module with stacked tensors
+(experts, ...), as in Hugging Face's Mixtral, Qwen3-MoE, OLMoE, DeepSeek-V3 and gpt-oss. Shared
+experts see every token, so they are ordinary layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+_ROUTERS = ("gate", "router", "wg", "gating")
+_TOP_K = ("top_k", "num_experts_per_tok", "k")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a tensor of a mixture-of-experts layer is.
+
+    Attributes:
+        kind: router or expert.
+        layer: the path of its layer.
+        axis: the axis that counts experts; None where every expert has its own tensor.
+    """
+
+    kind: Literal["router", "expert"]
+    layer: str
+    axis: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One mixture-of-experts layer: path, number of experts, experts per token (if it tells)."""
+
+    path: str
+    experts: int
+    top_k: int | None
+
+
+def find_layers(model: nn.Module) -> dict[str, Layer]:
+    """The mixture-of-experts layers of a model, by path."""
+    found = {}
+    for path, module in model.named_modules():
+        experts = module._modules.get("experts")
+        if experts is None:
+            continue
+        count = _count(experts)
+        if count is not None:
+            owners = [module, *(module._modules.get(name) for name in _ROUTERS)]
+            tops = (vars(o).get(name) for o in owners if o is not None for name in _TOP_K)
+            top_k = next((k for k in tops if isinstance(k, int)), None)
+            found[path] = Layer(path, count, top_k)
+    return found
+
+
+def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, Part]:
+    """Parameter name -> its part, for routers and experts of the given layers."""
+    parts = {}
+    for path, layer in layers.items():
+        module = model.get_submodule(path)
+        prefix = f"{path}." if path else ""
+        experts = module.get_submodule("experts")
+        for name, parameter in experts.named_parameters(remove_duplicate=False):
+            stacked = not isinstance(experts, nn.ModuleList)
+            if stacked and (parameter.ndim < 2 or parameter.shape[0] != layer.experts):
+                continue
+            parts[f"{prefix}experts.{name}"] = Part("expert", path, 0 if stacked else None)
+        for router in _ROUTERS:
+            child = module._modules.get(router)
+            for name, parameter in child.named_parameters() if child is not None else ():
+                if parameter.shape[:1] == (layer.experts,):
+                    parts[f"{prefix}{router}.{name}"] = Part("router", path, 0)
+    return parts
+
+
+def _count(experts: nn.Module) -> int | None:
+    if isinstance(experts, nn.ModuleList):
+        return len(experts)
+    stacks = [p for p in experts.parameters() if p.ndim == 3]
+    return int(stacks[0].shape[0]) if stacks else None
+
+
+def gate_sums(model: nn.Module, *, tokens: int = 256) -> dict[str, float]:
+    """The mean over random tokens of the sum of a token's gates, per mixture-of-experts layer.
+
+    The outputs of experts average only where this does not move with the number of experts. It can
+    be measured where the router returns its gates, shape (tokens, top_k), as Hugging Face's do; a
+    layer whose router does not is left out, and so is a model on the meta device.
+
+    Args:
+        model: the model.
+        tokens: number of random inputs, with entries N(0, 1).
+    """
+    sums = {}
+    for path, layer in find_layers(model).items():
+        module = model.get_submodule(path)
+        router: Any = next((module._modules[n] for n in _ROUTERS if n in module._modules), None)
+        weight = getattr(router, "weight", None)
+        if layer.top_k is None or not isinstance(weight, torch.Tensor) or weight.is_meta:
+            continue
+        draw = torch.Generator().manual_seed(0)
+        x = torch.randn(tokens, weight.shape[-1], generator=draw).to(weight)
+        with torch.no_grad():
+            output = router(x)
+        shape = (tokens, layer.top_k)
+        for part in output if isinstance(output, tuple) else ():
+            if part.is_floating_point() and tuple(part.shape) == shape:
+                sums[path] = float(part.sum(-1).mean())
+    return sums
+
+
+def gate_notes(model: nn.Module, base: nn.Module, twin: Callable[[str], str | None]) -> list[str]:
+    """Whether gates add up to the same in model and base, one sentence for each case.
+
+    Args:
+        model: the target.
+        base: the base model.
+        twin: path of a module of the target -> that of its twin in the base.
+    """
+    target_sums, base_sums = gate_sums(model), gate_sums(base)
+    notes = {}
+    for path, total in target_sums.items():
+        at_base = base_sums.get(twin(path) or "")
+        if at_base is None:
+            continue
+        if abs(total / at_base - 1.0) < 0.05:
+            notes[f"gates add up to {total:.2g}, as in the base"] = path
+        else:
+            notes[
+                f"gates of {path} add up to {total:.2g}, in the base to {at_base:.2g}: the outputs "
+                "of experts do not average and move with the number of experts. Normalise the "
+                "gates (norm_topk_prob=True), or keep top_k / experts as in the base"
+            ] = path
+    return list(notes)

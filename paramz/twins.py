@@ -1,0 +1,77 @@
+"""Twins: which module of the base stands for a module of the target, if their numbers differ.
+
+Width changes shapes, but depth and experts change how many modules a numbered container holds, and
+with that the names. A target of 12 blocks on a base of 4 takes its block 5 from the base's block 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+
+from torch import nn
+
+
+def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
+    """Path of every module of the target -> path of its twin in the base.
+
+    Children of the same name are twins. In a numbered container of another length, child i of n
+    takes the child of its own kind (same class and parameter names) nearest to its relative place,
+    so that the first stands for the first and the last for the last. Modules without a twin are
+    left out.
+
+    >>> stack = lambda n: nn.Sequential(*(nn.Linear(2, 2) for _ in range(n)))
+    >>> match_modules(stack(4), stack(2))
+    {'': '', '0': '0', '1': '0', '2': '1', '3': '1'}
+    """
+    matched: dict[str, str] = {}
+    signature = cache(_signature)
+
+    def pair(one: nn.Module, other: nn.Module, path: str, twin: str) -> None:
+        matched[path] = twin
+        children, others = _children(one), _children(other)
+        resized = len(children) != len(others) and _numbered(children) and _numbered(others)
+        for name, child in children.items():
+            chosen: str | None = name
+            if resized:
+                place = int(name) * (len(others) - 1) / max(1, len(children) - 1)
+                alike = [n for n, m in others.items() if signature(m) == signature(child)]
+                chosen = min(alike, key=lambda n: (abs(int(n) - place), int(n)), default=None)
+            if chosen in others:
+                pair(child, others[chosen], _join(path, name), _join(twin, chosen))
+
+    pair(target, base, "", "")
+    return matched
+
+
+def resized(target: nn.Module, base: nn.Module) -> list[str]:
+    """Numbered containers of the target that have another length in the base, as text.
+
+    >>> stack = lambda n: nn.Sequential(*(nn.Linear(2, 2) for _ in range(n)))
+    >>> resized(stack(4), stack(2))
+    ['the model has 4 modules and the base 2']
+    """
+    found = []
+    for path, twin in match_modules(target, base).items():
+        one, other = (_children(m.get_submodule(p)) for m, p in ((target, path), (base, twin)))
+        if len(one) != len(other) and _numbered(one) and _numbered(other):
+            found.append(f"{path or 'the model'} has {len(one)} modules and the base {len(other)}")
+    return found
+
+
+def _children(module: nn.Module) -> dict[str, nn.Module]:
+    return {name: child for name, child in module._modules.items() if child is not None}
+
+
+def _numbered(children: Mapping[str, nn.Module]) -> bool:
+    return bool(children) and all(name.isdigit() for name in children)
+
+
+def _signature(module: nn.Module) -> tuple[str, frozenset[str]]:
+    names = (re.sub(r"\b\d+\b", "#", name) for name, _ in module.named_parameters())
+    return type(module).__name__, frozenset(names)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
