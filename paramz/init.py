@@ -117,7 +117,9 @@ def torch_law(
     for full, model, init in ((base_name, base, base_init), (name, target, target_init)):
         path, _, local = full.rpartition(".")
         module = model.get_submodule(path)
-        if isinstance(module, nn.Embedding) and abs(init.std - 1) < 4 * math.sqrt(0.5 / init.size):
+        if isinstance(module, nn.Embedding) and init.kind == "normal":
+            if abs(init.std - 1) > 4 * math.sqrt(0.5 / init.size):
+                return None
             fan_ins.append(1)
             continue
         if local not in ("weight", "bias") or not isinstance(
