@@ -89,22 +89,20 @@ def _run(wanted: "Sweep", store: "Store", retry: Retry, workers: int | None, as_
     """Run locally. Exit codes: 0 all done, 1 some failed or are left, 130 stopped."""
     from collections import Counter
 
-    from paramz.sweeps.runner import prepare, run_tasks
+    from paramz.sweeps.runner import run_missing
 
-    missing = prepare(wanted, store, retry.value)
-    tally = run_tasks(wanted, store, missing, workers=workers)
+    tally = run_missing(wanted, store, retry.value, workers)
     counts = Counter(tally.saved.values())
-    left = len(missing) - counts.total()
     if as_json:
         _print_json(
             {
                 "directory": str(store.root),
-                "trials": len(wanted.trials),
+                "trials": len(store.trials()),
                 "ran": dict(counts),
-                "left": left,
+                "left": tally.left,
             }
         )
-    return 130 if tally.interrupted else int(bool(left or counts["failed"]))
+    return 130 if tally.interrupted else int(bool(tally.left or counts["failed"]))
 
 
 def _submit(wanted: "Sweep", store: "Store", retry: Retry, profile: Path, as_json: bool) -> int:

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -64,7 +65,7 @@ class Job:
             workers=order["workers"],
             loss_limit=order["loss_limit"],
             environment=environment,
-            on_event=lambda kind, key, status: print(kind, key, status, flush=True),
+            on_event=_say,
         )
         return pool.run(tasks, stop, patience=STALE + 30)
 
@@ -93,6 +94,12 @@ class _Signals(Stop):
             self.requeue(signal.SIGUSR2, None)
         while self.received == signal.SIGTERM and idle:
             time.sleep(60)
+
+
+def _say(kind: str, key: str, status: str) -> None:
+    """A line in the job's log, if the disk has room for it."""
+    with suppress(OSError):
+        print(kind, key, status, flush=True)
 
 
 def _ranks() -> dict[str, str]:

@@ -20,6 +20,7 @@ from paramz.slurm.plan import Array, Plan, make_plan, parameters
 from paramz.slurm.profile import Profile
 from paramz.sweeps.config import Config
 from paramz.sweeps.files import read_json, write_over
+from paramz.sweeps.refine import add_round
 from paramz.sweeps.runner import Retry, prepare
 from paramz.sweeps.spec import Sweep
 from paramz.sweeps.store import Store
@@ -82,6 +83,8 @@ def submit(
     live = live_trials(store)
     make_plan(sweep, profile, sweep.trials)  # refuses before anything is touched
     trials = prepare(sweep, store, retry)
+    if not trials and not live:
+        trials = add_round(sweep, store)
     missing = {key: config for key, config in trials.items() if key not in live}
     plan = make_plan(sweep, profile, missing, queue.max_array_size())
     write_over(store.root / "slurm-profile.json", profile.model_dump_json(indent=2) + "\n")

@@ -19,7 +19,7 @@ HEARTBEAT = 15.0  # seconds between touches
 STALE = 120.0  # seconds without one after which an attempt on another machine counts as dead
 
 
-@dataclass(frozen=True)
+@dataclass
 class Attempt:
     """One attempt at one trial, held by this process."""
 
@@ -27,6 +27,10 @@ class Attempt:
     number: int
     spent: float
     started: float = field(default_factory=time.time)
+
+    def begin(self) -> None:
+        """Start the clock: the worker is ready, what it took to start is no part of the trial."""
+        self.started = time.time()
 
     def touch(self) -> None:
         """Say that the attempt lives."""
@@ -74,6 +78,9 @@ def claim(folder: Path) -> Attempt | None:
         return None
     try:
         os.write(fd, json.dumps(identity() | {"number": number + 1}).encode())
+    except OSError:
+        os.unlink(mine)  # the disk is full: a claim that names nobody would keep others away
+        raise
     finally:
         os.close(fd)
     return Attempt(mine, number + 1, spent=float(record.get("seconds", 0.0)))

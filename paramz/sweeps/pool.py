@@ -67,6 +67,24 @@ class Tally:
     interrupted: set[str] = field(default_factory=set)
     unsaved: set[str] = field(default_factory=set)  # finished, but the disk took no result
 
+    @property
+    def complete(self) -> bool:
+        """Whether every task got a result."""
+        return not (self.busy or self.interrupted or self.unsaved)
+
+    @property
+    def left(self) -> int:
+        """Tasks without a result."""
+        return len(self.busy | self.interrupted | self.unsaved)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.saved | other.saved,
+            self.busy | other.busy,
+            self.interrupted | other.interrupted,
+            self.unsaved | other.unsaved,
+        )
+
 
 @dataclass
 class Worker:
@@ -197,6 +215,7 @@ class Pool:
     def _order(self, worker: Worker) -> None:
         assert worker.task is not None and worker.attempt is not None
         task = worker.task
+        worker.attempt.begin()
         self.on_event("start", task.key, "")
         order = Order(
             task.key,

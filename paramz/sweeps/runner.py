@@ -17,6 +17,7 @@ from paramz.sweeps.config import Config, leaves
 from paramz.sweeps.files import write_over
 from paramz.sweeps.pool import Pool, Stop, Tally, Task
 from paramz.sweeps.progress import Reporter, described
+from paramz.sweeps.refine import add_round
 from paramz.sweeps.spec import Sweep
 from paramz.sweeps.store import Store, load
 
@@ -55,10 +56,23 @@ def run(
         ValueError: If the directory holds the results of another training function.
         paramz.sweeps.pool.BrokenTarget: If the training function cannot be imported.
     """
-    store = Store(Path(out))
-    missing = prepare(sweep, store, retry)
-    run_tasks(sweep, store, missing, workers=workers)
+    run_missing(sweep, Store(Path(out)), retry, workers)
     return load(out)
+
+
+def run_missing(
+    sweep: Sweep, store: Store, retry: Retry = "failed", workers: int | None = None
+) -> Tally:
+    """Run what a sweep is missing, then its rounds of refinement.
+
+    Raises:
+        ValueError: As `prepare` does, or if the sweep cannot be refined.
+        paramz.sweeps.pool.BrokenTarget: If the training function cannot be imported.
+    """
+    tally = run_tasks(sweep, store, prepare(sweep, store, retry), workers=workers)
+    while tally.complete and (trials := add_round(sweep, store)):
+        tally = tally + run_tasks(sweep, store, trials, workers=workers)
+    return tally
 
 
 def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Config]:
@@ -82,16 +96,15 @@ def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Co
     write_over(store.root / "spec.yaml", sweep.to_yaml())
     write_over(store.root / "run.json", json.dumps(provenance(sweep), indent=2) + "\n")
     store.set_trials(sweep.trials)
-    finished = store.finished() & sweep.trials.keys()
+    asked = store.trials()
+    missing = asked.keys() - store.finished()
     again = RETRIES[retry]
-    for key in finished if again else ():
+    for key in asked.keys() - missing if again else ():
         record = store.read(key)
-        if record is None:
-            finished = finished - {key}
-        elif record["status"] in again:
+        if record is None or record["status"] in again:
             store.retire(key)
-            finished = finished - {key}
-    return {key: config for key, config in sweep.trials.items() if key not in finished}
+            missing.add(key)
+    return {key: config for key, config in asked.items() if key in missing}
 
 
 def reopen(store: Store) -> Sweep:
@@ -129,10 +142,11 @@ def run_tasks(
     tasks = [task(sweep, key, config) for key, config in trials.items()]
     threads = max((t.threads for t in tasks), default=1)
     size = max(1, min(workers or len(os.sched_getaffinity(0)) // threads, len(tasks)))
-    done = len(sweep.trials) - len(tasks)
+    total = len(store.trials())
+    done = total - len(tasks)
     with Reporter(len(tasks)) as report, _signals(report) as stop:
         if done:
-            report.say(f"{done} of {len(sweep.trials)} trials have a result already")
+            report.say(f"{done} of {total} trials have a result already")
         report.say(f"{len(tasks)} trials to run, {size} at once, results in {store.root}")
         pool = Pool(
             store,

@@ -73,6 +73,21 @@ class Budget(BaseModel):
     cpu_hours: PositiveFloat | None = None
 
 
+class Refine(BaseModel):
+    """Trials added around the optimum of each setting, round by round.
+
+    Attributes:
+        axis: The config leaf that is refined, on a log2 scale.
+        rounds: Rounds after the trials of the spec.
+        narrowest: Octaves between the optimum and its neighbours at which it is good enough.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    axis: str = "lr"
+    rounds: PositiveInt = 3
+    narrowest: PositiveFloat = 0.25
+
+
 class Need(BaseModel):
     """The resources of one trial, in numbers."""
 
@@ -106,6 +121,7 @@ class Sweep(BaseModel):
         resources: What one trial needs.
         budget: What the sweep may use.
         loss_limit: A trial whose loss exceeds this is stopped and recorded as diverged.
+        refine: Trials to add around the optima that the first ones find.
 
     Example:
         >>> sweep = Sweep(train="lab:train", axes={"width": [64, 128], "lr": {"log2": [-2, -1]}})
@@ -120,6 +136,7 @@ class Sweep(BaseModel):
     resources: Resources = Resources()
     budget: Budget = Budget()
     loss_limit: float | None = None
+    refine: Refine | None = None
     _text: str | None = PrivateAttr(default=None)
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
     _needs: dict[tuple[Any, ...], Need] = PrivateAttr(default_factory=dict)

@@ -5,7 +5,7 @@
     runs/<name>/spec.yaml         the spec as it was last run
     runs/<name>/run.json          training function, versions, commit
     runs/<name>/trials.jsonl      key and config of every trial of the spec
-    runs/<name>/refined.jsonl     the same of those that refinement added
+    runs/<name>/refined-<n>.jsonl the same of those that the n-th refinement added
     runs/<name>/results/<key>.json
     runs/<name>/trials/<key>/     attempts, log.txt, history.jsonl, and what the function saves
     runs/<name>/quarantine/       files found broken; their trials count as missing
@@ -125,21 +125,23 @@ class Store:
             pass  # somebody else retries it too
 
     def set_trials(self, trials: Mapping[str, Config], by: str = "trials") -> None:
-        """Say which trials the spec asks for, or, with `by="refined"`, which refinement added."""
+        """Say which trials the spec asks for, or (`by="refined-1"` ...) a round of refinement."""
         lines = (json.dumps({"key": key, "config": c}) for key, c in trials.items())
         write_over(self.root / f"{by}.jsonl", "".join(f"{line}\n" for line in lines))
 
-    def trials(self, *files: str) -> dict[str, Config]:
+    def trials(self) -> dict[str, Config]:
         """The trials asked for: configs by key."""
         found: dict[str, Config] = {}
-        for name in files or ("trials", "refined"):
-            try:
-                text = (self.root / f"{name}.jsonl").read_text(encoding="utf-8")
-            except FileNotFoundError:
-                continue
-            rows = from_json(f"[{','.join(text.splitlines())}]")
-            found |= {row["key"]: row["config"] for row in rows}
+        for path in [self.root / "trials.jsonl", *sorted(self.root.glob("refined-*.jsonl"))]:
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").splitlines()
+                rows = from_json(f"[{','.join(lines)}]")
+                found |= {row["key"]: row["config"] for row in rows}
         return found
+
+    def rounds(self) -> int:
+        """Rounds of refinement that were added."""
+        return len(list(self.root.glob("refined-*.jsonl")))
 
     def info(self) -> dict[str, Any]:
         """What run.json says: training function, loss limit, versions."""

@@ -69,23 +69,31 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
     log = f"log.{order.rank}.txt" if order.rank else "log.txt"
     environment = dict(os.environ)
     seed(order.key)
-    with _output_to(order.directory / log):
-        signal.signal(STOP, trial._stop)
-        try:
-            outcome = _classify(function(order.config, trial), trial)
-        except Diverged as error:
-            outcome = _outcome("diverged", str(error), metrics={"loss": float("nan")})
-        except (Exception, SystemExit) as error:
-            text = "".join(traceback.format_exception_only(error)).strip()
-            outcome = _outcome("failed", text, redact(traceback.format_exc()))
-            print(outcome["traceback"], file=sys.stderr)
-        finally:
-            signal.signal(STOP, signal.SIG_DFL)
+    try:
+        with _output_to(order.directory / log):
+            signal.signal(STOP, trial._stop)
+            outcome = _run(order.config, trial, function)
+    except OSError as error:  # the disk has no room for a log
+        outcome = _outcome("failed", f"{type(error).__name__}: {error}")
+    finally:
+        signal.signal(STOP, signal.SIG_DFL)
     if os.environ != environment:
         os.environ.clear()
         os.environ.update(environment)
     gc.collect()
     return outcome
+
+
+def _run(config: Config, trial: Trial, function: Callable[[Config, Trial], Any]) -> Outcome:
+    try:
+        return _classify(function(config, trial), trial)
+    except Diverged as error:
+        return _outcome("diverged", str(error), metrics={"loss": float("nan")})
+    except (Exception, SystemExit) as error:
+        text = "".join(traceback.format_exception_only(error)).strip()
+        trace = redact(traceback.format_exc())
+        print(trace, file=sys.stderr)
+        return _outcome("failed", text, trace)
 
 
 def _classify(returned: Any, trial: Trial) -> Outcome:

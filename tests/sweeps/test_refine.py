@@ -1,0 +1,67 @@
+import math
+
+import pytest
+
+from paramz.sweeps import load, run
+from paramz.sweeps.refine import refinement
+
+
+def record(config, loss, status="ok"):
+    return {"key": str(config), "status": status, "config": config, "metrics": {"loss": loss}}
+
+
+def octaves(trials):
+    return sorted(math.log2(config["lr"]) for config in trials.values())
+
+
+def test_an_inner_optimum_is_bracketed_at_half_the_distance():
+    records = [record({"lr": 2.0**x}, (x + 6) ** 2) for x in (-8, -7, -6, -5)]
+    assert octaves(refinement(records, "lr", 0.25)) == [-6.5, -5.5]
+
+
+def test_an_optimum_at_an_end_is_followed_beyond_it():
+    records = [record({"lr": 2.0**x}, x) for x in (-8, -7, -6)]
+    assert octaves(refinement(records, "lr", 0.25)) == [-9]
+
+
+def test_diverged_and_failed_trials_are_never_the_optimum():
+    records = [record({"lr": 2.0**x}, x) for x in (-8, -7, -6)]
+    records.append(record({"lr": 2.0**-9}, -100.0, status="diverged"))
+    assert octaves(refinement(records, "lr", 0.25)) == [-8.5, -7.5]
+
+
+def test_each_width_has_its_own_optimum_and_seeds_are_averaged():
+    records = [
+        record({"width": width, "lr": 2.0**x, "seed": seed}, (x - best) ** 2 + seed)
+        for width, best in ((64, -6), (128, -7))
+        for x in (-9, -8, -7, -6, -5)
+        for seed in (0, 1)
+    ]
+    found = refinement(records, "lr", 0.25)
+    assert len(found) == 8
+    wide = {k: c for k, c in found.items() if c["width"] == 128 and c["seed"] == 1}
+    assert octaves(wide) == [-7.5, -6.5]
+
+
+def test_a_narrow_optimum_is_done():
+    records = [record({"lr": 2.0**x}, abs(x)) for x in (-0.25, 0, 0.25)]
+    assert refinement(records, "lr", 0.25) == {}
+
+
+def test_what_cannot_be_refined_is_said():
+    with pytest.raises(ValueError, match="cannot refine 'lr': it must be a positive number"):
+        refinement([record({"width": 64}, 1.0)], "lr", 0.25)
+    with pytest.raises(ValueError, match="cannot refine 'lr': it takes one value only"):
+        refinement([record({"lr": 0.5}, 1.0)], "lr", 0.25)
+
+
+def test_rounds_are_run_within_the_budget_and_a_rerun_adds_none(sweep, tmp_path):
+    """The parabola's optimum is at 2^-3, outside the range that the spec gives."""
+    axes = {"width": [32, 64], "lr": {"log2": [-8, -4], "step": 2}}
+    refine = {"axis": "lr", "rounds": 3, "narrowest": 0.5}
+    wanted = sweep("train", axes=axes, refine=refine, budget={"trials": 13})
+    table = run(wanted, tmp_path / "run", workers=2)
+    assert len(table) == 13  # 6, then 2^-2 for both; then 2^-5 and 2^-3 for both; then one more
+    best = table.loc[table.groupby("width")["loss"].idxmin()]
+    assert best["lr"].tolist() == [2**-3, 2**-3]
+    assert len(run(wanted, tmp_path / "run")) == 13
