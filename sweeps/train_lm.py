@@ -64,9 +64,12 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, 256, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
         if tied:
+            nn.init.normal_(self.embed.weight, std=width**-0.5)
             self.readout.weight = self.embed.weight
-            nn.init.normal_(self.embed.weight, std=0.02)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits (batch, time, 256) of byte values (batch, time)."""
