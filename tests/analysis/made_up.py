@@ -11,7 +11,7 @@ import pytest
 from paramz.sweeps import Store
 from paramz.sweeps.config import config_key
 
-SHIPPED = Path(__file__).parent / "data"
+SHIPPED = Path(__file__).parents[2] / "analysis/data"
 
 
 def made_up_sweep(drift: dict[str, float], *, noise: float = 0.002, seeds: int = 2) -> pd.DataFrame:

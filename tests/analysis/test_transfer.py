@@ -29,7 +29,7 @@ def test_verdicts_say_what_happens_at_the_largest_width() -> None:
 
 
 def test_the_published_mlp_grid(mup_mlp: pd.DataFrame) -> None:
-    """Numbers of microsoft/mup's notebook: see tests/analysis/data/mup_mlp.csv."""
+    """Numbers of microsoft/mup's notebook: see analysis/data/mup_mlp.csv."""
     found = transfer(mup_mlp, loss="train_loss", by="type")
     slope = found.drift.set_index("group")["slope"]
     assert slope["SP"] == pytest.approx(-0.69, abs=0.05)
