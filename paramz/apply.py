@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,6 +21,9 @@ from paramz.roles import Overrides, Row
 from paramz.rules import Parametrization
 from paramz.tables import parametrization as find_parametrization
 
+if TYPE_CHECKING:
+    from paramz.nn.residual import Alphas
+
 _MARK = "_paramz_plan"
 
 
@@ -33,6 +37,7 @@ def make_plan(
     roles: Overrides | None = None,
     branches: Branches | None = None,
     fold: bool = True,
+    example: Any = None,
 ) -> Plan:
     """Plan a parametrization without touching the model; nothing is built off the meta device.
 
@@ -44,6 +49,10 @@ def make_plan(
     ['input', 'vector', 'output', 'scalar']
     """
     scheme = find_parametrization(parametrization)
+    if scheme.absolute:
+        from paramz.nn.convert import unit_scaled_plan
+
+        return unit_scaled_plan(copy.deepcopy(model), example, init=False)
     probes = build_probes(model, base, base_width=base_width, wider=wider, measure=False)
     probes = probes.matched(model, scheme.scales)
     return draft_plan(model, scheme, probes, roles, branches, fold)
@@ -60,6 +69,8 @@ def parametrize_(
     branches: Branches | None = None,
     fold: bool = True,
     init: bool = True,
+    example: Any = None,
+    alphas: Alphas | None = None,
 ) -> Plan:
     """Put a freshly built model under a parametrization, in place, and return its `Plan`.
 
@@ -85,6 +96,10 @@ def parametrize_(
             know.
         fold: fold multipliers; False keeps those of the table as hooks on the module's input.
         init: False leaves values alone (a checkpoint will be, or was, loaded).
+        example: what to call the model with, as in training: a batch, or its inputs. Only u-muP
+            needs it, which has no base and looks at what the model computes instead; see
+            `paramz.nn.unit_scale_`.
+        alphas: u-muP's hyperparameters.
 
     Raises:
         TypeError: the base is missing or of the wrong kind.
@@ -100,6 +115,12 @@ def parametrize_(
     """
     scheme = find_parametrization(parametrization)
     before = plan_of(model)
+    if scheme.absolute:
+        from paramz.nn.convert import unit_scaled_plan
+
+        made = unit_scaled_plan(model, example, alphas=alphas, init=init, before=before)
+        vars(model)[_MARK] = made
+        return made
     # An earlier plan changed scales and hooks; the same call again must find what it found then.
     probes = build_probes(model, base, base_width=base_width, wider=wider, measure=init)
     probes = probes.matched(model, scheme.scales)
@@ -161,9 +182,14 @@ def remove_(model: nn.Module) -> Plan:
         the plan that was removed.
 
     Raises:
-        ValueError: the model has no plan.
+        ValueError: the model has no plan, or u-muP's.
     """
     made = _require(model, None)
+    if made.parametrization.absolute:
+        raise ValueError(
+            f"{made.parametrization.name} has replaced the model's layers, which cannot be undone: "
+            "build the model afresh, or export its function with paramz.fold_"
+        )
     for scale in made.attention:
         if scale.attribute != KEY_INPUT:
             set_scale(model, scale, scale.plain)
@@ -179,14 +205,14 @@ def fold_(model: nn.Module) -> None:
     scales are folded into the query projections, so code that recomputes 1/sqrt(d_head) is right.
 
     Raises:
-        ValueError: the model has no plan; a multiplier sits on a tied tensor, or an attention
-            module's queries cannot be found, so that no plain model has this function.
+        ValueError: the model has no plan; or a multiplier sits on a tied tensor or on a residual
+            branch without weights, or an attention module's queries cannot be found, so that no
+            plain model has this function. The model is then as it was.
     """
-    from paramz.fold import fold_attention_, fold_multipliers_
+    from paramz.fold import fold_weights_
 
     made = _require(model, None)
-    fold_multipliers_(model, made)
-    fold_attention_(model, made)
+    fold_weights_(model, made)
     _unhook_(model)
     del vars(model)[_MARK]
 

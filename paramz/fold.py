@@ -12,36 +12,43 @@ _QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
 _FUSED = ("c_attn", "qkv", "in_proj", "qkv_proj")
 
 
-def fold_multipliers_(model: nn.Module, plan: Plan) -> None:
-    """Multiply the weights of hooked modules by their multiplier."""
-    tied = {path: row for row in plan.rows for path in row.readouts}
-    blocked = [path for path in plan.multipliers if path in tied]
-    if blocked:
-        row = tied[blocked[0]]
-        raise ValueError(
-            f"{blocked[0]} shares {row.name} {row.shape} with the embedding and multiplies its "
-            f"input by {plan.multipliers[blocked[0]]:.4g}: no plain tied model computes this. "
-            "Give the readout its own copy of the weight before folding, or keep the hook."
-        )
+def fold_weights_(model: nn.Module, plan: Plan) -> None:
+    """Multiply weights by their multiplier, and queries by what 1/sqrt(d_head) leaves to do.
+
+    Raises:
+        ValueError: something cannot be folded; the weights are then as they were.
+    """
+    _refuse_what_no_weight_holds(plan)
+    scales = [scale for scale in plan.attention if scale.value != scale.plain]
+    queries = [_query_parts(model, scale) for scale in scales]
     with torch.no_grad():
         for path, factor in plan.multipliers.items():
             weight = model.get_submodule(path).weight
             assert isinstance(weight, torch.Tensor)
             weight.mul_(factor)
-
-
-def fold_attention_(model: nn.Module, plan: Plan) -> None:
-    """Put 1/sqrt(d_head) back and multiply the query projections instead."""
-    for scale in plan.attention:
-        ratio = scale.value / scale.plain
-        if ratio == 1.0:
-            continue
-        parts = _query_parts(model, scale)
-        with torch.no_grad():
+        for scale, parts in zip(scales, queries, strict=True):
             for part in parts:
-                part.mul_(ratio)
-        if scale.attribute != KEY_INPUT:
-            set_scale(model, scale, scale.plain)
+                part.mul_(scale.value / scale.plain)
+            if scale.attribute != KEY_INPUT:
+                set_scale(model, scale, scale.plain)
+
+
+def _refuse_what_no_weight_holds(plan: Plan) -> None:
+    tied = {path: row for row in plan.rows for path in row.readouts}
+    for path, factor in plan.multipliers.items():
+        if path in tied:
+            row = tied[path]
+            raise ValueError(
+                f"{path} shares {row.name} {row.shape} with the embedding and multiplies its "
+                f"input by {factor:.4g}: no plain tied model computes this. Give the readout its "
+                "own copy of the weight before folding, or keep the hook."
+            )
+    for path, factor in plan.branches.items():
+        raise ValueError(
+            f"{path} ends a residual branch and multiplies its output by {factor:.4g} in a hook, "
+            "which fold_ does not put into weights. Plan with fold=True, which does where there "
+            "are weights that end the branch, or keep the hook."
+        )
 
 
 def _query_parts(model: nn.Module, scale: AttentionScale) -> list[torch.Tensor]:
