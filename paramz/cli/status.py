@@ -185,6 +185,7 @@ def _table(found: "Status", jobs: dict[str, int], note: str | None) -> "Table":
 _COLOURS = {
     "ok": "green",
     "diverged": "yellow",
+    "stopped": "bright_black",
     "failed": "red",
     "running": "cyan",
     "queued": "blue",

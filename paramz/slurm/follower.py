@@ -7,7 +7,7 @@ from typing import Any
 from paramz.sweeps.attempt import holder, slurm_job
 from paramz.sweeps.pool import Stop, failure, start_worker
 from paramz.sweeps.store import Store
-from paramz.sweeps.trial import STOP
+from paramz.sweeps.trial import STOP, Rules
 from paramz.sweeps.worker import Order
 
 _WAIT = 300.0  # seconds for the first rank to claim the trial
@@ -31,9 +31,9 @@ def follow(store: Store, order: Any, environment: Mapping[str, str], stop: Stop)
     try:
         kind, content = worker.connection.recv()
         if kind == "ready":
-            directory, limit = store.trial(task["key"]), order["loss_limit"]
+            directory, rules = store.trial(task["key"]), Rules(**order["rules"])
             worker.connection.send(
-                Order(task["key"], task["config"], directory, attempt["number"], limit, rank)
+                Order(task["key"], task["config"], directory, attempt["number"], rules, rank)
             )
             while not worker.connection.poll(0.5):
                 if stop.requested and not told:

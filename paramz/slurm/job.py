@@ -20,6 +20,7 @@ from paramz.slurm.follower import follow
 from paramz.sweeps.attempt import STALE
 from paramz.sweeps.pool import Pool, Stop, Tally, Task
 from paramz.sweeps.store import Store
+from paramz.sweeps.trial import Rules
 
 _RESERVE = 20.0  # seconds of the warning kept for requeueing
 
@@ -63,7 +64,7 @@ class Job:
             store,
             order["train"],
             workers=order["workers"],
-            loss_limit=order["loss_limit"],
+            rules=Rules(**order["rules"]),
             environment=environment,
             on_event=_say,
         )

@@ -12,7 +12,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from paramz.slurm import queue
@@ -159,7 +159,7 @@ def _order(
     """What one job runs, as plain data: a change of code between now and then breaks nothing."""
     return {
         "train": sweep.train,
-        "loss_limit": sweep.loss_limit,
+        "rules": asdict(sweep.rules),
         "workers": array.workers,
         "threads": array.need.cpus,
         "gpus": array.need.gpus,

@@ -20,7 +20,7 @@ from pathlib import Path
 from paramz.sweeps.attempt import HEARTBEAT, Attempt, claim
 from paramz.sweeps.config import Config
 from paramz.sweeps.store import Record, Store
-from paramz.sweeps.trial import STOP
+from paramz.sweeps.trial import STOP, Rules
 from paramz.sweeps.worker import Order, Outcome
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -107,7 +107,7 @@ class Pool:
         store: Where results go.
         target: The training function, `file.py:function` or `module:function`.
         workers: Processes at once.
-        loss_limit: Passed to the trials.
+        rules: When a trial is ended before its time.
         environment: Added to the workers' environment; per slot if a list.
         on_event: Called with ("start" | "end", key, status) as trials start and end.
     """
@@ -118,14 +118,14 @@ class Pool:
         target: str,
         *,
         workers: int,
-        loss_limit: float | None = None,
+        rules: Rules | None = None,
         environment: list[Mapping[str, str]] | None = None,
         on_event: Callable[[str, str, str], None] | None = None,
     ) -> None:
         self.store = store
         self.target = target
         self.size = workers
-        self.loss_limit = loss_limit
+        self.rules = rules or Rules()
         self.environment = environment or [{}]
         self.on_event = on_event or (lambda *_: None)
         self.workers: list[Worker] = []
@@ -222,7 +222,7 @@ class Pool:
             task.config,
             self.store.trial(task.key).absolute(),
             worker.attempt.number,
-            self.loss_limit,
+            self.rules,
         )
         try:
             worker.connection.send(order)

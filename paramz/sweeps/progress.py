@@ -87,7 +87,7 @@ class Reporter:
 
 def described(counts: Counter[str]) -> str:
     """Counts by status, e.g. `46 ok, 1 failed`."""
-    order = ("ok", "diverged", "failed", "interrupted")
+    order = ("ok", "diverged", "stopped", "failed", "interrupted")
     return ", ".join(f"{counts[name]} {name}" for name in order if counts[name]) or "none"
 
 

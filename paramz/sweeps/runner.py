@@ -29,7 +29,7 @@ RETRIES: dict[Retry, set[str]] = {
     "failed": {"failed"},
     "none": set(),
     "diverged": {"failed", "diverged"},
-    "all": {"failed", "diverged", "ok"},
+    "all": {"failed", "diverged", "ok", "stopped"},
 }
 
 
@@ -152,7 +152,7 @@ def run_tasks(
             store,
             sweep.train,
             workers=size,
-            loss_limit=sweep.loss_limit,
+            rules=sweep.rules,
             environment=[{"CUDA_VISIBLE_DEVICES": gpu} for gpu in local_gpus()],
             on_event=lambda kind, key, status: _tell(report, store, trials, kind, key, status),
         )
@@ -188,7 +188,6 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
     return {
         "train": sweep.train,
         "folder": str(sweep.folder),
-        "loss_limit": sweep.loss_limit,
         "python": platform.python_version(),
         "torch": _version("torch"),
         "paramz": _version("torch-paramz"),

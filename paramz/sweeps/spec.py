@@ -25,6 +25,7 @@ from paramz.sweeps.axes import Axis, check_axes, expand
 from paramz.sweeps.config import Config, canonical, config_key, leaves
 from paramz.sweeps.expression import Expression
 from paramz.sweeps.target import locate
+from paramz.sweeps.trial import Rules
 from paramz.sweeps.yamlfile import read_model
 
 
@@ -88,6 +89,21 @@ class Refine(BaseModel):
     narrowest: PositiveFloat = 0.25
 
 
+class Halving(BaseModel):
+    """Trials that fall behind others of their group are stopped early (ASHA, through Optuna).
+
+    Attributes:
+        over: The config leaf that the trials of a group differ in, beside the seed.
+        min_steps: The step of the first cut.
+        reduction: One of so many goes on at each cut, each that many times later than the last.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    over: str = "lr"
+    min_steps: PositiveInt
+    reduction: Annotated[int, Field(ge=2)] = 3
+
+
 class Need(BaseModel):
     """The resources of one trial, in numbers."""
 
@@ -122,6 +138,7 @@ class Sweep(BaseModel):
         budget: What the sweep may use.
         loss_limit: A trial whose loss exceeds this is stopped and recorded as diverged.
         refine: Trials to add around the optima that the first ones find.
+        halving: Trials that fall behind are stopped early; they have no loss.
 
     Example:
         >>> sweep = Sweep(train="lab:train", axes={"width": [64, 128], "lr": {"log2": [-2, -1]}})
@@ -137,6 +154,7 @@ class Sweep(BaseModel):
     budget: Budget = Budget()
     loss_limit: float | None = None
     refine: Refine | None = None
+    halving: Halving | None = None
     _text: str | None = PrivateAttr(default=None)
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
     _needs: dict[tuple[Any, ...], Need] = PrivateAttr(default_factory=dict)
@@ -192,6 +210,11 @@ class Sweep(BaseModel):
     def configs(self) -> Iterator[Config]:
         """Every config of the sweep, the last axis fastest; repeated ones appear once more."""
         return expand(self.base, self.axes)
+
+    @property
+    def rules(self) -> Rules:
+        """When a trial is ended before its time."""
+        return Rules(self.loss_limit, self.halving.model_dump() if self.halving else None)
 
     @property
     def folder(self) -> Path:

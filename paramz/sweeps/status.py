@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paramz.sweeps.attempt import holder
-from paramz.sweeps.store import Store
+from paramz.sweeps.store import STATUSES, Store
 
-STATES = ("ok", "diverged", "failed", "running", "queued", "interrupted", "waiting")
+STATES = (*STATUSES, "running", "queued", "interrupted", "waiting")
 _WINDOW = 900.0  # seconds over which the pace of finishing is measured
 
 
@@ -51,7 +51,7 @@ class Status:
     @property
     def left(self) -> int:
         """Trials without a result."""
-        return self.trials - sum(self.counts[name] for name in ("ok", "diverged", "failed"))
+        return self.trials - sum(self.counts[name] for name in STATUSES)
 
     def to_dict(self) -> dict[str, Any]:
         """The status as plain data."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Record = dict[str, Any]
-STATUSES = ("ok", "diverged", "failed")
+STATUSES = ("ok", "diverged", "stopped", "failed")
 _FIELDS = {"key", "status", "error", "config", "metrics", "seconds"}
 
 
@@ -179,9 +179,9 @@ def load(directory: str | Path) -> "pd.DataFrame":
         directory: The directory of the sweep, `runs/<name>`.
 
     Returns:
-        One row per finished trial: `key`, `status` ("ok", "diverged", "failed"), `error` (text or
-        None), one column per config leaf, one per metric (NaN when missing), `seconds`. A metric
-        named like a config leaf gets the prefix `metric.`.
+        One row per finished trial: `key`, `status` ("ok", "diverged", "failed", or "stopped" by
+        halving), `error` (text or None), one column per config leaf, one per metric (NaN when
+        missing), `seconds`. A metric named like a config leaf gets the prefix `metric.`.
 
     Raises:
         FileNotFoundError: If the directory holds no sweep.

@@ -9,6 +9,24 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paramz.sweeps.halving import Race
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a trial is ended before its time.
+
+    Attributes:
+        loss_limit: The trial has diverged if its loss exceeds this.
+        halving: The arguments of `paramz.sweeps.halving.Race` beside the trial's own.
+    """
+
+    loss_limit: float | None = None
+    halving: dict[str, str | int] | None = None
+
 
 STOP = signal.SIGUSR1  # from the pool to its worker; Slurm sends others, and to everybody
 
@@ -27,6 +45,7 @@ class Trial:
         attempt: 1 for the first attempt, more when the trial was interrupted before.
         loss_limit: A logged loss beyond this raises `Diverged`.
         rank: Which of the trial's processes this is, if it has several; only rank 0 is recorded.
+        race: Its part in successive halving, if the sweep asks for that.
 
     Example:
         >>> def train(config, trial):
@@ -43,6 +62,7 @@ class Trial:
     attempt: int = 1
     loss_limit: float | None = None
     rank: int = 0
+    race: "Race | None" = None
     _stopping: bool = field(default=False, init=False, repr=False)
     _asked: bool = field(default=False, init=False, repr=False)
 
@@ -59,6 +79,7 @@ class Trial:
 
         Raises:
             Diverged: If `loss` is among the metrics and is NaN, infinite or over the limit.
+            paramz.sweeps.halving.Stopped: If it has fallen behind in successive halving.
         """
         values = {name: float(value) for name, value in metrics.items()}
         line = {"step": step, "time": round(time.time(), 3)} | encoded(values)
@@ -67,6 +88,8 @@ class Trial:
                 file.write(json.dumps(line) + "\n")
         if "loss" in values and diverged(values["loss"], self.loss_limit):
             raise Diverged(f"loss {values['loss']:g} at step {step}")
+        if "loss" in values and self.race is not None:
+            self.race.report(step, values["loss"])
 
     def should_stop(self) -> bool:
         """Whether to save a checkpoint and return now: the machine is wanted back.

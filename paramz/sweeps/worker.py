@@ -18,10 +18,11 @@ from types import FrameType
 from typing import Any
 
 from paramz.sweeps.config import Config
+from paramz.sweeps.halving import Race, Stopped
 from paramz.sweeps.redact import redact
 from paramz.sweeps.seeding import seed, watch_imports
 from paramz.sweeps.target import load_target
-from paramz.sweeps.trial import STOP, Diverged, Trial, diverged, encoded
+from paramz.sweeps.trial import STOP, Diverged, Rules, Trial, diverged, encoded
 
 _PR_SET_PDEATHSIG = 1
 _ERROR_LENGTH = 500
@@ -35,12 +36,12 @@ class Order:
     config: Config
     directory: Path
     attempt: int
-    loss_limit: float | None
+    rules: Rules
     rank: int = 0
 
 
 Outcome = dict[str, Any]
-"""status ("ok", "diverged", "failed" or "interrupted"), error, traceback, metrics."""
+"""status (one of a result, or "interrupted"), error, traceback, metrics."""
 
 
 def main() -> None:
@@ -65,14 +66,15 @@ def main() -> None:
 
 def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
     """Run one trial in this process, its output going to `log.txt` in its directory."""
-    trial = Trial(order.directory, order.key, order.attempt, order.loss_limit, order.rank)
+    rules = order.rules
+    trial = Trial(order.directory, order.key, order.attempt, rules.loss_limit, order.rank)
     log = f"log.{order.rank}.txt" if order.rank else "log.txt"
     environment = dict(os.environ)
     seed(order.key)
     try:
         with _output_to(order.directory / log):
             signal.signal(STOP, trial._stop)
-            outcome = _run(order.config, trial, function)
+            outcome = _run(order, trial, function)
     except OSError as error:  # the disk has no room for a log
         outcome = _outcome("failed", f"{type(error).__name__}: {error}")
     finally:
@@ -84,16 +86,23 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
     return outcome
 
 
-def _run(config: Config, trial: Trial, function: Callable[[Config, Trial], Any]) -> Outcome:
+def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -> Outcome:
     try:
-        return _classify(function(config, trial), trial)
+        if order.rules.halving and order.rank == 0:
+            root = order.directory.parents[1]
+            trial.race = Race(root, order.key, order.config, **order.rules.halving)  # type: ignore[arg-type]
+        outcome = _classify(function(order.config, trial), trial)
     except Diverged as error:
-        return _outcome("diverged", str(error), metrics={"loss": float("nan")})
+        outcome = _outcome("diverged", str(error), metrics={"loss": float("nan")})
+    except Stopped as error:
+        outcome = _outcome("stopped", str(error), metrics={"loss": float("nan")})
     except (Exception, SystemExit) as error:
         text = "".join(traceback.format_exception_only(error)).strip()
-        trace = redact(traceback.format_exc())
-        print(trace, file=sys.stderr)
-        return _outcome("failed", text, trace)
+        outcome = _outcome("failed", text, redact(traceback.format_exc()))
+        print(outcome["traceback"], file=sys.stderr)
+    if trial.race:
+        trial.race.finish(outcome["status"], outcome["metrics"].get("loss"))
+    return outcome
 
 
 def _classify(returned: Any, trial: Trial) -> Outcome:

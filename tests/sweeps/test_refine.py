@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from paramz.sweeps import load, run
+from paramz.sweeps import run
 from paramz.sweeps.refine import refinement
 
 
