@@ -22,7 +22,7 @@ GRID = "#d5d9de"
 GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P")
 
-RC: dict[Any, object] = {
+RC: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.labelsize": 9.0,
@@ -80,26 +80,22 @@ def group_style(index: int) -> tuple[str, str]:
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (4.2, 3.2)) -> Axes:
     """The given axes, or those of a new figure in this style."""
-    if ax is not None:
-        return ax
-    with theme():
-        return plt.subplots(figsize=size, layout="constrained")[1]
+    return ax if ax is not None else _panels(1, size, share=False)[0]
 
 
 def new_row(
     count: int, *, width: float = 3.3, height: float = 3.1, share: bool = True
 ) -> list[Axes]:
     """Panels side by side in a new figure in this style, with a common y axis when shared."""
+    return _panels(count, (max(width * count, 4.2), height), share=share)
+
+
+def _panels(count: int, size: tuple[float, float], *, share: bool) -> list[Axes]:
+    # The figure is made outside the context: a notebook's backend turns interactive mode on when
+    # it meets its first figure, and leaving the context would turn it off again.
+    fig = plt.figure(figsize=size, dpi=RC["figure.dpi"], layout="constrained")
     with theme():
-        _, axes = plt.subplots(
-            1,
-            count,
-            figsize=(max(width * count, 4.2), height),
-            layout="constrained",
-            sharey=share,
-            squeeze=False,
-        )
-    return list(axes[0])
+        return list(fig.subplots(1, count, sharey=share, squeeze=False)[0])
 
 
 def power_ticks(ax: Axes, values: Iterable[float]) -> None:
