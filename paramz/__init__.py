@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from paramz.tables import MUP as MUP
     from paramz.tables import NTP as NTP
     from paramz.tables import SP as SP
+    from paramz.tables import U_MUP as U_MUP
     from paramz.tables import parametrization as parametrization
     from paramz.task import Task as Task
     from paramz.verdict import Verdict as Verdict
@@ -63,6 +64,7 @@ _HOME = {
     "Rule": "rules",
     "SP": "tables",
     "Task": "task",
+    "U_MUP": "tables",
     "Verdict": "verdict",
     "coord_check": "check",
     "family": "families",
@@ -70,7 +72,7 @@ _HOME = {
     "judge": "verdict",
     "parametrization": "tables",
 }
-_MODULES = ("analysis", "check", "families", "rules", "slurm", "sweeps", "tables")
+_MODULES = ("analysis", "check", "families", "nn", "rules", "slurm", "sweeps", "tables")
 
 __all__ = ["__version__", *sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

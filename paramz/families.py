@@ -26,6 +26,9 @@ MUON = Family("muon", "muon", lr_shift=_1, decay="decoupled", eps=1e-7, weight_d
 # which shifts like Adam's.
 ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)
 
+# Every entry's step has the size of lr whatever the gradient's: normalised features in (muLO).
+LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
+
 # Optimizer class names, lower case, of torch and of the libraries that people use with it.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -42,6 +45,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         **{name: replace(LION, name=name) for name in ("lion", "sign", "signsgd", "lion8bit")},
         "adafactor": ADAFACTOR,
         "muon": MUON,
+        "learned": LEARNED,
+        "learnedoptimizer": LEARNED,
     }
 )
 

@@ -130,6 +130,8 @@ def _groups(
         }
         if row.role in no_decay:
             values["weight_decay"] = 0.0
+        elif plan.parametrization.absolute and lr:
+            values["weight_decay"] /= lr  # independent: p -= weight_decay * p
         if family.eps is not None:
             values["eps"] = base_eps * plan.rule(row, family).eps(row.ratios)
         group = merged.setdefault(

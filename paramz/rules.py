@@ -192,6 +192,8 @@ class Parametrization:
         attention: the factor on attention logits, in the ratio ``head`` of head sizes:
             ``head^-1/2`` is the usual 1/sqrt(d_head), ``head^-1`` is muP's 1/d_head.
         branch: the factor on every residual branch, in the ratio ``depth``.
+        absolute: the ratios of its rules are the sizes themselves (the base has width and depth 1),
+            and weight decay is independent of the learning rate: p -= wd p.
 
     >>> import paramz
     >>> print(paramz.MUP.rule("adam", "hidden").lr)
@@ -203,6 +205,7 @@ class Parametrization:
     rules: Mapping[tuple[str, str], Rule]
     attention: Power = field(default=Power(head=Fraction(-1, 2)))
     branch: Power = ONE
+    absolute: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
@@ -255,10 +258,19 @@ class Parametrization:
 
         The factors on attention logits multiply relative to the usual 1/sqrt(d_head).
 
+        Raises:
+            ValueError: one of them is absolute.
+
         >>> import paramz
         >>> (paramz.MUP * paramz.Parametrization(name="x", source="", rules={})).name
         'mup+x'
         """
+        for whole in (self, other):
+            if whole.absolute:
+                raise ValueError(
+                    f"{self.name} * {other.name}: {whole.name} is a scheme of its own, with rules "
+                    "for width and depth that start from size 1; it is not a factor of others"
+                )
         keys = dict.fromkeys([*self.rules, *other.rules])
         plain = Rule()
         usual = Power(head=Fraction(-1, 2))
@@ -292,6 +304,7 @@ class Parametrization:
             "source": self.source,
             "attention": self.attention.to_json(),
             "branch": self.branch.to_json(),
+            "absolute": self.absolute,
             "rules": [[c, r, rule.to_json()] for (c, r), rule in self.rules.items()],
         }
 
@@ -308,5 +321,6 @@ class Parametrization:
             source=data["source"],
             attention=Power.from_json(data["attention"]),
             branch=Power.from_json(data.get("branch", {})),
+            absolute=data.get("absolute", False),
             rules={(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]},
         )

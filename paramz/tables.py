@@ -40,6 +40,7 @@ def tabulate(
     *,
     attention: Power,
     branch: Power = ONE,
+    absolute: bool = False,
     columns: tuple[str, ...],
     **rows: tuple[Power | None, ...],
 ) -> Parametrization:
@@ -68,7 +69,12 @@ def tabulate(
                 weight_decay=1 / lr,
             )
     return Parametrization(
-        name=name, source=source, rules=rules, attention=attention, branch=branch
+        name=name,
+        source=source,
+        rules=rules,
+        attention=attention,
+        branch=branch,
+        absolute=absolute,
     )
 
 
@@ -179,12 +185,29 @@ MOE_HIDDEN_ROUTER = tabulate(
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
     vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
 )
+
+# Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
+# 1 (DEPTH: layers of the stack, for tensors in it). Gradients have unit scale too, through backward
+# factors of their own, so SGD has Adam's rules and eps none. The embedding's 1/sqrt(fan_out) is
+# u-muP's departure from muP, which has 1. A bare unit multiplier leaves Muon its spectral rule.
+_U_ADAM_INPUT, _U_ADAM_HIDDEN = (OUT * DEPTH)**-HALF, (IN * DEPTH)**-HALF
+U_MUP = tabulate(
+    "u-mup", "u-muP: Blake et al. 2024 (arXiv 2407.17465) table 2, as in unit_scaling 0.3.5; "
+    "Muon: spectral condition, not published",
+    attention=1 / HEAD, absolute=True,
+    columns=("init", "mult",     "sgd.lr",       "adam.lr",       "muon.lr"),
+    input  =(ONE,     ONE,        _U_ADAM_INPUT,  _U_ADAM_INPUT,   OUT**HALF),
+    hidden =(ONE,     IN**-HALF,  _U_ADAM_HIDDEN, _U_ADAM_HIDDEN,  (OUT / DEPTH)**HALF),
+    output =(ONE,     1 / IN,     ONE,            ONE,             IN**HALF),
+    vector =(ONE,     ONE,        DEPTH**-HALF,   DEPTH**-HALF,    NONE),
+    scalar =(ONE,     ONE,        DEPTH**-HALF,   DEPTH**-HALF,    NONE),
+)
 # fmt: on
 
 PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
     {
         p.name: p
-        for p in (SP, NTP, MUP, MEAN_FIELD, DEPTH_MUP, COMPLETEP, MOE_MUP, MOE_HIDDEN_ROUTER)
+        for p in (SP, NTP, MUP, MEAN_FIELD, DEPTH_MUP, COMPLETEP, MOE_MUP, MOE_HIDDEN_ROUTER, U_MUP)
     }
 )
 

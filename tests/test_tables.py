@@ -98,6 +98,7 @@ def test_only_mup_and_its_equals_change_the_attention_scale():
     assert {t.name for t in PARAMETRIZATIONS.values() if t.attention == 1 / HEAD} == {
         "mup",
         "mean-field",
+        "u-mup",
     }
     assert {t.attention for t in PARAMETRIZATIONS.values()} == {1 / HEAD, HEAD**-HALF}
 

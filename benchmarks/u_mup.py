@@ -1,0 +1,133 @@
+"""Cost of a u-muP training step against the plain model's: eager, one thread, fused AdamW.
+
+Three decoders of one architecture (SwiGLU, RMS norm without gains, no biases): plain, paramz.nn,
+and unit_scaling's. Steps alternate in one process; the medians' ratios are printed.
+
+    python benchmarks/u_mup.py [rounds, default 40]
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import paramz.nn
+
+WIDTH, VOCABULARY, LAYERS, HEADS, BATCH, LENGTH = 256, 1024, 5, 4, 4, 128
+
+
+class PlainLayer(nn.Module):
+    """Attention and SwiGLU, each behind a norm without gains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(WIDTH, 1e-5, elementwise_affine=False)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
+        self.out = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.norm2 = nn.RMSNorm(WIDTH, 1e-5, elementwise_affine=False)
+        self.up = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
+        self.gate = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
+        self.down = nn.Linear(4 * WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, length, WIDTH) -> the same shape."""
+        batch, length, width = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, HEADS, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(batch, length, width))
+        n = self.norm2(x)
+        return x + self.down(self.up(n) * F.silu(self.gate(n)))
+
+
+class Plain(nn.Module):
+    """The decoder as one would write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, WIDTH)
+        self.layers = nn.Sequential(*(PlainLayer() for _ in range(LAYERS)))
+        self.norm = nn.RMSNorm(WIDTH, 1e-5, elementwise_affine=False)
+        self.readout = nn.Linear(WIDTH, VOCABULARY, bias=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of ids (batch, length)."""
+        return self.readout(self.norm(self.layers(self.embedding(ids))))
+
+    def loss(self, ids: Tensor) -> Tensor:
+        """Mean cross-entropy of the next token."""
+        return F.cross_entropy(self(ids)[:, :-1].flatten(end_dim=1), ids[:, 1:].flatten())
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], None]:
+    def run(ids: Tensor) -> None:
+        model.loss(ids).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def contenders() -> dict[str, Callable[[Tensor], None]]:
+    sizes = (WIDTH, VOCABULARY, LAYERS, HEADS)
+    plain = Plain()
+    again = Plain()
+    ours = paramz.nn.TransformerDecoder(*sizes)
+    converted = Plain()
+    ids = torch.zeros(BATCH, LENGTH, dtype=torch.long)
+    plan = paramz.parametrize_(converted, "u-mup", example=ids)
+    fused = {"lr": 1e-3, "fused": True}
+    steps = {
+        "plain": step(plain, torch.optim.AdamW(plain.parameters(), **fused)),
+        "plain again": step(again, torch.optim.AdamW(again.parameters(), **fused)),
+        "paramz.nn": step(ours, torch.optim.AdamW(ours.parameters(), **fused)),
+        "converted": step(
+            converted,
+            torch.optim.AdamW(plan.param_groups(converted, "adamw", lr=2**-6), fused=True),
+        ),
+    }
+    try:
+        import unit_scaling
+        from unit_scaling.optim import lr_scale_func_adam, scaled_parameters
+    except ImportError:
+        return steps
+    peer = unit_scaling.TransformerDecoder(*sizes)
+    groups = scaled_parameters(peer.parameters(), lr_scale_func_adam, lr=2**-6)
+    steps["unit_scaling"] = step(peer, torch.optim.AdamW(groups, fused=True))
+    steps["unit_scaling, its AdamW"] = step(
+        other := unit_scaling.TransformerDecoder(*sizes),
+        unit_scaling.optim.AdamW(other.parameters(), lr=2**-6),
+    )
+    return steps
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    steps = contenders()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
+    for number in range(rounds + 3):
+        ids = torch.randint(VOCABULARY, (BATCH, LENGTH))
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            start = time.perf_counter()
+            steps[name](ids)
+            if number >= 3:
+                times[name].append(time.perf_counter() - start)
+    middle = {name: sorted(t)[len(t) // 2] for name, t in times.items()}
+    # Ratios of neighbours in time: what a busy machine does to one, it does to the other.
+    for name, t in times.items():
+        ratios = sorted(a / b for a, b in zip(t, times["plain"], strict=True))
+        paired = ratios[len(ratios) // 2]
+        print(
+            f"{name:<24} {1e3 * middle[name]:7.1f} ms   of plain: medians "
+            f"{middle[name] / middle['plain']:.3f}, paired {paired:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Unit-scaled layers and operations (u-muP), and the conversion of a plain model to them."""
+
+from paramz.nn.convert import unit_scale_ as unit_scale_
+from paramz.nn.modules import GELU as GELU
+from paramz.nn.modules import Conv1D as Conv1D
+from paramz.nn.modules import Embedding as Embedding
+from paramz.nn.modules import LayerNorm as LayerNorm
+from paramz.nn.modules import Linear as Linear
+from paramz.nn.modules import Readout as Readout
+from paramz.nn.modules import RMSNorm as RMSNorm
+from paramz.nn.modules import SiLU as SiLU
+from paramz.nn.plan import unit_plan as unit_plan
+from paramz.nn.residual import Alphas as Alphas
+from paramz.nn.residual import taus as taus
+from paramz.nn.scale import Scale as Scale
+from paramz.nn.scale import scale as scale
+from paramz.nn.transformer import TransformerDecoder as TransformerDecoder

@@ -1,0 +1,192 @@
+"""u-muP for a model that was written without it, in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramz.nn.atoms import find_atoms
+from paramz.nn.factors import Factors, find_factors
+from paramz.nn.modules import Conv1D, Embedding, LayerNorm, Linear, Readout, RMSNorm
+from paramz.nn.plan import unit_plan
+from paramz.nn.residual import Alphas
+from paramz.nn.scale import Scale
+from paramz.nn.trace import layer_kind, trace
+from paramz.plan import Plan
+from paramz.tables import U_MUP
+
+
+def unit_scale_(
+    model: nn.Module, example: Any, *, alphas: Alphas | None = None, init: bool = True
+) -> Factors:
+    """Turn a model's layers into unit-scaled ones, in place; its own code stays as it is.
+
+    One forward pass is watched to see what the model computes. Then every linear layer, embedding
+    and norm is replaced by the layer of `paramz.nn` that does the same with u-muP's factors in its
+    matrix products; parameters stay the same objects under the same names. The factors of what lies
+    between (activations, attention, residual connections) are folded into these, so no operation is
+    added. The residual stream is not renormalised after each addition, which changes nothing but
+    its size, as a norm comes before whatever reads it.
+
+    Args:
+        model: freshly built.
+        example: what to call the model with: a tensor, a mapping of keyword arguments, or a pair
+            (input, target). Attention's factor is that of the example's length.
+        alphas: u-muP's hyperparameters.
+        init: draw weights from N(0, 1), set biases to 0 and norm gains to 1; False leaves them.
+
+    Returns:
+        what the layers got.
+
+    Raises:
+        ValueError: the model does something that no rule covers; all of it is listed. The model is
+            as it was.
+
+    >>> from torch.nn import functional as F
+    >>> net = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> sorted(unit_scale_(net, torch.randn(2, 8)).readouts)
+    ['2']
+    """
+    layers = {p: m for p, m in model.named_modules() if layer_kind(m) is not None}
+    sizes = {p: _sizes(m) for p, m in layers.items() if layer_kind(m) == "linear"}
+    factors = find_factors(find_atoms(trace(model, example)), sizes, alphas or Alphas())
+    swaps = {path: _swap(path, module, factors) for path, module in layers.items()}
+    owned = {id(p) for path in swaps for p in layers[path].parameters()}
+    tables = [(n, p) for n, p in model.named_parameters() if id(p) not in owned]
+    strange = [f"{n} {tuple(p.shape)}" for n, p in tables if p.dim() != 2]
+    unseen = [p for p in sizes if p not in factors.linear]
+    if strange or unseen:
+        raise ValueError(
+            f"u-muP knows no role for {', '.join(strange + unseen)}: parameters outside of Linear, "
+            "Embedding and norms, or layers that the example did not reach"
+        )
+    for path, new in swaps.items():
+        if new is not None:
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, new)
+    if init:
+        _initialise_(model)
+    return factors
+
+
+def unit_scaled_plan(
+    model: nn.Module,
+    example: Any,
+    *,
+    alphas: Alphas | None = None,
+    init: bool = True,
+    before: Plan | None = None,
+) -> Plan:
+    """What ``parametrize_(model, "u-mup")`` does: convert a plain model, and plan it.
+
+    A model that is made of `paramz.nn` layers already is only planned, and one that was converted
+    before keeps its plan.
+
+    Raises:
+        TypeError: there is no example.
+        ValueError: as for `unit_scale_`, or the model is under another plan.
+    """
+    if before is not None:
+        if before.parametrization != U_MUP:
+            raise ValueError(
+                f"the model is already under {before.parametrization.name}: build it afresh"
+            )
+        return before
+    if not any(isinstance(m, Linear | Conv1D) for m in model.modules()):
+        if example is None:
+            raise TypeError(
+                "example is missing. u-muP looks at what the model computes, so it must run once: "
+                "pass example=batch, as in training (for a language model, token ids of the length "
+                "that you train with)"
+            )
+        unit_scale_(model, example, alphas=alphas, init=init)
+    return unit_plan(model)
+
+
+def _sizes(module: Any) -> tuple[int, int]:
+    fan_out, fan_in = module.weight.shape
+    return (fan_in, fan_out) if isinstance(module, nn.Linear) else (fan_out, fan_in)
+
+
+def _swap(path: str, module: Any, factors: Factors) -> nn.Module | None:
+    """The unit-scaled layer that shares a layer's parameters."""
+    kind = layer_kind(module)
+    new: Any
+    if kind == "linear":
+        new = _linear(module, factors.linear.get(path, Scale()), path in factors.readouts)
+    elif kind == "embedding":
+        new = Embedding(
+            module.num_embeddings,
+            module.embedding_dim,
+            module.padding_idx,
+            module.max_norm,
+            module.norm_type,
+            module.scale_grad_by_freq,
+            module.sparse,
+            device="meta",
+        )
+    elif kind == "norm":
+        new = _norm(path, module)
+        new.grad_scale, eps_factor = factors.norms.get(path, (1.0, 1.0))
+        if new.eps is not None:
+            new.eps *= eps_factor
+    else:
+        return None
+    for name, parameter in module._parameters.items():
+        new._parameters[name] = parameter
+    swapped: nn.Module = new.train(module.training)
+    return swapped
+
+
+def _linear(module: Any, scale: Scale, readout: bool) -> nn.Module:
+    fan_in, fan_out = _sizes(module)
+    if not isinstance(module, nn.Linear):
+        return Conv1D(fan_in, fan_out, scale=scale, device="meta")
+    kind = Readout if readout else Linear
+    return kind(fan_in, fan_out, module.bias is not None, scale=scale, device="meta")
+
+
+def _norm(path: str, module: Any) -> nn.Module:
+    if isinstance(module, nn.LayerNorm):
+        shape, affine = module.normalized_shape, module.weight is not None
+        bias = module.bias is not None
+        return LayerNorm(shape, module.eps, affine, bias, device="meta")
+    if isinstance(module, nn.RMSNorm):
+        affine = module.weight is not None
+        return RMSNorm(module.normalized_shape, module.eps, affine, device="meta")
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    weight = module._parameters.get("weight")
+    if eps is None or weight is None or weight.dim() != 1 or not _is_rms_norm(module, eps):
+        raise ValueError(
+            f"{path}: {type(module).__name__} is called an RMS norm and does not compute "
+            "weight * x / sqrt(mean(x^2) + eps): u-muP has no rule for what it does"
+        )
+    return RMSNorm(weight.shape, eps, device="meta")
+
+
+def _is_rms_norm(module: Any, eps: float) -> bool:
+    weight = module.weight
+    if weight.is_meta:
+        return True
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(4, len(weight), generator=draw).to(weight)
+    with torch.no_grad():
+        expected = nn.functional.rms_norm(x, weight.shape, weight, eps)
+        return torch.allclose(module(x), expected, rtol=1e-2, atol=1e-2)
+
+
+def _initialise_(model: nn.Module) -> None:
+    for module in model.modules():
+        norm = isinstance(module, LayerNorm | RMSNorm)
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            with torch.no_grad():
+                if name == "bias":
+                    parameter.zero_()
+                elif norm:
+                    parameter.fill_(1.0)
+                else:
+                    parameter.normal_()

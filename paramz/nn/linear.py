@@ -1,0 +1,84 @@
+"""The linear map with its factors inside the matrix products, plain or in FP8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paramz.nn.fp8 import Fp8
+from paramz.nn.scale import PLAIN, Scale, product
+
+
+def scaled_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    scale: Scale = PLAIN,
+    fp8: Fp8 | None = None,
+) -> Tensor:
+    """A linear map whose forward and backward factors sit in its matrix products.
+
+    Args:
+        x: input, (..., fan_in).
+        weight: (fan_out, fan_in); a transposed view will do.
+        bias: (fan_out,) or None.
+        scale: the factors; see `Scale` for the formulas.
+        fp8: formats to cast the operands of the three products to; None computes as they are.
+
+    Returns:
+        a tensor (..., fan_out).
+
+    >>> x, w = torch.ones(2, 4), torch.ones(3, 4)
+    >>> scaled_linear(x, w, scale=Scale(output=0.25))[0].tolist()
+    [1.0, 1.0, 1.0]
+    """
+    kind = x.device.type
+    if torch.is_autocast_enabled(kind):
+        # autocast ends before backward, where all three operands must have one dtype.
+        dtype = torch.get_autocast_dtype(kind)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    factors = scale.at(rows.shape[0])
+    y: Tensor = _ScaledLinear.apply(rows, weight, bias, factors, fp8)  # type: ignore[no-untyped-call]
+    return y.view(*x.shape[:-1], weight.shape[0])
+
+
+class _ScaledLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Scale, fp8: Fp8 | None
+    ) -> Tensor:
+        ctx.scale, ctx.fp8 = scale, fp8
+        ctx.save_for_backward(x, weight)
+        if fp8 is not None:
+            y = fp8.product(fp8.forward, x, scale.input, fp8.forward, weight.t(), 1.0, scale.output)
+            return y if bias is None else y.add_(bias, alpha=scale.output)
+        if bias is None:
+            return product(x, weight.t(), scale.input * scale.output)
+        return torch.addmm(bias, x, weight.t(), beta=scale.output, alpha=scale.input * scale.output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (g,) = grads
+        x, weight = ctx.saved_tensors
+        s, fp8 = ctx.scale, ctx.fp8
+        need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
+        grad_x = grad_weight = grad_bias = None
+        if fp8 is not None:
+            up, down = fp8.backward, fp8.forward
+            if need_x:
+                grad_x = fp8.product(up, g, s.grad_output, down, weight, 1.0, s.grad_input)
+            if need_weight:
+                grad_weight = fp8.product(up, g.t(), s.grad_output, down, x, s.input, s.grad_weight)
+        else:
+            if need_x:
+                grad_x = product(g, weight, s.grad_output * s.grad_input)
+            if need_weight:
+                grad_weight = product(g.t(), x, s.grad_output * s.input * s.grad_weight)
+        if need_bias:
+            grad_bias = g.sum(0).mul_(s.grad_output * s.grad_weight)
+        return grad_x, grad_weight, grad_bias, None, None

@@ -1,0 +1,118 @@
+"""Different factors in the forward and in the backward pass, and where they cost nothing.
+
+Unit scaling (Blake et al. 2023, arXiv 2303.11257) multiplies an operation's output and the gradient
+of each input by constants of their own. A matrix product takes a factor for free (the alpha of a
+GEMM), so the factors of everything around a linear map are folded into its three products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The factors of a linear map: one set of numbers for all three of its matrix products.
+
+    With ``x' = input * x`` and ``g' = grad_output * g`` for the gradient g that arrives::
+
+        y = output * (x' W^T + b)
+        grad_x = grad_input * g' W
+        grad_W = grad_weight * g'^T x'
+        grad_b = grad_weight * sum(g')
+
+    ``x'`` and ``g'`` are the tensors of unit scale, which is what a cast to FP8 must see.
+
+    Attributes:
+        input, output, grad_output, grad_input, grad_weight: as above.
+        weight_tokens: exponent of the number of tokens (rows of x) that multiplies grad_weight:
+            -1/2 where the gradient is summed over tokens, 0 to leave it alone.
+        loss_tokens: exponent of the number of tokens that multiplies grad_output: 1 for a readout
+            under a loss that is a mean over tokens, whose gradients are that much too small.
+    """
+
+    input: float = 1.0
+    output: float = 1.0
+    grad_output: float = 1.0
+    grad_input: float = 1.0
+    grad_weight: float = 1.0
+    weight_tokens: float = 0.0
+    loss_tokens: float = 0.0
+
+    def at(self, tokens: int) -> Scale:
+        """The same factors with the powers of the number of tokens worked in.
+
+        >>> Scale(weight_tokens=-0.5).at(16).grad_weight
+        0.25
+        """
+        return _at(self, tokens)
+
+    def times(self, **factors: float) -> Scale:
+        """The same with some factors multiplied.
+
+        >>> Scale(output=0.5).times(output=4.0).output
+        2.0
+        """
+        return replace(self, **{name: getattr(self, name) * f for name, f in factors.items()})
+
+
+@lru_cache(maxsize=4096)  # asked for in every step, always with the same few numbers
+def _at(scale: Scale, tokens: int) -> Scale:
+    return replace(
+        scale,
+        grad_output=scale.grad_output * tokens**scale.loss_tokens,
+        grad_weight=scale.grad_weight * tokens**scale.weight_tokens,
+        weight_tokens=0.0,
+        loss_tokens=0.0,
+    )
+
+
+PLAIN = Scale()
+
+
+def scale(x: Tensor, forward: float = 1.0, backward: float = 1.0) -> Tensor:
+    """``forward * x``, with a gradient that is multiplied by ``backward`` instead.
+
+    Args:
+        x: any tensor.
+        forward: factor on the value; 1 costs nothing.
+        backward: factor on the gradient; 1 costs nothing.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> y = scale(x, forward=3.0, backward=0.5)
+    >>> y.sum().backward()
+    >>> y.tolist(), x.grad.tolist()
+    ([3.0, 3.0], [0.5, 0.5])
+    """
+    if forward == 1.0 and backward == 1.0:
+        return x
+    if forward == backward:
+        return x * forward
+    scaled: Tensor = _Scale.apply(x, forward, backward)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+class _Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forward: float, backward: float) -> Tensor:
+        ctx.backward_factor = backward
+        return x.view_as(x) if forward == 1.0 else x * forward
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (g,) = grads
+        factor = ctx.backward_factor
+        return (g if factor == 1.0 else g * factor), None, None
+
+
+def product(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    """``alpha * a @ b`` of matrices (n, k) and (k, m), at the cost of the plain product."""
+    if alpha == 1.0:
+        return a @ b
+    # With beta=0 the first operand is not read.
+    return torch.addmm(a.new_empty(()), a, b, beta=0.0, alpha=alpha)

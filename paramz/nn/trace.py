@@ -1,0 +1,201 @@
+"""What a model computes, as a list of operations: run once, watched, changed in nothing.
+
+Layers that u-muP knows are one operation each; between them every torch function is recorded with
+the tensors it took and made. The record is only looked at: the model keeps its own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+# Layers told by class name: those of transformers, which is not imported for it.
+_ACTIVATIONS = {
+    "GELU": "gelu",
+    "GELUActivation": "gelu",
+    "GELUTanh": "gelu",
+    "NewGELUActivation": "gelu",
+    "PytorchGELUTanh": "gelu",
+    "ReLU": "relu",
+    "SiLU": "silu",
+    "SiLUActivation": "silu",
+}
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation.
+
+    Attributes:
+        name: ``linear``, ``embedding``, ``norm``, ``gelu``, ``relu``, ``silu``, ``parameter``, or
+            the name of a torch function.
+        path: of the layer, or of the module whose code called the function, or of the parameter.
+        inputs: numbers of the tensors that it took, in order; None for those that come neither
+            from the input nor from a parameter (masks, positions).
+        output: number of the tensor that it made.
+        facts: what the rules need to know of the call.
+    """
+
+    name: str
+    path: str
+    inputs: tuple[int | None, ...]
+    output: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def layer_kind(module: nn.Module) -> str | None:
+    """Which of u-muP's layers a module is; None for all else.
+
+    >>> layer_kind(nn.Linear(2, 2)), layer_kind(nn.Conv2d(1, 1, 1))
+    ('linear', None)
+    """
+    kind = type(module).__name__
+    if type(module).forward is nn.Linear.forward or kind == "Conv1D":
+        return "linear"
+    if type(module).forward is nn.Embedding.forward:
+        return "embedding"
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) or kind.endswith("RMSNorm"):
+        return "norm"
+    return _ACTIVATIONS.get(kind)
+
+
+def trace(model: nn.Module, example: Any) -> list[Op]:
+    """The operations of one forward pass, in order.
+
+    Args:
+        model: in any mode; it runs in eval mode, without gradients.
+        example: a tensor or a mapping of keyword arguments for the model, or a pair whose first
+            part is one of these.
+    """
+    inputs = example[0] if isinstance(example, tuple | list) else example
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
+    with torch.no_grad(), _eval_mode(model), _watching(model) as recorder, recorder:
+        if isinstance(inputs, Mapping):
+            model(**inputs)
+        else:
+            model(inputs)
+    return recorder.ops
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.ops: list[Op] = []
+        self.path: list[str] = []
+        self.inside = 0
+        self._number: dict[int, int] = {}
+        self._kept: list[Tensor] = []  # ids are only unique among the living
+        for name, parameter in model.named_parameters():
+            self.record("parameter", name, (), [parameter], {})
+
+    def record(
+        self, name: str, path: str, inputs: Any, outputs: list[Tensor], facts: Mapping[str, Any]
+    ) -> None:
+        numbers = tuple(self._number.get(id(x)) for x in inputs)
+        for out in outputs:
+            self._kept.append(out)
+            self._number[id(out)] = len(self._kept)
+            self.ops.append(Op(name, path, numbers, len(self._kept), facts))
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = func.__name__
+        if self.inside or name in ("__get__", "__set__"):
+            return out
+        inputs = _tensors((args, kwargs))
+        changed = [args[0]] if name == "__setitem__" else _tensors(out)
+        if any(id(x) in self._number for x in inputs) and changed:
+            path = self.path[-1] if self.path else ""
+            self.record(name, path, inputs, changed, _facts(name, args, kwargs, inputs))
+        return out
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
+
+
+def _facts(
+    name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], inputs: list[Tensor]
+) -> dict[str, Any]:
+    if name == "scaled_dot_product_attention":
+        length, d_head = inputs[2].shape[-2:]
+        mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
+        causal = bool(kwargs.get("is_causal", args[5] if len(args) > 5 else False))
+        return {
+            "scale": kwargs.get("scale") or d_head**-0.5,
+            "d_head": d_head,
+            "length": length,
+            "causal": causal or (mask is not None and _hides_the_future(mask)),
+        }
+    return {"empty": [x.numel() == 0 for x in inputs], "small": [_small(x) for x in inputs]}
+
+
+def _small(x: Tensor) -> bool:
+    """Whether a factor may be a cosine or sine."""
+    return x.is_meta or (x.is_floating_point() and bool((x.abs() <= 1).all()))
+
+
+def _hides_the_future(mask: Tensor) -> bool:
+    if mask.is_meta:
+        return False
+    corner = mask[..., 0, -1]
+    return bool((~corner if mask.dtype == torch.bool else corner < -1e3).all())
+
+
+@contextmanager
+def _watching(model: nn.Module) -> Iterator[_Recorder]:
+    recorder = _Recorder(model)
+    handles = []
+
+    def enter(path: str, kind: str | None) -> Any:
+        def hook(module: nn.Module, args: Any) -> None:
+            recorder.path.append(path)
+            recorder.inside += kind is not None
+
+        return hook
+
+    def leave(path: str, kind: str | None) -> Any:
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            recorder.path.pop()
+            if kind is not None:
+                recorder.inside -= 1
+                if not recorder.inside:
+                    recorder.record(kind, path, args[:1], [out], {})
+
+        return hook
+
+    for path, module in model.named_modules():
+        kind = layer_kind(module)
+        handles.append(module.register_forward_pre_hook(enter(path, kind)))
+        handles.append(module.register_forward_hook(leave(path, kind)))
+    try:
+        yield recorder
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

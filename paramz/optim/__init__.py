@@ -1,0 +1,1 @@
+"""Optimizers that paramz brings: those that need width-correct rules of their own."""
