@@ -1,7 +1,8 @@
-"""Coordinate check: train models of several widths for a few steps and measure activations.
+"""Coordinate check: train models of several sizes for a few steps and measure activations.
 
-Under a parametrization that transfers, every activation's change is as large at one width as at
-another (Yang et al. 2022, TP-V, appendix D.1). The judgement is in `paramz.judge`.
+The sizes differ in width, or in depth, or in the number of experts. Under a parametrization that
+transfers, every activation's change is as large at one of them as at another (Yang et al. 2022,
+TP-V, appendix D.1). The judgement is in `paramz.judge`.
 
 The first forward and backward pass do not depend on the learning rate, so they are shared between
 learning rates, and the last step needs no backward pass.
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +25,20 @@ import torch
 from torch import nn
 
 from paramz.apply import parametrize_
+from paramz.branches import Branches
 from paramz.optimizers import make_optimizers
 from paramz.plan import Plan
 from paramz.roles import Overrides
 from paramz.rules import Parametrization
+from paramz.tables import parametrization as find_parametrization
 from paramz.task import Task, default_loss
+from paramz.twins import match_modules
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# Of the table, after the scale that was varied.
 COLUMNS = (
-    "parametrization",
-    "optimizer",
-    "width",
     "seed",
     "lr",
     "step",
@@ -57,17 +60,21 @@ class _Job:
     options: Mapping[str, Any]
     lrs: tuple[float, ...]
     steps: int
-    base_width: int
+    axis: str
+    base: int
+    scale: int
     width: int
     seed: int
 
 
 def coord_check(
-    build: Callable[[int], nn.Module] | Task | str,
+    build: Callable[..., nn.Module] | Task | str,
     batch: Any = None,
     *,
     loss: Callable[[nn.Module, Any], torch.Tensor] = default_loss,
-    widths: Sequence[int] = (64, 128, 256, 512),
+    widths: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
+    experts: Sequence[int] | None = None,
     base_width: int | None = None,
     parametrization: str | Parametrization = "mup",
     optimizer: str = "adamw",
@@ -75,38 +82,51 @@ def coord_check(
     steps: int = 3,
     seeds: int | Sequence[int] = 3,
     roles: Overrides | None = None,
+    branches: Branches | None = None,
     config: Mapping[str, Any] | None = None,
     workers: int = 1,
     **options: Any,
 ) -> pd.DataFrame:
-    """Measure the size of every module's output, and of its change, over widths and steps.
+    """Measure the size of every module's output, and of its change, over scales and steps.
+
+    Over depths, blocks at the same relative depth are compared, under their names in the shallowest
+    model, and modules whose output is that of a residual branch are measured before the branch
+    factor. Over experts, the first ones are compared.
 
     Args:
-        build: ``width -> model``; or a `Task`; or the name of a function that returns one, such as
+        build: ``width -> model``, with a keyword ``depth`` or ``experts`` to check over those; or a
+            `Task`; or the name of a function that returns one, such as
             ``"sweeps/train_lm.py:task"``.
         batch: the batch trained on at every step (needed with a plain ``build``).
         loss: ``(model, batch) -> scalar``; the default knows pairs and Hugging Face mappings.
-        widths: model widths; four or more over a ratio of 8 make a useful slope.
-        base_width: the base of the parametrization; the smallest width if left out.
+        widths: model widths, (64, 128, 256, 512) if nothing else is varied; four or more over a
+            ratio of 8 make a useful slope.
+        depths: numbers of blocks instead; the smallest is the base.
+        experts: numbers of experts instead; the smallest is the base.
+        base_width: the base of the parametrization, by default the smallest width; over depths or
+            experts the width of all models, by default 64.
         parametrization: name or table.
         optimizer: name of a torch optimizer; ``"muon"`` takes AdamW for all but hidden matrices.
         lr: base learning rate, or several.
         steps: updates, so that there are steps 0 ... ``steps``.
         seeds: number of seeds, or the seeds.
         roles: overrides, as for `parametrize_`.
+        branches: residual branches, as for `parametrize_`.
         config: passed to the task function when ``build`` is its name.
         workers: processes with one thread each. More than one needs a ``build`` that can be
             pickled (a module-level function, or a name).
         **options: for the optimizer.
 
     Returns:
-        a DataFrame with columns parametrization, optimizer, width, seed, lr, step, module, role,
-        quantity and rms. Quantity ``output`` is the root mean square of a module's output,
-        ``delta`` that of its change since step 0, ``update`` that of the part of the change which
-        the module's own weights made (the last step only). The role is that of its weight.
+        a DataFrame with columns parametrization, optimizer, width (or depth, or experts), seed, lr,
+        step, module, role, quantity and rms. Quantity ``output`` is the root mean square of a
+        module's output, ``delta`` that of its change since step 0, ``update`` that of the part of
+        the change which the module's own weights made (the last step only). The role is that of
+        its weight.
 
     Raises:
-        ValueError: fewer than two widths, or a build that cannot be pickled with workers > 1.
+        ValueError: fewer than two scales, more than one kind of them, or a build that cannot be
+            pickled with workers > 1.
         TypeError: no batch was given.
 
     >>> net = lambda w: nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 3))
@@ -117,14 +137,13 @@ def coord_check(
     """
     import pandas as pd
 
-    if len(set(widths)) < 2:
-        raise ValueError(f"widths={list(widths)}: a slope needs at least two different widths")
+    axis, scales = _axis(widths, depths, experts)
     if isinstance(build, str | Task):
         task: Task | str = build
     elif batch is None:
         raise TypeError("batch is missing: what should the model be trained on for a few steps?")
     else:
-        task = Task(build, _Constant(batch), loss, roles or {})
+        task = Task(build, _Constant(batch), loss, roles or {}, branches)
     jobs = [
         _Job(
             task=task,
@@ -134,22 +153,39 @@ def coord_check(
             options=options,
             lrs=(lr,) if isinstance(lr, float | int) else tuple(lr),
             steps=steps,
-            base_width=min(widths) if base_width is None else base_width,
-            width=width,
+            axis=axis,
+            base=base_width if axis == "width" and base_width is not None else min(scales),
+            scale=scale,
+            width=64 if base_width is None else base_width,
             seed=seed,
         )
-        # The widest model takes longest, so it goes first.
-        for width, seed in itertools.product(
-            sorted(set(widths), reverse=True), range(seeds) if isinstance(seeds, int) else seeds
+        # The largest model takes longest, so it goes first.
+        for scale, seed in itertools.product(
+            sorted(set(scales), reverse=True), range(seeds) if isinstance(seeds, int) else seeds
         )
     ]
     rows = list(itertools.chain.from_iterable(_map(jobs, workers)))
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = frame.groupby(["width", "seed", "lr", "step", "quantity"], sort=False).cumcount()
-    frame = frame.assign(_order=order).sort_values(
-        ["width", "seed", "lr", "step", "quantity", "_order"], kind="stable"
-    )
+    frame = pd.DataFrame(rows, columns=["parametrization", "optimizer", axis, *COLUMNS])
+    keys = [axis, "seed", "lr", "step", "quantity"]
+    order = frame.groupby(keys, sort=False).cumcount()
+    frame = frame.assign(_order=order).sort_values([*keys, "_order"], kind="stable")
     return frame.drop(columns="_order").reset_index(drop=True)
+
+
+def _axis(
+    widths: Sequence[int] | None, depths: Sequence[int] | None, experts: Sequence[int] | None
+) -> tuple[str, Sequence[int]]:
+    given = {"width": widths, "depth": depths, "experts": experts}
+    chosen = {axis: scales for axis, scales in given.items() if scales is not None}
+    if len(chosen) > 1:
+        raise ValueError(
+            f"a check is over one of widths, depths and experts; got {' and '.join(chosen)}"
+        )
+    axis, scales = next(iter(chosen.items()), ("width", (64, 128, 256, 512)))
+    if len(set(scales)) < 2:
+        plural = "experts" if axis == "experts" else f"{axis}s"
+        raise ValueError(f"{plural}={list(scales)}: a slope needs at least two different {plural}")
+    return axis, scales
 
 
 @dataclass(frozen=True)
@@ -183,17 +219,28 @@ def _one_thread() -> None:
 
 
 def _measure(job: _Job) -> list[tuple[Any, ...]]:
-    """All rows of one width and seed."""
+    """All rows of one scale and seed."""
     task = _task(job)
     torch.manual_seed(job.seed)
-    model = task.build(job.width)
+    if job.axis == "width":
+        model, base, base_width = task.build(job.scale), task.build, job.base
+    else:
+        model = task.build(job.width, **{job.axis: job.scale})
+        # A scheme without a rule for the axis has no base of another size.
+        scaled = job.axis in find_parametrization(job.parametrization).scales
+        smaller = job.base if scaled else job.scale
+        base, base_width = partial(task.build, **{job.axis: smaller}), job.width
     plan = parametrize_(
         model,
         job.parametrization,
-        base=task.build,
-        base_width=job.base_width,
+        base=base,
+        base_width=base_width,
         roles=task.roles,
+        branches=task.branches,
+        example=task.batch(0),
     )
+    shown = None if job.axis == "width" else _shown(model, task, job)
+    units = _branch_units(model, plan)
     _without_dropout(model)
     batch = task.batch(0)
     rows: list[tuple[Any, ...]] = []
@@ -201,8 +248,14 @@ def _measure(job: _Job) -> list[tuple[Any, ...]]:
     roles = _module_roles(plan)
 
     def add(lr: float, step: int, quantity: str, sizes: Mapping[str, float]) -> None:
-        head = (plan.parametrization.name, job.optimizer, job.width, job.seed, lr, step)
-        rows.extend((*head, m, roles.get(m, ""), quantity, rms) for m, rms in sizes.items())
+        head = (plan.parametrization.name, job.optimizer, job.scale, job.seed, lr, step)
+        for call, rms in sizes.items():
+            module, again, number = call.partition("#")
+            name = module if shown is None else shown.get(module)
+            if name is not None:
+                size = rms / units.get(module, 1.0)
+                label = f"{name}{again}{number}"
+                rows.append((*head, label, roles.get(module, ""), quantity, size))
 
     with recording(model) as first:
         torch.autograd.backward(task.loss(model, batch))
@@ -243,6 +296,38 @@ def _task(job: _Job) -> Task:
     if not isinstance(made, Task):
         raise TypeError(f"{job.task} returned {type(made).__name__}, where a paramz.Task was due")
     return made
+
+
+def _shown(model: nn.Module, task: Task, job: _Job) -> dict[str, str]:
+    """Module of a model with more blocks or experts -> the smallest model's that it stands for.
+
+    The output of block i of n is the state at relative depth (i + 1) / n and its input that at
+    i / n. So of the blocks with the same twin it is the last one whose output is compared, and the
+    first one for what is inside.
+    """
+    with torch.random.fork_rng(devices=[]):
+        smallest = task.build(job.width, **{job.axis: job.base})
+    first: dict[str, str] = {}
+    last: dict[str, str] = {}
+    for path, twin in match_modules(model, smallest).items():
+        first.setdefault(twin, path)
+        last[twin] = path
+    numbered = {twin for twin in last if twin.rpartition(".")[2].isdigit()}
+    return {(last if twin in numbered else first)[twin]: twin for twin in last}
+
+
+def _branch_units(model: nn.Module, plan: Plan) -> dict[str, float]:
+    """Modules whose output is that of a residual branch -> the branch factor in it."""
+    blocks = {row.block for row in plan.rows if row.block is not None}
+    ends = {
+        row.name.rpartition(".")[0]: plan.branch_factor(row) for row in plan.rows if row.ends
+    } | dict(plan.branches)
+    units = {}
+    for path, factor in ends.items():
+        while path not in blocks and path:
+            units[path] = factor
+            path = path.rpartition(".")[0]
+    return units
 
 
 def _without_dropout(model: nn.Module) -> None:
@@ -287,8 +372,8 @@ def recording(
 
     def hook(path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         tensor = _first_tensor(output)
-        if tensor is None or not tensor.is_floating_point():
-            return
+        if tensor is None or not tensor.is_floating_point() or not tensor.numel():
+            return  # no activations: integers, or an expert that no token chose
         calls[path] = calls.get(path, 0) + 1
         name = path if calls[path] == 1 else f"{path}#{calls[path]}"
         record.outputs[name] = tensor.detach()

@@ -160,8 +160,18 @@ def _read(model: nn.Module) -> dict[str, _Tensor]:
     return tensors
 
 
+_ONE_WIDTH = (
+    "Probes must differ in width alone: give them the target's depth, the same tying and the same "
+    "optional layers."
+)
+
+
 def _same_names(
-    one: Mapping[str, _Tensor], other: Mapping[str, _Tensor], one_is: str, other_is: str
+    one: Mapping[str, _Tensor],
+    other: Mapping[str, _Tensor],
+    one_is: str,
+    other_is: str,
+    fix: str = _ONE_WIDTH,
 ) -> None:
     only_one, only_other = [n for n in one if n not in other], [n for n in other if n not in one]
     if only_one or only_other:
@@ -169,8 +179,7 @@ def _same_names(
             f"{one_is} and {other_is} have different parameters.\n"
             f"  only in {one_is}: {_some(only_one)}\n"
             f"  only in {other_is}: {_some(only_other)}\n"
-            "Probes must differ in width alone: give them the target's depth, the same tying and "
-            "the same optional layers."
+            f"{fix}"
         )
 
 
@@ -179,16 +188,13 @@ def _twin_names(
 ) -> dict[str, str]:
     """Target parameter -> base parameter, all of them, or an error."""
     if probes.twins is None:
-        try:
-            _same_names(target, base, "the target model", "the base model")
-        except ValueError as error:
-            sizes = resized(model, probes.base)
-            if not sizes:
-                raise
-            raise ValueError(
-                f"{error}\nHere {'; '.join(sizes[:3])}. Schemes that scale these are products such "
-                "as 'mup+completep' or 'mup+depth-mup' for depth and 'mup+moe' for experts."
-            ) from None
+        sizes = resized(model, probes.base) if target.keys() != base.keys() else []
+        fix = (
+            f"Here {'; '.join(sizes[:3])}. Make them equal, or scale them: with 'mup+completep' or "
+            "'mup+depth-mup' for residual blocks, with 'mup+moe' for experts."
+        )
+        names = "the target model", "the base model"
+        _same_names(target, base, *names, fix if sizes else _ONE_WIDTH)
         return {name: name for name in target}
     twins = {name: probes.twin_name(name) or name for name in target}
     renamed = {twins[name]: tensor for name, tensor in target.items()}
@@ -249,7 +255,7 @@ def _row(
             )
     role, why, axes, readouts = _decide(name, target, growing, override)
     if part is not None and override is None and (role, part.kind) in _PARTS:
-        role, why = part.kind, f"{part.kind} of {part.layer or 'the model'}: {why}"
+        role, why = part.kind, f"{part.kind}: {why}"
     ratios = {
         scale: _ratio(target.shape, base.shape, used)
         for scale, used in (

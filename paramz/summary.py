@@ -62,9 +62,9 @@ def summarize(plan: Plan, optimizer: Any, *, full: bool) -> Summary:
     family = find_family(optimizer)
     lines = [_cells(plan, row, family) for row in plan.rows]
     if not full:
-        lines = _collapse(lines)
+        lines = _collapse(_pool_std(lines))
     notes = [
-        f"attention logits of {s.module}: {s.attribute} {s.plain:.4g} -> {s.value:.4g}"
+        f"{s.module}: attention logits, {s.attribute} {s.plain:.4g} -> {s.value:.4g}"
         for s in plan.attention
     ]
     notes += [f"{path}: input times {c:.4g}" for path, c in plan.multipliers.items()]
@@ -84,7 +84,7 @@ def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
         row.role,
         row.why,
         _init(plan, row, weight.init_std),
-        _entry(weight.multiplier, weight.multiplier(row.ratios)),
+        _entry(row, weight.multiplier, weight.multiplier(row.ratios)),
     )
     try:
         rule = plan.rule(row, family)
@@ -93,24 +93,47 @@ def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
     decay = rule.weight_decay * (rule.eps if family.decay == "l2-normalised" else ONE)
     return (
         *head,
-        _entry(rule.lr, lr_ratio(plan, row, family)),
-        "" if family.eps is None else _entry(rule.eps, rule.eps(row.ratios)),
-        _entry(decay, decay_ratio(plan, row, family)),
+        _entry(row, rule.lr, lr_ratio(plan, row, family)),
+        "" if family.eps is None else _entry(row, rule.eps, rule.eps(row.ratios)),
+        _entry(row, decay, decay_ratio(plan, row, family)),
     )
 
 
 def _init(plan: Plan, row: Row, power: Power) -> str:
     if row.base_init is None:
-        return _entry(power, power(row.ratios))
+        return _entry(row, power, power(row.ratios))
     if row.base_init.kind == "constant":
-        return f"all {row.base_init.value:g}"
+        return f"all {row.base_init.value * plan.branch_factor(row):g}"
     # Two digits: the base is a sample, and equal blocks should look equal.
-    value = f"{plan.init_std(row):.2g}"
-    return value if power == ONE else f"{power} = {value}"
+    return _text(row, power, f"{plan.init_std(row):.2g}")
 
 
-def _entry(power: Power, value: float) -> str:
-    return f"{value:.4g}" if power == ONE else f"{power} = {value:.4g}"
+def _entry(row: Row, power: Power, value: float) -> str:
+    return _text(row, power, f"{value:.4g}")
+
+
+def _text(row: Row, power: Power, value: str) -> str:
+    """The power, without scales that the tensor does not have, and the number."""
+    own = Power(**{scale: e for scale, e in power.exponents if scale in row.ratios})
+    return value if own == ONE else f"{own} = {value}"
+
+
+def _pool_std(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The range of measured stds for the same tensor of repeated blocks: each is a sample."""
+    at = _COLUMNS.index("init std")
+    keys, found = [], dict[tuple[str, ...], set[str]]()
+    for line in lines:
+        power, equals, number = line[at].rpartition(" = ")
+        keys.append((re.sub(r"\d+", "#", line[0]), *line[1:at], power + equals, *line[at + 1 :]))
+        found.setdefault(keys[-1], set()).add(number)
+    pooled = []
+    for line, key in zip(lines, keys, strict=True):
+        numbers = found[key]
+        if len(numbers) > 1 and not any(number.startswith("all ") for number in numbers):
+            low, high = min(numbers, key=float), max(numbers, key=float)
+            line = (*line[:at], f"{key[at]}{low} to {high}", *line[at + 1 :])
+        pooled.append(line)
+    return pooled
 
 
 def _collapse(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -122,12 +145,19 @@ def _collapse(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     collapsed = []
     for (pattern, *rest), numbers in groups.items():
         for column in zip(*numbers, strict=True):
-            distinct = sorted({int(n) for n in column})
-            span = str(distinct[0]) if len(distinct) == 1 else f"{{{distinct[0]}..{distinct[-1]}}}"
-            pattern = pattern.replace("#", span, 1)
+            pattern = pattern.replace("#", _span(sorted({int(n) for n in column})), 1)
         collapsed.append((pattern, *rest))
     return collapsed
 
 
+def _span(numbers: list[int]) -> str:
+    first, last = numbers[0], numbers[-1]
+    if first == last:
+        return str(first)
+    if numbers == list(range(first, last + 1)):
+        return f"{{{first}..{last}}}"
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
 def _collapse_notes(notes: list[str]) -> list[str]:
-    return [" ".join(line) for line in _collapse([tuple(n.split(" ")) for n in notes])]
+    return [": ".join(line) for line in _collapse([tuple(n.split(": ", 1)) for n in notes])]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from paramz.branches import Branches
 from paramz.roles import Overrides
 
 
@@ -44,13 +45,16 @@ class Task:
     """A model of any width, its data and its loss.
 
     Attributes:
-        build: ``width -> model``, freshly initialised from torch's random state.
+        build: ``width -> model``, freshly initialised from torch's random state; with a keyword
+            ``depth`` or ``experts`` where those are to be scaled, too.
         batch: ``step -> batch``, the same batch whenever it is asked for the same step.
         loss: ``(model, batch) -> scalar``.
         roles: overrides of tensor roles, for models that need them.
+        branches: where the residual branches are, for models that need it under a depth scheme.
     """
 
-    build: Callable[[int], nn.Module]
+    build: Callable[..., nn.Module]
     batch: Callable[[int], Any]
     loss: Callable[[nn.Module, Any], torch.Tensor] = default_loss
     roles: Overrides = field(default_factory=dict)
+    branches: Branches | None = None

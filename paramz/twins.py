@@ -1,7 +1,7 @@
 """Twins: which module of the base stands for a module of the target, if their numbers differ.
 
 Width changes shapes, but depth and experts change how many modules a numbered container holds, and
-with that the names. A target of 12 blocks on a base of 4 takes its block 5 from the base's block 1.
+with that the names. With 12 blocks on a base of 4, the twin of blocks 3 to 5 is the base's block 1.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from torch import nn
 def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
     """Path of every module of the target -> path of its twin in the base.
 
-    Children of the same name are twins. In a numbered container of another length, child i of n
-    takes the child of its own kind (same class and parameter names) nearest to its relative place,
-    so that the first stands for the first and the last for the last. Modules without a twin are
-    left out.
+    Children of the same name are twins. In a numbered container of another length, the middle of
+    child i of n takes the child of its own kind (same class and parameter names) whose middle is
+    nearest at the same relative depth. Modules without a twin are left out.
 
     >>> stack = lambda n: nn.Sequential(*(nn.Linear(2, 2) for _ in range(n)))
     >>> match_modules(stack(4), stack(2))
@@ -35,7 +34,7 @@ def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
         for name, child in children.items():
             chosen: str | None = name
             if resized:
-                place = int(name) * (len(others) - 1) / max(1, len(children) - 1)
+                place = (int(name) + 0.5) * len(others) / len(children) - 0.5
                 alike = [n for n, m in others.items() if signature(m) == signature(child)]
                 chosen = min(alike, key=lambda n: (abs(int(n) - place), int(n)), default=None)
             if chosen in others:

@@ -6,6 +6,7 @@ Imports no torch, so that a report or a notebook can judge a table that was save
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +18,43 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Inside a numbered module, such as blocks.1.attention.
+_INSIDE = re.compile(r"(^|[.])[0-9]+[.]")
+_EXPERT = re.compile(r"(^|[.])experts[.][0-9]+([.]|$)")
+
+# What a check may vary; the table has one of these columns.
+AXES = ("width", "depth", "experts")
+
+
+def axis_of(df: pd.DataFrame) -> str:
+    """The column of a coordinate check that holds its scale.
+
+    Raises:
+        ValueError: it has none of them, or several.
+
+    >>> import pandas as pd
+    >>> axis_of(pd.DataFrame({"depth": [2, 4], "rms": [1.0, 1.0]}))
+    'depth'
+    """
+    found = [axis for axis in AXES if axis in df.columns]
+    if len(found) != 1:
+        raise ValueError(
+            f"a coordinate check has one of the columns {', '.join(AXES)}; this table has "
+            f"{', '.join(df.columns)}"
+        )
+    return found[0]
+
+
 @dataclass(frozen=True)
 class Slope:
-    """How one quantity of one module moves with width: d log rms / d log width.
+    """How one quantity of one module moves with width (or depth, or experts): log against log.
 
     Attributes:
         module: its path.
         role: the role of its weight, empty for containers.
         step: updates made so far.
         quantity: ``delta``, ``update`` or ``output``.
-        slope: least squares over widths and seeds.
+        slope: least squares over scales and seeds.
         lo, hi: its 95 % interval (Student's t over the residuals).
         passed: whether it is within the tolerance where it is judged; None where it is not.
         proved: a failure whose whole interval lies beyond the tolerance.
@@ -90,6 +118,11 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     width and is no failure. Modules that output the same at all times (rotary tables) and modules
     around a readout, which repeat it, are not judged.
 
+    Over depth the state after each block is judged, and what is outside the blocks: inside a block,
+    Depth-muP lets the parts made by single layers shrink, and a layer sees its state a part of a
+    block later in a shallow model than in a deep one. Modules inside one of a list of experts are
+    not judged either: they see other tokens at every step.
+
     Args:
         df: as returned by `paramz.coord_check`, of one parametrization and optimizer.
         tolerance: the largest absolute slope that passes.
@@ -109,17 +142,18 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     part = df[df.lr == chosen]
     if part.empty:
         raise ValueError(f"lr={lr} is not in the table; it has {lrs}")
+    axis = axis_of(df)
     bad = part[~np.isfinite(part.rms)]
     if not bad.empty:
         first = bad.iloc[0]
         raise ValueError(
-            f"activations of {first.module} are not finite at width {first.width}, step "
+            f"activations of {first.module} are not finite at {axis} {first[axis]}, step "
             f"{first.step}, lr {chosen:.4g}: the check diverged; lower lr"
         )
-    slopes = _slopes(part, tolerance)
+    slopes = _slopes(part, axis, tolerance)
     failures = [s for s in slopes if s.passed is False]
     name, optimizer = names.iloc[0]
-    span = f"width {part.width.min()} to {part.width.max()}, lr {chosen:.4g}"
+    span = f"{axis} {part[axis].min()} to {part[axis].max()}, lr {chosen:.4g}"
     head = f"{name} with {optimizer}, {span}"
     culprit = None
     if failures:
@@ -127,16 +161,16 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
         worst = (proved or failures)[0]
         culprit = worst.module
         what = (
-            f"{head}: {culprit} changes like width^{worst.slope:+.2f} "
+            f"{head}: {culprit} changes like {axis}^{worst.slope:+.2f} "
             f"[{worst.lo:+.2f}, {worst.hi:+.2f}] at step {worst.step}"
         )
         if proved:
-            cause = _cause(slopes, worst, tolerance)
+            cause = _cause(slopes, worst, tolerance, axis)
             sentence = f"FAIL: {what}, beyond ±{tolerance:g}. Likely cause: {cause}"
         else:
             sentence = (
                 f"UNDECIDED: {what}; the interval reaches into ±{tolerance:g}, so more seeds or "
-                "larger widths must decide"
+                "a wider range must decide"
             )
     else:
         judged = [s for s in slopes if s.passed]
@@ -158,7 +192,7 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     )
 
 
-def _slopes(df: pd.DataFrame, tolerance: float) -> list[Slope]:
+def _slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     """Slopes in forward order, judged."""
     judged_readouts = set(df[(df.quantity == "update") & (df.role == "output")].module)
     around = {
@@ -166,17 +200,18 @@ def _slopes(df: pd.DataFrame, tolerance: float) -> list[Slope]:
         for module in df.module.unique()
         if any(readout.startswith(f"{module}.") for readout in judged_readouts)
     }
-    widths = df.width.nunique()
+    scales = df[axis].nunique()
     order = {module: i for i, module in enumerate(df[df.step == df.step.max()].module.unique())}
     slopes = []
     for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
         module, role, step, quantity = (str(part) for part in key)
         positive = cell[cell.rms > 0]
-        if positive.width.nunique() < widths:
+        if positive[axis].nunique() < scales:
             continue
-        slope, lo, hi = _fit(np.log(positive.width), np.log(positive.rms))
+        slope, lo, hi = _fit(np.log(positive[axis]), np.log(positive.rms))
         passed, proved = None, False
-        if module not in around:
+        hidden = _EXPERT.search(module) or (axis == "depth" and _INSIDE.search(module))
+        if module not in around and not hidden:
             passed = _judge(role, quantity, slope, tolerance)
             proved = passed is False and (lo > tolerance or hi < -tolerance)
         slopes.append(Slope(module, role, int(step), quantity, slope, lo, hi, passed, proved))
@@ -200,7 +235,7 @@ def _fit(x: Any, y: Any) -> tuple[float, float, float]:
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
-def _cause(slopes: list[Slope], first: Slope, limit: float) -> str:
+def _cause(slopes: list[Slope], first: Slope, limit: float, axis: str) -> str:
     """What most likely made the first proved failure, from its own update and its output."""
     module = first.module
     own = {s.module: s for s in slopes if s.quantity == "update"}
@@ -209,23 +244,23 @@ def _cause(slopes: list[Slope], first: Slope, limit: float) -> str:
     if update is not None and update.slope > limit:
         return (
             f"the learning rate of {module}.weight ({first.role}) does not fall fast enough with "
-            f"width: its own update grows like width^{update.slope:+.2f}"
+            f"{axis}: its own update grows like {axis}^{update.slope:+.2f}"
         )
     if update is not None and update.slope < -limit:
         return (
-            f"the learning rate of {module}.weight ({first.role}) falls too fast with width, or "
-            f"its epsilon dominates: its own update moves like width^{update.slope:+.2f}"
+            f"the learning rate of {module}.weight ({first.role}) falls too fast with {axis}, or "
+            f"its epsilon dominates: its own update moves like {axis}^{update.slope:+.2f}"
         )
-    if "att" in module.lower():
+    if axis == "width" and "att" in module.lower():
         return (
             "the attention logits, scaled by 1/sqrt(d_head) where 1/d_head is due (what goes in "
             "and the module's own update do not grow)"
         )
-    if first.role == "output" and first.slope > 0:
+    if axis == "width" and first.role == "output" and first.slope > 0:
         return (
             "the readout's initial weights do not shrink with width (std 1/fan_in), so changed "
             "features add up in it"
         )
     if output is not None and abs(output.slope) > limit:
-        return f"the init of {module}: its output at step 0 moves like width^{output.slope:+.2f}"
+        return f"the init of {module}: its output at step 0 moves like {axis}^{output.slope:+.2f}"
     return "its input, or an operation inside it: its own weights behave"

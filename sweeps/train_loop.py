@@ -1,5 +1,6 @@
 """The training loop that the shipped tasks share: linear warm-up and decay, resumable."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ def fit(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, floa
     Args:
         task: model, data and loss.
         config: width, lr; optional parametrization (mup), optimizer (adamw), seed (0), steps (80),
-            base_width (32), warmup (an eighth of the steps), weight_decay (0), and
+            base_width (32), base_depth and base_experts (those of the model; only schemes with a
+            rule for them look at them), alpha_res and the like (1; only u-muP has them), warmup (an eighth of the steps), weight_decay (0), and
             checkpoint_every (0, never): save so often and continue from there when resumed.
         trial: the sweep's trial.
 
@@ -22,13 +24,17 @@ def fit(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, floa
     """
     steps = config.get("steps", 80)
     torch.manual_seed(config.get("seed", 0))
+    scheme = paramz.parametrization(config.get("parametrization", "mup"))
     model = task.build(config["width"])
     plan = paramz.parametrize_(
         model,
-        config.get("parametrization", "mup"),
-        base=task.build,
+        scheme,
+        base=partial(task.build, **_base_numbers(scheme, config)),
         base_width=config.get("base_width", 32),
         roles=task.roles,
+        branches=task.branches,
+        example=task.batch(0),
+        alphas=_alphas(config) if scheme.absolute else None,
     )
     optimizers = paramz.make_optimizers(
         plan,
@@ -73,6 +79,17 @@ def fit(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, floa
         "loss": sum(tail) / len(tail),
         "parameters": float(sum(p.numel() for p in model.parameters())),
     }
+
+
+def _base_numbers(scheme: paramz.Parametrization, config: dict[str, Any]) -> dict[str, int]:
+    """The base's depth and number of experts, where they are not the model's."""
+    scaled = [scale for scale in ("depth", "experts") if scale in scheme.scales]
+    return {scale: config[f"base_{scale}"] for scale in scaled if f"base_{scale}" in config}
+
+
+def _alphas(config: dict[str, Any]) -> paramz.nn.Alphas:
+    given = {k.removeprefix("alpha_"): v for k, v in config.items() if k.startswith("alpha_")}
+    return paramz.nn.Alphas(**given)
 
 
 def _save(path: Any, parts: dict[str, Any], state: dict[str, Any]) -> None:

@@ -110,8 +110,8 @@ def test_probes_of_another_depth_list_both_sides():
         "the target model and the base model have different parameters.\n"
         "  only in the target model: 2.weight, 2.bias\n"
         "  only in the base model: nothing\n"
-        "Probes must differ in width alone: give them the target's depth, the same tying and the "
-        "same optional layers."
+        "Here the model has 3 modules and the base 2. Make them equal, or scale them: with "
+        "'mup+completep' or 'mup+depth-mup' for residual blocks, with 'mup+moe' for experts."
     )
     text = message(ValueError, deep(2)(24), base=deep(2)(8), wider=deep(9)(16))
     assert (

@@ -21,6 +21,7 @@ from paramz.analysis.page import figure, page, table
 from paramz.analysis.prediction import Prediction, predict_loss
 from paramz.analysis.runs import baseline_first, choose_scale, group_columns
 from paramz.analysis.transfer import Transfer, transfer
+from paramz.verdict import axis_of
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,10 @@ def _coord(folder: Path, root: Path, prefix: str) -> _Section:
     checks = {p.stem: pd.read_csv(p) for p in sorted(folder.glob("*.csv"))}
     if not checks:
         return _Section("", [], [])
-    modules = plots.steepest(pd.concat(checks.values()))
+    by_axis: dict[str, list[pd.DataFrame]] = {}
+    for df in checks.values():
+        by_axis.setdefault(axis_of(df), []).append(df)
+    modules = {axis: plots.steepest(pd.concat(tables)) for axis, tables in by_axis.items()}
     html, verdicts, figures = "<h3>Coordinate check</h3>", [], []
     for label, df in checks.items():
         summary = _summary(folder / f"{label}.json")
@@ -247,10 +251,11 @@ def _coord(folder: Path, root: Path, prefix: str) -> _Section:
             passed = bool(summary.get("passed"))
             kind, word = ("good", "Pass") if passed else ("bad", "Fail")
             html += _judgement(kind, word, str(sentence))
-        shown = [m for m in modules if m in set(df["module"])]
+        axis = axis_of(df)
+        shown = [m for m in modules[axis] if m in set(df["module"])]
         png = root / f"{prefix}coord-{label}.png"
         caption = (
-            f"{label}: change of each module's output since step 0 against width, a line per "
+            f"{label}: change of each module's output since step 0 against {axis}, a line per "
             "step; flat is right. The modules whose size varies most are shown"
         )
         html += _draw(plots.coord_check(df, modules=shown)[0], png, caption)
@@ -258,7 +263,7 @@ def _coord(folder: Path, root: Path, prefix: str) -> _Section:
         if slopes := summary.get("slopes"):
             listed = table(pd.DataFrame(slopes), dict.fromkeys(("slope", "lo", "hi"), "+.3f"))
             html += (
-                f"<details><summary>Slopes of {escape(label)}: log size against log width"
+                f"<details><summary>Slopes of {escape(label)}: log size against log {axis}"
                 f"</summary>{listed}</details>"
             )
     return _Section(html, verdicts, figures)

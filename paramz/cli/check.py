@@ -25,8 +25,19 @@ _Set = Annotated[
 
 def check(
     task: _Task,
-    widths: Annotated[str, typer.Option(help="Widths, by commas.")] = "64,128,256,512",
-    base_width: Annotated[int | None, typer.Option(help="Default: the smallest width.")] = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Widths, by commas. Default: 64,128,256,512.")
+    ] = None,
+    depths: Annotated[
+        str | None, typer.Option(help="Instead of widths: numbers of blocks, for +completep.")
+    ] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="Instead of widths: numbers of experts, for +moe.")
+    ] = None,
+    base_width: Annotated[
+        int | None,
+        typer.Option(help="Default: the smallest width; with depths or experts, 64 for all."),
+    ] = None,
     parametrization: Annotated[str, typer.Option("--parametrization", "-p")] = "mup",
     optimizer: Annotated[str, typer.Option(help="Name of a torch optimizer.")] = "adamw",
     lr: Annotated[str, typer.Option(help="Learning rates, by commas; 2^-8 works.")] = "2^-8",
@@ -51,7 +62,9 @@ def check(
     try:
         df = coord_check(
             _locate(task),
-            widths=[int(w) for w in widths.split(",")],
+            widths=_whole(widths),
+            depths=_whole(depths),
+            experts=_whole(experts),
             base_width=base_width,
             parametrization=parametrization,
             optimizer=optimizer,
@@ -96,7 +109,12 @@ def plan(
         with torch.device("meta"):
             model = made.build(width)
         found = make_plan(
-            model, parametrization, base=made.build, base_width=base_width, roles=made.roles
+            model,
+            parametrization,
+            base=made.build,
+            base_width=base_width,
+            roles=made.roles,
+            example=made.batch(0),
         )
     except (ValueError, TypeError, KeyError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -129,6 +147,10 @@ def _locate(task: str) -> str:
     from paramz.sweeps.target import locate
 
     return locate(task, Path.cwd())
+
+
+def _whole(text: str | None) -> list[int] | None:
+    return None if text is None else [int(number) for number in text.split(",")]
 
 
 def _number(text: str) -> float:

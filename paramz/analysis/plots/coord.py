@@ -1,4 +1,4 @@
-"""Figures of a coordinate check: sizes of activations, and of their changes, against width."""
+"""Figures of a coordinate check: sizes of activations, and of their changes, against scale."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from paramz.analysis.columns import require
 from paramz.analysis.plots.style import new_axes, new_row, power_ticks, scale_colors, theme
+from paramz.verdict import axis_of
 
 PANELS = 5
 
@@ -19,11 +20,11 @@ def coord_check(
     modules: Sequence[str] | None = None,
     axes: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Size against width, one panel per module, one line per training step.
+    """Size against scale, one panel per module, one line per training step.
 
     Args:
-        df: Columns `width, step, module, quantity, rms`, and possibly `seed`: the table of
-            `paramz.coord_check`.
+        df: Columns `step, module, quantity, rms`, one of `width`, `depth` and `experts`, and
+            possibly `seed`: the table of `paramz.coord_check`.
         quantity: "output", "delta" (output minus output at the first step) or "update".
         modules: Which, in order; by default those of `steepest`.
         axes: One per module; by default a new figure.
@@ -47,7 +48,7 @@ def coord_check(
 def coord_module(
     df: pd.DataFrame, module: str, quantity: str = "delta", ax: Axes | None = None
 ) -> Axes:
-    """One module's root mean square against width, a line per step, averaged over seeds.
+    """One module's root mean square against scale, a line per step, averaged over seeds.
 
     Args:
         df: As in `coord_check`.
@@ -62,7 +63,8 @@ def coord_module(
         ValueError: The table has no such rows; the message lists what there is.
     """
     ax = new_axes(ax)
-    require(df, "width", "step", "module", "quantity", "rms")
+    require(df, "step", "module", "quantity", "rms")
+    axis = axis_of(df)
     rows = df[(df["module"] == module) & (df["quantity"] == quantity) & (df["rms"] > 0)]
     if rows.empty:
         raise ValueError(
@@ -72,10 +74,10 @@ def coord_module(
     rows = rows.assign(log2=np.log2(rows["rms"]))
     colors = scale_colors(rows["step"])
     for step, line in rows.groupby("step"):
-        mean = line.groupby("width")["log2"].mean()
+        mean = line.groupby(axis)["log2"].mean()
         ax.plot(mean.index, mean, color=colors[float(str(step))], marker=".", label=f"{step}")
-    power_ticks(ax, rows["width"])
-    ax.set_xlabel("width")
+    power_ticks(ax, rows[axis])
+    ax.set_xlabel(axis)
     ax.set_ylabel(f"log₂ rms of {quantity}")
     with theme():
         ax.legend(title="step", loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
@@ -83,10 +85,10 @@ def coord_module(
 
 
 def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> list[str]:
-    """The modules whose size changes fastest with width at the last step, in the model's order.
+    """The modules whose size changes fastest with scale at the last step, in the model's order.
 
     Args:
-        df: As in `coord_check`; several checks may be stacked.
+        df: As in `coord_check`; several checks over the same scale may be stacked.
         quantity: Which rows.
         count: How many at most.
 
@@ -98,14 +100,15 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
     >>> steepest(pd.DataFrame(rows), count=2)
     ['b', 'c']
     """
-    require(df, "width", "step", "module", "quantity", "rms")
+    require(df, "step", "module", "quantity", "rms")
+    axis = axis_of(df)
     rows = df[(df["quantity"] == quantity) & (df["rms"] > 0)]
     rows = rows[rows["step"] == rows["step"].max()]
     keys = [k for k in ("parametrization", "optimizer", "lr") if k in rows.columns]
     slopes: dict[str, float] = {}
     for name, cell in rows.groupby([*keys, "module"], sort=False):
-        if cell["width"].nunique() > 1:
-            slope = np.polyfit(np.log2(cell["width"]), np.log2(cell["rms"]), 1)[0]
+        if cell[axis].nunique() > 1:
+            slope = np.polyfit(np.log2(cell[axis]), np.log2(cell["rms"]), 1)[0]
             module = str(name[-1])
             slopes[module] = max(slopes.get(module, 0.0), abs(float(slope)))
     chosen = sorted(slopes, key=lambda m: slopes[m], reverse=True)[:count]
