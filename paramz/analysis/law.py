@@ -229,7 +229,7 @@ def _warnings(
             )
     if starts > 1 and at_best == 1:
         told.append(f"one of {starts} starts reached the best objective: it may not be the lowest")
-    if delta > DELTA and (residuals.abs() <= delta).all():
+    if delta > 10 * DELTA and (residuals.abs() <= delta).all():
         told.append(
             f"no residual exceeds delta = {delta:g}, so this is plain least squares: an outlier "
             "would count in full"
