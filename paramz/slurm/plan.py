@@ -94,9 +94,10 @@ def make_plan(
     Raises:
         ValueError: If a trial has no time limit, or the plan exceeds the budget.
     """
+    need_of = sweep.need
     groups: dict[Need, list[str]] = {}
     for key, config in trials.items():
-        groups.setdefault(sweep.need(config), []).append(key)
+        groups.setdefault(need_of(config), []).append(key)
     if any(need.minutes is None for need in groups):
         raise ValueError(
             "Slurm needs a time limit: give resources.minutes, a number or arithmetic such as "

@@ -23,7 +23,7 @@ def canonical(value: Any) -> Any:
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError(f"a config holds finite numbers only, got {value}")
         return int(value) if value.is_integer() else value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(k): canonical(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [canonical(v) for v in value]
@@ -52,7 +52,7 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Config:
     """
     flat: Config = {}
     for name, value in config.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             flat |= leaves(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value

@@ -157,7 +157,6 @@ class Sweep(BaseModel):
     halving: Halving | None = None
     _text: str | None = PrivateAttr(default=None)
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
-    _needs: dict[tuple[Any, ...], Need] = PrivateAttr(default_factory=dict)
 
     @field_validator("base")
     @classmethod
@@ -226,18 +225,31 @@ class Sweep(BaseModel):
         """Every distinct config under its key, in order."""
         return {config_key(config): config for config in self.configs()}
 
-    def need(self, config: Config) -> Need:
+    @cached_property
+    def need(self) -> "Needs":
+        """The resources of a trial, called with its config."""
+        return Needs(self.resources)
+
+
+class Needs:
+    """Computes resources of configs; those that agree in what the amounts use are looked up."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.amounts = {name: getattr(resources, name) for name in Need.model_fields}
+        self.names = [n for amount in self.amounts.values() if amount for n in amount.names]
+        self.known: dict[tuple[Any, ...], Need] = {}
+
+    def __call__(self, config: Config) -> Need:
         """The resources of one trial.
 
         Raises:
             ValueError: If an amount cannot be computed or is not positive.
         """
-        flat = leaves(config)
-        amounts = {name: getattr(self.resources, name) for name in Need.model_fields}
-        used = tuple(flat.get(n) for amount in amounts.values() if amount for n in amount.names)
-        if used not in self._needs:
-            self._needs[used] = _need(amounts, flat)
-        return self._needs[used]
+        flat = leaves(config) if self.names else config
+        used = tuple([flat.get(name) for name in self.names])
+        if used not in self.known:
+            self.known[used] = _need(self.amounts, leaves(config))
+        return self.known[used]
 
 
 def _need(amounts: dict[str, Expression | None], flat: Config) -> Need:

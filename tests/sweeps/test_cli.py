@@ -1,0 +1,137 @@
+"""What the verbs print, and their exit codes."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from paramz.cli import app
+from paramz.sweeps import Store, run
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def finished(sweep, tmp_path):
+    """A sweep with two failures of one kind, one of another, a divergence and a success."""
+    axes = {"fault": ["raise", "none", "nan", "exit"], "seed": [1]}
+    run(sweep("faulty", axes=axes), tmp_path / "run", workers=1)
+    return tmp_path / "run"
+
+
+def test_sweep_runs_resumes_and_exits_with_what_happened(spec_file, tmp_path):
+    path = spec_file("axes: {width: [1, 2], lr: [0.5]}\n")
+    first = call("sweep", path, "--out", tmp_path / "run", "--json")
+    assert first.exit_code == 0
+    assert json.loads(first.stdout) == {
+        "directory": str(tmp_path / "run"),
+        "trials": 2,
+        "ran": {"ok": 2},
+        "left": 0,
+    }
+    again = call("sweep", path, "--out", tmp_path / "run")
+    assert "2 of 2 trials have a result already" in again.stderr and again.stdout == ""
+
+
+def test_a_failed_trial_is_told_at_once_with_where_its_log_is(spec_file, tmp_path):
+    path = spec_file("axes: {width: [1], lr: [none]}\n")
+    said = call("sweep", path, "--out", tmp_path / "run")
+    assert said.exit_code == 1
+    (key,) = Store(tmp_path / "run").finished()
+    assert "failed: width=1, lr=none: TypeError: must be real number, not str" in said.stderr
+    assert f"(paramz logs {tmp_path / 'run'} {key})" in said.stderr
+
+
+def test_a_bad_spec_is_an_error_without_a_traceback(spec_file, tmp_path):
+    said = call("sweep", spec_file("axis: {}\n"), "--out", tmp_path / "run")
+    assert said.exit_code == 2 and not (tmp_path / "run").exists()
+    assert said.stderr.startswith(f"error: {tmp_path}/spec.yaml:2: unknown key 'axis'; known keys:")
+
+
+def test_dry_run_lists_the_configs(spec_file, tmp_path):
+    path = spec_file("axes: {width: [1, 2], lr: [0.5]}\n")
+    said = call("sweep", path, "--out", tmp_path / "run", "--dry-run")
+    assert said.stdout.splitlines()[1:] == [
+        f"2 trials to run, 0 done: {tmp_path / 'run'}",
+        "  width=1  lr=0.5",
+        "  width=2  lr=0.5",
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_status_counts_and_groups_failures(finished):
+    lines = call("status", finished).stdout.splitlines()
+    assert lines[0] == f"{finished}: 4 trials: 1 ok, 1 diverged, 2 failed"
+    assert any(line.startswith("1 failed: RuntimeError: no luck with None (e.g.") for line in lines)
+    found = json.loads(call("status", finished, "--json").stdout)
+    assert found["counts"]["failed"] == 2 and found["left"] == 0
+
+
+def test_status_reports_what_is_broken_and_missing(finished):
+    victim = next((finished / "results").glob("*.json"))
+    victim.write_text("{")
+    said = call("status", finished)
+    assert f"warning: {victim}: it is not whole JSON; moved to" in said.stderr
+    assert "1 interrupted" in said.stdout and "1 broken files in quarantine/" in said.stdout
+
+
+def test_status_of_no_sweep(tmp_path):
+    said = call("status", tmp_path / "none")
+    assert said.exit_code == 2 and "holds no sweep (no folder results/)" in said.stderr
+
+
+def test_watch_ends_when_nothing_runs(finished):
+    said = call("watch", finished)
+    assert said.stdout.count("\n") == 1 and "4 trials: 1 ok" in said.stdout
+
+
+def test_logs_show_the_attempts_and_the_traceback(finished):
+    shown = call("logs", finished).stdout
+    assert "fault=raise  seed=1" in shown and "attempt-0001: " in shown
+    assert "  failed: the worker process exited with code 7" in shown
+    assert "|     raise RuntimeError" in shown
+    missing = call("logs", finished, "zzz")
+    assert missing.exit_code == 2 and "no trial of" in missing.stderr
+
+
+def test_collect_writes_csv_and_parquet(finished, tmp_path):
+    assert call("collect", finished).stdout == f"4 trials in {finished}/results.csv\n"
+    call("collect", finished, "--out", tmp_path / "table.parquet")
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    assert len(table) == len(pd.read_csv(finished / "results.csv")) == 4
+    refused = call("collect", finished, "--out", tmp_path / "table.xls")
+    assert refused.exit_code == 2 and "a table is .csv or .parquet" in refused.stderr
+
+
+def test_retry_runs_the_failed_ones_from_the_directory_alone(finished, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    said = call("retry", finished)
+    assert said.exit_code == 1  # they fail again
+    assert "2 of 4 trials have a result already" in said.stderr
+    attempts = sorted(len(list(p.glob("attempt-*"))) for p in (finished / "trials").iterdir())
+    assert attempts == [1, 1, 2, 2]
+
+
+def test_prune_lists_and_deletes_what_the_spec_no_longer_asks_for(finished, sweep):
+    store = Store(finished)
+    keep = sweep("faulty", axes={"fault": ["none"], "seed": [1]})
+    run(keep, finished)
+    (store.trial(next(iter(keep.trials))) / "model.pt").write_text("weights")
+    listed = call("prune", finished, "--checkpoints").stdout
+    assert "3  result that the sweep no longer asks for" in listed
+    assert "3  trial that the sweep no longer asks for" in listed
+    assert "1  saved by a finished trial" in listed and "--yes deletes them" in listed
+    assert len(store.finished()) == 4
+    call("prune", finished, "--checkpoints", "--yes")
+    assert store.finished() == set(keep.trials) and len(os.listdir(finished / "trials")) == 1
+    assert call("prune", finished, "--checkpoints").stdout == "nothing to prune\n"
+
+
+def test_cancel_without_slurm(finished, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    said = call("cancel", finished)
+    assert said.exit_code == 2 and "no command squeue" in said.stderr
