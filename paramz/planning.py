@@ -83,6 +83,13 @@ def _multipliers(
             path, _, local = row.name.rpartition(".")
             module = model.get_submodule(path)
             hookable = nn.Linear | nn.modules.conv._ConvNd | nn.Embedding
+            sharing = {alias.rpartition(".")[0] for alias in row.aliases} - set(row.readouts)
+            if any(model.get_submodule(other) is not module for other in sharing):
+                raise ValueError(
+                    f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, and "
+                    f"{', '.join(sorted(sharing))} shares the tensor, which fold=False does not "
+                    "do. Use fold=True."
+                )
             if local != "weight" or not isinstance(module, hookable):
                 raise ValueError(
                     f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, and only "
