@@ -174,6 +174,32 @@ def test_multipliers_that_no_hook_can_hold_are_refused():
         paramz.parametrize_(build(32), "mean-field", base=build, fold=False)
 
 
+def test_a_multiplier_on_a_tensor_of_two_layers_is_refused():
+    def build(width=8):
+        model = nn.ModuleDict({n: nn.Linear(width, width, bias=False) for n in ("a", "b")})
+        model["b"].weight = model["a"].weight
+        return model
+
+    with pytest.raises(ValueError) as error:
+        paramz.parametrize_(build(32), "mean-field", base=build, fold=False)
+    assert str(error.value) == (
+        "a.weight: mean-field puts a multiplier fan_in^-1/2 in front of it, and b shares the "
+        "tensor, which fold=False does not do. Use fold=True."
+    )
+    paramz.parametrize_(build(32), "mean-field", base=build)
+
+
+def test_a_layer_used_twice_has_one_hook():
+    def build(width=8):
+        model = nn.Sequential(nn.Linear(2, width), nn.Linear(width, width), nn.Linear(width, 2))
+        return model.insert(2, model[1])
+
+    model = build(32)
+    plan = paramz.parametrize_(model, "mean-field", base=build, fold=False)
+    assert plan.multipliers == {"1": 0.5, "3": 0.25}
+    assert len(model[1]._forward_pre_hooks) == 1
+
+
 def test_huggingface_models_keep_their_own_save_and_load(tmp_path):
     model = llama(64)
     paramz.parametrize_(model, "mup", base=llama)
