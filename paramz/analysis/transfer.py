@@ -6,7 +6,7 @@ given in units of loss and as a share of what growing the model gains.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -126,30 +126,63 @@ def transfer(
     and width 128 at the lr tuned at width 32 costs 0 in loss (0% of the gain): it transfers.
     """
     runs = tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed)
-    curves, optima, drift, regret, speed, verdicts = [], [], [], [], [], {}
-    for group, part in runs.groupby("group", sort=False):
-        found: list[_Curve] = []
-        for order, (size, cell) in enumerate(part.groupby("scale")):
-            name = f"{group}, {scale} {size:g}"
-            found.append(_curve(float(str(size)), cell, name, draws, order))
-        curves += [row | {"group": group} for c in found for row in c.rows()]
-        optima += [{"group": group} | c.summary() for c in found]
-        drift.append({"group": group} | _drift(found))
-        costs = [_regret(a, b) for a in found for b in found]
-        regret += [{"group": group} | r for r in costs]
-        speed.append({"group": group} | _speed(found))
-        verdicts[str(group)] = _verdict(str(group), hp, scale, found, drift[-1], costs)
+    curves, optima, drift, regret, speed = [], [], [], [], []
+    verdicts: dict[str, Verdict] = {}
+    for group in runs["group"].unique():
+        part = runs[runs["group"] == group]
+        sizes = np.unique(part["scale"])
+        cells = {float(s): part[part["scale"] == s] for s in sizes}
+        # Where every run diverged there is no optimum, but the others still have theirs.
+        dead = [s for s, cell in cells.items() if np.isinf(cell["loss"]).all()]
+        found = [
+            _curve(s, cell, f"{group}, {scale} {s:g}", draws, order)
+            for order, (s, cell) in enumerate(cells.items())
+            if s not in dead
+        ]
+        if len(found) < 2:
+            raise ValueError(
+                f"{group}: transfer needs runs that did not diverge at two values of {scale!r} or "
+                f"more, got {', '.join(f'{c.scale:g}' for c in found) or 'none'}"
+            )
+        moved, costs = _drift(found), [_regret(a, b) for a in found for b in found]
+        name = {"group": group}
+        curves += [name | row for c in found for row in c.rows()]
+        optima += [name | c.summary() for c in found]
+        drift.append(name | asdict(moved))
+        regret += [name | asdict(cost) for cost in costs]
+        speed.append(name | _speed(found))
+        ends = (found[0].scale, found[-1].scale)
+        cost = next(c for c in costs if (c.tuned_at, c.evaluated_at) == ends)
+        verdicts[group] = _verdict(group, hp, scale, found, moved, cost, dead)
     return Transfer(
         hp,
         loss,
         scale,
-        pd.DataFrame(curves)[["group", "scale", "log2_hp", "loss", "seeds", "diverged"]],
+        pd.DataFrame(curves),
         pd.DataFrame(optima),
         pd.DataFrame(drift),
         pd.DataFrame(regret),
         pd.DataFrame(speed),
         verdicts,
     )
+
+
+@dataclass(frozen=True)
+class _Drift:
+    slope: float
+    lo: float
+    hi: float
+    edges: int
+
+
+@dataclass(frozen=True)
+class _Regret:
+    tuned_at: float
+    evaluated_at: float
+    loss: float
+    regret: float
+    share: float
+    status: str
 
 
 @dataclass(frozen=True)
@@ -209,10 +242,7 @@ def _curve(scale: float, cell: pd.DataFrame, name: str, draws: int, order: int) 
         .reindex(columns=grid)
         .to_numpy(dtype=float)
     )
-    try:
-        optimum = find_optimum(grid, losses, draws=draws, seed=order)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+    optimum = find_optimum(grid, losses, draws=draws, seed=order)
     mean = np.array([np.mean(c[~np.isnan(c)]) for c in losses.T])
     return _Curve(scale, grid, losses, mean, optimum)
 
@@ -224,16 +254,16 @@ def _slope(scale: Array, y: Array) -> Array:
     return np.asarray(y @ u / (u @ u))
 
 
-def _drift(curves: list[_Curve]) -> dict[str, object]:
+def _drift(curves: list[_Curve]) -> _Drift:
     scale = np.array([c.scale for c in curves])
     slope = _slope(scale, np.array([c.optimum.x for c in curves]))
     draws = _slope(scale, np.stack([c.optimum.draws for c in curves], axis=1))
     lo, hi = np.quantile(draws, [0.025, 0.975])
     edges = sum(c.optimum.flag == "edge" for c in curves)
-    return {"slope": float(slope), "lo": float(lo), "hi": float(hi), "edges": edges}
+    return _Drift(float(slope), float(lo), float(hi), edges)
 
 
-def _regret(source: _Curve, target: _Curve) -> dict[str, object]:
+def _regret(source: _Curve, target: _Curve) -> _Regret:
     loss = target.at(source.optimum.grid)
     regret = loss - target.optimum.loss
     gain = source.optimum.loss - target.optimum.loss
@@ -245,14 +275,7 @@ def _regret(source: _Curve, target: _Curve) -> dict[str, object]:
         status = "diverged"
     elif share >= 1:
         status = "lost"
-    return {
-        "tuned_at": source.scale,
-        "evaluated_at": target.scale,
-        "loss": loss,
-        "regret": regret,
-        "share": share,
-        "status": status,
-    }
+    return _Regret(source.scale, target.scale, loss, regret, share, status)
 
 
 def _speed(curves: list[_Curve]) -> dict[str, object]:
@@ -282,41 +305,40 @@ def _verdict(
     hp: str,
     scale: str,
     curves: list[_Curve],
-    drift: dict[str, object],
-    costs: list[dict[str, object]],
+    drift: _Drift,
+    cost: _Regret,
+    dead: list[float],
 ) -> Verdict:
     small, large = curves[0], curves[-1]
-    slope, lo, hi = (float(str(drift[k])) for k in ("slope", "lo", "hi"))
-    cost = next(
-        c for c in costs if (c["tuned_at"], c["evaluated_at"]) == (small.scale, large.scale)
-    )
-    status, share = cost["status"], float(str(cost["share"]))
     moves = (
-        f"{group}: best {hp} moves {slope:+.2f} octave per doubling of {scale} "
-        f"(95% {lo:+.2f} to {hi:+.2f}) from {small.scale:g} to {large.scale:g}"
+        f"{group}: best {hp} moves {drift.slope:+.2f} octave per doubling of {scale} "
+        f"(95% {drift.lo:+.2f} to {drift.hi:+.2f}) from {small.scale:g} to {large.scale:g}"
     )
     there = f"{scale} {large.scale:g} at the {hp} tuned at {scale} {small.scale:g}"
-    if status == "ok":
-        gain = f" ({share:.0%} of the gain)" if np.isfinite(share) else ""
-        moves += f", and {there} costs {float(str(cost['regret'])):.2g} in loss{gain}"
-    elif status == "lost":
+    if cost.status == "ok":
+        gain = f" ({cost.share:.0%} of the gain)" if np.isfinite(cost.share) else ""
+        moves += f", and {there} costs {cost.regret:.2g} in loss{gain}"
+    elif cost.status == "lost":
         moves += (
-            f", and {there} fails: loss {float(str(cost['loss'])):.3g} "
-            f"against {large.optimum.loss:.3g} at its own best"
+            f", and {there} fails: loss {cost.loss:.3g} against {large.optimum.loss:.3g} at its "
+            "own best"
         )
-    elif status == "diverged":
+    elif cost.status == "diverged":
         moves += f", and {there} diverges"
     else:
         moves += f", and {there} was not run: it lies outside the grid there"
     transfers: bool | None = None
-    if status in ("lost", "diverged") or lo > TOLERANCE or hi < -TOLERANCE:
+    failed = cost.status in ("lost", "diverged") or any(s > large.scale for s in dead)
+    if failed or drift.lo > TOLERANCE or drift.hi < -TOLERANCE:
         transfers, answer = False, "it does not transfer"
-    elif status == "ok" and abs(slope) <= TOLERANCE:
+    elif cost.status == "ok" and abs(drift.slope) <= TOLERANCE:
         transfers, answer = True, "it transfers"
-    elif status == "ok":
+    elif cost.status == "ok":
         answer = f"undecided, the interval reaches {TOLERANCE:g}: add seeds or grid points"
     else:
         answer = "undecided, widen the grid"
     at_edge = [f"{c.scale:g}" for c in curves if c.optimum.flag == "edge"]
     note = f" Optimum at the edge of the grid at {scale} {', '.join(at_edge)}." if at_edge else ""
+    if dead:
+        note += f" Every run diverged at {scale} {', '.join(f'{s:g}' for s in dead)}."
     return Verdict(transfers, f"{moves}: {answer}.{note}")

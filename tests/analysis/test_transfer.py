@@ -91,6 +91,20 @@ def test_speed_compares_the_fall_of_regret_with_that_of_the_gap() -> None:
     assert speed["fast"]
 
 
+def test_a_width_where_everything_diverged_is_named_and_the_others_judged() -> None:
+    df = made_up_sweep({"mup": 0.0})
+    df.loc[df["width"] == 256, "loss"] = np.nan
+    verdict = transfer(df).verdicts["mup"]
+    assert verdict.transfers is False
+    assert "from 32 to 128" in verdict.sentence
+    assert verdict.sentence.endswith("Every run diverged at width 256.")
+    df.loc[df["width"] > 32, "loss"] = np.nan
+    with pytest.raises(
+        ValueError, match="did not diverge at two values of 'width' or more, got 32"
+    ):
+        transfer(df)
+
+
 def test_groups_are_compared_each_at_its_own_best() -> None:
     table = transfer(made_up_sweep({"sp": -1.2, "mup": 0.0})).comparison()
     assert list(table.columns) == ["sp", "mup"]

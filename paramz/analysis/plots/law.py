@@ -161,7 +161,8 @@ def isoflop(
     """
     require(df, N, C, loss)
     frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})
-    groups = [(float(str(c)), g) for c, g in frame.groupby("c") if g["n"].nunique() >= 3]
+    cells = {float(c): frame[frame["c"] == c] for c in np.unique(frame["c"])}
+    groups = {c: cell for c, cell in cells.items() if cell["n"].nunique() >= 3}
     if not groups:
         raise ValueError(
             f"no value of {C!r} has runs at three values of {N!r}; round the compute to the "
@@ -173,8 +174,8 @@ def isoflop(
         stacklevel=2,
     )
     ax = new_axes(ax)
-    colors = scale_colors(c for c, _ in groups)
-    for compute, group in groups:
+    colors = scale_colors(groups)
+    for compute, group in groups.items():
         x, y = np.log(group["n"].to_numpy()), group["loss"].to_numpy()
         a, b, c = np.polyfit(x - x.mean(), y, 2)
         ax.plot(

@@ -63,8 +63,8 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     optima = found.optima[found.optima["group"] == group].set_index("scale")
     colors = scale_colors(found.optima["scale"])
     top = blended_transform_factory(ax.transData, ax.transAxes)
-    for position, (size, curve) in enumerate(curves.groupby("scale")):
-        color = colors[float(str(size))]
+    for position, size in enumerate(optima.index):
+        color, curve = colors[size], curves[curves["scale"] == size]
         alive = np.isfinite(curve["loss"])
         x, y = curve["log2_hp"], curve["loss"]
         ax.plot(x[alive], y[alive], color=color, marker=".", label=f"{size:g}")
@@ -207,8 +207,8 @@ def collapse(found: Collapse, ax: Axes | None = None) -> Axes:
     """
     ax = new_axes(ax)
     colors = scale_colors(found.curves["scale"])
-    for size, curve in found.curves.groupby("scale"):
-        color = colors[float(str(size))]
+    for size, color in colors.items():
+        curve = found.curves[found.curves["scale"] == size]
         ax.plot(curve["progress"], curve["loss"], color=color, label=f"{size:g}")
     ax.set_xlabel("share of training")
     ax.set_ylabel("(loss − E) / (final loss − E)")
