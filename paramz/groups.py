@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -42,12 +43,13 @@ def param_groups(
     lr: float,
     weight_decay: float | None,
     eps: float | None,
+    decay: str | None,
     no_decay: tuple[str, ...],
     **options: Any,
 ) -> list[Group]:
     """See `Plan.param_groups`."""
     tensors = _trainable(plan, model)
-    return _groups(plan, tensors, optimizer, lr, weight_decay, eps, no_decay, options)
+    return _groups(plan, tensors, optimizer, lr, weight_decay, eps, decay, no_decay, options)
 
 
 def split_groups(
@@ -60,7 +62,8 @@ def split_groups(
             f"in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
         )
     tensors = _trainable(plan, model)
-    matrices = [(row, p) for row, p in tensors if row.role == "hidden" and len(row.shape) == 2]
+    inner = ("hidden", "expert")
+    matrices = [(row, p) for row, p in tensors if row.role in inner and len(row.shape) == 2]
     chosen = {row.name for row, _ in matrices}
     rest = [(row, p) for row, p in tensors if row.name not in chosen]
     return [
@@ -71,6 +74,7 @@ def split_groups(
             settings["lr"],
             settings.get("weight_decay"),
             settings.get("eps"),
+            settings.get("decay"),
             settings.get("no_decay", ()),
             {k: v for k, v in settings.items() if k not in _NAMED},
         )
@@ -78,7 +82,21 @@ def split_groups(
     ]
 
 
-_NAMED = ("lr", "weight_decay", "eps", "no_decay")
+_NAMED = ("lr", "weight_decay", "eps", "decay", "no_decay")
+
+# What stays the same in all tensors and at every scale, by the name of the policy.
+DECAYS: Mapping[str, str] = MappingProxyType(
+    {
+        "lr-constant": "lr * weight_decay, what decay takes away in a step: Yang et al. 2022 "
+        "(TP-V), appendix B.3; Dey et al. 2025 (arXiv 2505.01618)",
+        "coupled": "weight_decay itself, so that decay weakens where the learning rate does: what "
+        "torch's optimizers do when nobody scales it",
+        "independent": "weight_decay as the part taken away in a step at the peak learning rate, "
+        "whatever that is: Loshchilov and Hutter 2019; Wortsman et al. 2023 (arXiv 2309.14322)",
+        "1/width": "weight_decay * width, with weight_decay as in independent: Qiu et al. 2025 "
+        "(arXiv 2512.05620), for runs whose length grows with the model",
+    }
+)
 
 
 def _trainable(plan: Plan, model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
@@ -112,6 +130,7 @@ def _groups(
     lr: float,
     weight_decay: float | None,
     eps: float | None,
+    policy: str | None,
     no_decay: tuple[str, ...],
     options: Mapping[str, Any],
 ) -> list[Group]:
@@ -126,12 +145,10 @@ def _groups(
     for row, parameter in tensors:
         values = {
             "lr": lr * lr_ratio(plan, row, family, adjust_lr_fn),
-            "weight_decay": decay * decay_ratio(plan, row, family, adjust_lr_fn),
+            "weight_decay": decay * policy_ratio(plan, row, family, policy, lr, adjust_lr_fn),
         }
         if row.role in no_decay:
             values["weight_decay"] = 0.0
-        elif plan.parametrization.absolute and lr:
-            values["weight_decay"] /= lr  # independent: p -= weight_decay * p
         if family.eps is not None:
             values["eps"] = base_eps * plan.rule(row, family).eps(row.ratios)
         group = merged.setdefault(
@@ -147,6 +164,33 @@ def lr_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None = No
     """What the base learning rate is multiplied by for one tensor."""
     lr = plan.rule(row, family).lr(row.ratios)
     return lr / _own_ratio(plan, row, family, adjust_lr_fn)
+
+
+def policy_ratio(
+    plan: Plan,
+    row: Row,
+    family: Family,
+    policy: str | None,
+    lr: float,
+    adjust_lr_fn: str | None = None,
+) -> float:
+    """What the base weight decay is multiplied by for one tensor, under a policy of `DECAYS`."""
+    if policy is None:
+        policy = "independent" if plan.parametrization.absolute else "lr-constant"
+    if policy not in DECAYS:
+        raise ValueError(f"decay={policy!r} is no policy; there are {', '.join(DECAYS)}")
+    if policy == "coupled":
+        return 1.0
+    ratio = decay_ratio(plan, row, family, adjust_lr_fn)
+    if policy == "lr-constant" or lr == 0.0:
+        return ratio
+    if family.decay == "l2-normalised":
+        raise ValueError(
+            f"decay={policy!r} needs decay apart from the gradient, and {family.name} adds it to "
+            "the gradient before normalising: use adamw, or decoupled_weight_decay=True"
+        )
+    width = max([1.0, *row.widths]) if policy == "1/width" else 1.0
+    return ratio / (lr * width)
 
 
 def decay_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None = None) -> float:

@@ -41,7 +41,7 @@ def make_optimizers(
     if name not in by_name:
         raise ValueError(f"torch.optim has no {optimizer!r}; it has {', '.join(sorted(by_name))}")
     if name == "muon":
-        decay = {k: v for k, v in options.items() if k == "weight_decay"}
+        decay = {k: v for k, v in options.items() if k in ("weight_decay", "decay")}
         hidden, rest = plan.split_groups(
             model, muon={"lr": lr, **options}, adamw={"lr": lr, **decay}
         )

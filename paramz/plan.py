@@ -85,6 +85,7 @@ class Plan:
         lr: float,
         weight_decay: float | None = None,
         eps: float | None = None,
+        decay: str | None = None,
         no_decay: tuple[str, ...] = (),
         **options: Any,
     ) -> list[Group]:
@@ -99,6 +100,9 @@ class Plan:
             lr: learning rate at the base.
             weight_decay: at the base; the optimizer's own default if left out.
             eps: at the base; the optimizer's own default if left out.
+            decay: what weight_decay means and how it moves: ``"lr-constant"`` (the default; u-muP's
+                is ``"independent"``), ``"coupled"``, ``"independent"`` or ``"1/width"``, with their
+                sources in `paramz.groups.DECAYS`.
             no_decay: roles without decay, such as ``("vector", "scalar")``.
             **options: passed to every group (betas, momentum, ...).
 
@@ -114,6 +118,7 @@ class Plan:
             lr=lr,
             weight_decay=weight_decay,
             eps=eps,
+            decay=decay,
             no_decay=no_decay,
             **options,
         )

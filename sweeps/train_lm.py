@@ -53,10 +53,26 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A decoder over 256 byte values. `tied` shares the embedding with the readout."""
+    """A decoder over 256 byte values.
+
+    Args:
+        width: of the residual stream.
+        depth: number of blocks.
+        heads: attention heads, whose size grows with width.
+        context: longest sequence.
+        tied: share the embedding with the readout.
+        zero: start every residual branch at zero.
+    """
 
     def __init__(
-        self, width: int, *, depth: int = 2, heads: int = 4, context: int = 64, tied: bool = False
+        self,
+        width: int,
+        *,
+        depth: int = 2,
+        heads: int = 4,
+        context: int = 64,
+        tied: bool = False,
+        zero: bool = False,
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(256, width)
@@ -70,6 +86,10 @@ class GPT(nn.Module):
         if tied:
             nn.init.normal_(self.embed.weight, std=width**-0.5)
             self.readout.weight = self.embed.weight
+        if zero:
+            for block in self.blocks:
+                nn.init.zeros_(block.attention.out.weight)
+                nn.init.zeros_(block.down.weight)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits (batch, time, 256) of byte values (batch, time)."""
@@ -110,7 +130,7 @@ def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config; every key has a default.
 
     Keys: depth, heads (their number stays, so their size grows with width), context, batch_size,
-    tied, text (a path).
+    tied, zero (start residual branches at zero), text (a path).
     """
     context = config.get("context", 64)
     build = partial(
@@ -119,6 +139,7 @@ def task(config: dict[str, Any]) -> paramz.Task:
         heads=config.get("heads", 4),
         context=context,
         tied=config.get("tied", False),
+        zero=config.get("zero", False),
     )
     batch = partial(batch_of, config.get("text"), config.get("batch_size", 16), context)
     return paramz.Task(build=build, batch=batch)
