@@ -79,20 +79,3 @@ def device(config, trial):
         "threads": float(os.environ["OMP_NUM_THREADS"]),
         "extra": float(os.environ.get("EXTRA", "0")),
     }
-
-
-def torch_walk(config):
-    """A few steps of real training, to be compared bit for bit."""
-    import torch
-
-    model = torch.nn.Sequential(
-        torch.nn.Linear(16, config["width"]), torch.nn.ReLU(), torch.nn.Linear(config["width"], 1)
-    )
-    optimizer = torch.optim.Adam(model.parameters(), lr=config["lr"])
-    for _ in range(20):
-        x = torch.randn(64, 16)
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return {"loss": loss.item()}

@@ -1,7 +1,6 @@
 """Planning and dry runs: no Slurm is needed for these."""
 
 import json
-import math
 
 import pytest
 from typer.testing import CliRunner
@@ -138,9 +137,7 @@ def test_dry_run_needs_no_slurm_and_writes_nothing(tmp_path, monkeypatch):
     assert shown.stdout.count("#SBATCH --partition=gpu") == 2
     assert "2 trials in 2 jobs in 2 arrays, at most 0.0 GPU-hours" in shown.stdout
     found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    assert [array["minutes"] for array in found["arrays"]] == [
-        math.ceil(w / 2) + 5 for w in (64, 128)
-    ]
+    assert [array["minutes"] for array in found["arrays"]] == [32 + 5, 64 + 5]
     assert sorted(tmp_path.iterdir()) == before
 
 
