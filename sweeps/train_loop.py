@@ -1,6 +1,7 @@
 """The training loop that the shipped tasks share: linear warm-up and decay, resumable."""
 
 from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,19 +9,27 @@ import torch
 import paramz
 
 
-def fit(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:
+def fit(
+    task: paramz.Task,
+    config: dict[str, Any],
+    trial: Any,
+    evaluate: Callable[[torch.nn.Module], torch.Tensor] | None = None,
+) -> dict[str, float]:
     """Train the task's model under the config's parametrization and return its metrics.
 
     Args:
         task: model, data and loss.
         config: width, lr; optional parametrization (mup), optimizer (adamw), seed (0), steps (80),
             base_width (32), base_depth and base_experts (those of the model; only schemes with a
-            rule for them look at them), alpha_res and the like (1; only u-muP has them), warmup (an eighth of the steps), weight_decay (0), and
+            rule for them look at them), alpha_res and the like (1; only u-muP has them), warmup (an
+            eighth of the steps), weight_decay (0), decay (its policy), and
+            decay (True: linearly to zero after warm-up), and
             checkpoint_every (0, never): save so often and continue from there when resumed.
         trial: the sweep's trial.
+        evaluate: the final loss of the trained model, where batches are too noisy a measure.
 
     Returns:
-        ``loss`` (mean over the last tenth of the steps, at least one; nats) and ``parameters``.
+        ``loss`` (of ``evaluate``, or the mean over the last tenth of the steps; nats) and ``parameters``.
     """
     steps = config.get("steps", 80)
     torch.manual_seed(config.get("seed", 0))
@@ -42,11 +51,13 @@ def fit(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, floa
         config.get("optimizer", "adamw"),
         lr=config["lr"],
         weight_decay=config.get("weight_decay", 0.0),
+        decay=config.get("decay"),
     )
     warmup = config.get("warmup", max(1, steps // 8))
+    fall = 1.0 / steps if config.get("decay", True) else 0.0
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(
-            o, lambda s: min(1.0, (s + 1) / warmup) * (1.0 - max(0, s - warmup) / steps)
+            o, lambda s: min(1.0, (s + 1) / warmup) * (1.0 - max(0, s - warmup) * fall)
         )
         for o in optimizers
     ]
@@ -75,8 +86,13 @@ def fit(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, floa
         if stopping and step + 1 < steps:
             return {}
     tail = state["tail"]
+    if evaluate is None:
+        final = sum(tail) / len(tail)
+    else:
+        with torch.no_grad():
+            final = evaluate(model).item()
     return {
-        "loss": sum(tail) / len(tail),
+        "loss": final,
         "parameters": float(sum(p.numel() for p in model.parameters())),
     }
 
