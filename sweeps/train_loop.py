@@ -1,7 +1,7 @@
 """The training loop that the shipped tasks share: linear warm-up and decay, resumable."""
 
-from functools import partial
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,14 +22,15 @@ def fit(
         config: width, lr; optional parametrization (mup), optimizer (adamw), seed (0), steps (80),
             base_width (32), base_depth and base_experts (those of the model; only schemes with a
             rule for them look at them), alpha_res and the like (1; only u-muP has them), warmup (an
-            eighth of the steps), weight_decay (0), decay (its policy), and
+            eighth of the steps), weight_decay (0), decay_policy (lr-constant),
             decay (True: linearly to zero after warm-up), and
             checkpoint_every (0, never): save so often and continue from there when resumed.
         trial: the sweep's trial.
         evaluate: the final loss of the trained model, where batches are too noisy a measure.
 
     Returns:
-        ``loss`` (of ``evaluate``, or the mean over the last tenth of the steps; nats) and ``parameters``.
+        ``loss`` (of ``evaluate``, or the mean over the last tenth of the steps; nats) and
+        ``parameters``.
     """
     steps = config.get("steps", 80)
     torch.manual_seed(config.get("seed", 0))
@@ -51,7 +52,7 @@ def fit(
         config.get("optimizer", "adamw"),
         lr=config["lr"],
         weight_decay=config.get("weight_decay", 0.0),
-        decay=config.get("decay"),
+        decay=config.get("decay_policy"),
     )
     warmup = config.get("warmup", max(1, steps // 8))
     fall = 1.0 / steps if config.get("decay", True) else 0.0
