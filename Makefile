@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+CHECK := --widths 32,64,128,256 --seeds 2 --workers 2
+
 .PHONY: demo test slow check bench docs clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -14,8 +16,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-deps mup==1.0.0
 	touch $@
 
-demo: $(STAMP)  ## train two models of growing width under SP and muP, write runs/demo/report.html
-	$(BIN)/paramz demo
+demo: $(STAMP)  ## a transformer and an MLP of growing width, SP beside muP -> runs/demo/report.html
+	$(BIN)/paramz sweep sweeps/demo_lm.yaml --out runs/demo/lm --workers 2
+	$(BIN)/paramz sweep sweeps/demo_mlp.yaml --out runs/demo/mlp --workers 2
+	$(BIN)/paramz check sweeps/train_lm.py:task -p mup --out runs/demo/lm $(CHECK)
+	$(BIN)/paramz check sweeps/train_lm.py:task -p sp --out runs/demo/lm $(CHECK) --expect-fail
+	$(BIN)/paramz report runs/demo
 
 test: $(STAMP)  ## the default suite
 	$(BIN)/python -m pytest -q -n 2
