@@ -1,9 +1,10 @@
-"""How often the 95 % intervals of a scaling law hold the truth, over simulated data sets.
+"""How often 95 % intervals hold the truth, over simulated data sets: those of laws and of optima.
 
-For every form: data are drawn from the law with known parameters and normal log residuals; the
+For every form of law, data are drawn with known parameters and normal log residuals; the
 interval of each parameter, and of a prediction at four times the largest inputs (predictive: a new
 run with its own residual), is counted. Both bootstraps are exercised: forms with one input also
-at 10 rows, where residuals are drawn rather than rows.
+at 10 rows, where residuals are drawn rather than rows. For the optimum of a loss curve: bowls of
+several shapes, their centre drawn anew, with one to five seeds.
 
     python benchmarks/coverage.py [data sets, default 300]
 """
@@ -16,6 +17,7 @@ import pandas as pd
 
 from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw
+from paramz.analysis.optimum import find_optimum
 
 SCATTER = 0.005
 BOOTSTRAPS = 400
@@ -80,6 +82,29 @@ CASES = [
 ]  # fmt: skip
 
 
+GRID = np.arange(-11.0, -2.0)
+BOWLS = {
+    "parabola": lambda u: 0.02 * u**2,
+    "steep wall": lambda u: 0.02 * u**2 + 0.1 * np.maximum(0, u - 1.5) ** 3,
+    "V, rounded": lambda u: 0.05 * np.sqrt(1 + u**2),
+    "lopsided": lambda u: 0.15 * (1 - np.exp(0.35 * u)) ** 2,
+}
+
+
+def optimum_coverage(shape: str, seeds: int, sets: int) -> float:
+    """The share of noisy bowls whose interval holds the centre."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for number in range(sets):
+        center = rng.uniform(-8.5, -4.5)
+        noise = 0.004 * rng.standard_normal((seeds, len(GRID)))
+        found = find_optimum(
+            GRID, 2.5 + BOWLS[shape](GRID - center) + noise, draws=400, seed=number
+        )
+        hits += found.lo <= center <= found.hi
+    return hits / sets
+
+
 def main() -> None:
     sets = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     warnings.simplefilter("ignore")
@@ -88,6 +113,11 @@ def main() -> None:
         found = coverage(form, rows, sets)
         cells = "  ".join(f"{name} {share:.1%}" for name, share in found.items())
         print(f"{form:>11} {rows:4d} rows   {cells}", flush=True)
+    for shape in BOWLS:
+        shares = "  ".join(
+            f"{n} seeds {optimum_coverage(shape, n, sets):.1%}" for n in (1, 2, 3, 5)
+        )
+        print(f"optimum of a bowl, {shape}: {shares}", flush=True)
 
 
 if __name__ == "__main__":
