@@ -177,6 +177,9 @@ def _ends_of_block(block: nn.Module) -> list[str]:
     if not any(_is_norm(child) for child in block._modules.values()):
         return []
     ends = [path for path, module in block.named_modules() if _ends(path, module)]
+    for name, child in block._modules.items():
+        if isinstance(child, nn.Sequential):
+            ends += [f"{name}.{last}" for last in _last_of(child)]
     # Of modules within each other, the inner one is the linear map.
     return [e for e in ends if not any(o.startswith(f"{e}.") for o in ends)]
 
@@ -186,6 +189,14 @@ def _ends(path: str, module: nn.Module) -> bool:
         return True
     # Stacked experts hold their last map as a parameter, (experts, ...).
     return any(_ENDS.search(name) for name in module._parameters)
+
+
+def _last_of(stack: nn.Sequential) -> list[str]:
+    """The last layer of a stack, dropout aside, if it is linear and not the only one."""
+    silent = nn.Identity | nn.modules.dropout._DropoutNd
+    layers = {name: m for name, m in stack.named_children() if not isinstance(m, silent)}
+    linear = [name for name, m in layers.items() if isinstance(m, nn.Linear)]
+    return linear[-1:] if len(linear) > 1 and linear[-1] == list(layers)[-1] else []
 
 
 def _is_norm(module: nn.Module | None) -> bool:

@@ -75,6 +75,7 @@ class MoEGPT(nn.Module):
         experts: experts in every block.
         top_k: experts per token; a quarter of them if left out.
         context: longest sequence.
+        zero: start every residual branch at zero.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class MoEGPT(nn.Module):
         experts: int = 8,
         top_k: int | None = None,
         context: int = 64,
+        zero: bool = False,
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(256, width)
@@ -95,6 +97,9 @@ class MoEGPT(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, 256, bias=False)
+        for name, parameter in self.named_parameters():
+            if zero and name.endswith(("out.weight", "down.weight")):
+                nn.init.zeros_(parameter)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits (batch, time, 256) of byte values (batch, time)."""
@@ -108,7 +113,7 @@ def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config; every key has a default.
 
     Keys: depth, heads, experts, top_k (default: a quarter of the experts), context, batch_size,
-    text.
+    zero (start residual branches at zero), text.
     """
     context = config.get("context", 64)
     build = partial(
@@ -118,6 +123,7 @@ def task(config: dict[str, Any]) -> paramz.Task:
         experts=config.get("experts", 8),
         top_k=config.get("top_k"),
         context=context,
+        zero=config.get("zero", False),
     )
     batch = partial(batch_of, config.get("text"), config.get("batch_size", 16), context)
     return paramz.Task(build=build, batch=batch)
