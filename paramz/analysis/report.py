@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 
 from paramz.analysis import plots
 from paramz.analysis.page import figure, page, table
+from paramz.analysis.plots.style import new_row
 from paramz.analysis.prediction import Prediction, predict_loss
 from paramz.analysis.runs import baseline_first, choose_scale, group_columns
 from paramz.analysis.transfer import Transfer, transfer
@@ -129,12 +130,13 @@ def _transfer(
 ) -> _Section:
     try:
         axis = scale or choose_scale(df)
-        found = transfer(df, hp=hp, loss=loss, scale=axis, by=group_columns(df, hp, axis))
+        by = group_columns(df, hp, axis)
+        whole, html = _whole_curves(df, hp, axis, by)
+        found = transfer(whole, hp=hp, loss=loss, scale=axis, by=by)
     except (ValueError, KeyError) as error:
         reason = f"Transfer was not judged: {error.args[0]}"
         return _Section(f"<p>{escape(reason)}.</p>", [reason], [])
-    html = ""
-    figures = [root / f"{prefix}transfer.png", root / f"{prefix}optimum.png"]
+    figures = [root / f"{prefix}{name}.png" for name in ("transfer", "optimum", "regret")]
     for verdict in found.verdicts.values():
         html += _judgement(*_WORDS[verdict.transfers], verdict.sentence)
     html += _draw(
@@ -148,7 +150,30 @@ def _transfer(
         figures[1],
         f"The best {hp} against {axis}, with 95% intervals",
     )
+    scales = found.optima["scale"].nunique()
+    axes = new_row(len(found.groups), width=1.6 + 0.62 * scales, share=False)
+    for group, ax in zip(found.groups, axes, strict=True):
+        plots.regret(found, group, ax)
+    html += _draw(
+        axes[0],
+        figures[2],
+        f"What reusing the best {hp} of one {axis} (down) costs at another (across), in {loss}",
+    )
     return _Section(html + _tables(found), [str(v) for v in found.verdicts.values()], figures)
+
+
+def _whole_curves(df: pd.DataFrame, hp: str, scale: str, by: list[str]) -> tuple[pd.DataFrame, str]:
+    """The runs of curves with an optimum to find, and a note on those of an unfinished sweep."""
+    points = df[df["status"] != "failed"].groupby([*by, scale], dropna=False)[hp].nunique()
+    short = points[points < 3]
+    if short.empty or len(short) == len(points):
+        return df, ""
+    keys = pd.MultiIndex.from_frame(df[[*by, scale]]) if by else pd.Index(df[scale])
+    names = "; ".join(
+        " · ".join(map(str, key if isinstance(key, tuple) else (key,))) for key in short.index
+    )
+    note = f"Left out, with fewer than three values of {hp} so far: {names}."
+    return df[~keys.isin(short.index)], f"<p>{escape(note)}</p>"
 
 
 # Fewer scales than this leave the held-out trial no residuals.
@@ -223,11 +248,15 @@ def _tables(found: Transfer) -> str:
     optima = found.optima.rename(columns={"scale": found.scale}).drop(columns=["curvature"])
     regret = found.regret.rename(columns={"share": "share of gain"})
     positions = dict.fromkeys(("log2_opt", "lo", "hi"), ".2f")
+    best = found.comparison()
+    best = best.rename_axis(found.scale).reset_index()
     return (
         "<h3>Drift of the optimum, octaves per doubling</h3>"
         + table(found.drift, dict.fromkeys(("slope", "lo", "hi"), "+.3f"))
         + "<h3>The optimum at each scale</h3>"
         + table(optima, positions)
+        + f"<h3>The lowest {escape(found.loss)}, each at its own best</h3>"
+        + table(best)
         + "<details><summary>Regret: tuned at one scale, evaluated at another</summary>"
         + table(regret, {"share of gain": ".1%"})
         + "</details>"

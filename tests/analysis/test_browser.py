@@ -106,7 +106,7 @@ def test_it_shows_its_figures_without_errors_or_requests(page: Browser) -> None:
         "return [...document.querySelectorAll('figure svg')].map("
         "s => { const b = s.getBoundingClientRect(); return [b.width, b.height]; });"
     )
-    assert len(sizes) == 6
+    assert len(sizes) == 8
     assert all(width > 200 and height > 100 for width, height in sizes)
     asked = [json.loads(e["message"])["message"] for e in page.logs("performance")]
     urls = [

@@ -20,11 +20,13 @@ def test_one_page_of_several_runs_with_its_figures_beside_it(demo: Path) -> None
         "lm-coord-mup-adamw.png",
         "lm-coord-sp-adamw.png",
         "lm-optimum.png",
+        "lm-regret.png",
         "lm-transfer.png",
         "mlp-optimum.png",
+        "mlp-regret.png",
         "mlp-transfer.png",
     ]
-    assert html.count("<svg") == 6
+    assert html.count("<svg") == 8
     assert re.search(r"Does not transfer.</b>sp: best lr moves -1\.[12]", html)
     assert "Transfers.</b>mup: best lr moves" in html
     assert "Fail.</b>sp-adamw: slope 0.5 at readout" in html
@@ -73,6 +75,15 @@ def test_a_sweep_without_transfer_still_gets_its_page(tmp_path: Path) -> None:
     ]
 
 
+def test_an_unfinished_sweep_is_judged_by_what_is_there(tmp_path: Path) -> None:
+    df = made_up_sweep({"sp": -1.2, "mup": 0.0})
+    late = (df["parametrization"] == "mup") & (df["width"] == 256) & (df["lr"] > 2.0**-10)
+    written = write_report(store_runs(df[~late], tmp_path / "x"))
+    assert "from 32 to 128" in written.verdicts[1] and "it transfers" in written.verdicts[1]
+    note = "Left out, with fewer than three values of lr so far: mup · 256."
+    assert note in written.path.read_text(encoding="utf-8")
+
+
 def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
         write_report(tmp_path / "nowhere")
@@ -99,7 +110,11 @@ def test_the_command_prints_verdicts_or_json(tmp_path: Path) -> None:
     assert plain.stdout.endswith(f"written: {tmp_path / 'x' / 'report.html'}\n")
     document = json.loads(run.invoke(app, ["report", str(tmp_path / "x"), "--json"]).stdout)
     assert document["report"].endswith("report.html")
-    assert [Path(f).name for f in document["figures"]] == ["transfer.png", "optimum.png"]
+    assert [Path(f).name for f in document["figures"]] == [
+        "transfer.png",
+        "optimum.png",
+        "regret.png",
+    ]
     wrong = run.invoke(app, ["report", str(tmp_path / "none")])
     assert wrong.exit_code == 2
     assert "error: no folder" in wrong.stderr
