@@ -24,8 +24,8 @@ class Init:
     """How a tensor was initialised, as measured.
 
     Attributes:
-        kind: ``constant`` (all entries ``value``, as one entry always is), ``uniform`` or ``normal``
-            around zero.
+        kind: ``constant`` (all entries ``value``, as one entry always is), or ``uniform`` or
+            ``normal`` around zero.
         std: root mean square of the entries; 0 for constants.
         value: the constant.
         size: number of entries, which bounds how well std is known.
