@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from paramz.sweeps.config import Config, config_key, leaves
+from paramz.sweeps.config import Config, leaves
 from paramz.sweeps.files import read_bytes, read_json, write_new, write_over
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ def _is_result(record: Any, key: str) -> bool:
         isinstance(record, dict)
         and record.keys() >= _FIELDS
         and record["status"] in STATUSES
-        and config_key(record["config"]) == key
+        and record["key"] == key
+        and isinstance(record["config"], dict)
     )
 
 
