@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,11 +76,6 @@ def max_array_size() -> int | None:
     except SlurmError:
         return None
     return int(found[1]) if found else None
-
-
-def available() -> bool:
-    """Whether Slurm's commands are installed here."""
-    return shutil.which("sbatch") is not None
 
 
 def _call(command: list[str]) -> str:

@@ -19,7 +19,7 @@ from paramz.slurm import queue
 from paramz.slurm.plan import Array, Plan, make_plan, parameters
 from paramz.slurm.profile import Profile
 from paramz.sweeps.config import Config
-from paramz.sweeps.files import read_json, write_over
+from paramz.sweeps.files import read_json
 from paramz.sweeps.refine import add_round
 from paramz.sweeps.runner import Retry, prepare
 from paramz.sweeps.spec import Sweep
@@ -87,7 +87,6 @@ def submit(
         trials = add_round(sweep, store)
     missing = {key: config for key, config in trials.items() if key not in live}
     plan = make_plan(sweep, profile, missing, queue.max_array_size())
-    write_over(store.root / "slurm-profile.json", profile.model_dump_json(indent=2) + "\n")
     jobs: list[str] = []
     for array in plan.arrays:
         try:

@@ -10,7 +10,7 @@ Axes are crossed in the order of the file, the last one fastest. An axis is one 
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
@@ -80,8 +80,6 @@ Axis = Annotated[
     ),
 ]
 Cases.model_rebuild()
-
-AxisForm = Literal["list", "log2", "by"]
 
 
 def names_of(axis: str) -> list[str]:
