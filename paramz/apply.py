@@ -212,6 +212,10 @@ def fold_(model: nn.Module) -> None:
     from paramz.fold import fold_weights_
 
     made = _require(model, None)
+    if made.parametrization.absolute:
+        from paramz.nn.fold import fold_scales_
+
+        fold_scales_(model)
     fold_weights_(model, made)
     _unhook_(model)
     del vars(model)[_MARK]

@@ -136,7 +136,9 @@ def _groups(
 ) -> list[Group]:
     adjust_lr_fn = options.get("adjust_lr_fn")
     family = find_family(optimizer, decoupled=options.get("decoupled_weight_decay"))
-    decay = family.weight_decay if weight_decay is None else weight_decay
+    # An optimizer's own default is meant to be multiplied by lr, which independent decay is not.
+    default = 0.0 if plan.parametrization.absolute else family.weight_decay
+    decay = default if weight_decay is None else weight_decay
     base_eps = (family.eps or 0.0) if eps is None else eps
     for name, value in (("lr", lr), ("weight_decay", decay), ("eps", base_eps)):
         if not math.isfinite(value) or value < 0:
@@ -176,7 +178,8 @@ def policy_ratio(
 ) -> float:
     """What the base weight decay is multiplied by for one tensor, under a policy of `DECAYS`."""
     if policy is None:
-        policy = "independent" if plan.parametrization.absolute else "lr-constant"
+        apart = family.decay != "l2-normalised"
+        policy = "independent" if plan.parametrization.absolute and apart else "lr-constant"
     if policy not in DECAYS:
         raise ValueError(f"decay={policy!r} is no policy; there are {', '.join(DECAYS)}")
     if policy == "coupled":

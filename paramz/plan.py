@@ -98,7 +98,7 @@ class Plan:
             model: the model (DDP, FSDP and compile wrappers may be around it by now).
             optimizer: name, class or instance, such as ``"adamw"`` or ``torch.optim.AdamW``.
             lr: learning rate at the base.
-            weight_decay: at the base; the optimizer's own default if left out.
+            weight_decay: at the base; the optimizer's own default if left out (u-muP: 0).
             eps: at the base; the optimizer's own default if left out.
             decay: what weight_decay means and how it moves: ``"lr-constant"`` (the default; u-muP's
                 is ``"independent"``), ``"coupled"``, ``"independent"`` or ``"1/width"``, with their

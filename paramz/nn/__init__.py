@@ -1,6 +1,9 @@
 """Unit-scaled layers and operations (u-muP), and the conversion of a plain model to them."""
 
 from paramz.nn.convert import unit_scale_ as unit_scale_
+from paramz.nn.fold import fold_scales_ as fold_scales_
+from paramz.nn.fp8 import Fp8 as Fp8
+from paramz.nn.low_precision import fp8_ as fp8_
 from paramz.nn.modules import GELU as GELU
 from paramz.nn.modules import Conv1D as Conv1D
 from paramz.nn.modules import Embedding as Embedding

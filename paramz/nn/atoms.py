@@ -24,6 +24,7 @@ _ADD = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
 _MUL = frozenset(("mul", "__mul__", "__rmul__", "__imul__", "mul_", "multiply"))
 _SOURCES = ("embedding", "table", "sum")
 ACTIVATIONS = ("gelu", "relu", "silu")
+KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATIONS, "scaled_dot_product_attention"}
 
 
 @dataclass(frozen=True)

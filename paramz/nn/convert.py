@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from paramz.nn.atoms import find_atoms
+from paramz.attention import ATTRIBUTES, AttentionScale, set_scale
+from paramz.nn.atoms import Atom, find_atoms
 from paramz.nn.factors import Factors, find_factors
 from paramz.nn.modules import Conv1D, Embedding, LayerNorm, Linear, Readout, RMSNorm
 from paramz.nn.plan import unit_plan
@@ -27,8 +30,9 @@ def unit_scale_(
     and norm is replaced by the layer of `paramz.nn` that does the same with u-muP's factors in its
     matrix products; parameters stay the same objects under the same names. The factors of what lies
     between (activations, attention, residual connections) are folded into these, so no operation is
-    added. The residual stream is not renormalised after each addition, which changes nothing but
-    its size, as a norm comes before whatever reads it.
+    added; attention's own factor on the logits is set where a module keeps it in an attribute. The
+    residual stream is not renormalised after each addition, which changes nothing but its size, as
+    a norm comes before whatever reads it.
 
     Args:
         model: freshly built.
@@ -51,7 +55,10 @@ def unit_scale_(
     """
     layers = {p: m for p, m in model.named_modules() if layer_kind(m) is not None}
     sizes = {p: _sizes(m) for p, m in layers.items() if layer_kind(m) == "linear"}
-    factors = find_factors(find_atoms(trace(model, example)), sizes, alphas or Alphas())
+    atoms = find_atoms(trace(model, example))
+    alphas = alphas or Alphas()
+    logits = _logit_factors(model, atoms, alphas)
+    factors = find_factors(atoms, sizes, alphas, logits)
     swaps = {path: _swap(path, module, factors) for path, module in layers.items()}
     owned = {id(p) for path in swaps for p in layers[path].parameters()}
     tables = [(n, p) for n, p in model.named_parameters() if id(p) not in owned]
@@ -66,6 +73,8 @@ def unit_scale_(
         if new is not None:
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, new)
+    for found in factors.attention:
+        set_scale(model, found, found.value)
     if init:
         _initialise_(model)
     return factors
@@ -101,8 +110,25 @@ def unit_scaled_plan(
                 "pass example=batch, as in training (for a language model, token ids of the length "
                 "that you train with)"
             )
-        unit_scale_(model, example, alphas=alphas, init=init)
+        factors = unit_scale_(model, example, alphas=alphas, init=init)
+        return replace(unit_plan(model), attention=factors.attention)
     return unit_plan(model)
+
+
+def _logit_factors(
+    model: nn.Module, atoms: Sequence[Atom], alphas: Alphas
+) -> tuple[AttentionScale, ...]:
+    """The attention modules that keep their factor on the logits in an attribute."""
+    found = []
+    for atom in atoms:
+        if atom.kind != "attention":
+            continue
+        own = vars(model.get_submodule(atom.path))
+        scale, new = atom.facts["scale"], alphas.attn_softmax / atom.facts["d_head"]
+        attribute = next((name for name in ATTRIBUTES if own.get(name) == scale), None)
+        if attribute is not None:
+            found.append(AttentionScale(atom.path, attribute, scale, new))
+    return tuple(found)
 
 
 def _sizes(module: Any) -> tuple[int, int]:
@@ -138,6 +164,13 @@ def _swap(path: str, module: Any, factors: Factors) -> nn.Module | None:
         new._parameters[name] = parameter
     swapped: nn.Module = new.train(module.training)
     return swapped
+
+
+def plain_linear(module: nn.Module) -> nn.Module:
+    """A layer of `paramz.nn` that shares a plain linear layer's parameters and does the same."""
+    new = _linear(module, Scale(), readout=False)
+    new._parameters.update(module._parameters)
+    return new.train(module.training)
 
 
 def _linear(module: Any, scale: Scale, readout: bool) -> nn.Module:

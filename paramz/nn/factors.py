@@ -11,10 +11,11 @@ maps: 1, or 1/branch from the point where a branch's gradient is delayed to wher
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
-from paramz.nn.atoms import ACTIVATIONS, Atom
+from paramz.attention import AttentionScale
+from paramz.nn.atoms import ACTIVATIONS, KNOWN_FUNCTIONS, Atom
 from paramz.nn.functional import (
     Constraint,
     activation_scale,
@@ -37,12 +38,14 @@ class Factors:
         readouts: paths of those that are readouts.
         norms: path -> factor on the gradient of a norm's gain and bias, and on its eps.
         inside: paths of linear layers and norms inside residual branches.
+        attention: attention modules whose factor on the logits is set.
     """
 
     linear: Mapping[str, Scale]
     readouts: frozenset[str]
     norms: Mapping[str, tuple[float, float]]
     inside: frozenset[str]
+    attention: tuple[AttentionScale, ...] = ()
 
 
 @dataclass
@@ -70,7 +73,10 @@ class _Work:
 
 
 def find_factors(
-    atoms: Sequence[Atom], sizes: Mapping[str, tuple[int, int]], alphas: Alphas
+    atoms: Sequence[Atom],
+    sizes: Mapping[str, tuple[int, int]],
+    alphas: Alphas,
+    attention: Sequence[AttentionScale] = (),
 ) -> Factors:
     """The factors of every linear layer and norm.
 
@@ -78,6 +84,8 @@ def find_factors(
         atoms: of the model, from `find_atoms`.
         sizes: (fan_in, fan_out) of every linear layer, by path.
         alphas: u-muP's hyperparameters.
+        attention: modules whose factor on the logits will be set; that of others is folded into
+            their queries and keys.
 
     Raises:
         ValueError: a linear map depends on an operation that no rule covers, or on one in a place
@@ -90,12 +98,16 @@ def find_factors(
         for a in atoms
         if a.kind == "unknown"
         and a.number in used
-        and not any(atoms[i].kind == "unknown" for i in a.ancestors)
+        # What would have a rule, had it not followed something that has none, is not to blame.
+        and (
+            a.name not in KNOWN_FUNCTIONS
+            or not any(atoms[i].kind == "unknown" for i in a.ancestors)
+        )
     ]
     branches = _branches(atoms, used, alphas, problems)
     work = _Work(problems=problems)
     if not problems:
-        _walk(atoms, branches, used, alphas, work)
+        _walk(atoms, branches, used, alphas, {a.module for a in attention}, work)
     if work.problems:
         listed = "\n".join(f"  {line}" for line in dict.fromkeys(work.problems))
         raise ValueError(
@@ -106,7 +118,7 @@ def find_factors(
             "residual connections around branches that begin with a norm or a linear map and end "
             "with a linear map. Or build the model from paramz.nn."
         )
-    return _collect(atoms, branches, used, sizes, work)
+    return replace(_collect(atoms, branches, used, sizes, work), attention=tuple(attention))
 
 
 def _unknown(atom: Atom) -> str:
@@ -146,6 +158,7 @@ def _walk(
     branches: Sequence[_Branch],
     used: frozenset[int],
     alphas: Alphas,
+    settable: Set[str],
     work: _Work,
 ) -> None:
     by_residual = {b.residual.number: b for b in branches}
@@ -166,7 +179,7 @@ def _walk(
             work.want(inputs[0], 1.0, f"the gated product in {atom.path}")
             value = glu_scale(alphas.ffn_act) / alphas.ffn_act
         elif atom.kind == "attention":
-            value = _attention(atom, inputs, alphas, work)
+            value = _attention(atom, inputs, alphas, settable, work)
         elif atom.kind == "residual":
             branch = by_residual[n]
             end, skip = inputs
@@ -198,10 +211,14 @@ def _find_entries(atoms: Sequence[Atom], branches: Sequence[_Branch], work: _Wor
             work.entries[n] = 1 / branch.weight
 
 
-def _attention(atom: Atom, inputs: Sequence[Atom], alphas: Alphas, work: _Work) -> float:
+def _attention(
+    atom: Atom, inputs: Sequence[Atom], alphas: Alphas, settable: Set[str], work: _Work
+) -> float:
     """Logits of mult/d_head q'k' whatever factor the code has: q and k share what is missing."""
     facts = atom.facts
     missing = alphas.attn_softmax / facts["d_head"] / facts["scale"]
+    if atom.path in settable:
+        missing = 1.0
     query, key, value = inputs
     where = f"the attention in {atom.path}"
     work.want(query, missing**-0.5, where)

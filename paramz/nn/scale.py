@@ -8,7 +8,6 @@ GEMM), so the factors of everything around a linear map are folded into its thre
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -50,7 +49,15 @@ class Scale:
         >>> Scale(weight_tokens=-0.5).at(16).grad_weight
         0.25
         """
-        return _at(self, tokens)
+        if not self.weight_tokens and not self.loss_tokens:
+            return self
+        return replace(
+            self,
+            grad_output=self.grad_output * tokens**self.loss_tokens,
+            grad_weight=self.grad_weight * tokens**self.weight_tokens,
+            weight_tokens=0.0,
+            loss_tokens=0.0,
+        )
 
     def times(self, **factors: float) -> Scale:
         """The same with some factors multiplied.
@@ -59,17 +66,6 @@ class Scale:
         2.0
         """
         return replace(self, **{name: getattr(self, name) * f for name, f in factors.items()})
-
-
-@lru_cache(maxsize=4096)  # asked for in every step, always with the same few numbers
-def _at(scale: Scale, tokens: int) -> Scale:
-    return replace(
-        scale,
-        grad_output=scale.grad_output * tokens**scale.loss_tokens,
-        grad_weight=scale.grad_weight * tokens**scale.weight_tokens,
-        weight_tokens=0.0,
-        loss_tokens=0.0,
-    )
 
 
 PLAIN = Scale()

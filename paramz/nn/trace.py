@@ -57,6 +57,8 @@ def layer_kind(module: nn.Module) -> str | None:
     ('linear', None)
     """
     kind = type(module).__name__
+    if type(module).__module__.startswith("paramz."):
+        return None
     if type(module).forward is nn.Linear.forward or kind == "Conv1D":
         return "linear"
     if type(module).forward is nn.Embedding.forward:
