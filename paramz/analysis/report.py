@@ -6,6 +6,7 @@ more scales, the coordinate check where one was written.
 """
 
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
@@ -279,7 +280,7 @@ def _coord(folder: Path, root: Path, prefix: str) -> _Section:
             verdicts.append(str(sentence))
             passed = bool(summary.get("passed"))
             kind, word = ("good", "Pass") if passed else ("bad", "Fail")
-            html += _judgement(kind, word, str(sentence))
+            html += _judgement(kind, word, re.sub(r"^(PASS|FAIL): ", "", str(sentence)))
         axis = axis_of(df)
         shown = [m for m in modules[axis] if m in set(df["module"])]
         png = root / f"{prefix}coord-{label}.png"
