@@ -21,7 +21,7 @@ def report(
     scale: Annotated[
         str | None,
         typer.Option(
-            help="The scale it should transfer over. Default: width, or depth where width does not vary."
+            help="What it should transfer over. Default: width, or depth if width does not vary."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
