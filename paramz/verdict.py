@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,9 +113,11 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
 
     Every module but readouts passes when the slope of its output's change (``delta``) is within the
     tolerance at every step. A readout passes when its change does not grow beyond the tolerance and
-    the part made by its own update is flat: the rest of its change contains the random initial
-    readout acting on changed features, which shrinks like width^-1/2 towards its limit at finite
-    width and is no failure. Modules that output the same at all times (rotary tables) and modules
+    the part made by its own update is flat at the largest width: its change contains random sums
+    (the initial readout acting on changed features, features that the batch does not share) which
+    shrink like width^-1/2 and are no failure. Where the update's slope is below -tolerance, its
+    squares are fitted by ``limit^2 + random^2 / width`` and that curve's slope at the largest width
+    is judged: it is -1/2 where there is no limit, as when the learning rate falls too fast. Modules that output the same at all times (rotary tables) and modules
     around a readout, which repeat it, are not judged.
 
     Over depth the state after each block is judged, and what is outside the blocks: inside a block,
@@ -139,7 +141,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
         )
     lrs = sorted(df.lr.unique())
     chosen = lrs[(len(lrs) - 1) // 2] if lr is None else lr
-    part = df[df.lr == chosen]
+    # A table read from CSV has the empty role of containers as a missing value.
+    part = df[df.lr == chosen].fillna({"role": ""})
     if part.empty:
         raise ValueError(f"lr={lr} is not in the table; it has {lrs}")
     axis = axis_of(df)
@@ -212,7 +215,10 @@ def _slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         passed, proved = None, False
         hidden = _EXPERT.search(module) or (axis == "depth" and _INSIDE.search(module))
         if module not in around and not hidden:
-            passed = _judge(role, quantity, slope, tolerance)
+            judged = slope
+            if axis == "width" and role == "output" and slope < -tolerance:
+                judged = _slope_at_largest(positive[axis], positive.rms)
+            passed = _judge(role, quantity, judged, tolerance)
             proved = passed is False and (lo > tolerance or hi < -tolerance)
         slopes.append(Slope(module, role, int(step), quantity, slope, lo, hi, passed, proved))
     return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
@@ -224,6 +230,15 @@ def _judge(role: str, quantity: str, slope: float, tolerance: float) -> bool | N
             return bool(slope <= tolerance)
         return bool(abs(slope) <= tolerance) if quantity == "update" else None
     return bool(abs(slope) <= tolerance) if quantity == "delta" else None
+
+
+def _slope_at_largest(widths: Any, rms: Any) -> float:
+    """D log rms / d log width at the largest width, of rms^2 = limit^2 + random^2 / width."""
+    m, square = np.asarray(widths, dtype=float), np.asarray(rms, dtype=float) ** 2
+    # Dividing by the squares makes every point count by its relative error.
+    (limit, random), _ = optimize.nnls(np.stack([1 / square, 1 / (m * square)], 1), np.ones(len(m)))
+    random /= m.max()
+    return float(-0.5 * random / (limit + random))
 
 
 def _fit(x: Any, y: Any) -> tuple[float, float, float]:

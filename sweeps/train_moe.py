@@ -98,7 +98,7 @@ class MoEGPT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, 256, bias=False)
         for name, parameter in self.named_parameters():
-            if zero and name.endswith(("out.weight", "down.weight")):
+            if zero and name.endswith((".out.weight", ".down.weight")):
                 nn.init.zeros_(parameter)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:

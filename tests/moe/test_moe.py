@@ -207,3 +207,14 @@ def test_an_unknown_module_of_experts_is_left_alone():
 
     assert find_layers(Plain()) == {}
     paramz.parametrize_(Plain(16), "mup+moe", base=Plain, base_width=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "lr"), [("adamw", 2**-7), ("muon", 2**-6)])
+def test_normalised_updates_are_flat_over_experts(optimizer, lr):
+    df = paramz.coord_check(
+        f"{SWEEPS}/train_moe.py:task", experts=(8, 16, 32, 64), base_width=32,
+        parametrization="mup+moe", optimizer=optimizer, lr=lr, seeds=3,
+        config={"batch_size": 16, "context": 64, "zero": True},
+    )  # fmt: skip
+    assert paramz.judge(df).passed, paramz.judge(df).sentence

@@ -1,0 +1,105 @@
+"""Measure the slopes that docs/parametrizations.md prints, and write docs/slopes.csv.
+
+About 15 minutes on one core: python docs/measure.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+import paramz
+
+HERE = Path(__file__).parent
+SWEEPS = HERE.parent / "sweeps"
+LRS = {"sgd": 2**-3, "adamw": 2**-7, "muon": 2**-6}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A coordinate check over depth or experts."""
+
+    axis: str
+    parametrization: str
+    optimizer: str
+    seeds: int = 3
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> pd.DataFrame:
+        """Run it. Residual branches start at zero, where finite size disturbs least."""
+        if self.axis == "depth":
+            task, scales, context = "train_lm.py:task", {"depths": (4, 8, 16, 32)}, 32
+        else:
+            task, scales, context = "train_moe.py:task", {"experts": (8, 16, 32, 64)}, 64
+        config = {"batch_size": 16, "context": context, "zero": True, **self.config}
+        return paramz.coord_check(
+            f"{SWEEPS}/{task}",
+            **scales,
+            base_width=32,
+            parametrization=self.parametrization,
+            optimizer=self.optimizer,
+            lr=LRS[self.optimizer],
+            seeds=self.seeds,
+            config=config,
+        )
+
+
+CASES = [
+    *(
+        Case("depth", scheme, optimizer)
+        for scheme in ("mup", "mup+depth-mup", "mup+completep")
+        for optimizer in LRS
+    ),
+    *(
+        Case("experts", scheme, optimizer, seeds=6 if optimizer == "sgd" else 3)
+        for scheme in ("mup", "mup+moe")
+        for optimizer in LRS
+    ),
+    *(Case("experts", "mup+moe", optimizer, 2, {"top_k": 2}) for optimizer in ("sgd", "adamw")),
+]
+
+
+def row(case: Case, df: pd.DataFrame) -> dict[str, Any]:
+    """The worst judged slope, and that of the update that inner layers make by themselves."""
+    verdict = paramz.judge(df)
+    judged = [s for s in verdict.slopes if s.passed is not None]
+    flat = [s for s in judged if s.role != "output" or s.quantity == "update"]
+    worst = max(flat, key=lambda s: abs(s.slope))
+    inside = "experts[.]" if case.axis == "experts" else "blocks[.][0-9]+[.]"
+    own = df[(df.quantity == "update") & df.module.str.contains(inside)]
+    sizes = own.groupby([case.axis, "seed"]).rms.mean().reset_index()
+    fit = stats.linregress(np.log(sizes[case.axis]), np.log(sizes.rms))
+    half = stats.t.ppf(0.975, len(sizes) - 2) * fit.stderr
+    return {
+        "axis": case.axis,
+        "from": df[case.axis].min(),
+        "to": df[case.axis].max(),
+        "parametrization": case.parametrization,
+        "optimizer": case.optimizer,
+        "lr": verdict.lr,
+        "seeds": df.seed.nunique(),
+        "setting": " ".join(f"{k}={v}" for k, v in case.config.items()),
+        "verdict": verdict.sentence.partition(":")[0],
+        "module": worst.module,
+        "slope": round(worst.slope, 3),
+        "lo": round(worst.lo, 3),
+        "hi": round(worst.hi, 3),
+        "own": round(fit.slope, 3),
+        "own_lo": round(fit.slope - half, 3),
+        "own_hi": round(fit.slope + half, 3),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    rows = []
+    for case in CASES:
+        rows.append(row(case, case.check()))
+        print(rows[-1], flush=True)
+    pd.DataFrame(rows).to_csv(HERE / "slopes.csv", index=False)

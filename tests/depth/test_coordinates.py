@@ -1,0 +1,78 @@
+"""Coordinate checks over depth: flat under a depth scheme, growing without one."""
+
+from pathlib import Path
+
+import pytest
+
+import paramz
+
+TASK = f"{Path(__file__).parents[2] / 'sweeps' / 'train_lm.py'}:task"
+SMALL = {"batch_size": 8, "context": 16, "zero": True}
+
+
+def check(scheme, optimizer="adamw", lr=2**-7, depths=(2, 4, 8, 16), seeds=2, **config):
+    return paramz.coord_check(
+        TASK, depths=depths, base_width=16, parametrization=scheme, optimizer=optimizer, lr=lr,
+        seeds=seeds, config={**SMALL, **config},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def complete():
+    return check("mup+completep")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return check("mup")
+
+
+def test_completep_is_flat_over_depth_and_plain_mup_is_not(complete, plain):
+    passed, failed = paramz.judge(complete), paramz.judge(plain)
+    assert passed.sentence.startswith("PASS: mup+completep with adamw, depth 2 to 16, lr 0.0078")
+    assert failed.sentence.startswith("FAIL: mup with adamw, depth 2 to 16")
+    assert "changes like depth^+" in failed.sentence
+
+
+def test_blocks_are_compared_at_the_same_relative_depth(complete):
+    # Under the names of the shallowest model, and what is inside them, too.
+    assert {m for m in complete.module if m.startswith("blocks.") and m.count(".") == 1} == {
+        "blocks.0",
+        "blocks.1",
+    }
+    assert complete.groupby("module").depth.nunique().min() == 4
+    assert set(complete.columns) >= {"depth", "rms"} and "width" not in complete.columns
+
+
+def own_update(df):
+    """Slope over depth of what the second layer of the feed-forward parts did by itself."""
+    own = df[(df.quantity == "update") & (df.module == "blocks.1.down")]
+    slopes = [s for s in paramz.judge(df).slopes if s.module == "blocks.1.up"]
+    assert not own.empty
+    return next(s.slope for s in slopes if s.quantity == "update")
+
+
+def test_layers_of_a_deeper_branch_freeze_under_depth_mup_and_learn_under_completep(complete):
+    # Dey et al. 2025: the lazy layers of alpha = 1/2, in branches of two layers and more.
+    lazy = check("mup+depth-mup")
+    assert paramz.judge(lazy).passed
+    assert own_update(lazy) < -0.4
+    assert abs(own_update(complete)) < 0.15
+
+
+def test_one_axis_at_a_time():
+    with pytest.raises(ValueError, match="over one of widths, depths and experts; got width and d"):
+        paramz.coord_check(TASK, widths=(8, 16), depths=(2, 4))
+    with pytest.raises(ValueError, match=r"depths=\[4, 4\]: a slope needs at least two differ"):
+        paramz.coord_check(TASK, depths=(4, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["mup+depth-mup", "mup+completep"])
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 2**-3), ("adamw", 2**-7), ("muon", 2**-6)])
+def test_every_optimizer_is_flat_over_depth(scheme, optimizer, lr):
+    df = paramz.coord_check(
+        TASK, depths=(4, 8, 16, 32), base_width=32, parametrization=scheme, optimizer=optimizer,
+        lr=lr, seeds=3, config={"batch_size": 16, "context": 32, "zero": True},
+    )  # fmt: skip
+    assert paramz.judge(df).passed, paramz.judge(df).sentence
