@@ -17,7 +17,7 @@ from paramz.sweeps import Store, Sweep
 
 ROOT = Path(__file__).parents[2]
 TESTBED = ROOT / "slurm" / "testbed"
-FUNCTIONS = Path(__file__).parent / "functions.py"
+FUNCTIONS = Path(__file__).parent / "slurm_functions.py"
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def cluster():
 
 @pytest.fixture
 def sweep():
-    """Make a sweep of one of the functions in functions.py."""
+    """Make a sweep of one of the functions in slurm_functions.py."""
 
     def make(function, minutes=3, **rest):
         resources = {"minutes": minutes, "memory_gb": 0.1} | rest.pop("resources", {})

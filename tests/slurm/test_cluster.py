@@ -3,17 +3,17 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from functions import walk
+from slurm_functions import walk
 
 from paramz.slurm import Profile, queue, submit
 from paramz.sweeps import Sweep, load, run
 
 pytestmark = pytest.mark.slurm
 
-DEMO = ROOT / "sweeps" / "demo_lm.yaml"
+DEMO = Path(__file__).parents[2] / "sweeps" / "demo_lm.yaml"
 
 
 def test_the_demo_has_the_numbers_of_a_local_run_bit_for_bit(lab, tmp_path):

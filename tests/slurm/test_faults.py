@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from functions import walk
+from slurm_functions import walk
 
 from paramz.slurm.queue import SlurmError, cancel
 from paramz.sweeps import load

@@ -15,7 +15,7 @@ from paramz.sweeps.pool import BrokenTarget, Pool, Stop, Task
 from paramz.sweeps.runner import prepare
 from paramz.sweeps.store import Store
 
-FUNCTIONS = Path(__file__).parent / "functions.py"
+FUNCTIONS = Path(__file__).parent / "sweep_functions.py"
 
 
 def ran(store, key):
