@@ -209,6 +209,14 @@ class Parametrization:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
+        weights: dict[str, tuple[Power, Power]] = {}
+        for (column, role), rule in self.rules.items():
+            mine = (rule.init_std, rule.multiplier)
+            if weights.setdefault(role, mine) != mine:
+                raise ValueError(
+                    f"{self.name}: {column} x {role} has another init std or multiplier than the "
+                    "columns before it, but weights are drawn before the optimizer is known"
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Parametrization.from_json, (self.to_json(),))

@@ -117,8 +117,10 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     (the initial readout acting on changed features, features that the batch does not share) which
     shrink like width^-1/2 and are no failure. Where the update's slope is below -tolerance, its
     squares are fitted by ``limit^2 + random^2 / width`` and that curve's slope at the largest width
-    is judged: it is -1/2 where there is no limit, as when the learning rate falls too fast. Modules that output the same at all times (rotary tables) and modules
-    around a readout, which repeat it, are not judged.
+    is judged: it is -1/2 where there is no limit, as when the learning rate falls too fast.
+
+    Modules that output the same at all times (rotary tables) and modules around a readout, which
+    repeat it, are not judged.
 
     Over depth the state after each block is judged, and what is outside the blocks: inside a block,
     Depth-muP lets the parts made by single layers shrink, and a layer sees its state a part of a
