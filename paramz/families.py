@@ -60,7 +60,7 @@ def family(optimizer: Any, *, decoupled: bool | None = None) -> Family:
     Args:
         optimizer: such as ``"adamw"``, ``torch.optim.AdamW``, an optimizer instance, or a `Family`
             for an optimizer that paramz does not know.
-        decoupled: overrides the decay kind, for NAdam, RAdam and Adam with
+        decoupled: overrides the decay kind of Adam's relatives, for NAdam, RAdam and Adam with
             ``decoupled_weight_decay=True``.
 
     Raises:
@@ -88,6 +88,6 @@ def family(optimizer: Any, *, decoupled: bool | None = None) -> Family:
                 f"in the gradient, the same with SGD."
             )
         found = FAMILIES[key]
-    if decoupled is None:
+    if decoupled is None or found.column != "adam":
         return found
     return replace(found, decay="decoupled" if decoupled else "l2-normalised")
