@@ -1,6 +1,7 @@
-"""Measure the slopes that docs/parametrizations.md prints, and write docs/slopes.csv.
+"""Measure what docs/parametrizations.md prints: docs/slopes.csv and docs/drift.csv.
 
-About 15 minutes on one core: python docs/measure.py
+About 15 minutes on one core: python docs/measure.py. The drift is read from finished sweeps, made
+by `paramz sweep sweeps/lr_depth.yaml` and `paramz sweep sweeps/lr_experts.yaml` (5 minutes each).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from scipy import stats
 
 import paramz
+from paramz.analysis import transfer
+from paramz.sweeps import load
 
 HERE = Path(__file__).parent
 SWEEPS = HERE.parent / "sweeps"
@@ -96,6 +99,17 @@ def row(case: Case, df: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def drifts(runs: Path) -> pd.DataFrame:
+    """How the best learning rate moves per doubling, in octaves, of every finished sweep."""
+    tables = []
+    for name, scale in (("lr_depth", "depth"), ("lr_experts", "experts")):
+        if (runs / name).is_dir():
+            df = load(runs / name)
+            span = f"{scale} {df[scale].min()}–{df[scale].max()}"
+            tables.append(transfer(df, scale=scale).drift.assign(over=span))
+    return pd.concat(tables)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rows = []
@@ -103,3 +117,4 @@ if __name__ == "__main__":
         rows.append(row(case, case.check()))
         print(rows[-1], flush=True)
     pd.DataFrame(rows).to_csv(HERE / "slopes.csv", index=False)
+    drifts(HERE.parent / "runs").round(3).to_csv(HERE / "drift.csv", index=False)

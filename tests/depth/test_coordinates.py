@@ -67,9 +67,18 @@ def test_one_axis_at_a_time():
         paramz.coord_check(TASK, depths=(4, 4))
 
 
+# Not depth-mup with AdamW, which is measured at -0.11 [-0.18, -0.04] in docs/slopes.csv.
+FLAT = [
+    ("mup+completep", "sgd", 2**-3),
+    ("mup+completep", "adamw", 2**-7),
+    ("mup+completep", "muon", 2**-6),
+    ("mup+depth-mup", "sgd", 2**-3),
+    ("mup+depth-mup", "muon", 2**-6),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["mup+depth-mup", "mup+completep"])
-@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 2**-3), ("adamw", 2**-7), ("muon", 2**-6)])
+@pytest.mark.parametrize(("scheme", "optimizer", "lr"), FLAT)
 def test_every_optimizer_is_flat_over_depth(scheme, optimizer, lr):
     df = paramz.coord_check(
         TASK, depths=(4, 8, 16, 32), base_width=32, parametrization=scheme, optimizer=optimizer,
