@@ -21,10 +21,22 @@ _HEADS = (
 )  # fmt: skip
 _KV_HEADS = ("num_key_value_heads",)
 _HEAD_SIZES = ("head_dim", "d_kv")
+_DEPTHS = (
+    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
+    "num_decoder_layers",
+)  # fmt: skip
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
-def scaled_config(config: Any, width: int, *, heads: Literal["count", "size"] = "count") -> Any:
-    """A copy of a Hugging Face config at another width; depth and vocabulary stay.
+def scaled_config(
+    config: Any,
+    width: int,
+    *,
+    heads: Literal["count", "size"] = "count",
+    depth: int | None = None,
+    experts: int | None = None,
+) -> Any:
+    """A copy of a Hugging Face config at another width; the vocabulary stays.
 
     Args:
         config: a ``PretrainedConfig`` with a ``hidden_size`` (or a synonym that maps to it).
@@ -32,9 +44,13 @@ def scaled_config(config: Any, width: int, *, heads: Literal["count", "size"] = 
         heads: ``"count"`` keeps the head size and scales the number of heads and of key-value heads
             (grouped-query groups stay as they are); ``"size"`` keeps the numbers and scales the
             head size.
+        depth: the new number of blocks, in encoder and decoder each; as it was if left out. A list
+            of the kinds of the blocks is cut or repeated.
+        experts: the new number of experts, of which as large a part sees each token as before; as
+            it was if left out.
 
     Raises:
-        TypeError: the config has no ``hidden_size``.
+        TypeError: the config has no ``hidden_size``, or no number of blocks or experts.
         ValueError: a size would not be whole at this width; the message lists widths that work.
     """
     old_width = getattr(config, "hidden_size", None)
@@ -52,7 +68,31 @@ def scaled_config(config: Any, width: int, *, heads: Literal["count", "size"] = 
         if new.denominator != 1:
             raise ValueError(_not_whole(config, name, old, width, old_width, scaled_names, heads))
         setattr(scaled, name, int(new))
+    if depth is not None:
+        for name in _present(config, _DEPTHS, "number of blocks"):
+            setattr(scaled, name, depth)
+        kinds = getattr(config, "layer_types", None)
+        if kinds:
+            scaled.layer_types = [kinds[i % len(kinds)] for i in range(depth)]
+    if experts is not None:
+        name = _present(config, _EXPERTS, "number of experts")[0]
+        top_k = Fraction(config.num_experts_per_tok * experts, getattr(config, name))
+        if top_k.denominator != 1:
+            raise ValueError(
+                f"{name} = {experts} would let {top_k} experts see a token, where "
+                f"{config.num_experts_per_tok} of {getattr(config, name)} do now"
+            )
+        setattr(scaled, name, experts)
+        scaled.num_experts_per_tok = int(top_k)
     return scaled
+
+
+def _present(config: Any, names: tuple[str, ...], what: str) -> list[str]:
+    synonyms = getattr(config, "attribute_map", {})
+    found = [n for n in names if n not in synonyms and isinstance(getattr(config, n, None), int)]
+    if not found:
+        raise TypeError(f"{type(config).__name__} has no {what} (looked for {', '.join(names)})")
+    return found
 
 
 def _not_whole(
@@ -73,9 +113,16 @@ def _not_whole(
 
 
 def config_factory(
-    model: nn.Module, *, heads: Literal["count", "size"] = "count"
+    model: nn.Module,
+    *,
+    heads: Literal["count", "size"] = "count",
+    depth: int | None = None,
+    experts: int | None = None,
 ) -> Callable[[int], nn.Module]:
     """A factory ``width -> model`` from a Hugging Face model's own config.
+
+    With ``depth`` or ``experts`` it builds the base of a model that has more of them, as in
+    ``parametrize_(model, "mup+completep", base=config_factory(model, depth=4), base_width=256)``.
 
     Raises:
         TypeError: the model has no config.
@@ -87,4 +134,6 @@ def config_factory(
             "pass a factory as base= together with base_width=."
         )
     kind: Callable[[Any], nn.Module] = type(model)
-    return lambda width: kind(scaled_config(config, width, heads=heads))
+    return lambda width: kind(
+        scaled_config(config, width, heads=heads, depth=depth, experts=experts)
+    )
