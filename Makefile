@@ -11,9 +11,9 @@ CHECK := --widths 32,64,128,256 --seeds 2 --workers 2
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	# The peer that tests compare with; --no-deps because it would pull torchvision, which
+	# The peers that tests compare with; --no-deps because mup would pull torchvision, which
 	# nothing here uses and which breaks where its build does not match torch's.
-	$(BIN)/python -m pip install -q --no-deps mup==1.0.0
+	$(BIN)/python -m pip install -q --no-deps mup==1.0.0 unit-scaling==0.3.5
 	touch $@
 
 demo: $(STAMP)  ## a transformer and an MLP of growing width, SP beside muP -> runs/demo/report.html
