@@ -13,7 +13,7 @@ from torch import nn
 
 from paramz.attention import KEY_INPUT, set_scale
 from paramz.branches import Branches
-from paramz.init import draw_, init_factor, measure, torch_law
+from paramz.init import draw_, falls_with_depth, init_factor, measure, torch_law
 from paramz.plan import Plan
 from paramz.planning import draft_plan, find_rows
 from paramz.probes import Factory, Probes, build_probes
@@ -253,7 +253,7 @@ def _initialise(model: nn.Module, probes: Probes, made: Plan) -> Plan:
         row.shape == row.base_shape and all(ratio == 1.0 for ratio in row.ratios.values())
         for row in made.rows
     )
-    rows = []
+    rows, falling = [], 0
     for row in made.rows:
         twin = probes.twin_name(row.name) or row.name
         if base_parameters[twin].is_meta:
@@ -274,11 +274,18 @@ def _initialise(model: nn.Module, probes: Probes, made: Plan) -> Plan:
                 factor = made.branch_factor(row)
             else:
                 factor = init_factor(row, wanted, base_init, own, known)
+                falling += falls_with_depth(row, wanted / factor)
             if factor != 1.0:
                 with torch.no_grad():
                     parameter.mul_(factor)
         rows.append(replace(row, base_init=base_init, factor=factor))
-    return replace(made, rows=tuple(rows))
+    notes = made.notes
+    if falling:
+        notes += (
+            f"the model's own init of {falling} tensors falls like depth^-1/2: the scheme's factor "
+            "replaces it",
+        )
+    return replace(made, rows=tuple(rows), notes=notes)
 
 
 def _hook_(model: nn.Module, made: Plan) -> None:

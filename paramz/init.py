@@ -98,6 +98,22 @@ def _nearest_law(row: Row, wanted: float, base: Init, target: Init) -> float:
     return nearest if abs(math.log(measured / nearest)) < error else measured
 
 
+def falls_with_depth(row: Row, native: float) -> bool:
+    """Whether a model's own init, std target / std base, falls like depth^-1/2, as 1/sqrt(2L) does.
+
+    Args:
+        row: the tensor's ratios.
+        native: a law that was recognised.
+    """
+    fall = row.ratios.get("depth", 1.0) ** -0.5
+    laws = [1.0, *(row.ratios[s] ** -0.5 for s in ("fan_in", "fan_out") if s in row.ratios)]
+    return (
+        fall != 1.0
+        and any(math.isclose(native, law * fall, rel_tol=1e-6) for law in laws)
+        and not any(math.isclose(native, law, rel_tol=1e-6) for law in laws)
+    )
+
+
 def torch_law(
     base_name: str,
     base: nn.Module,

@@ -111,6 +111,7 @@ def test_an_init_that_falls_with_depth_is_replaced_and_not_counted_twice(scheme,
     own = {name: value.clone() for name, value in model.named_parameters()}
     base = gpt2(64, depth=2)
     plan = paramz.parametrize_(model, scheme, base=base, wider=gpt2(128, depth=2))
+    assert "the model's own init of 16 tensors falls like depth^-1/2: the sch" in plan.notes[1]
     ends = [row for row in plan.rows if row.name.endswith("c_proj.weight")]
     assert len(ends) == 16
     for row in ends:
