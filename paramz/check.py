@@ -15,8 +15,7 @@ import itertools
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from paramz.apply import parametrize_
 from paramz.branches import Branches
 from paramz.optimizers import make_optimizers
 from paramz.plan import Plan
+from paramz.recording import recording, rms
 from paramz.roles import Overrides
 from paramz.rules import Parametrization
 from paramz.tables import parametrization as find_parametrization
@@ -249,11 +249,11 @@ def _measure(job: _Job) -> list[tuple[Any, ...]]:
 
     def add(lr: float, step: int, quantity: str, sizes: Mapping[str, float]) -> None:
         head = (plan.parametrization.name, job.optimizer, job.scale, job.seed, lr, step)
-        for call, rms in sizes.items():
+        for call, size in sizes.items():
             module, again, number = call.partition("#")
             name = module if shown is None else shown.get(module)
             if name is not None:
-                size = rms / units.get(module, 1.0)
+                size /= units.get(module, 1.0)
                 label = f"{name}{again}{number}"
                 rows.append((*head, label, roles.get(module, ""), quantity, size))
 
@@ -266,7 +266,7 @@ def _measure(job: _Job) -> list[tuple[Any, ...]]:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.clone()
         optimizers = make_optimizers(plan, model, job.optimizer, lr=lr, **job.options)
-        add(lr, 0, "output", {m: _rms(out) for m, out in first_outputs.items()})
+        add(lr, 0, "output", {m: rms(out) for m, out in first_outputs.items()})
         for step in range(1, job.steps + 1):
             for optimizer in optimizers:
                 optimizer.step()
@@ -276,9 +276,9 @@ def _measure(job: _Job) -> list[tuple[Any, ...]]:
             if not last:
                 model.zero_grad(set_to_none=True)
                 torch.autograd.backward(value)
-            add(lr, step, "output", {m: _rms(out) for m, out in now.outputs.items()})
+            add(lr, step, "output", {m: rms(out) for m, out in now.outputs.items()})
             delta = {
-                m: _rms(out - first_outputs[m])
+                m: rms(out - first_outputs[m])
                 for m, out in now.outputs.items()
                 if m in first_outputs and out.shape == first_outputs[m].shape
             }
@@ -345,78 +345,3 @@ def _module_roles(plan: Plan) -> dict[str, str]:
     for row in plan.rows:
         roles.update(dict.fromkeys(row.readouts, "output"))
     return roles
-
-
-def _rms(values: torch.Tensor) -> float:
-    return float(values.detach().float().pow(2).mean().sqrt())
-
-
-@dataclass
-class _Record:
-    outputs: dict[str, torch.Tensor] = field(default_factory=dict)
-    updates: dict[str, float] = field(default_factory=dict)
-
-
-@contextmanager
-def recording(
-    model: nn.Module, start: Mapping[str, torch.Tensor] | None = None
-) -> Iterator[_Record]:
-    """Record every module's first output tensor during a forward pass.
-
-    A module called several times is recorded under ``path``, ``path#2``, ... With ``start`` (an
-    earlier state_dict), modules with weights of their own are run once more on the same input with
-    those weights, and the difference is their own update.
-    """
-    record = _Record()
-    calls: dict[str, int] = {}
-
-    def hook(path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        tensor = _first_tensor(output)
-        if tensor is None or not tensor.is_floating_point() or not tensor.numel():
-            return  # no activations: integers, or an expert that no token chose
-        calls[path] = calls.get(path, 0) + 1
-        name = path if calls[path] == 1 else f"{path}#{calls[path]}"
-        record.outputs[name] = tensor.detach()
-        own = module._parameters
-        if start is not None and any(p is not None for p in own.values()):
-            old = {n: start[f"{path}.{n}" if path else n] for n, p in own.items() if p is not None}
-            before = _first_tensor(_rerun(module, old, args, kwargs))
-            if before is not None:
-                record.updates[name] = _rms(tensor - before)
-
-    handles = [
-        module.register_forward_hook(_at(hook, path), with_kwargs=True)
-        for path, module in model.named_modules()
-        if path
-    ]
-    try:
-        yield record
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _at(hook: Callable[..., None], path: str) -> Callable[..., None]:
-    return lambda module, args, kwargs, output: hook(path, module, args, kwargs, output)
-
-
-def _rerun(module: nn.Module, weights: Mapping[str, torch.Tensor], args: Any, kwargs: Any) -> Any:
-    """The module's forward, without its hooks, at other weights."""
-    saved = {name: module._parameters[name] for name in weights}
-    try:
-        for name, weight in weights.items():
-            module._parameters[name] = weight  # type: ignore[assignment]
-        with torch.no_grad():
-            return module.forward(*args, **kwargs)
-    finally:
-        module._parameters.update(saved)
-
-
-def _first_tensor(output: Any) -> torch.Tensor | None:
-    if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(output, Mapping):
-        output = tuple(output.values())
-    if isinstance(output, tuple | list):
-        return next((x for x in output if isinstance(x, torch.Tensor)), None)
-    return None

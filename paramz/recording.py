@@ -1,0 +1,89 @@
+"""Record what the modules of a model put out during a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass
+class Record:
+    """Outputs by module call, and the RMS of what each module's own update made of them."""
+
+    outputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    updates: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def recording(
+    model: nn.Module, start: Mapping[str, torch.Tensor] | None = None
+) -> Iterator[Record]:
+    """Record every module's first output tensor during a forward pass.
+
+    A module called several times is recorded under ``path``, ``path#2``, ... With ``start`` (an
+    earlier state_dict), modules with weights of their own are run once more on the same input with
+    those weights, and the difference is their own update.
+    """
+    record = Record()
+    calls: dict[str, int] = {}
+
+    def hook(path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        tensor = _first_tensor(output)
+        if tensor is None or not tensor.is_floating_point() or not tensor.numel():
+            return  # no activations: integers, or an expert that no token chose
+        calls[path] = calls.get(path, 0) + 1
+        name = path if calls[path] == 1 else f"{path}#{calls[path]}"
+        record.outputs[name] = tensor.detach()
+        own = module._parameters
+        if start is not None and any(p is not None for p in own.values()):
+            old = {n: start[f"{path}.{n}" if path else n] for n, p in own.items() if p is not None}
+            before = _first_tensor(_rerun(module, old, args, kwargs))
+            if before is not None:
+                record.updates[name] = rms(tensor - before)
+
+    handles = [
+        module.register_forward_hook(_at(hook, path), with_kwargs=True)
+        for path, module in model.named_modules()
+        if path
+    ]
+    try:
+        yield record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _at(hook: Callable[..., None], path: str) -> Callable[..., None]:
+    return lambda module, args, kwargs, output: hook(path, module, args, kwargs, output)
+
+
+def _rerun(module: nn.Module, weights: Mapping[str, torch.Tensor], args: Any, kwargs: Any) -> Any:
+    """The module's forward, without its hooks, at other weights."""
+    saved = {name: module._parameters[name] for name in weights}
+    try:
+        for name, weight in weights.items():
+            module._parameters[name] = weight  # type: ignore[assignment]
+        with torch.no_grad():
+            return module.forward(*args, **kwargs)
+    finally:
+        module._parameters.update(saved)
+
+
+def _first_tensor(output: Any) -> torch.Tensor | None:
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, tuple | list):
+        return next((x for x in output if isinstance(x, torch.Tensor)), None)
+    return None
+
+
+def rms(values: torch.Tensor) -> float:
+    """The root mean square of all entries."""
+    return float(values.detach().float().pow(2).mean().sqrt())
