@@ -41,30 +41,37 @@ def scaled_linear(
         dtype = torch.get_autocast_dtype(kind)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    rows = x.reshape(-1, x.shape[-1])
-    factors = scale.at(rows.shape[0])
-    y: Tensor = _ScaledLinear.apply(rows, weight, bias, factors, fp8)  # type: ignore[no-untyped-call]
-    return y.view(*x.shape[:-1], weight.shape[0])
+    factors = scale.at(x.numel() // x.shape[-1])
+    y: Tensor = _ScaledLinear.apply(x, weight, bias, factors, fp8)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _ScaledLinear(torch.autograd.Function):
+    # Shapes are undone in here, where views are not recorded for backward.
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Scale, fp8: Fp8 | None
     ) -> Tensor:
         ctx.scale, ctx.fp8 = scale, fp8
         ctx.save_for_backward(x, weight)
+        rows = x.reshape(-1, x.shape[-1])
         if fp8 is not None:
-            y = fp8.product(fp8.forward, x, scale.input, fp8.forward, weight.t(), 1.0, scale.output)
-            return y if bias is None else y.add_(bias, alpha=scale.output)
-        if bias is None:
-            return product(x, weight.t(), scale.input * scale.output)
-        return torch.addmm(bias, x, weight.t(), beta=scale.output, alpha=scale.input * scale.output)
+            kind = fp8.forward
+            y = fp8.product(kind, rows, scale.input, kind, weight.t(), 1.0, scale.output)
+            y = y if bias is None else y.add_(bias, alpha=scale.output)
+        elif bias is None:
+            y = product(rows, weight.t(), scale.input * scale.output)
+        else:
+            alpha = scale.input * scale.output
+            y = torch.addmm(bias, rows, weight.t(), beta=scale.output, alpha=alpha)
+        return y.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        (g,) = grads
         x, weight = ctx.saved_tensors
+        g = grads[0].reshape(-1, weight.shape[0])
+        rows = x.reshape(-1, x.shape[-1])
         s, fp8 = ctx.scale, ctx.fp8
         need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         grad_x = grad_weight = grad_bias = None
@@ -73,12 +80,16 @@ class _ScaledLinear(torch.autograd.Function):
             if need_x:
                 grad_x = fp8.product(up, g, s.grad_output, down, weight, 1.0, s.grad_input)
             if need_weight:
-                grad_weight = fp8.product(up, g.t(), s.grad_output, down, x, s.input, s.grad_weight)
+                grad_weight = fp8.product(
+                    up, g.t(), s.grad_output, down, rows, s.input, s.grad_weight
+                )
         else:
             if need_x:
                 grad_x = product(g, weight, s.grad_output * s.grad_input)
             if need_weight:
-                grad_weight = product(g.t(), x, s.grad_output * s.input * s.grad_weight)
+                grad_weight = product(g.t(), rows, s.grad_output * s.input * s.grad_weight)
         if need_bias:
             grad_bias = g.sum(0).mul_(s.grad_output * s.grad_weight)
+        if grad_x is not None:
+            grad_x = grad_x.view(x.shape)
         return grad_x, grad_weight, grad_bias, None, None
