@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -113,8 +113,8 @@ def coord_check(
         roles: overrides, as for `parametrize_`.
         branches: residual branches, as for `parametrize_`.
         config: passed to the task function when ``build`` is its name.
-        workers: processes with one thread each. More than one needs a ``build`` that can be
-            pickled (a module-level function, or a name).
+        workers: processes with one thread each. Where processes cannot be forked (Windows, or
+            CUDA in use), ``build`` must be a module-level function, or a name.
         **options: for the optimizer.
 
     Returns:
@@ -144,6 +144,7 @@ def coord_check(
         raise TypeError("batch is missing: what should the model be trained on for a few steps?")
     else:
         task = Task(build, _Constant(batch), loss, roles or {}, branches)
+    lrs = (lr,) if isinstance(lr, float | int) else tuple(lr)
     jobs = [
         _Job(
             task=task,
@@ -151,7 +152,7 @@ def coord_check(
             parametrization=parametrization,
             optimizer=optimizer,
             options=options,
-            lrs=(lr,) if isinstance(lr, float | int) else tuple(lr),
+            lrs=part,
             steps=steps,
             axis=axis,
             base=base_width if axis == "width" and base_width is not None else min(scales),
@@ -160,8 +161,10 @@ def coord_check(
             seed=seed,
         )
         # The largest model takes longest, so it goes first.
-        for scale, seed in itertools.product(
-            sorted(set(scales), reverse=True), range(seeds) if isinstance(seeds, int) else seeds
+        for scale, seed, part in itertools.product(
+            sorted(set(scales), reverse=True),
+            range(seeds) if isinstance(seeds, int) else seeds,
+            _shares(lrs, workers),
         )
     ]
     rows = list(itertools.chain.from_iterable(_map(jobs, workers)))
@@ -170,6 +173,12 @@ def coord_check(
     order = frame.groupby(keys, sort=False).cumcount()
     frame = frame.assign(_order=order).sort_values([*keys, "_order"], kind="stable")
     return frame.drop(columns="_order").reset_index(drop=True)
+
+
+def _shares(lrs: tuple[float, ...], workers: int) -> list[tuple[float, ...]]:
+    """Learning rates for each worker, so that the largest model keeps all of them busy."""
+    shares = [lrs[start::workers] for start in range(workers)]
+    return [share for share in shares if share]
 
 
 def _axis(
@@ -202,20 +211,36 @@ def _map(jobs: list[_Job], workers: int) -> Iterator[list[tuple[Any, ...]]]:
     if workers <= 1:
         yield from map(_measure, jobs)
         return
+    # Forked workers, as in torch's data loader, need no second import and take any factory.
+    fork = "fork" in get_all_start_methods() and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if not fork:
+        _require_pickle(jobs[0], workers)
+    context = get_context("fork" if fork else "spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(jobs,)) as pool:
+        yield from pool.map(_measure_number, range(len(jobs)))
+
+
+def _require_pickle(job: _Job, workers: int) -> None:
     try:
-        pickle.dumps(jobs[0])
+        pickle.dumps(job)
     except Exception as error:
         raise ValueError(
             f"workers={workers} sends the model's factory to other processes, and it cannot be "
             f"pickled ({error}): define it at the top of a module, name it as 'file.py:task', or "
             "use workers=1"
         ) from error
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(_measure, jobs)
 
 
-def _one_thread() -> None:
+_JOBS: list[_Job] = []  # of a worker process
+
+
+def _begin(jobs: list[_Job]) -> None:
     torch.set_num_threads(1)
+    _JOBS[:] = jobs
+
+
+def _measure_number(number: int) -> list[tuple[Any, ...]]:
+    return _measure(_JOBS[number])
 
 
 def _measure(job: _Job) -> list[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from paramz.attention import AttentionScale
 from paramz.groups import Group, param_groups, split_groups
 from paramz.init import Init
 from paramz.roles import Row
-from paramz.rules import ONE, SPECIAL_CASE_OF, Family, Parametrization, Rule
+from paramz.rules import ONE, SPECIAL_CASE_OF, Family, Parametrization, Power, Rule
 from paramz.summary import Summary, summarize
 
 FORMAT = 1
@@ -54,8 +55,8 @@ class Plan:
         Raises:
             KeyError: the table has no rule for this family and role.
         """
-        rule = self._branch(row) * self.parametrization.rule(family.column, row.role)
-        return rule.folded(family) if self.folded else rule
+        rule = self.parametrization.rule(family.column, row.role)
+        return _rule(rule, self.parametrization.branch if row.ends else ONE, family, self.folded)
 
     def weight_rule(self, row: Row) -> Rule:
         """The rule as far as the weight is concerned (init std and multiplier)."""
@@ -196,6 +197,13 @@ class Plan:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is no plan that this version reads: {error}") from error
+
+
+@cache
+def _rule(rule: Rule, branch: Power, family: Family, folded: bool) -> Rule:
+    """Thousands of tensors share a few rules, so each is worked out once."""
+    whole = Rule(multiplier=branch) * rule
+    return whole.folded(family) if folded else whole
 
 
 def weight_rule(parametrization: Parametrization, role: str, *, folded: bool) -> Rule:

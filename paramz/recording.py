@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,4 +87,5 @@ def _first_tensor(output: Any) -> torch.Tensor | None:
 
 def rms(values: torch.Tensor) -> float:
     """The root mean square of all entries."""
-    return float(values.detach().float().pow(2).mean().sqrt())
+    flat = values.detach()
+    return float(torch.linalg.vector_norm(flat, dtype=torch.float32)) / math.sqrt(flat.numel())

@@ -143,7 +143,8 @@ def test_check_measures_what_a_plain_loop_does() -> None:
 def test_two_processes_equal_one() -> None:
     task = f"{SWEEPS / 'train_mlp.py'}:task"
     one, two = (
-        paramz.coord_check(task, widths=[16, 32], seeds=1, steps=1, workers=w) for w in (1, 2)
+        paramz.coord_check(task, widths=[16, 32], lr=[0.1, 0.01], seeds=1, steps=1, workers=w)
+        for w in (1, 2)
     )
     pd.testing.assert_frame_equal(one, two)
 
@@ -153,12 +154,16 @@ def test_errors_say_what_to_do() -> None:
         paramz.coord_check(net, data(), widths=[64])
     with pytest.raises(TypeError, match="batch is missing"):
         paramz.coord_check(net, widths=[64, 128])
-    with pytest.raises(ValueError, match="cannot be pickled.*file.py:task"):
-        paramz.coord_check(lambda w: net(w), data(), widths=[16, 32], workers=2)
     with pytest.raises(TypeError, match="give a pair"):
         paramz.coord_check(net, "text", widths=[16, 32])
     with pytest.raises(ValueError, match="torch.optim has no 'adamv'"):
         paramz.coord_check(net, data(), widths=[16, 32], optimizer="adamv")
+
+
+def test_workers_without_fork_need_a_factory_that_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paramz.check.get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(ValueError, match="cannot be pickled.*file.py:task"):
+        paramz.coord_check(lambda w: net(w), data(), widths=[16, 32], workers=2)
 
 
 def test_divergence_is_an_error_that_names_the_module() -> None:
