@@ -1,4 +1,4 @@
-"""Verbs that look at a sweep: status, watch, logs."""
+"""Verbs that look at a sweep: status, watch."""
 
 import json
 import sys
@@ -22,7 +22,6 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this file to the app."""
     app.command("status")(status)
     app.command("watch")(watch)
-    app.command("logs")(logs)
 
 
 def opened(directory: Path) -> "Store":
@@ -43,8 +42,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     store = opened(directory)
     found, jobs, note = _look(store)
     if as_json:
-        json.dump(found.to_dict() | {"jobs": jobs, "note": note}, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        typer.echo(_json(found, jobs, note, indent=2))
     elif sys.stdout.isatty():
         Console().print(_table(found, jobs, note))
     else:
@@ -54,12 +52,15 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
 def watch(
     directory: Directory,
     every: Annotated[float, typer.Option(min=0.5, help="Seconds between looks.")] = 10.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document a line, one per look.")
+    ] = False,
 ) -> None:
     """Show a sweep's status until nothing of it runs or waits in a queue."""
     from rich.live import Live
 
     store = opened(directory)
-    live = Live(auto_refresh=False) if sys.stdout.isatty() else None
+    live = Live(auto_refresh=False) if sys.stdout.isatty() and not as_json else None
     try:
         if live:
             live.start()
@@ -67,6 +68,8 @@ def watch(
             found, jobs, note = _look(store)
             if live:
                 live.update(_table(found, jobs, note), refresh=True)
+            elif as_json:
+                typer.echo(_json(found, jobs, note))
             else:
                 typer.echo(time.strftime("%H:%M:%S ") + _headline(found))
             if not found.counts["running"] and not found.counts["queued"] and not jobs:
@@ -77,46 +80,6 @@ def watch(
     finally:
         if live:
             live.stop()
-
-
-def logs(
-    directory: Directory,
-    key: Annotated[
-        str | None, typer.Argument(help="Key of a trial, or its beginning. Default: the failed.")
-    ] = None,
-    lines: Annotated[int, typer.Option("-n", min=1, help="Last lines of a log.")] = 30,
-) -> None:
-    """Print the log of a trial, or of the failed trials, with the attempts at them."""
-    from paramz.sweeps.config import leaves
-    from paramz.sweeps.files import read_json
-
-    store = opened(directory)
-    asked = store.trials()
-    if key is None:
-        failed = [record["key"] for record in store.records() if record["status"] == "failed"]
-        chosen = failed[:5]
-        if not failed:
-            typer.echo("no failed trials; give a key to see the log of another")
-        if len(failed) > len(chosen):
-            typer.echo(f"{len(failed)} trials failed; these are the first {len(chosen)}\n")
-    else:
-        chosen = [candidate for candidate in asked if candidate.startswith(key)]
-        if len(chosen) != 1:
-            found = f"{len(chosen)} trials" if chosen else "no trial"
-            typer.echo(f"error: {found} of {store.root} with a key that begins {key!r}", err=True)
-            raise typer.Exit(2)
-    for name in chosen:
-        typer.echo(f"{name}  " + "  ".join(f"{k}={v}" for k, v in leaves(asked[name]).items()))
-        for path in sorted(store.trial(name).glob("attempt-*.json")):
-            attempt = read_json(path) or {}
-            where = f"job {attempt['job']}" if attempt.get("job") else f"pid {attempt.get('pid')}"
-            why = attempt.get("why", "no end recorded")
-            typer.echo(f"  {path.stem}: {attempt.get('host')}, {where}: {why}")
-        if (record := store.read(name)) is not None and record["error"]:
-            typer.echo(f"  {record['status']}: {record['error']}")
-        log = store.trial(name) / "log.txt"
-        text = log.read_text(errors="replace").splitlines() if log.exists() else []
-        typer.echo("".join(f"  | {line}\n" for line in text[-lines:]))
 
 
 def _look(store: "Store") -> tuple["Status", dict[str, int], str | None]:
@@ -145,6 +108,12 @@ def _look(store: "Store") -> tuple["Status", dict[str, int], str | None]:
     for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
     return found, dict(jobs), note
+
+
+def _json(
+    found: "Status", jobs: dict[str, int], note: str | None, indent: int | None = None
+) -> str:
+    return json.dumps(found.to_dict() | {"jobs": jobs, "note": note}, indent=indent)
 
 
 def _headline(found: "Status") -> str:

@@ -1,6 +1,7 @@
 """Planning and dry runs: no Slurm is needed for these."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,12 +12,22 @@ from paramz.slurm.plan import sbatch_text
 from paramz.sweeps import Sweep
 from paramz.sweeps.yamlfile import SpecError
 
+ROOT = Path(__file__).parents[2]
+
 
 def plan(profile=None, axes=None, max_array=None, **spec):
     axes = axes or {"width": [64, 128], "lr": {"log2": [-11, -4]}, "seed": [0, 1]}
     spec.setdefault("resources", {"minutes": 10})
     sweep = Sweep(train="lab:train", axes=axes, **spec)
     return make_plan(sweep, Profile(**(profile or {})), sweep.trials, max_array)
+
+
+@pytest.mark.parametrize("spec", sorted(ROOT.glob("sweeps/*.yaml")), ids=lambda path: path.stem)
+def test_the_sweeps_that_ship_fit_the_profile_that_ships(spec):
+    sweep = Sweep.from_yaml(spec)
+    made = make_plan(sweep, Profile.from_yaml(ROOT / "slurm" / "cpu.yaml"), sweep.trials)
+    assert made.trials == len(sweep.trials) > 0
+    assert max(array.minutes for array in made.arrays) <= 2 * 60
 
 
 def test_every_trial_is_in_exactly_one_job():

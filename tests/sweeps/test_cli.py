@@ -89,6 +89,11 @@ def test_watch_ends_when_nothing_runs(finished):
     assert said.stdout.count("\n") == 1 and "4 trials: 1 ok" in said.stdout
 
 
+def test_watch_as_json_prints_a_document_a_line(finished):
+    (line,) = call("watch", finished, "--json").stdout.splitlines()
+    assert json.loads(line) == json.loads(call("status", finished, "--json").stdout)
+
+
 def test_logs_show_the_attempts_and_the_traceback(finished):
     shown = call("logs", finished).stdout
     assert "fault=raise  seed=1" in shown and "attempt-0001: " in shown
@@ -96,6 +101,16 @@ def test_logs_show_the_attempts_and_the_traceback(finished):
     assert "|     raise RuntimeError" in shown
     missing = call("logs", finished, "zzz")
     assert missing.exit_code == 2 and "no trial of" in missing.stderr
+
+
+def test_logs_as_json(finished):
+    found = json.loads(call("logs", finished, "--json", "-n", "2").stdout)
+    assert found["failed"] == 2
+    raised = next(trial for trial in found["trials"] if trial["config"]["fault"] == "raise")
+    assert raised["status"] == "failed" and raised["log"][0] == "RuntimeError: no luck with None"
+    assert [attempt["why"] for attempt in raised["attempts"]] == ["failed"]
+    one = json.loads(call("logs", finished, raised["key"], "--json", "-n", "2").stdout)
+    assert one["failed"] is None and one["trials"] == [raised]
 
 
 def test_collect_writes_csv_and_parquet(finished, tmp_path):
