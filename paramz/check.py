@@ -25,6 +25,7 @@ from torch import nn
 
 from paramz.apply import parametrize_
 from paramz.branches import Branches
+from paramz.check_jobs import Job, Rows, make_jobs, table
 from paramz.optimizers import make_optimizers
 from paramz.plan import Plan
 from paramz.recording import recording, rms
@@ -36,35 +37,6 @@ from paramz.twins import match_modules
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Of the table, after the scale that was varied.
-COLUMNS = (
-    "seed",
-    "lr",
-    "step",
-    "module",
-    "role",
-    "quantity",
-    "rms",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One model of the check: everything a worker process needs, picklable."""
-
-    task: Task | str
-    config: Mapping[str, Any]
-    parametrization: str | Parametrization
-    optimizer: str
-    options: Mapping[str, Any]
-    lrs: tuple[float, ...]
-    steps: int
-    axis: str
-    base: int
-    scale: int
-    width: int
-    seed: int
 
 
 def coord_check(
@@ -135,66 +107,28 @@ def coord_check(
     >>> sorted(set(df.quantity))
     ['delta', 'output', 'update']
     """
-    import pandas as pd
-
-    axis, scales = _axis(widths, depths, experts)
     if isinstance(build, str | Task):
         task: Task | str = build
     elif batch is None:
         raise TypeError("batch is missing: what should the model be trained on for a few steps?")
     else:
         task = Task(build, _Constant(batch), loss, roles or {}, branches)
-    lrs = (lr,) if isinstance(lr, float | int) else tuple(lr)
-    jobs = [
-        _Job(
-            task=task,
-            config=dict(config or {}),
-            parametrization=parametrization,
-            optimizer=optimizer,
-            options=options,
-            lrs=part,
-            steps=steps,
-            axis=axis,
-            base=base_width if axis == "width" and base_width is not None else min(scales),
-            scale=scale,
-            width=64 if base_width is None else base_width,
-            seed=seed,
-        )
-        # The largest model takes longest, so it goes first.
-        for scale, seed, part in itertools.product(
-            sorted(set(scales), reverse=True),
-            range(seeds) if isinstance(seeds, int) else seeds,
-            _shares(lrs, workers),
-        )
-    ]
-    rows = list(itertools.chain.from_iterable(_map(jobs, workers)))
-    frame = pd.DataFrame(rows, columns=["parametrization", "optimizer", axis, *COLUMNS])
-    keys = [axis, "seed", "lr", "step", "quantity"]
-    order = frame.groupby(keys, sort=False).cumcount()
-    frame = frame.assign(_order=order).sort_values([*keys, "_order"], kind="stable")
-    return frame.drop(columns="_order").reset_index(drop=True)
-
-
-def _shares(lrs: tuple[float, ...], workers: int) -> list[tuple[float, ...]]:
-    """Learning rates for each worker, so that the largest model keeps all of them busy."""
-    shares = [lrs[start::workers] for start in range(workers)]
-    return [share for share in shares if share]
-
-
-def _axis(
-    widths: Sequence[int] | None, depths: Sequence[int] | None, experts: Sequence[int] | None
-) -> tuple[str, Sequence[int]]:
-    given = {"width": widths, "depth": depths, "experts": experts}
-    chosen = {axis: scales for axis, scales in given.items() if scales is not None}
-    if len(chosen) > 1:
-        raise ValueError(
-            f"a check is over one of widths, depths and experts; got {' and '.join(chosen)}"
-        )
-    axis, scales = next(iter(chosen.items()), ("width", (64, 128, 256, 512)))
-    if len(set(scales)) < 2:
-        plural = "experts" if axis == "experts" else f"{axis}s"
-        raise ValueError(f"{plural}={list(scales)}: a slope needs at least two different {plural}")
-    return axis, scales
+    jobs = make_jobs(
+        task,
+        widths=widths,
+        depths=depths,
+        experts=experts,
+        base_width=base_width,
+        parametrization=parametrization,
+        optimizer=optimizer,
+        lr=lr,
+        steps=steps,
+        seeds=seeds,
+        config=config,
+        options=options,
+        shares=workers,
+    )
+    return table(jobs[0].axis, itertools.chain.from_iterable(_map(jobs, workers)))
 
 
 @dataclass(frozen=True)
@@ -207,9 +141,9 @@ class _Constant:
         return self.batch
 
 
-def _map(jobs: list[_Job], workers: int) -> Iterator[list[tuple[Any, ...]]]:
+def _map(jobs: list[Job], workers: int) -> Iterator[Rows]:
     if workers <= 1:
-        yield from map(_measure, jobs)
+        yield from map(measure, jobs)
         return
     # Forked workers, as in torch's data loader, need no second import and take any factory.
     fork = "fork" in get_all_start_methods() and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -220,7 +154,7 @@ def _map(jobs: list[_Job], workers: int) -> Iterator[list[tuple[Any, ...]]]:
         yield from pool.map(_measure_number, range(len(jobs)))
 
 
-def _require_pickle(job: _Job, workers: int) -> None:
+def _require_pickle(job: Job, workers: int) -> None:
     try:
         pickle.dumps(job)
     except Exception as error:
@@ -231,21 +165,21 @@ def _require_pickle(job: _Job, workers: int) -> None:
         ) from error
 
 
-_JOBS: list[_Job] = []  # of a worker process
+_JOBS: list[Job] = []  # of a worker process
 
 
-def _begin(jobs: list[_Job]) -> None:
+def _begin(jobs: list[Job]) -> None:
     torch.set_num_threads(1)
     _JOBS[:] = jobs
 
 
-def _measure_number(number: int) -> list[tuple[Any, ...]]:
-    return _measure(_JOBS[number])
+def _measure_number(number: int) -> Rows:
+    return measure(_JOBS[number])
 
 
-def _measure(job: _Job) -> list[tuple[Any, ...]]:
+def measure(job: Job) -> Rows:
     """All rows of one scale and seed."""
-    task = _task(job)
+    task = task_of(job)
     torch.manual_seed(job.seed)
     if job.axis == "width":
         model, base, base_width = task.build(job.scale), task.build, job.base
@@ -268,7 +202,7 @@ def _measure(job: _Job) -> list[tuple[Any, ...]]:
     units = _branch_units(model, plan)
     _without_dropout(model)
     batch = task.batch(0)
-    rows: list[tuple[Any, ...]] = []
+    rows: Rows = []
     start = copy.deepcopy(model.state_dict())
     roles = _module_roles(plan)
 
@@ -312,7 +246,8 @@ def _measure(job: _Job) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _task(job: _Job) -> Task:
+def task_of(job: Job) -> Task:
+    """The task of a job, made if it is given by name."""
     if isinstance(job.task, Task):
         return job.task
     from paramz.sweeps.target import load_target
@@ -323,7 +258,7 @@ def _task(job: _Job) -> Task:
     return made
 
 
-def _shown(model: nn.Module, task: Task, job: _Job) -> dict[str, str]:
+def _shown(model: nn.Module, task: Task, job: Job) -> dict[str, str]:
     """Module of a model with more blocks or experts -> the smallest model's that it stands for.
 
     The output of block i of n is the state at relative depth (i + 1) / n and its input that at

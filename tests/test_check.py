@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import paramz
-from paramz.check import COLUMNS
+from paramz.check_jobs import COLUMNS
 from paramz.rules import ONE
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from paramz.cli.sweep import Retry, run_or_submit
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file to the app."""
@@ -46,40 +48,60 @@ def check(
     tolerance: Annotated[float, typer.Option(help="Largest absolute slope that passes.")] = 0.1,
     workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; writes coord/<label>.csv and .json there.")
+        Path | None,
+        typer.Option(
+            help="Run folder; writes coord/<label>.csv and .json. On Slurm by default runs/check."
+        ),
     ] = None,
     label: Annotated[str | None, typer.Option(help="Default: parametrization-optimizer.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Measure on Slurm with this profile; the same command again gathers."),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="On Slurm: time limit of one size and seed.")
+    ] = 30.0,
     settings: _Set = None,
     expect_fail: Annotated[
         bool, typer.Option("--expect-fail", help="Exit with 0 on FAIL: for showing that SP does.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Coordinate check of a task; exits with 1 when it does not pass, 2 when it cannot be made."""
-    from paramz.check import coord_check
+    """Coordinate check of a task.
+
+    Exits with 0 when it passes, 1 when it does not, 2 when it cannot be made, and with --profile
+    with 3 while it is being measured.
+    """
     from paramz.verdict import judge
 
+    label = label or f"{parametrization}-{optimizer}"
     try:
-        df = coord_check(
-            _locate(task),
-            widths=_whole(widths),
-            depths=_whole(depths),
-            experts=_whole(experts),
-            base_width=base_width,
-            parametrization=parametrization,
-            optimizer=optimizer,
-            lr=[_number(x) for x in lr.split(",")],
-            steps=steps,
-            seeds=seeds,
-            config=_config(settings),
-            workers=workers,
-        )
+        asked: dict[str, Any] = {
+            "widths": _whole(widths),
+            "depths": _whole(depths),
+            "experts": _whole(experts),
+            "base_width": base_width,
+            "parametrization": parametrization,
+            "optimizer": optimizer,
+            "lr": [_number(x) for x in lr.split(",")],
+            "steps": steps,
+            "seeds": seeds,
+            "config": _config(settings),
+        }
+        if profile is None:
+            from paramz.check import coord_check
+
+            df = coord_check(_locate(task), workers=workers, **asked)
+        else:
+            out = out or Path("runs") / "check"
+            folder = out / "coord" / label
+            df = _gathered(_locate(task), folder, profile, as_json, minutes=minutes, **asked)
         judged = judge(df, tolerance=tolerance)
     except (ValueError, TypeError, KeyError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     if out is not None:
-        judged.save(df, out / "coord", label or f"{parametrization}-{optimizer}")
+        judged.save(df, out / "coord", label)
     if as_json:
         typer.echo(json.dumps(judged.to_json(), indent=1))
     else:
@@ -120,6 +142,20 @@ def plan(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(json.dumps(found.to_json()) if as_json else found.summary(optimizer, full=full))
+
+
+def _gathered(task: str, folder: Path, profile: Path, as_json: bool, **asked: Any) -> Any:
+    """The table if the cluster has measured all of it; else submit the rest and exit with 3."""
+    from paramz.check_sweep import check_sweep, gather
+    from paramz.sweeps import Store
+
+    wanted, store = check_sweep(task, **asked), Store(folder)
+    found = gather(wanted, store)
+    if found is None:
+        run_or_submit(lambda: wanted, store, Retry.none, None, profile, as_json)
+        typer.echo("not measured yet; the same command judges it when it is", err=True)
+        raise typer.Exit(3)
+    return found
 
 
 def _show(judged: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paramz.sweeps.store import Store
 
-_LOGS = ("attempt-", "result-", "log.", "history.jsonl")
+_KEPT = ("attempt-", "result-", "log.", "history.jsonl", "rows.json")
 _DRAFT_AGE = 3600.0  # seconds after which a draft's writer must be dead
 
 
@@ -42,7 +42,8 @@ def prunable(store: Store, *, checkpoints: bool = False) -> Iterator[Prunable]:
 
     Args:
         store: The sweep.
-        checkpoints: Also what trials with a result "ok" have saved beside their logs.
+        checkpoints: Also what trials with a result "ok" have saved beside their logs and
+            the rows of a coordinate check.
 
     Yields:
         Trials that the sweep no longer asks for, quarantined files, drafts of dead writers.
@@ -62,5 +63,5 @@ def prunable(store: Store, *, checkpoints: bool = False) -> Iterator[Prunable]:
         for record in store.records():
             if record["status"] == "ok" and store.trial(record["key"]).is_dir():
                 for path in sorted(store.trial(record["key"]).iterdir()):
-                    if not path.name.startswith(_LOGS):
+                    if not path.name.startswith(_KEPT):
                         yield Prunable(path, "saved by a finished trial")

@@ -5,15 +5,19 @@ import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from slurm_functions import walk
 
+from paramz.check import coord_check
 from paramz.slurm import Profile, queue, submit
-from paramz.sweeps import Sweep, load, run
+from paramz.sweeps import Store, Sweep, load, run
 
 pytestmark = pytest.mark.slurm
 
-DEMO = Path(__file__).parents[2] / "sweeps" / "demo_lm.yaml"
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+DEMO = SWEEPS / "demo_lm.yaml"
+MLP = f"{SWEEPS / 'train_mlp.py'}:task"
 
 
 def test_the_demo_has_the_numbers_of_a_local_run_bit_for_bit(lab, tmp_path):
@@ -130,3 +134,21 @@ def test_a_function_that_cannot_be_imported_leaves_its_trials_missing(lab, sweep
     lab.wait(lambda: "No module named 'no_such_package'" in lab.logs())
     lab.wait(lambda: not lab.jobs())
     assert lab.store.finished() == set()
+
+
+def test_a_coordinate_check_has_the_table_of_a_local_one(lab):
+    """The verb submits, says so with its exit code, and judges when called again."""
+    profile = lab.out.parent / "profile.yaml"
+    profile.write_text("pack: {workers: 3, minutes: 10}\n")
+    command = [sys.executable, "-c", "from paramz.cli import main; main()"]
+    command += ["check", MLP, "--widths", "32,64,128,256", "--steps", "1", "--lr", "2^-8"]
+    command += ["--minutes", "5", "--profile", str(profile), "--out", str(lab.out)]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 3 and "12 trials in 2 jobs" in first.stdout
+    store = Store(lab.out / "coord" / "mup-adamw")
+    lab.wait(lambda: len(store.finished()) == 12)
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0 and "PASS: mup with adamw" in again.stdout
+    local = coord_check(MLP, widths=[32, 64, 128, 256], steps=1, workers=2)
+    gathered = pd.read_csv(lab.out / "coord" / "mup-adamw.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(gathered, local)
