@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-CHECK := --widths 32,64,128,256 --seeds 2 --workers 2
+# Not from width 32, where heads have 8 entries: over 32 to 256 two seeds leave it undecided (one
+# slope of +0.14 with the interval -0.10 to +0.38).
+CHECK := --widths 64,128,256,512 --seeds 2 --workers 2
 
 .PHONY: demo test slow check bench docs clean
 
