@@ -52,7 +52,7 @@ def make_plan(
     if scheme.absolute:
         from paramz.nn.convert import unit_scaled_plan
 
-        return unit_scaled_plan(copy.deepcopy(model), example, init=False)
+        return unit_scaled_plan(copy.deepcopy(model), example, roles=roles, init=False)
     probes = build_probes(model, base, base_width=base_width, wider=wider, measure=False)
     probes = probes.matched(model, scheme.scales)
     return draft_plan(model, scheme, probes, roles, branches, fold)
@@ -97,14 +97,19 @@ def parametrize_(
         fold: fold multipliers; False keeps those of the table as hooks on the module's input.
         init: False leaves values alone (a checkpoint will be, or was, loaded).
         example: what to call the model with, as in training: a batch, or its inputs. Only u-muP
-            needs it, which has no base and looks at what the model computes instead; see
-            `paramz.nn.unit_scale_`.
+            looks at it.
         alphas: u-muP's hyperparameters.
 
+    Under ``"u-mup"`` sizes count by themselves, roles are those of the layers, and what the model
+    computes shows where its branches are: base, base_width, wider, branches and fold say nothing
+    and may be given all the same, so that one call serves every scheme. See
+    `paramz.nn.unit_scale_`.
+
     Raises:
-        TypeError: the base is missing or of the wrong kind.
-        ValueError: unknown parametrization, ambiguous roles, probes that do not match, or the model
-            already has another plan. The message says what would fix it.
+        TypeError: the base is missing or of the wrong kind; for u-muP, the example.
+        ValueError: unknown parametrization, ambiguous roles, probes that do not match, the model
+            already has another plan, roles for u-muP, or alphas for another scheme or for layers
+            that have theirs. The message says what would fix it.
 
     >>> import torch
     >>> net = lambda w=8: torch.nn.Sequential(torch.nn.Linear(4, w), torch.nn.Linear(w, 2))
@@ -118,9 +123,13 @@ def parametrize_(
     if scheme.absolute:
         from paramz.nn.convert import unit_scaled_plan
 
-        made = unit_scaled_plan(model, example, alphas=alphas, init=init, before=before)
+        made = unit_scaled_plan(
+            model, example, roles=roles, alphas=alphas, init=init, before=before
+        )
         vars(model)[_MARK] = made
         return made
+    if alphas is not None:
+        raise ValueError(f"alphas are hyperparameters of u-mup, {scheme.name} has none: leave out")
     # An earlier plan changed scales and hooks; the same call again must find what it found then.
     probes = build_probes(model, base, base_width=base_width, wider=wider, measure=init)
     probes = probes.matched(model, scheme.scales)

@@ -44,7 +44,7 @@ def fit(
         roles=task.roles,
         branches=task.branches,
         example=task.batch(0),
-        alphas=_alphas(config) if scheme.absolute else None,
+        alphas=_alphas(config),
     )
     optimizers = paramz.make_optimizers(
         plan,
@@ -104,9 +104,9 @@ def _base_numbers(scheme: paramz.Parametrization, config: dict[str, Any]) -> dic
     return {scale: config[f"base_{scale}"] for scale in scaled if f"base_{scale}" in config}
 
 
-def _alphas(config: dict[str, Any]) -> paramz.nn.Alphas:
+def _alphas(config: dict[str, Any]) -> paramz.nn.Alphas | None:
     given = {k.removeprefix("alpha_"): v for k, v in config.items() if k.startswith("alpha_")}
-    return paramz.nn.Alphas(**given)
+    return paramz.nn.Alphas(**given) if given else None
 
 
 def _save(path: Any, parts: dict[str, Any], state: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from paramz.nn.residual import Alphas
 from paramz.nn.scale import Scale
 from paramz.nn.trace import layer_kind, trace
 from paramz.plan import Plan
+from paramz.roles import Overrides
 from paramz.tables import U_MUP
 
 
@@ -84,6 +85,7 @@ def unit_scaled_plan(
     model: nn.Module,
     example: Any,
     *,
+    roles: Overrides | None = None,
     alphas: Alphas | None = None,
     init: bool = True,
     before: Plan | None = None,
@@ -95,15 +97,29 @@ def unit_scaled_plan(
 
     Raises:
         TypeError: there is no example.
-        ValueError: as for `unit_scale_`, or the model is under another plan.
+        ValueError: as for `unit_scale_`; the model is under another plan; roles are given; or
+            alphas are, for layers that have theirs.
     """
+    if roles:
+        raise ValueError(
+            f"roles={dict(roles)} says nothing to u-mup, which tells them by what a layer does: "
+            "leave it out, or build the model from paramz.nn (Readout for an output, Linear for a "
+            "hidden matrix, Embedding for an input)"
+        )
+    plain = not any(isinstance(m, Linear | Conv1D) for m in model.modules())
+    if alphas is not None and not plain:
+        raise ValueError(
+            f"{alphas} comes too late: the layers of this {type(model).__name__} are unit-scaled "
+            "already, with alphas of their own. Give alphas where it is built, or convert a plain "
+            "model built afresh"
+        )
     if before is not None:
         if before.parametrization != U_MUP:
             raise ValueError(
                 f"the model is already under {before.parametrization.name}: build it afresh"
             )
         return before
-    if not any(isinstance(m, Linear | Conv1D) for m in model.modules()):
+    if plain:
         if example is None:
             raise TypeError(
                 "example is missing. u-muP looks at what the model computes, so it must run once: "

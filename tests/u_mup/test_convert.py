@@ -186,6 +186,40 @@ def test_converting_twice_changes_nothing_and_another_plan_is_refused():
         paramz.remove_(model)
 
 
+def test_what_other_schemes_need_changes_nothing():
+    widths = []
+
+    def build(width):
+        widths.append(width)
+        return Plain(width)
+
+    plan = paramz.parametrize_(Plain(), "u-mup", example=tokens())
+    model = Plain()
+    same = paramz.parametrize_(
+        model, "u-mup", base=build, base_width=8, roles={}, branches=None, example=tokens()
+    )
+    assert same == plan
+    assert widths == []
+
+
+def test_roles_are_refused():
+    for function in (paramz.parametrize_, paramz.make_plan):
+        with pytest.raises(ValueError, match=r"roles={'qkv': 'input'} says nothing to u-mup"):
+            function(Plain(), "u-mup", roles={"qkv": "input"}, example=tokens())
+
+
+def test_alphas_are_refused_where_they_would_do_nothing():
+    alphas = Alphas(res=2.0)
+    with pytest.raises(ValueError, match="alphas are hyperparameters of u-mup, mup has none"):
+        paramz.parametrize_(Plain(), "mup", base=Plain, base_width=8, alphas=alphas)
+    model = Plain()
+    paramz.parametrize_(model, "u-mup", example=tokens(), alphas=alphas)
+    decoder = paramz.nn.TransformerDecoder(32, VOCABULARY, 3, 4)
+    for built in (model, decoder):
+        with pytest.raises(ValueError, match=r"Alphas\(.*res=2.0.* comes too late: the layers of"):
+            paramz.parametrize_(built, "u-mup", example=tokens(), alphas=alphas)
+
+
 def test_copies_pickles_and_plans_survive():
     ids = tokens()
     model = Plain()
