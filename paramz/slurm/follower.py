@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from paramz.sweeps.attempt import holder, slurm_job
-from paramz.sweeps.pool import Stop, failure, start_worker
+from paramz.sweeps.pool import Stop, failure
+from paramz.sweeps.process import start_worker
 from paramz.sweeps.store import Store
 from paramz.sweeps.trial import STOP, Rules
 from paramz.sweeps.worker import Order

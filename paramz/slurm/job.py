@@ -18,7 +18,8 @@ from submitit.slurm.slurm import SlurmJobEnvironment
 
 from paramz.slurm.follower import follow
 from paramz.sweeps.attempt import STALE
-from paramz.sweeps.pool import Pool, Stop, Tally, Task
+from paramz.sweeps.pool import Pool, Stop, Tally
+from paramz.sweeps.process import Task
 from paramz.sweeps.store import Store
 from paramz.sweeps.trial import Rules
 

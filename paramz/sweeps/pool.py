@@ -5,25 +5,21 @@ worker that is killed, hangs or runs out of memory costs its one trial, which is
 """
 
 import errno
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from paramz.sweeps.attempt import HEARTBEAT, Attempt, claim
 from paramz.sweeps.config import Config
+from paramz.sweeps.process import Task, Worker, cause, start_worker
 from paramz.sweeps.store import Record, Store
 from paramz.sweeps.trial import STOP, Rules
 from paramz.sweeps.worker import Order, Outcome
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _TICK = 0.5  # seconds between looks at limits and signals
 _STILLBIRTHS = 3  # workers that may die while importing before the sweep is given up
 _AFTER_KILL = 1.0  # seconds in which who killed the worker may kill the pool too: no failure then
@@ -32,17 +28,6 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 
 class BrokenTarget(RuntimeError):
     """The training function cannot be imported; no trial was run or recorded."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A trial to run, with its limits."""
-
-    key: str
-    config: Config
-    threads: int = 1
-    minutes: float | None = None
-    silent_minutes: float | None = None
 
 
 @dataclass
@@ -84,20 +69,6 @@ class Tally:
             self.interrupted | other.interrupted,
             self.unsaved | other.unsaved,
         )
-
-
-@dataclass
-class Worker:
-    """A worker process, the trial that it runs, and the attempt that this is."""
-
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    threads: int
-    slot: int
-    ready: bool = False
-    task: Task | None = None
-    attempt: Attempt | None = None
-    condemned: str | None = None
 
 
 class Pool:
@@ -285,7 +256,7 @@ class Pool:
             self._stillborn(worker, code)
             return
         if worker.task is not None:
-            error = worker.condemned or _cause(code)
+            error = worker.condemned or cause(code)
             self._finish(
                 worker, {"status": "failed", "error": error, "traceback": None, "metrics": {}}
             )
@@ -297,7 +268,7 @@ class Pool:
         self._release(worker, "the worker died while starting")
         self._stillbirths += 1
         if self._stillbirths >= _STILLBIRTHS:
-            raise BrokenTarget(f"{_cause(code)} while importing {self.target}")
+            raise BrokenTarget(f"{cause(code)} while importing {self.target}")
 
     def _finish(self, worker: Worker, outcome: Outcome) -> None:
         task, attempt = worker.task, worker.attempt
@@ -401,30 +372,6 @@ def _record(key: str, config: Config, outcome: Outcome, seconds: float, attempts
         "attempts": attempts,
         "finished": time.time(),
     }
-
-
-def start_worker(
-    target: str, threads: int, environment: Mapping[str, str], slot: int = 0
-) -> Worker:
-    """Start a worker process; it says "ready" when it has imported the training function."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "paramz.sweeps.worker", str(theirs.fileno()), target],
-            env=os.environ | dict.fromkeys(_THREADS, str(threads)) | dict(environment),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C at the terminal reaches the pool alone
-        )
-    return Worker(process, Connection(ours.detach()), threads, slot)
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"the worker process exited with code {code}"
-    name = signal.Signals(-code).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"the worker process was killed by {name}{hint}"
 
 
 def _modified(path: Path) -> float:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from paramz.sweeps.config import Config, leaves
 from paramz.sweeps.files import write_over
-from paramz.sweeps.pool import Pool, Stop, Tally, Task
+from paramz.sweeps.pool import Pool, Stop, Tally
+from paramz.sweeps.process import Task
 from paramz.sweeps.progress import Reporter, described
 from paramz.sweeps.refine import add_round
 from paramz.sweeps.spec import Sweep

@@ -11,7 +11,8 @@ import pytest
 
 from paramz.sweeps import load, run
 from paramz.sweeps.config import config_key
-from paramz.sweeps.pool import BrokenTarget, Pool, Stop, Task
+from paramz.sweeps.pool import BrokenTarget, Pool, Stop
+from paramz.sweeps.process import Task
 from paramz.sweeps.runner import prepare
 from paramz.sweeps.store import Store
 
