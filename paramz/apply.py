@@ -182,6 +182,10 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
             )
         value = row.base_init.value * made.branch_factor(row)
         draw_(parameter, replace(row.base_init, value=value), std)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx].zero_()  # as torch initialises it
 
 
 def remove_(model: nn.Module) -> Plan:

@@ -226,3 +226,16 @@ def test_a_multiplier_of_an_embedding_goes_on_its_output():
     assert torch.allclose(models[0](ids), models[1](ids), atol=1e-12)
     assert torch.equal(models[0][0].weight, plain[0].weight)
     assert torch.equal(models[1][0].weight * 4, plain[0].weight)
+
+
+def test_init_after_meta_keeps_the_padding_row_zero() -> None:
+    def build(width: int) -> nn.Module:
+        return nn.Sequential(nn.Embedding(9, width, padding_idx=2), nn.Linear(width, 3))
+
+    with torch.device("meta"):
+        model = build(32)
+    paramz.parametrize_(model, "mup", base=build, base_width=8)
+    model.to_empty(device="cpu")
+    paramz.init_(model)
+    zero_rows = [i for i, row in enumerate(model[0].weight) if not row.any()]
+    assert zero_rows == [2]
