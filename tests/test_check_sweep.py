@@ -63,6 +63,15 @@ def test_prune_keeps_the_rows(measured):
     assert done.output == "nothing to prune\n"
 
 
+def test_a_diverged_trial_has_its_rows(tmp_path):
+    asked = {"widths": [32, 64], "seeds": 1, "steps": 2, "lr": 1e30, "optimizer": "sgd"}
+    sweep = check_sweep(MLP, minutes=5, **asked)
+    assert set(run(sweep, tmp_path, workers=2)["status"]) == {"diverged"}
+    found = gather(sweep, Store(tmp_path))
+    pd.testing.assert_frame_equal(found, coord_check(MLP, workers=2, **asked), check_exact=True)
+    assert found["rms"].isna().any()
+
+
 def test_a_failed_trial_is_named_with_its_error(tmp_path):
     sweep = check_sweep(MLP, minutes=5, widths=[32, 64], seeds=1, steps=1, optimizer="adamv")
     run(sweep, tmp_path, workers=2)

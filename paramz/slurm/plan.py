@@ -78,7 +78,11 @@ class Plan:
 
 
 def make_plan(
-    sweep: Sweep, profile: Profile, trials: Mapping[str, Config], max_array: int | None = None
+    sweep: Sweep,
+    profile: Profile,
+    trials: Mapping[str, Config],
+    max_array: int | None = None,
+    max_jobs: int | None = None,
 ) -> Plan:
     """Put trials into jobs and jobs into arrays.
 
@@ -90,6 +94,7 @@ def make_plan(
         profile: Gives packing and limits.
         trials: What to run.
         max_array: The cluster's MaxArraySize; the profile's own goes first.
+        max_jobs: Jobs that the cluster lets the user submit; the profile's own may be less.
 
     Raises:
         ValueError: If a trial has no time limit, or the plan exceeds the budget.
@@ -103,9 +108,10 @@ def make_plan(
             "Slurm needs a time limit: give resources.minutes, a number or arithmetic such as "
             "2 + 30 * (width / 1024) ** 2"
         )
+    allowed = min(profile.max_jobs, max_jobs or profile.max_jobs)
     stretch = 1
-    while (jobs := _jobs(groups, profile, stretch)) > profile.max_jobs and stretch < len(trials):
-        stretch = max(stretch + 1, min(stretch * jobs // profile.max_jobs, len(trials)))
+    while (jobs := _jobs(groups, profile, stretch)) > allowed and stretch < len(trials):
+        stretch = max(stretch + 1, min(stretch * jobs // allowed, len(trials)))
     limit = profile.max_array or max_array or DEFAULT_MAX_ARRAY
     arrays = (_arrays(need, keys, profile, stretch, limit) for need, keys in groups.items())
     plan = Plan(tuple(array for group in arrays for array in group))

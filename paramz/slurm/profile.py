@@ -31,7 +31,8 @@ class Profile(BaseModel):
         pack: How trials share a job.
         array_parallelism: Jobs of an array that run at once.
         max_array: Jobs in one array; None asks the cluster (MaxArraySize).
-        max_jobs: Jobs of a sweep altogether; beyond it a job takes more rounds of trials.
+        max_jobs: Jobs of a sweep altogether, or fewer if the cluster lets the user submit fewer;
+            beyond it a job takes more rounds of trials.
         slack_minutes: Added to a job's time limit for start and end.
         signal_seconds: How long before the end of its time a job is warned (USR2) to save itself.
         setup: Shell lines before the job, e.g. `module load cuda`.

@@ -1,5 +1,6 @@
 """What Slurm's commands tell: one squeue per look; never sacct, which lags and may be absent."""
 
+import getpass
 import os
 import re
 import subprocess
@@ -76,6 +77,28 @@ def max_array_size() -> int | None:
     except SlurmError:
         return None
     return int(found[1]) if found else None
+
+
+def max_submitted(account: str | None = None, qos: str | None = None) -> int | None:
+    """How many jobs, elements of arrays included, this user may have in the queue.
+
+    Args:
+        account: Of the jobs; None: the least that any account of the user allows.
+        qos: Of the jobs, if they name one.
+
+    Returns:
+        The least of the limits MaxSubmitJobs and GrpSubmitJobs of association and QOS; None if
+        there is none, or the accounting cannot be asked.
+    """
+    who = [f"user={getpass.getuser()}"] + ([f"account={account}"] if account else [])
+    asked = [["assoc", *who, "format=MaxSubmitJobs,GrpSubmitJobs"]]
+    if qos:
+        asked.append(["qos", qos, "format=MaxSubmitJobsPerUser,GrpSubmitJobs"])
+    try:
+        answers = [_call(["sacctmgr", "-nP", "show", *what]) for what in asked]
+    except SlurmError:
+        return None
+    return min((int(number) for number in re.findall(r"\d+", "\n".join(answers))), default=None)
 
 
 def _call(command: list[str]) -> str:

@@ -79,14 +79,14 @@ def submit(
     store = Store(Path(out).absolute())
     if dry_run:
         trials = {k: c for k, c in sweep.trials.items() if k not in store.finished()}
-        return Submission(store.root, make_plan(sweep, profile, trials, queue.max_array_size()))
+        return Submission(store.root, make_plan(sweep, profile, trials, *_limits(profile)))
     live = live_trials(store)
     make_plan(sweep, profile, sweep.trials)  # refuses before anything is touched
     trials = prepare(sweep, store, retry)
     if not trials and not live:
         trials = add_round(sweep, store)
     missing = {key: config for key, config in trials.items() if key not in live}
-    plan = make_plan(sweep, profile, missing, queue.max_array_size())
+    plan = make_plan(sweep, profile, missing, *_limits(profile))
     jobs: list[str] = []
     for array in plan.arrays:
         try:
@@ -97,6 +97,11 @@ def submit(
                 "the same command submits the rest"
             ) from error
     return Submission(store.root, plan, tuple(jobs), len(trials) - len(missing))
+
+
+def _limits(profile: Profile) -> tuple[int | None, int | None]:
+    """Jobs in an array and jobs of the user, as far as the cluster tells."""
+    return queue.max_array_size(), queue.max_submitted(profile.account, profile.qos)
 
 
 def job_name(store: Store) -> str:

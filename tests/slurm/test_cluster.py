@@ -1,5 +1,6 @@
 """On a real Slurm: the same numbers as locally, whatever the cluster does to the jobs."""
 
+import getpass
 import subprocess
 import sys
 import threading
@@ -124,6 +125,22 @@ def test_arrays_stay_within_the_limit_of_the_cluster(lab, sweep):
     assert queue.max_array_size() == 33
     assert [len(array.jobs) for array in plan.arrays] == [33, 7]
     assert len(lab.jobs()) == 40
+
+
+def test_jobs_stay_within_what_the_accounting_lets_the_user_submit(lab, sweep):
+    wanted = sweep("resumable", axes={"seed": list(range(40))})
+    profile = Profile(pack={"workers": 1, "minutes": 3})
+    user = getpass.getuser()
+    subprocess.run(["sacctmgr", "-i", "add", "user", user, "account=root"], capture_output=True)
+    limit = ["sacctmgr", "-i", "modify", "user", user, "set"]
+    subprocess.run([*limit, "MaxSubmitJobs=7"], check=True, stdout=subprocess.DEVNULL)
+    try:
+        assert queue.max_submitted() == 7
+        plan = submit(wanted, profile, lab.out, dry_run=True).plan
+    finally:
+        subprocess.run([*limit, "MaxSubmitJobs=-1"], check=True, stdout=subprocess.DEVNULL)
+    assert plan.jobs <= 7 and plan.trials == 40
+    assert queue.max_submitted() is None
 
 
 def test_a_function_that_cannot_be_imported_leaves_its_trials_missing(lab, sweep, tmp_path):

@@ -42,6 +42,15 @@ def test_a_job_takes_as_many_rounds_as_fit_into_its_time():
     assert (array.workers, array.minutes, array.cpus) == (4, 25, 4)
 
 
+def test_jobs_stay_within_what_the_user_may_submit():
+    sweep = Sweep(
+        train="lab:train", axes={"seed": list(range(100))}, resources={"minutes": "1 + seed % 2"}
+    )
+    for allowed in (3, 10, 99):
+        made = make_plan(sweep, Profile(pack={"minutes": 1}), sweep.trials, max_jobs=allowed)
+        assert made.trials == 100 and made.jobs <= allowed
+
+
 def test_trials_of_different_needs_do_not_share_a_job():
     resources = {"minutes": "width / 8", "gpus": "width // 128"}
     made = plan({"pack": {"workers": 2, "minutes": 16}}, resources=resources)
