@@ -1,7 +1,7 @@
 """Measure what docs/parametrizations.md prints: docs/slopes.csv and docs/drift.csv.
 
 About 15 minutes on one core: python docs/measure.py. The drift is read from finished sweeps, made
-by `paramz sweep sweeps/lr_depth.yaml` and `paramz sweep sweeps/lr_experts.yaml` (5 minutes each).
+by `paramz sweep`: sweeps/lr_depth.yaml, lr_experts.yaml and lr_width_umup.yaml (5 minutes each).
 """
 
 from __future__ import annotations
@@ -22,32 +22,38 @@ from paramz.sweeps import load
 HERE = Path(__file__).parent
 SWEEPS = HERE.parent / "sweeps"
 LRS = {"sgd": 2**-3, "adamw": 2**-7, "muon": 2**-6}
+UNIT_LRS = {"sgd": 2**-10, "adamw": 2**-4, "muon": 2**-4}
+SWEPT = {"lr_depth": "depth", "lr_experts": "experts", "lr_width_umup": "width"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A coordinate check over depth or experts."""
+    """A coordinate check over one axis; `apart` is a module that a second row leaves out."""
 
     axis: str
     parametrization: str
     optimizer: str
     seeds: int = 3
     config: dict[str, Any] = field(default_factory=dict)
+    apart: str = ""
 
     def check(self) -> pd.DataFrame:
-        """Run it. Residual branches start at zero, where finite size disturbs least."""
+        """Run it; branches start at zero, where finite size disturbs least, but under u-muP."""
         if self.axis == "depth":
             task, scales, context = "train_lm.py:task", {"depths": (4, 8, 16, 32)}, 32
+        elif self.axis == "width":
+            task, scales, context = "train_lm.py:task", {"widths": (32, 64, 128, 256)}, 32
         else:
             task, scales, context = "train_moe.py:task", {"experts": (8, 16, 32, 64)}, 64
         config = {"batch_size": 16, "context": context, "zero": True, **self.config}
+        lrs = UNIT_LRS if self.parametrization == "u-mup" else LRS
         return paramz.coord_check(
             f"{SWEEPS}/{task}",
             **scales,
             base_width=32,
             parametrization=self.parametrization,
             optimizer=self.optimizer,
-            lr=LRS[self.optimizer],
+            lr=lrs[self.optimizer],
             seeds=self.seeds,
             config=config,
         )
@@ -65,7 +71,22 @@ CASES = [
         for optimizer in LRS
     ),
     *(Case("experts", "mup+moe", optimizer, 2, {"top_k": 2}) for optimizer in ("sgd", "adamw")),
+    *(
+        Case("width", "u-mup", optimizer, seeds=8 if optimizer == "sgd" else 3, apart="embed")
+        for optimizer in UNIT_LRS
+    ),
 ]
+
+
+def rows(case: Case, df: pd.DataFrame) -> list[dict[str, Any]]:
+    """The row of a case; where a module is apart, one with and one without it."""
+    if not case.apart:
+        return [row(case, df)]
+    alone = df.module == case.apart
+    return [
+        {**row(case, df), "setting": f"with {case.apart}"},
+        {**row(case, df[~alone]), "setting": f"without {case.apart}"},
+    ]
 
 
 def row(case: Case, df: pd.DataFrame) -> dict[str, Any]:
@@ -102,7 +123,7 @@ def row(case: Case, df: pd.DataFrame) -> dict[str, Any]:
 def drifts(runs: Path) -> pd.DataFrame:
     """How the best learning rate moves per doubling, in octaves, of every finished sweep."""
     tables = []
-    for name, scale in (("lr_depth", "depth"), ("lr_experts", "experts")):
+    for name, scale in SWEPT.items():
         if (runs / name).is_dir():
             df = load(runs / name)
             span = f"{scale} {df[scale].min()}–{df[scale].max()}"
@@ -112,9 +133,9 @@ def drifts(runs: Path) -> pd.DataFrame:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    rows = []
+    table = []
     for case in CASES:
-        rows.append(row(case, case.check()))
-        print(rows[-1], flush=True)
-    pd.DataFrame(rows).to_csv(HERE / "slopes.csv", index=False)
+        table += rows(case, case.check())
+        print(table[-1], flush=True)
+    pd.DataFrame(table).to_csv(HERE / "slopes.csv", index=False)
     drifts(HERE.parent / "runs").round(3).to_csv(HERE / "drift.csv", index=False)
