@@ -84,7 +84,8 @@ class GPT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
         if tied:
-            nn.init.normal_(self.embed.weight, std=width**-0.5)
+            for table in (self.embed, self.position):
+                nn.init.normal_(table.weight, std=width**-0.5)
             self.readout.weight = self.embed.weight
         if zero:
             for block in self.blocks:
