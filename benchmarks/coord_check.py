@@ -27,7 +27,7 @@ def with_paramz() -> float:
     """Seconds of paramz's check; STEPS records are STEPS - 1 updates."""
     started = time.perf_counter()
     paramz.coord_check(
-        f"{SWEEPS / 'train_lm.py'}:task",
+        train_lm.task({}),
         widths=WIDTHS,
         lr=LRS,
         steps=STEPS - 1,

@@ -219,8 +219,8 @@ def test_saved_verdict_reads_back(tmp_path: Path) -> None:
 
 # Two seeds leave some of these undecided, so the GPT has six. For the Llama, 128 to 1024 was chosen
 # after 64 to 512 gave +0.10 [+0.02, +0.18] in one module with AdamW and +0.11 [+0.02, +0.21] with
-# SGD. The tied GPT is left out: with SGD it drifts by +0.15 [+0.06, +0.24] over 64 to 512 and passes
-# over 128 to 1024, where Muon is undecided (+0.11 [+0.06, +0.15]).
+# SGD. The tied GPT is left out: with SGD it drifts by +0.15 [+0.06, +0.24] over 64 to 512 and
+# passes over 128 to 1024, where Muon is undecided (+0.11 [+0.06, +0.15]).
 MODELS = [
     ("train_lm", {}, (64, 128, 256, 512), 6),
     ("train_llama", {}, (128, 256, 512, 1024), 3),
