@@ -219,13 +219,14 @@ def measure(job: Job) -> Rows:
     with recording(model) as first:
         torch.autograd.backward(task.loss(model, batch))
     first_outputs = first.outputs
+    first_sizes = {m: rms(out) for m, out in first_outputs.items()}
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     for lr in job.lrs:
         model.load_state_dict(start)
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.clone()
         optimizers = make_optimizers(plan, model, job.optimizer, lr=lr, **job.options)
-        add(lr, 0, "output", {m: rms(out) for m, out in first_outputs.items()})
+        add(lr, 0, "output", first_sizes)
         for step in range(1, job.steps + 1):
             for optimizer in optimizers:
                 optimizer.step()
