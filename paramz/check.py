@@ -93,7 +93,8 @@ def coord_check(
         a DataFrame with columns parametrization, optimizer, width (or depth, or experts), seed, lr,
         step, module, role, quantity and rms. Quantity ``output`` is the root mean square of a
         module's output, ``delta`` that of its change since step 0, ``update`` that of the part of
-        the change which the module's own weights made (the last step only). The role is that of
+        the change which the module's own weights made (the last step only; of a linear layer over
+        about 256 rows of the batch). The role is that of
         its weight.
 
     Raises:
