@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
 
+from paramz.families import shampoo as shampoo_of
 from paramz.groups import DECAYS
 from paramz.horizon import HORIZONS
 from paramz.nn import Alphas, taus
@@ -36,7 +38,12 @@ Roles: an **input** has only fan_out growing (embedding, first layer), an **outp
 table has no row for it.
 
 Columns: **sgd** with and without momentum; **adam** for Adam, AdamW, NAdam, RAdam, Adamax, Adagrad,
-RMSprop, Adafactor, Lion and sign descent; **muon**, for matrices.
+RMSprop, Adafactor, Lion and sign descent; **muon** for Muon and SOAP, matrices only. Below the
+first table of a scheme are the [second-order](second_order.md) columns: **kfac** and **foof** with
+the factors on constant dampings of A = E[a a^T] and B = E[g g^T] (damping relative to their traces
+needs none), and **shampoo**, matrices only, with eps added to G G^T, for exponents -1/4 and -1/2 on
+each side; its lr for exponents that sum to e is the first to the power 2 - 2e times the second to
+the power 2e - 1.
 
 Schemes multiply, entry by entry: `"mup+completep+moe"` is
 `paramz.MUP * paramz.COMPLETEP * paramz.MOE_MUP`. depth-mup, completep and moe are such factors and
@@ -173,13 +180,14 @@ def scheme(table: Parametrization) -> str:
     """One parametrization: its source and its rules."""
     roles = list(dict.fromkeys(role for _, role in table.rules))
     header = ["role", "init", "mult"]
-    for column in table.columns:
+    columns = [column for column in table.columns if column not in ("kfac", "foof")]
+    for column in columns:
         header += [f"{column} lr"] + ([] if column == "sgd" else [f"{column} eps"])
     rows = []
     for role in roles:
         weight = next(rule for (_, r), rule in table.rules.items() if r == role)
         cells = [role, power(weight.init_std), power(weight.multiplier)]
-        for column in table.columns:
+        for column in columns:
             rule = table.rules.get((column, role))
             cells.append("no rule" if rule is None else power(rule.lr))
             if column != "sgd":
@@ -191,8 +199,29 @@ def scheme(table: Parametrization) -> str:
     notes = u_mup_notes() if table == U_MUP else ""
     return (
         f"\n## {table.name}\n\n{table.source}.\n\n{' '.join(facts)}\n\n{markdown(header, rows)}\n"
+        + second_order(table, roles)
         + notes
     )
+
+
+def second_order(table: Parametrization, roles: list[str]) -> str:
+    """The rules of K-FAC, FOOF and Shampoo, which are printed below the others."""
+    if "kfac" not in table.columns:
+        return ""
+    rows = []
+    for role in roles:
+        kfac, foof = (table.rules[column, role] for column in ("kfac", "foof"))
+        cells = [kfac.lr, kfac.damping_a, kfac.damping_b, foof.lr]
+        shampoo = ["no rule", "", ""]
+        if ("muon", role) in table.rules:
+            quarter, half = (
+                table.entry(shampoo_of(e), role) for e in (Fraction(1, 2), Fraction(1))
+            )
+            shampoo = [power(quarter.lr), power(half.lr), power(half.eps)]
+        rows.append([role, *map(power, cells), *shampoo])
+    header = ["role", "kfac lr", "damping A", "damping B", "foof lr"]
+    header += ["shampoo(-1/4) lr", "shampoo(-1/2) lr", "shampoo eps"]
+    return f"\n{markdown(header, rows)}\n"
 
 
 def u_mup_notes(depth: int = 2) -> str:

@@ -43,13 +43,16 @@ def param_groups(
     lr: float,
     weight_decay: float | None,
     eps: float | None,
+    damping: float | None,
     decay: str | None,
     no_decay: tuple[str, ...],
     **options: Any,
 ) -> list[Group]:
     """See `Plan.param_groups`."""
     tensors = _trainable(plan, model)
-    return _groups(plan, tensors, optimizer, lr, weight_decay, eps, decay, no_decay, options)
+    return _groups(
+        plan, tensors, optimizer, lr, weight_decay, eps, damping, decay, no_decay, options
+    )
 
 
 def split_groups(
@@ -63,7 +66,9 @@ def split_groups(
         )
     tensors = _trainable(plan, model)
     inner = ("hidden", "expert")
-    matrices = [(row, p) for row, p in tensors if row.role in inner and len(row.shape) == 2]
+    first = find_family(next(iter(optimizers)))
+    axes = (2,) if first.shape_factor else (2, 4)
+    matrices = [(row, p) for row, p in tensors if row.role in inner and len(row.shape) in axes]
     chosen = {row.name for row, _ in matrices}
     rest = [(row, p) for row, p in tensors if row.name not in chosen]
     return [
@@ -74,6 +79,7 @@ def split_groups(
             settings["lr"],
             settings.get("weight_decay"),
             settings.get("eps"),
+            settings.get("damping"),
             settings.get("decay"),
             settings.get("no_decay", ()),
             {k: v for k, v in settings.items() if k not in _NAMED},
@@ -82,7 +88,7 @@ def split_groups(
     ]
 
 
-_NAMED = ("lr", "weight_decay", "eps", "decay", "no_decay")
+_NAMED = ("lr", "weight_decay", "eps", "damping", "decay", "no_decay")
 
 # What stays the same in all tensors and at every scale, by the name of the policy.
 DECAYS: Mapping[str, str] = MappingProxyType(
@@ -130,17 +136,26 @@ def _groups(
     lr: float,
     weight_decay: float | None,
     eps: float | None,
+    damping: float | None,
     policy: str | None,
     no_decay: tuple[str, ...],
     options: Mapping[str, Any],
 ) -> list[Group]:
     adjust_lr_fn = options.get("adjust_lr_fn")
-    family = find_family(optimizer, decoupled=options.get("decoupled_weight_decay"))
+    family = find_family(
+        optimizer,
+        decoupled=options.get("decoupled_weight_decay"),
+        exponent=options.get("exponent"),
+    )
     # An optimizer's own default is meant to be multiplied by lr, which independent decay is not.
     default = 0.0 if plan.parametrization.absolute else family.weight_decay
     decay = default if weight_decay is None else weight_decay
     base_eps = (family.eps or 0.0) if eps is None else eps
-    for name, value in (("lr", lr), ("weight_decay", decay), ("eps", base_eps)):
+    base_damping = (family.damping or 0.0) if damping is None else damping
+    if damping is not None and family.damping is None:
+        raise ValueError(f"damping={damping!r}: {family.name} has no damping")
+    numbers = {"lr": lr, "weight_decay": decay, "eps": base_eps, "damping": base_damping}
+    for name, value in numbers.items():
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name}={value!r} must be a finite number that is not negative")
     merged: dict[tuple[float, ...], Group] = {}
@@ -153,6 +168,12 @@ def _groups(
             values["weight_decay"] = 0.0
         if family.eps is not None:
             values["eps"] = base_eps * plan.rule(row, family).eps(row.ratios)
+        if family.damping is not None:
+            rule = plan.rule(row, family)
+            values["damping"] = base_damping
+            values["damping_a"] = base_damping * rule.damping_a(row.ratios)
+            values["damping_b"] = base_damping * rule.damping_b(row.ratios)
+            _refuse_zero_readout(row, parameter, family)
         group = merged.setdefault(
             tuple(values.values()), {"params": [], **values, **options, "roles": []}
         )
@@ -160,6 +181,19 @@ def _groups(
         if row.role not in group["roles"]:
             group["roles"].append(row.role)
     return list(merged.values())
+
+
+def _refuse_zero_readout(row: Row, parameter: nn.Parameter, family: Family) -> None:
+    """K-FAC divides by gradients that a zero readout makes zero (Ishikawa and Karakida 2023)."""
+    if family.column != "kfac" or row.role != "output" or parameter.is_meta:
+        return
+    if not parameter.detach().any():
+        raise ValueError(
+            f"{row.name} {row.shape} is a readout of zeros: no gradient passes it, so "
+            f"{family.name} would divide all layers below by zero and its first steps would train "
+            "the readout alone. Draw it where the model is built, as in "
+            "torch.nn.init.normal_(weight, std=fan_in**-0.5); parametrize_ scales that as 1/fan_in"
+        )
 
 
 def lr_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None = None) -> float:
@@ -213,7 +247,7 @@ def _own_ratio(plan: Plan, row: Row, family: Family, adjust_lr_fn: str | None) -
     """Target / base of the factor that the optimizer itself puts on its steps."""
     if family.relative:
         return plan.rule(row, family).init_std(row.ratios)
-    if family.column == "muon":
+    if family.shape_factor:
         return _muon_factor(row.shape, adjust_lr_fn) / _muon_factor(row.base_shape, adjust_lr_fn)
     return 1.0
 

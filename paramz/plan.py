@@ -55,7 +55,7 @@ class Plan:
         Raises:
             KeyError: the table has no rule for this family and role.
         """
-        rule = self.parametrization.rule(family.column, row.role)
+        rule = self.parametrization.entry(family, row.role)
         return _rule(rule, self.parametrization.branch if row.ends else ONE, family, self.folded)
 
     def weight_rule(self, row: Row) -> Rule:
@@ -86,6 +86,7 @@ class Plan:
         lr: float,
         weight_decay: float | None = None,
         eps: float | None = None,
+        damping: float | None = None,
         decay: str | None = None,
         no_decay: tuple[str, ...] = (),
         **options: Any,
@@ -101,15 +102,21 @@ class Plan:
             lr: learning rate at the base.
             weight_decay: at the base; the optimizer's own default if left out (u-muP: 0).
             eps: at the base; the optimizer's own default if left out.
+            damping: of K-FAC and FOOF, at the base; the optimizer's own default if left out. Groups
+                get it as ``damping`` for damping that is relative to a factor's trace, and times
+                the plan's rules as ``damping_a`` and ``damping_b`` for constants on the factors of
+                inputs and output gradients.
             decay: what weight_decay means and how it moves: ``"lr-constant"`` (the default; u-muP's
                 is ``"independent"``), ``"coupled"``, ``"independent"`` or ``"1/width"``, with their
                 sources in `paramz.groups.DECAYS`.
             no_decay: roles without decay, such as ``("vector", "scalar")``.
-            **options: passed to every group (betas, momentum, ...).
+            **options: passed to every group (betas, momentum, ...). Shampoo's ``exponent``, of
+                each side or of the left and right one, chooses its rules.
 
         Raises:
             ValueError: the model has trainable tensors that the plan does not know or lacks some
-                that it does, the optimizer is unknown, or an option is out of range.
+                that it does, the optimizer is unknown, an option is out of range, or a readout is
+                all zero and the optimizer is K-FAC.
             KeyError: the table has no rule for this optimizer and a tensor's role.
         """
         return param_groups(
@@ -119,6 +126,7 @@ class Plan:
             lr=lr,
             weight_decay=weight_decay,
             eps=eps,
+            damping=damping,
             decay=decay,
             no_decay=no_decay,
             **options,
@@ -126,6 +134,8 @@ class Plan:
 
     def split_groups(self, model: nn.Module, **optimizers: Mapping[str, Any]) -> list[list[Group]]:
         """Groups for two optimizers: the first takes hidden matrices, the second all the rest.
+
+        Kernels of convolutions count as matrices, but not for Muon.
 
         >>> import paramz, torch
         >>> net = lambda w=8: torch.nn.Sequential(
@@ -141,14 +151,21 @@ class Plan:
         """
         return split_groups(self, model, optimizers)
 
-    def summary(self, optimizer: Any = "adamw", *, full: bool = False) -> Summary:
+    def summary(
+        self,
+        optimizer: Any = "adamw",
+        *,
+        exponent: float | tuple[float, float] | None = None,
+        full: bool = False,
+    ) -> Summary:
         """The plan as a table: prints in a terminal, renders in a notebook.
 
         Args:
-            optimizer: whose lr, eps and decay to show.
+            optimizer: whose lr, eps (or damping) and decay to show.
+            exponent: Shampoo's, of each side or of the left and right one.
             full: one line per tensor; else repeated blocks are collapsed.
         """
-        return summarize(self, optimizer, full=full)
+        return summarize(self, optimizer, exponent=exponent, full=full)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, with the whole table, so that it reads alike in any version."""
@@ -202,8 +219,11 @@ class Plan:
 @cache
 def _rule(rule: Rule, branch: Power, family: Family, folded: bool) -> Rule:
     """Thousands of tensors share a few rules, so each is worked out once."""
-    whole = Rule(multiplier=branch) * rule
-    return whole.folded(family) if folded else whole
+    if not folded:
+        return Rule(multiplier=branch) * rule
+    # A layer's own multiplier is in front of its weight, that of a branch behind it.
+    whole = Rule(multiplier=branch) * rule.folded(family)
+    return whole.shift(1 / branch, family, behind=True)
 
 
 def weight_rule(parametrization: Parametrization, role: str, *, folded: bool) -> Rule:

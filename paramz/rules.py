@@ -112,6 +112,14 @@ class Family:
         weight_decay: the optimizer's own default decay.
         relative: the step is multiplied by the weight's own RMS (Adafactor), so the table's lr is
             divided by the init std.
+        shape_factor: the step is multiplied by torch.optim.Muon's factor of the tensor's shape,
+            which is divided out of the table's lr.
+        exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
+            muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
+        behind: lr_shift for a factor behind the weight, y = a (w x), where it is another than for
+            one in front of it, y = w (a x): an optimizer that divides by the inputs only (FOOF).
+        damping: the optimizer's own default damping of its factors of inputs and output gradients,
+            None when it has none.
     """
 
     name: str
@@ -122,6 +130,10 @@ class Family:
     eps: float | None = 1e-8
     weight_decay: float = 0.0
     relative: bool = False
+    shape_factor: bool = False
+    exponent: Fraction | None = None
+    behind: Fraction | None = None
+    damping: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +141,9 @@ class Rule:
     """How one tensor's hyperparameters move with the scale ratios. Every field is a `Power`.
 
     ``init_std`` and ``multiplier`` belong to the weight (W = multiplier * w, std of w), the others
-    to the optimizer. ``weight_decay`` is stated for decoupled decay (p -= lr wd p).
+    to the optimizer. ``weight_decay`` is stated for decoupled decay (p -= lr wd p). ``damping_a``
+    and ``damping_b`` are for constants added to E[a a^T] of a layer's inputs and to E[g g^T] of the
+    gradients of its outputs (K-FAC).
 
     >>> hidden = Rule(init_std=Power(fan_in=Fraction(-1, 2)), lr=Power(fan_in=-1))
     >>> print(hidden.lr, "|", (hidden * hidden).lr)
@@ -141,25 +155,31 @@ class Rule:
     lr: Power = ONE
     eps: Power = ONE
     weight_decay: Power = ONE
+    damping_a: Power = ONE
+    damping_b: Power = ONE
 
     def __mul__(self, other: Rule) -> Rule:
         return Rule(**{f: getattr(self, f) * getattr(other, f) for f in _RULE_FIELDS})
 
-    def shift(self, a: Power, family: Family) -> Rule:
+    def shift(self, a: Power, family: Family, *, behind: bool = False) -> Rule:
         """The same training run with a factor ``a`` moved from the weight into the multiplier.
 
         The abc symmetry (Yang and Hu 2021, TP-IV, appendix B; Yang et al. 2022, TP-V, lemma J.1):
         w -> w / a, multiplier -> a * multiplier, lr -> lr / a^k, eps -> eps * a^j, decoupled
         decay -> wd * a^k, with k, j of the optimizer's family. The trajectory of ``multiplier * w``
-        is unchanged.
+        is unchanged. The damping of the factor that sees the multiplier, that of the inputs or, if
+        it is ``behind`` the weight, of the outputs, moves by a^2.
         """
-        k = family.lr_shift
+        k = family.lr_shift if family.behind is None or not behind else family.behind
+        squared = ONE if family.damping is None else a**2
         return Rule(
             init_std=self.init_std / a,
             multiplier=self.multiplier * a,
             lr=self.lr / a**k,
             eps=self.eps * a**family.eps_shift,
             weight_decay=self.weight_decay * a**k,
+            damping_a=self.damping_a * (ONE if behind else squared),
+            damping_b=self.damping_b * (squared if behind else ONE),
         )
 
     def folded(self, family: Family) -> Rule:
@@ -177,7 +197,9 @@ class Rule:
         return cls(**{name: Power.from_json(power) for name, power in fields.items()})
 
 
-_RULE_FIELDS = ("init_std", "multiplier", "lr", "eps", "weight_decay")
+_RULE_FIELDS = (
+    "init_std", "multiplier", "lr", "eps", "weight_decay", "damping_a", "damping_b"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +276,31 @@ class Parametrization:
         else:
             hint = f"{column} has rules for {', '.join(have)}"
         raise KeyError(f"{self.name} has no rule for {column} x {role}: {hint}")
+
+    def entry(self, family: Family, role: str) -> Rule:
+        """The rule of an optimizer's family and a role.
+
+        Shampoo's exponents e need no columns of their own: an update of degree 1 - 2e in the
+        gradient has learning rates that are powers linear in e, so they are given by those of
+        e = 1/2 (muon) and e = 1 (kfac), and its eps, added to G G^T, is muon's squared. This holds
+        for every table that multiplies into another, as the products are taken rule by rule.
+
+        Raises:
+            KeyError: the table has no such entry; the message lists what it has.
+
+        >>> import paramz
+        >>> from paramz.families import shampoo
+        >>> print(paramz.MUP.entry(shampoo(Fraction(3, 4)), "hidden").lr)
+        fan_in^-1/4 fan_out^1/4
+        """
+        e = family.exponent
+        if e is None:
+            return self.rule(family.column, role)
+        half = self.rule("muon", role)
+        lr = half.lr ** (2 - 2 * e)
+        if e != Fraction(1, 2):
+            lr = lr * self.rule("kfac", role).lr ** (2 * e - 1)
+        return replace(half, lr=lr, eps=half.eps**2, weight_decay=1 / lr)
 
     def _entry(self, column: str, role: str) -> Rule | None:
         own = self.rules.get((column, role))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from paramz.plan import Plan
     from paramz.roles import Row
 
-_COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr", "eps", "decay")
+_COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr")
+_STD = _COLUMNS.index("init std")
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,11 @@ class Summary:
         )
 
 
-def summarize(plan: Plan, optimizer: Any, *, full: bool) -> Summary:
+def summarize(
+    plan: Plan, optimizer: Any, *, exponent: float | tuple[float, float] | None, full: bool
+) -> Summary:
     """See `Plan.summary`."""
-    family = find_family(optimizer)
+    family = find_family(optimizer, exponent=exponent)
     lines = [_cells(plan, row, family) for row in plan.rows]
     if not full:
         lines = _collapse(_pool_std(lines))
@@ -73,7 +76,13 @@ def summarize(plan: Plan, optimizer: Any, *, full: bool) -> Summary:
         f"{plan.parametrization.name} · {family.name} · {len(plan.rows)} tensors. Each entry: the "
         "rule, and the number that multiplies the base value (std: the value itself)"
     )
-    return Summary(title, _COLUMNS, tuple(lines), (*_collapse_notes(notes), *plan.notes))
+    if family.damping is not None:
+        notes.append(
+            "dampings are of constants; damping relative to a factor's trace needs no rule"
+        )
+    constants = ("eps",) if family.damping is None else ("damping A", "damping B")
+    columns = (*_COLUMNS, *constants, "decay")
+    return Summary(title, columns, tuple(lines), (*_collapse_notes(notes), *plan.notes))
 
 
 def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
@@ -89,12 +98,15 @@ def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
     try:
         rule = plan.rule(row, family)
     except KeyError:
-        return (*head, "no rule", "", "")
+        return (*head, "no rule", "", *([""] if family.damping is None else ["", ""]))
+    powers = [] if family.eps is None else [rule.eps]
+    if family.damping is not None:
+        powers = [rule.damping_a, rule.damping_b]
     decay = rule.weight_decay * (rule.eps if family.decay == "l2-normalised" else ONE)
     return (
         *head,
         _entry(row, rule.lr, lr_ratio(plan, row, family)),
-        "" if family.eps is None else _entry(row, rule.eps, rule.eps(row.ratios)),
+        *([_entry(row, power, power(row.ratios)) for power in powers] or [""]),
         _entry(row, decay, decay_ratio(plan, row, family)),
     )
 
@@ -120,7 +132,7 @@ def _text(row: Row, power: Power, value: str) -> str:
 
 def _pool_std(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """The range of measured stds for the same tensor of repeated blocks: each is a sample."""
-    at = _COLUMNS.index("init std")
+    at = _STD
     keys, found = [], dict[tuple[str, ...], set[str]]()
     for line in lines:
         power, equals, number = line[at].rpartition(" = ")

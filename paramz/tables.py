@@ -14,12 +14,16 @@ roles: input  only fan_out grows (embedding, first layer)    vector  biases, nor
        expert matrix of an expert; reads hidden where a table has no row for it
 columns: sgd   SGD, momentum, Nesterov
          adam  Adam(W), NAdam, RAdam, Adamax, Adagrad, RMSprop, Adafactor, Lion, sign
-         muon  Muon; its rules are for matrices only
+         muon  Muon, SOAP, Shampoo with exponents -1/4; its rules are for matrices only
+         kfac  K-FAC, and Shampoo with exponents -1/2; other Shampoos are between it and muon
+         foof  K-FAC's factor of the inputs alone
+`kfac.damping_a` and `_b` multiply constants added to K-FAC's factors of inputs and output gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from types import MappingProxyType
 
@@ -51,8 +55,21 @@ def tabulate(
     Raises:
         ValueError: a row has another number of entries than there are columns.
     """
+    return Parametrization(
+        name=name,
+        source=source,
+        rules=_rules(name, columns, rows),
+        attention=attention,
+        branch=branch,
+        absolute=absolute,
+    )
+
+
+def _rules(
+    name: str, columns: tuple[str, ...], rows: Mapping[str, tuple[Power | None, ...]]
+) -> dict[tuple[str, str], Rule]:
     families = dict.fromkeys(c.split(".")[0] for c in columns if "." in c)
-    rules = {}
+    rules: dict[tuple[str, str], Rule] = {}
     for role, row in rows.items():
         if len(row) != len(columns):
             raise ValueError(f"{name}, row {role}: {len(row)} entries for {len(columns)} columns")
@@ -67,16 +84,30 @@ def tabulate(
                 lr=lr,
                 eps=cells.get(f"{family}.eps") or ONE,
                 weight_decay=1 / lr,
+                damping_a=cells.get(f"{family}.damping_a") or ONE,
+                damping_b=cells.get(f"{family}.damping_b") or ONE,
             )
-    return Parametrization(
-        name=name,
-        source=source,
-        rules=rules,
-        attention=attention,
-        branch=branch,
-        absolute=absolute,
-    )
+    return rules
 
+
+def beside(
+    table: Parametrization, *, columns: tuple[str, ...], **rows: tuple[Power | None, ...]
+) -> Parametrization:
+    """More columns for a table whose rows would be too long to read; init and mult are its own.
+
+    Raises:
+        ValueError: a row has another number of entries than there are columns.
+    """
+    weights: dict[str, tuple[Power, Power]] = {}
+    for (_, role), rule in table.rules.items():
+        weights[role] = (rule.init_std, rule.multiplier)
+    whole = {role: (*weights[role], *row) for role, row in rows.items()}
+    more = _rules(table.name, ("init", "mult", *columns), whole)
+    return replace(table, rules={**table.rules, **more})
+
+
+_SECOND = ("kfac.lr", "kfac.damping_a", "kfac.damping_b", "foof.lr", "foof.damping_a")
+_USUAL = ("input", "hidden", "output", "vector", "scalar")
 
 # fmt: off
 SP = tabulate(
@@ -89,6 +120,7 @@ SP = tabulate(
     vector =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
     scalar =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
 )
+SP = beside(SP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
 
 NTP = tabulate(
     "ntp", "neural tangent parametrization: Jacot et al. 2018; Yang and Hu 2021 (TP-IV) table 1",
@@ -100,6 +132,7 @@ NTP = tabulate(
     vector =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
     scalar =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
 )
+NTP = beside(NTP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
 
 # Form A: nothing in the forward pass, the readout's 1/fan_in sits in its init and learning rate.
 # Muon's column is (OUT/IN)^(1-e) with e = 1/2, from ||dW||_2 ~ sqrt(fan_out/fan_in).
@@ -115,6 +148,18 @@ MUP = tabulate(
     vector =(ONE,        ONE,    OUT,        ONE,       1 / OUT,    NONE,              NONE),
     scalar =(ONE,        ONE,    ONE,        ONE,       ONE,        NONE,              NONE),
 )
+MUP = beside(
+    MUP,
+    # Ishikawa and Karakida 2023 (arXiv 2312.12226). In B^-1 G A^-1 the sizes of inputs a and of
+    # output gradients g cancel but for 1/(|a| |g|), which is the spectral norm that an update needs
+    # when |a|^2 ~ IN and |g|^2 ~ 1/OUT; constants added to the factors have to follow these two.
+    columns=_SECOND,
+    input  =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
+    hidden =(ONE,          IN,   1 / OUT,    OUT,        IN),
+    output =(ONE,          IN,   ONE,        ONE,        IN),
+    vector =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
+    scalar =(ONE,          ONE,  ONE,        ONE,        ONE),
+)
 
 # muP with unit init everywhere: the mean-field multipliers 1/sqrt(fan_in) and 1/fan_in in front.
 # It is MUP.shift(hidden=IN^-1/2, output=1/IN): the same training run, written differently.
@@ -128,6 +173,15 @@ MEAN_FIELD = tabulate(
     output =(ONE,     1 / IN,     IN,       ONE,        1 / IN,            IN**HALF,   IN**-HALF),
     vector =(ONE,     ONE,        OUT,      ONE,        1 / OUT,           NONE,       NONE),
     scalar =(ONE,     ONE,        ONE,      ONE,        ONE,               NONE,       NONE),
+)
+MEAN_FIELD = beside(
+    MEAN_FIELD,
+    columns=_SECOND,
+    input  =(ONE, ONE,    1 / OUT, OUT, ONE),
+    hidden =(ONE, ONE,    1 / OUT, OUT, ONE),
+    output =(ONE, 1 / IN, ONE,     ONE, 1 / IN),
+    vector =(ONE, ONE,    1 / OUT, OUT, ONE),
+    scalar =(ONE, ONE,    ONE,     ONE, ONE),
 )
 
 # Depth and experts are factors: they say nothing of width, so they are used as "mup+completep",
@@ -147,6 +201,7 @@ DEPTH_MUP = tabulate(
     vector =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
     scalar =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
 )
+DEPTH_MUP = beside(DEPTH_MUP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, 1 / DEPTH, ONE, ONE)))
 
 COMPLETEP = tabulate(
     "completep", "CompleteP, branch factor 1/depth: Dey et al. 2025 (arXiv 2505.01618) table 1; "
@@ -160,6 +215,7 @@ COMPLETEP = tabulate(
     vector =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
     scalar =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
 )
+COMPLETEP = beside(COMPLETEP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, DEPTH**-2, DEPTH, ONE)))
 
 # An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
 # 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has
@@ -168,6 +224,9 @@ _MOE_COLUMNS = ("init",   "mult", "sgd.lr", "adam.lr", "adam.eps",  "muon.lr",  
 _MOE_EXPERT  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, ONE,           1 / EXPERTS)
 _MOE_VECTOR  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, NONE,          NONE)
 _MOE_ROUTER  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, EXPERTS**HALF, 1 / EXPERTS)
+_MOE_SECOND  = (1 / EXPERTS, ONE, EXPERTS**-2, EXPERTS, ONE)
+# The gradient of all logits of a router has entries 1/experts: its size is experts^-1/2.
+_MOE_ROUTER_SECOND = (ONE, ONE, 1 / EXPERTS, EXPERTS, ONE)
 MOE_MUP = tabulate(
     "moe", "MoE-muP, routers as readouts: Malasnicki et al. 2025 (arXiv 2508.09752); experts: "
     "Jiang et al. 2026 (arXiv 2601.20205)",
@@ -175,6 +234,13 @@ MOE_MUP = tabulate(
     router=_MOE_ROUTER, expert=_MOE_EXPERT,
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
     vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
+)
+MOE_MUP = beside(
+    MOE_MUP,
+    columns=_SECOND,
+    router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
+    input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
+    vector=_MOE_SECOND, scalar=_MOE_SECOND,
 )
 
 # The other policy: frameworks give the router the init of a hidden matrix, std 1/sqrt(fan_in).
@@ -185,11 +251,19 @@ MOE_HIDDEN_ROUTER = tabulate(
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
     vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
 )
+MOE_HIDDEN_ROUTER = beside(
+    MOE_HIDDEN_ROUTER,
+    columns=_SECOND,
+    router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
+    input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
+    vector=_MOE_SECOND, scalar=_MOE_SECOND,
+)
 
 # Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
 # 1 (DEPTH: layers of the stack, for tensors in it). Gradients have unit scale too, through backward
 # factors of their own, so SGD has Adam's rules and eps none. The embedding's 1/sqrt(fan_out) is
 # u-muP's departure from muP, which has 1. A bare unit multiplier leaves Muon its spectral rule.
+# K-FAC has none: its B is made of true gradients, which the backward factors rescale.
 _U_ADAM_INPUT, _U_ADAM_HIDDEN = (OUT * DEPTH)**-HALF, (IN * DEPTH)**-HALF
 U_MUP = tabulate(
     "u-mup", "u-muP: Blake et al. 2024 (arXiv 2407.17465) table 2, as in unit_scaling 0.3.5; "

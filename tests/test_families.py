@@ -63,6 +63,20 @@ def test_defaults_are_torchs_own(name):
         assert not isinstance(defaults.get("eps"), float)
 
 
+def test_families_of_second_order():
+    assert family("KFAC").column == "kfac"
+    assert family("FOOF").column == "foof"
+    assert family("SOAP").column == family("shampoo").column == "muon"
+    assert not family("soap").shape_factor
+    one_sided = family("DistributedShampoo", exponent=(0.5, 0))
+    assert one_sided.name == "distributedshampoo"
+    assert (one_sided.exponent, one_sided.lr_shift, one_sided.eps_shift) == (0.5, 1, 2)
+    assert family("shampoo", exponent=0.5).lr_shift == 0
+    assert family("adamw", exponent=0.5) == ADAMW
+    with pytest.raises(ValueError, match="Shampoo's exponents sum to 3/2: there are rules for sum"):
+        family("shampoo", exponent=0.75)
+
+
 def test_decoupled_flag():
     assert family("nadam", decoupled=True).decay == "decoupled"
     assert family(torch.optim.RAdam, decoupled=False).decay == "l2-normalised"

@@ -1,6 +1,7 @@
 """Parameter groups: every trainable tensor once, few groups, the values of the table."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import paramz
+from paramz.families import FAMILIES
 from paramz.groups import clean_name
 
 LR = 0.25
@@ -50,6 +52,18 @@ VALUES = {
         "eps": [1 / 4, 1 / 4, 1, 1 / 4, 1],
         "weight_decay": [1, 4, 4, 1, 1],
     },
+    "kfac": {
+        "lr": [1, 1, 1, 1, 1],
+        "damping": [1, 1, 1, 1, 1],
+        "damping_a": [1, 4, 4, 1, 1],
+        "damping_b": [1 / 4, 1 / 4, 1, 1 / 4, 1],
+        "weight_decay": [1, 1, 1, 1, 1],
+    },
+    "foof": {
+        "lr": [4, 4, 1, 4, 1],
+        "damping_a": [1, 4, 4, 1, 1],
+        "weight_decay": [1 / 4, 1 / 4, 1, 1 / 4, 1],
+    },
     "adam": {
         "lr": [1, 1 / 4, 1 / 4, 1, 1],
         "eps": [1 / 4, 1 / 4, 1, 1 / 4, 1],
@@ -57,21 +71,100 @@ VALUES = {
     },
 }
 BASE_VALUES = {"lr": LR, "eps": 1e-6, "weight_decay": 0.125}
+BASE_VALUES |= dict.fromkeys(("damping", "damping_a", "damping_b"), 0.03)
 
 
 @pytest.mark.parametrize("optimizer", VALUES)
 def test_values(optimizer):
     model, plan = planned()
-    has_eps = "eps" in VALUES[optimizer]
-    groups = by_role(
-        plan.param_groups(
-            model, optimizer, lr=LR, weight_decay=0.125, eps=1e-6 if has_eps else None
-        )
-    )
+    constants = {"eps": 1e-6} if "eps" in VALUES[optimizer] else {}
+    if "damping_a" in VALUES[optimizer]:
+        constants = {"damping": 0.03}
+    groups = by_role(plan.param_groups(model, optimizer, lr=LR, weight_decay=0.125, **constants))
     for key, factors in VALUES[optimizer].items():
         roles = ("input", "hidden", "output", "vector", "scalar")
         values = [groups[role][key] / BASE_VALUES[key] for role in roles]
         assert values == pytest.approx(factors, rel=1e-14)
+
+
+# width ratio 4; input, hidden, output: (OUT/IN)^(1-e), and eps of G G^T
+SHAMPOOS = {
+    None: ([2, 1, 1 / 2], 0.5),
+    0.25: ([2, 1, 1 / 2], 0.5),
+    0.5: ([1, 1, 1], 1.0),
+    (0.5, 0.0): ([2, 1, 1 / 2], 0.5),
+    (0.375, 0.375): ([4**0.25, 1, 4**-0.25], 0.75),
+}
+
+
+@pytest.mark.parametrize("exponent", SHAMPOOS)
+def test_values_of_shampoo(exponent):
+    model = matrices(32, 128)
+    plan = paramz.parametrize_(model, "mup", base=matrices(8, 32), wider=matrices(16, 64))
+    options = {} if exponent is None else {"exponent": exponent}
+    groups = by_role(plan.param_groups(model, "shampoo", lr=LR, eps=1e-6, **options))
+    roles = ("input", "hidden", "output")
+    assert [groups[role]["lr"] / LR for role in roles] == pytest.approx(SHAMPOOS[exponent][0])
+    assert [groups[role]["eps"] / 1e-6 for role in roles] == pytest.approx([1 / 4, 1, 4])
+    assert groups["hidden"].get("exponent") == exponent
+    shown = plan.summary("shampoo", exponent=exponent)
+    at = shown.columns.index("lr")
+    assert [float(row[at].split()[-1]) for row in shown.cells if row[2] != "hidden"] == (
+        pytest.approx([SHAMPOOS[exponent][0][0], SHAMPOOS[exponent][0][2]], rel=1e-3)
+    )
+
+
+def test_soap_steps_like_muon_without_its_shape_factor():
+    model = matrices(32, 32 * 6)
+    plan = paramz.parametrize_(model, "mup", base=matrices(8, 32), wider=matrices(16, 64))
+    groups = plan.param_groups(model, "soap", lr=LR, eps=1e-6)
+    lrs = {p: (g["lr"] / LR, g["eps"] / 1e-6) for g in groups for p in g["params"]}
+    expected = [4**0.5, (6 / 4) ** 0.5, (4 / 6) ** 0.5, 4**-0.5]  # sqrt(OUT/IN)
+    assert [lrs[p][0] for p in model.parameters()] == pytest.approx(expected)
+    assert [lrs[p][1] for p in model.parameters()] == pytest.approx([1 / r for r in expected])
+
+
+def test_kfac_refuses_a_readout_of_zeros():
+    model, plan = planned()
+    nn.init.zeros_(model[6].weight)
+    with pytest.raises(ValueError, match=r"6.weight \(3, 32\) is a readout of zeros: no gradient"):
+        plan.param_groups(model, "kfac", lr=LR)
+    plan.param_groups(model, "adamw", lr=LR)
+    plan.param_groups(model, "foof", lr=LR)
+    plan.split_groups(model, kfac={"lr": LR}, adamw={"lr": LR})
+
+
+def test_damping_of_optimizers_without_one():
+    model, plan = planned()
+    with pytest.raises(ValueError, match="damping=0.1: adamw has no damping"):
+        plan.param_groups(model, "adamw", lr=LR, damping=0.1)
+    with pytest.raises(ValueError, match="damping=-0.1 must be a finite number"):
+        plan.param_groups(model, "kfac", lr=LR, damping=-0.1)
+
+
+def test_damping_inside_branches_and_behind_a_branch_factor():
+    """The factor of the last matrix of a branch is folded into it: its gradients are larger."""
+    model = gpt(32)
+    plan = paramz.parametrize_(model, "mup+completep", base=gpt(8), wider=gpt(16))
+    rows = {row.name: row for row in plan.rows}
+    inner = replace(rows["blocks.0.mlp.0.weight"], ratios={"depth": 4.0})
+    last = replace(rows["blocks.0.mlp.2.weight"], ratios={"depth": 4.0})
+    assert last.ends and not inner.ends
+    for row, damping_b, foof in ((inner, 4.0**-2, 4.0), (last, 1.0, 4.0 / 4.0**2)):
+        rule = plan.rule(row, FAMILIES["kfac"])
+        assert (rule.lr({"depth": 4.0}), rule.damping_b({"depth": 4.0})) == (1 / 4, damping_b)
+        assert rule.damping_a({"depth": 4.0}) == 1
+        assert plan.rule(row, FAMILIES["foof"]).lr({"depth": 4.0}) == foof
+
+
+def test_summary_shows_damping_as_it_shows_eps():
+    _, plan = planned()
+    shown = plan.summary("kfac")
+    at = [shown.columns.index(name) for name in ("damping A", "damping B")]
+    cells = {row[2]: tuple(row[i] for i in at) for row in shown.cells}
+    assert cells["hidden"] == ("fan_in = 4", "fan_out^-1 = 0.25")
+    assert cells["output"] == ("fan_in = 4", "1")
+    assert "damping relative to a factor's trace needs no rule" in str(shown)
 
 
 def test_defaults_are_the_optimizers_own():
@@ -221,6 +314,16 @@ def test_split_groups_sends_convolutions_to_the_second():
     hidden, rest = plan.split_groups(model, muon={"lr": 0.02}, adamw={"lr": 3e-3})
     assert hidden == []
     assert sum(len(g["params"]) for g in rest) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("first", ["kfac", "shampoo", "soap"])
+def test_kernels_of_convolutions_are_matrices_for_second_order(first):
+    model, plan = planned(convnet)
+    hidden, rest = plan.split_groups(
+        model, **{first: {"lr": 0.02}}, adamw={"lr": 3e-3, "weight_decay": 0.1}
+    )
+    assert [tuple(p.shape) for group in hidden for p in group["params"]] == [(64, 32, 3, 3)]
+    assert sum(len(g["params"]) for g in rest) == len(list(model.parameters())) - 1
 
 
 def test_split_groups_needs_two():

@@ -1,5 +1,6 @@
 """The tables against one-line formulas, their symmetries and their text form."""
 
+import dataclasses
 import json
 import pickle
 from fractions import Fraction
@@ -7,9 +8,9 @@ from fractions import Fraction
 import pytest
 
 import paramz
-from paramz.families import COLUMNS
+from paramz.families import COLUMNS, shampoo
 from paramz.rules import ONE, ROLES, Parametrization, Power
-from paramz.tables import HALF, HEAD, IN, OUT, PARAMETRIZATIONS, tabulate
+from paramz.tables import DEPTH, EXPERTS, HALF, HEAD, IN, OUT, PARAMETRIZATIONS, tabulate
 
 WEIGHTS = {"input": OUT, "hidden": OUT / IN, "output": 1 / IN}
 
@@ -20,7 +21,9 @@ def reduced(power, role):
     return Power(**{scale: e for scale, e in power.exponents if scale in grows})
 
 
-@pytest.mark.parametrize(("column", "e"), [("sgd", Fraction(0)), ("muon", HALF)])
+@pytest.mark.parametrize(
+    ("column", "e"), [("sgd", Fraction(0)), ("muon", HALF), ("kfac", Fraction(1))]
+)
 @pytest.mark.parametrize("role", WEIGHTS)
 def test_mup_is_the_spectral_formula(column, e, role):
     # ||dW||_2 ~ sqrt(OUT/IN) for an update of degree 1 - 2e in the gradient.
@@ -33,6 +36,43 @@ def test_mup_is_the_spectral_formula(column, e, role):
 def test_mup_of_entrywise_optimizers_is_one_over_fan_in(role):
     rule = paramz.MUP.rule("adam", role)
     assert rule.lr == reduced(1 / IN, role)
+
+
+@pytest.mark.parametrize("role", WEIGHTS)
+def test_mup_of_foof_is_fan_out(role):
+    # |G A^-1| ~ |g|/|a|, where |g|^2 ~ 1/OUT and |a|^2 ~ IN: OUT times it is sqrt(OUT/IN).
+    assert paramz.MUP.rule("foof", role).lr == reduced(OUT, role)
+
+
+@pytest.mark.parametrize("e", [Fraction(k, 8) for k in range(1, 9)])
+@pytest.mark.parametrize("role", WEIGHTS)
+def test_shampoo_of_any_exponent_is_the_spectral_formula(e, role):
+    rule = paramz.MUP.entry(shampoo(e), role)
+    assert rule.lr == reduced((OUT / IN) ** (1 - e), role)
+    assert rule.eps == reduced(IN / OUT, role)  # of G G^T
+    assert rule.lr * rule.weight_decay == ONE
+    for factor, a in ((paramz.DEPTH_MUP, HALF), (paramz.COMPLETEP, Fraction(1))):
+        inner = factor.entry(shampoo(e), "hidden")
+        assert inner.lr == DEPTH ** (2 * a * (1 - e) - 1)
+        assert inner.eps == DEPTH ** (-2 * a)
+        both = (paramz.MUP * factor).entry(shampoo(e), role)
+        assert both.lr == rule.lr * inner.lr
+        assert both.eps == rule.eps * inner.eps
+    expert = paramz.MOE_MUP.entry(shampoo(e), "expert")
+    assert (expert.lr, expert.eps) == (EXPERTS ** (1 - 2 * e), EXPERTS**-2)
+
+
+def test_dampings_follow_the_factors():
+    # |a|^2 ~ IN of a layer's inputs, |g|^2 ~ 1/OUT of its output's gradient, less inside branches.
+    for role in WEIGHTS:
+        rule = paramz.MUP.rule("kfac", role)
+        assert rule.damping_a == reduced(IN, role)
+        assert rule.damping_b == reduced(1 / OUT, role)
+        assert paramz.MUP.rule("foof", role).damping_a == rule.damping_a
+    assert paramz.MUP.rule("kfac", "vector").damping_b == 1 / OUT
+    for factor, a in ((paramz.DEPTH_MUP, HALF), (paramz.COMPLETEP, Fraction(1))):
+        assert factor.rule("kfac", "hidden").damping_b == DEPTH ** (-2 * a)
+        assert factor.rule("kfac", "hidden").lr == 1 / DEPTH
 
 
 @pytest.mark.parametrize("role", WEIGHTS)
@@ -68,15 +108,18 @@ def test_ntp_trains_as_the_theory_says():
 def test_every_rule_is_the_identity_at_the_base(table):
     at_base = {"fan_in": 1.0, "fan_out": 1.0, "head": 1.0}
     for rule in table.rules.values():
-        for power in (rule.init_std, rule.multiplier, rule.lr, rule.eps, rule.weight_decay):
+        for field in dataclasses.fields(rule):
+            power = getattr(rule, field.name)
             assert power(at_base) == 1.0
     assert table.attention(at_base) == 1.0
 
 
 @pytest.mark.parametrize("table", PARAMETRIZATIONS.values(), ids=lambda table: table.name)
 def test_every_table_is_complete_and_round_trips(table):
-    assert table.columns == ("sgd", "adam", "muon")
-    for column in ("sgd", "adam"):
+    # u-muP rescales gradients, so it has no rules for optimizers that need their true size.
+    true_gradients = () if table is paramz.U_MUP else ("kfac", "foof")
+    assert table.columns == ("sgd", "adam", "muon", *true_gradients)
+    for column in ("sgd", "adam", *true_gradients):
         for role in ROLES:
             assert table.rule(column, role).lr * table.rule(column, role).weight_decay == ONE
     assert {role for c, role in table.rules if c == "muon"} >= {"input", "hidden", "output"}
