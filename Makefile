@@ -26,10 +26,10 @@ demo: $(STAMP)  ## a transformer and an MLP of growing width, SP beside muP -> r
 	$(BIN)/paramz report runs/demo
 
 test: $(STAMP)  ## the default suite
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -n 2
 
 slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 check: $(STAMP)  ## what CI lints and types
 	$(BIN)/ruff check .
