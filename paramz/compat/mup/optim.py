@@ -1,0 +1,181 @@
+"""Optimizers whose parameter groups follow the rules in width, made from bare parameters.
+
+Any optimizer goes through ``impl``: MuAdam for those that normalise the gradient entry by entry
+(RMSprop, Adagrad, Lion ...), MuSGD for those that are linear in it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.optim import SGD, Adam, AdamW
+
+from paramz.compat.mup.rows import RULES
+from paramz.compat.mup.tensors import row_of
+from paramz.families import ADAMW, FAMILIES
+from paramz.families import SGD as LINEAR
+from paramz.families import family as find_family
+from paramz.groups import decay_ratio, lr_ratio
+from paramz.rules import Family
+
+Group = dict[str, Any]
+
+
+def process_param_groups(params: Iterable[Any], **kwargs: Any) -> list[Group]:
+    """Parameter groups that all have a learning rate and a weight decay.
+
+    Args:
+        params: parameters, named parameters, or groups of either; groups are copied.
+        **kwargs: ``lr`` and ``weight_decay`` (0 if left out) for groups that lack them.
+
+    Raises:
+        ValueError: there are no parameters, or a group has no learning rate.
+    """
+    groups = list(params)
+    if not groups:
+        raise ValueError("the optimizer got no parameters")
+    if not isinstance(groups[0], dict):
+        groups = [{"params": groups}]
+    if "lr" not in kwargs and any("lr" not in group for group in groups):
+        raise ValueError("lr is missing: the learning rate at the base width, as in lr=1e-3")
+    defaults = {"lr": kwargs.get("lr"), "weight_decay": kwargs.get("weight_decay", 0.0)}
+    return [{**defaults, **group, "params": _listed(group["params"])} for group in groups]
+
+
+def MuAdam(
+    params: Iterable[Any],
+    impl: Callable[..., Any] = Adam,
+    decoupled_wd: bool = False,
+    as_mup: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Adam, or another optimizer that normalises entry by entry, with muP's learning rates.
+
+    Args:
+        params: parameters (or groups) of models whose base shapes are set.
+        impl: the optimizer.
+        decoupled_wd: leave weight decay as it is: for an ``impl`` that does not multiply it by the
+            learning rate.
+        as_mup: the one epsilon for all tensors that mup has, and its decay of plain Adam. To go on
+            with a run that mup began.
+        **kwargs: for ``impl``; ``lr``, ``weight_decay`` and ``eps`` are those at the base.
+
+    Raises:
+        ValueError: a parameter's base shapes are not set, there is no ``lr``, or ``impl`` is linear
+            in the gradient or for matrices only.
+
+    >>> from paramz.compat.mup import set_base_shapes
+    >>> model = set_base_shapes(torch.nn.Linear(64, 64), torch.nn.Linear(16, 16))
+    >>> [(g["lr"], g["eps"]) for g in MuAdam(model.parameters(), lr=0.1).param_groups[:2]]
+    [(0.025, 2.5e-09), (0.1, 2.5e-09)]
+    """
+    family = _family(impl, ADAMW, "adam", "MuAdam", kwargs.get("decoupled_weight_decay"))
+    groups = process_param_groups(params, **kwargs)
+    return impl(_split(groups, family, impl, decoupled_wd, as_mup, kwargs), **kwargs)
+
+
+def MuAdamW(params: Iterable[Any], **kwargs: Any) -> Any:
+    """AdamW with muP's learning rates; the arguments are those of `MuAdam`.
+
+    Weight decay is 0 unless it is given, as in mup and not as in torch.
+    """
+    return MuAdam(params, impl=AdamW, **kwargs)
+
+
+def MuSGD(
+    params: Iterable[Any],
+    impl: Callable[..., Any] = SGD,
+    decoupled_wd: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """SGD, or another optimizer that is linear in the gradient, with muP's learning rates.
+
+    Args:
+        params: parameters (or groups) of models whose base shapes are set.
+        impl: the optimizer.
+        decoupled_wd: as for `MuAdam`.
+        **kwargs: for ``impl``; ``lr`` and ``weight_decay`` are those at the base.
+
+    Raises:
+        ValueError: as for `MuAdam`, for an ``impl`` that normalises the gradient.
+
+    >>> from paramz.compat.mup import set_base_shapes
+    >>> model = set_base_shapes(torch.nn.Linear(4, 64), torch.nn.Linear(4, 16))
+    >>> MuSGD(model.parameters(), lr=0.1).param_groups[0]["lr"]
+    0.4
+    """
+    family = _family(impl, LINEAR, "sgd", "MuSGD", None)
+    groups = process_param_groups(params, **kwargs)
+    return impl(_split(groups, family, impl, decoupled_wd, False, kwargs), **kwargs)
+
+
+def _family(
+    impl: Callable[..., Any], unknown: Family, column: str, name: str, decoupled: bool | None
+) -> Family:
+    """What is known of an optimizer; one that is not known is what the user says by the call."""
+    called = getattr(impl, "__name__", type(impl).__name__)
+    if called.lower().replace("_", "") not in FAMILIES:
+        return replace(unknown, name=called)
+    found = find_family(called, decoupled=decoupled)
+    if found.column != column:
+        other = {"adam": "use MuAdam", "sgd": "use MuSGD"}.get(
+            found.column, "use paramz.plan_of(model).split_groups(model, ...)"
+        )
+        raise ValueError(f"{name}(impl={called}): {called} has other rules; {other}")
+    return found
+
+
+def _split(
+    groups: list[Group],
+    family: Family,
+    impl: Callable[..., Any],
+    decoupled_wd: bool,
+    as_mup: bool,
+    kwargs: Group,
+) -> list[Group]:
+    """Split each group by the factors of its tensors, in mup's order: matrices first.
+
+    The last group of each is that of tensors which nothing scales; it may be empty, as in mup.
+    """
+    decay_family = replace(family, decay="decoupled") if as_mup else family
+    found = []
+    for group in groups:
+        options = {key: value for key, value in group.items() if key != "params"}
+        eps = options.get("eps", kwargs.get("eps", _default(impl, "eps")))
+        scaled = family.column == "adam" and not as_mup and isinstance(eps, float | int)
+        parts: dict[tuple[Any, ...], list[Any]] = {}
+        rest: list[Any] = []
+        for entry in group["params"]:
+            row = row_of(entry[1] if isinstance(entry, tuple) else entry)
+            factors = (
+                lr_ratio(RULES, row, family),
+                1.0 if decoupled_wd else decay_ratio(RULES, row, decay_family),
+                RULES.rule(row, family).eps(row.ratios) if scaled else 1.0,
+            )
+            same = not row.growing if family.column == "sgd" else factors == (1.0, 1.0, 1.0)
+            if row.role != "hidden" and same:
+                rest.append(entry)
+            else:
+                parts.setdefault((row.role != "hidden", *factors), []).append(entry)
+        for (_, lr, decay, more), params in sorted(parts.items(), key=lambda part: part[0][0]):
+            values = {"lr": options["lr"] * lr, "weight_decay": options["weight_decay"] * decay}
+            if scaled:
+                values["eps"] = eps * more
+            found.append({**options, **values, "params": params})
+        found.append({**options, "params": rest})
+    return found
+
+
+def _default(impl: Callable[..., Any], option: str) -> Any:
+    try:
+        return inspect.signature(impl).parameters[option].default
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _listed(params: Any) -> list[Any]:
+    return [params] if isinstance(params, torch.Tensor) else list(params)

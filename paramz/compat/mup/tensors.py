@@ -1,0 +1,113 @@
+"""From a tensor to its row: what init functions and optimizers need, which only get tensors.
+
+mup hangs a shape on every parameter, and loses it in deepcopy, pickle, to_empty and
+load_state_dict(assign=True). Here the plan is on the model, keyed by name, as everywhere in paramz,
+and the model holds a note of itself that is copied with it. So a tensor is looked up among the
+parameters of the models that are alive, and what was found is remembered for as long as the tensor
+lives.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from paramz.apply import _MARK, plan_of
+from paramz.compat.mup.infshape import InfDim, InfShape
+from paramz.compat.mup.rows import row_of_shape
+from paramz.groups import clean_name
+from paramz.plan import Plan
+from paramz.roles import Row
+
+_NOTE = "_paramz_mup"
+_MODELS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_ROWS = WeakTensorKeyDictionary()
+
+
+class _Note:
+    """A weak reference to the model that it is an attribute of; a copy refers to the copy."""
+
+    def __init__(self, model: nn.Module | None) -> None:
+        self.model = weakref.ref(model) if model is not None else lambda: None
+        if model is not None:
+            _MODELS.add(model)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Note:
+        return _Note(memo.get(id(self.model())))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Note, (self.model(),))
+
+
+def put_plan(model: nn.Module, plan: Plan) -> None:
+    """Put a plan on a model and make its tensors known."""
+    vars(model)[_MARK] = plan
+    vars(model)[_NOTE] = _Note(model)
+    _remember(model)
+
+
+def row_of(tensor: torch.Tensor) -> Row:
+    """The row of a parameter of a model whose base shapes are set.
+
+    An ``infshape`` that the user's own code has hung on the tensor comes first.
+
+    Raises:
+        ValueError: the tensor belongs to no such model; the message says what to call.
+    """
+    hung = getattr(tensor, "infshape", None)
+    if hung is not None:
+        shape = InfShape(InfDim(dim.base_dim, dim.dim) for dim in hung)
+        return row_of_shape("tensor", shape, [], main=hung.main_idx)
+    if tensor not in _ROWS:
+        for model in list(_MODELS):
+            _remember(model)
+    if tensor not in _ROWS:
+        raise ValueError(
+            f"a tensor of shape {tuple(tensor.shape)} belongs to no model whose base shapes are "
+            "set. Call set_base_shapes(model, base) before this; if the tensor was made after that "
+            "(weight_norm, an adapter, a view or .data of a parameter), call it again with "
+            "rescale_params=False, on the final model and with its parameters themselves."
+        )
+    row: Row = _ROWS[tensor]
+    return row
+
+
+def infshape_of(tensor: torch.Tensor) -> InfShape:
+    """What mup keeps in ``p.infshape``: the axes of a parameter, and which of them grow.
+
+    A copy: writing to it changes nothing.
+
+    Raises:
+        ValueError: the tensor belongs to no model whose base shapes are set.
+
+    >>> from paramz.compat.mup import set_base_shapes
+    >>> model = set_base_shapes(nn.Linear(4, 32), nn.Linear(4, 8))
+    >>> infshape_of(model.weight)
+    InfShape([InfDim(8, 32), InfDim(None, 4)])
+    """
+    row = row_of(tensor)
+    return InfShape(
+        InfDim(base if axis in row.growing else None, size)
+        for axis, (base, size) in enumerate(zip(row.base_shape, row.shape, strict=True))
+    )
+
+
+def _remember(model: nn.Module) -> None:
+    plan = plan_of(model)
+    if plan is not None:
+        rows = {name: row for row in plan.rows for name in (row.name, *row.aliases)}
+        for name, tensor in _named(model):
+            row = rows.get(name) or rows.get(clean_name(name))
+            if row is not None and row.shape == tuple(tensor.shape):
+                _ROWS[tensor] = row
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    if "_modules" not in vars(model):  # it is being unpickled
+        return iter(())
+    return model.named_parameters()
