@@ -56,7 +56,10 @@ def param_groups(
 
 
 def split_groups(
-    plan: Plan, model: nn.Module, optimizers: Mapping[str, Mapping[str, Any]]
+    plan: Plan,
+    model: nn.Module,
+    optimizers: Mapping[str, Mapping[str, Any]],
+    roles: tuple[str, ...] = ("hidden", "expert"),
 ) -> list[list[Group]]:
     """See `Plan.split_groups`."""
     if len(optimizers) != 2:
@@ -65,10 +68,9 @@ def split_groups(
             f"in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
         )
     tensors = _trainable(plan, model)
-    inner = ("hidden", "expert")
     first = find_family(next(iter(optimizers)))
-    axes = (2,) if first.shape_factor else (2, 4)
-    matrices = [(row, p) for row, p in tensors if row.role in inner and len(row.shape) in axes]
+    axes = (2,) if first.shape_factor else (2, 3, 4, 5)
+    matrices = [(row, p) for row, p in tensors if row.role in roles and len(row.shape) in axes]
     chosen = {row.name for row, _ in matrices}
     rest = [(row, p) for row, p in tensors if row.name not in chosen]
     return [
@@ -146,6 +148,7 @@ def _groups(
         optimizer,
         decoupled=options.get("decoupled_weight_decay"),
         exponent=options.get("exponent"),
+        graft=options.get("graft"),
     )
     # An optimizer's own default is meant to be multiplied by lr, which independent decay is not.
     default = 0.0 if plan.parametrization.absolute else family.weight_decay
@@ -164,7 +167,7 @@ def _groups(
             "lr": lr * lr_ratio(plan, row, family, adjust_lr_fn),
             "weight_decay": decay * policy_ratio(plan, row, family, policy, lr, adjust_lr_fn),
         }
-        if row.role in no_decay:
+        if row.role in no_decay or (row.part is not None and not row.part.decays):
             values["weight_decay"] = 0.0
         if family.eps is not None:
             values["eps"] = base_eps * plan.rule(row, family).eps(row.ratios)

@@ -19,6 +19,7 @@ from torch import nn
 from paramz.attention import AttentionScale
 from paramz.groups import Group, param_groups, split_groups
 from paramz.init import Init
+from paramz.parts import PartOf, part_rule
 from paramz.roles import Row
 from paramz.rules import ONE, SPECIAL_CASE_OF, Family, Parametrization, Power, Rule
 from paramz.summary import Summary, summarize
@@ -39,6 +40,8 @@ class Plan:
             weights to fold it into (or all of them, if not folded).
         notes: what a reader of the plan should know, one sentence each.
         folded: multipliers are folded into init, lr, eps and decay wherever possible.
+        computed: rows of weights that a reparametrization computes from other tensors, whose rows
+            are among the others.
     """
 
     parametrization: Parametrization
@@ -48,6 +51,7 @@ class Plan:
     branches: Mapping[str, float] = field(default_factory=dict)
     folded: bool = True
     notes: tuple[str, ...] = ()
+    computed: tuple[Row, ...] = ()
 
     def rule(self, row: Row, family: Family) -> Rule:
         """The rule of a row for an optimizer family, with the multiplier folded if the plan does.
@@ -56,7 +60,11 @@ class Plan:
             KeyError: the table has no rule for this family and role.
         """
         rule = self.parametrization.entry(family, row.role)
-        return _rule(rule, self.parametrization.branch if row.ends else ONE, family, self.folded)
+        branch = self.parametrization.branch if row.ends else ONE
+        whole = _rule(rule, branch, family, self.folded)
+        if row.part is None:
+            return whole
+        return part_rule(whole, row.part, family, absolute=self.parametrization.absolute)
 
     def weight_rule(self, row: Row) -> Rule:
         """The rule as far as the weight is concerned (init std and multiplier)."""
@@ -132,10 +140,21 @@ class Plan:
             **options,
         )
 
-    def split_groups(self, model: nn.Module, **optimizers: Mapping[str, Any]) -> list[list[Group]]:
+    def split_groups(
+        self,
+        model: nn.Module,
+        *,
+        roles: tuple[str, ...] = ("hidden", "expert"),
+        **optimizers: Mapping[str, Any],
+    ) -> list[list[Group]]:
         """Groups for two optimizers: the first takes hidden matrices, the second all the rest.
 
         Kernels of convolutions count as matrices, but not for Muon.
+
+        Args:
+            model: the model.
+            roles: the first optimizer takes the matrices of these roles.
+            **optimizers: the options of each, as for `param_groups`.
 
         >>> import paramz, torch
         >>> net = lambda w=8: torch.nn.Sequential(
@@ -149,7 +168,7 @@ class Plan:
         Raises:
             ValueError: not exactly two optimizers, or as for `param_groups`.
         """
-        return split_groups(self, model, optimizers)
+        return split_groups(self, model, optimizers, roles)
 
     def summary(
         self,
@@ -178,6 +197,7 @@ class Plan:
             "multipliers": dict(self.multipliers),
             "branches": dict(self.branches),
             "notes": list(self.notes),
+            "computed": [asdict(row) for row in self.computed],
         }
 
     @classmethod
@@ -196,6 +216,7 @@ class Plan:
             multipliers=dict(data["multipliers"]),
             branches=dict(data.get("branches", {})),
             notes=tuple(data.get("notes", ())),
+            computed=tuple(_row(row) for row in data.get("computed", ())),
             folded=data["folded"],
         )
 
@@ -245,5 +266,7 @@ def _row(data: Mapping[str, Any]) -> Row:
     row = dict(data)
     if row["base_init"] is not None:
         row["base_init"] = Init(**row["base_init"])
-    tuples = [f.name for f in fields(Row) if isinstance(row[f.name], list)]
+    if row.get("part") is not None:
+        row["part"] = PartOf(**row["part"])
+    tuples = [f.name for f in fields(Row) if isinstance(row.get(f.name), list)]
     return Row(**{**row, **{name: tuple(row[name]) for name in tuples}})

@@ -16,6 +16,7 @@ from torch import nn
 from paramz.axes import Axes, axes_of
 from paramz.init import Init
 from paramz.moe import Part, find_layers, find_parts
+from paramz.parts import PartOf
 from paramz.probes import Probes
 from paramz.rules import ROLES, Role
 from paramz.twins import resized
@@ -42,6 +43,8 @@ class Row:
         ends: the output of a residual branch is linear in it, so it takes the branch factor.
         base_init: the base model's init, measured; None until then.
         factor: what the target's own init was multiplied by; None until applied.
+        part: for a tensor that a reparametrization computes a weight from: of which, and how its
+            rule follows.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Row:
     ends: bool = False
     base_init: Init | None = None
     factor: float | None = None
+    part: PartOf | None = None
 
     @property
     def widths(self) -> list[float]:
