@@ -72,7 +72,7 @@ _HOME = {
     "judge": "verdict",
     "parametrization": "tables",
 }
-_MODULES = ("analysis", "check", "families", "nn", "rules", "slurm", "sweeps", "tables")
+_MODULES = ("analysis", "check", "families", "hf", "nn", "rules", "slurm", "sweeps", "tables")
 
 __all__ = ["__version__", *sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import nn
 
 from paramz.probes import Probes
@@ -22,18 +23,19 @@ ATTRIBUTES = ("scaling", "scale", "softmax_scale", "attn_scale", "attention_scal
 _HEAD_COUNTS = ("num_heads", "n_head", "n_heads", "nhead", "num_attention_heads", "heads")
 
 KEY_INPUT = "key input"
-_USUAL = Power(head=Fraction(-1, 2))
+USUAL = Power(head=Fraction(-1, 2))
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionScale:
-    """One attention module whose logits are rescaled.
+    """One attention module whose logits are rescaled, or an embedding with a factor of its own.
 
     Attributes:
         module: its path in the model.
-        attribute: the float attribute that is set, or ``"key input"`` for nn.MultiheadAttention,
-            whose scale cannot be set: there the keys' input is multiplied (a bias of the keys moves
-            all logits of a query alike, so softmax does not see that it is left alone).
+        attribute: the float attribute that is set (``"embed_scale"`` is an embedding's), or
+            ``"key input"`` for nn.MultiheadAttention, whose scale cannot be set: there the keys'
+            input is multiplied (a bias of the keys moves all logits of a query alike, so softmax
+            does not see that it is left alone).
         plain: the value in the unparametrized model.
         value: the value under the parametrization.
     """
@@ -61,7 +63,7 @@ def find_attention(model: nn.Module, probes: Probes, power: Power) -> tuple[Atte
         if isinstance(module, nn.MultiheadAttention):
             if b.head_dim != w.head_dim:
                 ratios = {"head": module.head_dim / b.head_dim}
-                found.append(AttentionScale(path, KEY_INPUT, 1.0, (power / _USUAL)(ratios)))
+                found.append(AttentionScale(path, KEY_INPUT, 1.0, (power / USUAL)(ratios)))
             continue
         attribute = _scale_attribute(b, w, module)
         if attribute is not None:
@@ -72,7 +74,7 @@ def find_attention(model: nn.Module, probes: Probes, power: Power) -> tuple[Atte
             )
         elif _hidden_attention(b, w):
             unreachable.append(path)
-    if unreachable and power != _USUAL:
+    if unreachable and power != USUAL:
         warnings.warn(
             f"{', '.join(unreachable[:4])}: the size of a head grows with width, but there is no "
             f"attribute ({', '.join(ATTRIBUTES)}) through which to set 1/d_head, so the logits "
@@ -101,12 +103,16 @@ def _hidden_attention(base: nn.Module, wider: nn.Module) -> bool:
 
 
 def set_scale(model: nn.Module, scale: AttentionScale, value: float) -> None:
-    """Set the factor of one attention module (attributes only)."""
+    """Set the factor of one module (attributes only)."""
     module = model.get_submodule(scale.module)
-    current = getattr(module, scale.attribute)
+    current = getattr(module, f"scalar_{scale.attribute}", getattr(module, scale.attribute))
     if not math.isclose(current, scale.plain) and not math.isclose(current, scale.value):
         raise ValueError(
             f"{scale.module}.{scale.attribute} is {current}, where the plan expects {scale.plain}: "
             "the model was changed since it was planned"
         )
-    setattr(module, scale.attribute, value)
+    if isinstance(buffer := getattr(module, scale.attribute), torch.Tensor):
+        buffer.fill_(value)  # Gemma's embedding has both: this is read, the float is kept beside it
+        setattr(module, f"scalar_{scale.attribute}", value)
+    else:
+        setattr(module, scale.attribute, value)

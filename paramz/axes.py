@@ -102,6 +102,8 @@ def _by_name(name: str, shape: tuple[int, ...]) -> Axes | None:
         return Axes(fan_in=(last - 1,), fan_out=(last,))
     if name.endswith("bias"):
         return _entrywise(shape)  # one bias per expert: (experts, d)
+    if name == "A_log":
+        return _entrywise(shape)  # Mamba's rates, one row of a fixed state per channel: (d, state)
     if shape[last] != 1 and all(size == 1 for size in shape[:last]):
         return _entrywise(shape)  # class tokens: (1, 1, d)
     return None

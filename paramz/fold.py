@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from paramz.attention import KEY_INPUT, AttentionScale, set_scale
+from paramz.embeddings import EMBED_SCALE
 from paramz.plan import Plan
 
 _QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
@@ -20,7 +21,12 @@ def fold_weights_(model: nn.Module, plan: Plan) -> None:
     """
     _refuse_what_no_weight_holds(plan)
     scales = [scale for scale in plan.attention if scale.value != scale.plain]
-    queries = [_query_parts(model, scale) for scale in scales]
+    queries = [
+        _embedding_parts(model, plan, scale)
+        if scale.attribute == EMBED_SCALE
+        else _query_parts(model, scale)
+        for scale in scales
+    ]
     with torch.no_grad():
         for path, factor in plan.multipliers.items():
             weight = model.get_submodule(path).weight
@@ -49,6 +55,21 @@ def _refuse_what_no_weight_holds(plan: Plan) -> None:
             "which fold_ does not put into weights. Plan with fold=True, which does where there "
             "are weights that end the branch, or keep the hook."
         )
+
+
+def _embedding_parts(model: nn.Module, plan: Plan, scale: AttentionScale) -> list[torch.Tensor]:
+    """The table that a module's ``embed_scale`` multiplies."""
+    module = model.get_submodule(scale.module)
+    table = module if isinstance(module, nn.Embedding) else module._modules.get("embed_tokens")
+    if isinstance(table, nn.Embedding):
+        rows = (r for r in plan.rows if model.get_parameter(r.name) is table.weight)
+        if not next(rows).aliases:
+            return [table.weight]
+    raise ValueError(
+        f"{scale.module}.{scale.attribute} is {scale.value:.4g} where plain code would use "
+        f"{scale.plain:.4g}, and there is no embedding of its own to fold it into (its table is "
+        "shared, or not an nn.Embedding). Untie it before planning, or keep the plan."
+    )
 
 
 def _query_parts(model: nn.Module, scale: AttentionScale) -> list[torch.Tensor]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from paramz.attention import find_attention
+from paramz.attention import USUAL, find_attention
 from paramz.branches import Branches, Residual, branch_hooks, find_branches
+from paramz.embeddings import find_embed_scales, scales_tied_readout
 from paramz.moe import gate_notes
 from paramz.plan import Plan, weight_rule
 from paramz.probes import Probes
@@ -29,10 +30,12 @@ def draft_plan(
         notes.append(f"depth times {residual.ratio:.4g}: residual branches times {factor:.4g}")
     if "experts" in scheme.scales:
         notes += gate_notes(model, probes.base, probes.twin)
+    # SP and NTP are what the code says, with its own factors.
+    embeddings = find_embed_scales(model, probes) if scheme.attention != USUAL else ()
     return Plan(
         parametrization=scheme,
         rows=tuple(rows),
-        attention=find_attention(model, probes, scheme.attention),
+        attention=(*find_attention(model, probes, scheme.attention), *embeddings),
         multipliers=_multipliers(model, scheme, rows, fold),
         branches=branch_hooks(model, residual, scheme.branch, fold) if residual else {},
         folded=fold,
@@ -78,6 +81,8 @@ def _multipliers(
             wanted = weight_rule(scheme, "output", folded=True).init_std
             own = weight_rule(scheme, row.role, folded=fold).init_std
             found[path] = wanted({"fan_in": row.ratios["fan_out"]}) / own(row.ratios)
+            if scales_tied_readout(model) and scheme.attention != USUAL:
+                found[path] *= row.ratios["fan_out"] ** 0.5
         power = weight_rule(scheme, row.role, folded=fold).multiplier
         if power != ONE:
             path, _, local = row.name.rpartition(".")

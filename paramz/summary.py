@@ -67,7 +67,7 @@ def summarize(
     if not full:
         lines = _collapse(_pool_std(lines))
     notes = [
-        f"{s.module}: attention logits, {s.attribute} {s.plain:.4g} -> {s.value:.4g}"
+        f"{s.module}: {_scaled(s.attribute)}{s.attribute} {s.plain:.4g} -> {s.value:.4g}"
         for s in plan.attention
     ]
     notes += [f"{path}: input times {c:.4g}" for path, c in plan.multipliers.items()]
@@ -83,6 +83,10 @@ def summarize(
     constants = ("eps",) if family.damping is None else ("damping A", "damping B")
     columns = (*_COLUMNS, *constants, "decay")
     return Summary(title, columns, tuple(lines), (*_collapse_notes(notes), *plan.notes))
+
+
+def _scaled(attribute: str) -> str:
+    return "" if attribute == "embed_scale" else "attention logits, "
 
 
 def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:

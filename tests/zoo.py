@@ -1,0 +1,116 @@
+"""The zoo: every architecture that paramz is tried on, with its data and what to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import zoo_hf
+import zoo_torch
+from torch import nn
+
+import paramz
+
+
+def _draw() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(8, 3, 8, 8, generator=_draw()), torch.arange(8) % zoo_torch.CLASSES
+
+
+def maps() -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(4, 3, 8, 8, generator=_draw())
+    return x, x.mean(1, keepdim=True).cumsum(-1)
+
+
+def text() -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(20, (4, 8), generator=_draw())
+    return ids, ids.roll(-1, 1)
+
+
+def operator() -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    functions, points = torch.randn(8, 8, generator=_draw()), torch.linspace(0, 1, 16)[:, None]
+    return (functions, points), torch.sin(3 * points.T + functions[:, :1])
+
+
+def graph() -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    edges = (torch.rand(16, 16, generator=_draw()) < 0.2).float()
+    edges = ((edges + edges.T) > 0).float() + torch.eye(16)
+    scale = edges.sum(1) ** -0.5
+    x = torch.randn(16, 6, generator=_draw())
+    return (x, scale[:, None] * edges * scale), torch.arange(16) % zoo_torch.CLASSES
+
+
+@dataclass(frozen=True)
+class Animal:
+    """One architecture.
+
+    Attributes:
+        build: ``width -> model``.
+        batch: a batch for it, the same at every width.
+        source: where its code comes from.
+        widths: of the coordinate check; the first is the base.
+        lr: of the coordinate check.
+        seeds: of the coordinate check.
+        note: what a user of this architecture should know.
+    """
+
+    build: Callable[[int], nn.Module]
+    batch: Callable[[], Any]
+    source: str
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    lr: float = 2**-8
+    seeds: int = 2
+    note: str = ""
+    roles: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def base(self) -> int:
+        """The base width."""
+        return self.widths[0]
+
+    def parametrized(self, width: int, scheme: str = "mup") -> tuple[nn.Module, paramz.Plan]:
+        """A model under a scheme, and its plan."""
+        model = self.build(width)
+        plan = paramz.parametrize_(
+            model, scheme, base=self.build, base_width=self.base, roles=self.roles
+        )
+        return model, plan
+
+    def verdict(self, scheme: str, **options: Any) -> paramz.Verdict:
+        """The judgement on its coordinate check with AdamW."""
+        settings = {"widths": self.widths, "lr": self.lr, "seeds": self.seeds, **options}
+        df = paramz.coord_check(
+            self.build, self.batch(), parametrization=scheme, roles=self.roles, **settings
+        )
+        return paramz.judge(df)
+
+
+def _hf(family: str, **options: Any) -> Animal:
+    kind, _, batch = zoo_hf.FAMILIES[family]()
+    return Animal(zoo_hf.factory(family), batch, f"transformers {kind.__name__}", **options)
+
+
+def _torch(kind: Callable[..., nn.Module], batch: Callable[[], Any], **options: Any) -> Animal:
+    name = getattr(kind, "func", kind).__name__
+    return Animal(kind, batch, f"tests/zoo_torch.py {name}", **options)
+
+
+ZOO: dict[str, Animal] = {
+    **{family: _hf(family) for family in zoo_hf.FAMILIES},
+    "ResNet, basic": _torch(zoo_torch.ResNet, pictures),
+    "ResNet, bottleneck": _torch(partial(zoo_torch.ResNet, bottleneck=True), pictures),
+    "ConvNeXt": _torch(zoo_torch.ConvNeXt, pictures),
+    "U-Net": _torch(zoo_torch.UNet, maps),
+    "LSTM": _torch(zoo_torch.Tagger, text),
+    "GRU": _torch(partial(zoo_torch.Tagger, kind=nn.GRU), text),
+    "nn.Transformer": _torch(zoo_torch.Translator, text),
+    "MLP-Mixer": _torch(zoo_torch.Mixer, pictures),
+    "DeepONet": _torch(zoo_torch.DeepONet, operator),
+    "Graph convolution": _torch(zoo_torch.GraphNet, graph),
+}
