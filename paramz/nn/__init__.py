@@ -6,6 +6,8 @@ from paramz.nn.fp8 import Fp8 as Fp8
 from paramz.nn.low_precision import fp8_ as fp8_
 from paramz.nn.modules import GELU as GELU
 from paramz.nn.modules import Conv1D as Conv1D
+from paramz.nn.modules import Conv1d as Conv1d
+from paramz.nn.modules import Conv2d as Conv2d
 from paramz.nn.modules import Embedding as Embedding
 from paramz.nn.modules import LayerNorm as LayerNorm
 from paramz.nn.modules import Linear as Linear

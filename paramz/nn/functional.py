@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paramz.nn.convolution import conv_fans
 from paramz.nn.linear import scaled_linear
 from paramz.nn.scale import Scale, scale
 
@@ -34,7 +35,7 @@ def log_interpolate(weight: float, low: float, high: float) -> float:
     return math.exp(weight * math.log(high) + (1 - weight) * math.log(low))
 
 
-def linear_scale(fan_in: int, fan_out: int, constraint: Constraint = "output") -> Scale:
+def linear_scale(fan_in: int, fan_out: float, constraint: Constraint = "output") -> Scale:
     """The factors of a hidden linear map.
 
     Output 1/sqrt(fan_in), weight gradient 1/sqrt(tokens), and input gradient 1/sqrt(fan_out) for
@@ -45,6 +46,23 @@ def linear_scale(fan_in: int, fan_out: int, constraint: Constraint = "output") -
     out = fan_in**-0.5
     back = out if constraint == "output" else fan_out**-0.5
     return Scale(output=out, grad_input=back, weight_tokens=-0.5)
+
+
+def conv_scale(
+    channels: int,
+    fan_out: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    groups: int = 1,
+    constraint: Constraint = "output",
+) -> Scale:
+    """The factors of a convolution: those of `linear_scale`, with its kernel in both fans.
+
+    >>> conv_scale(4, 8, (2, 2), (1, 1)).output
+    0.25
+    """
+    fan_in, back = conv_fans(channels, fan_out, kernel, stride, groups)
+    return linear_scale(fan_in, back, constraint)
 
 
 def readout_scale(fan_in: int, fan_out: int) -> Scale:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paramz.nn import functional as U
+from paramz.nn.convolution import scaled_conv
 from paramz.nn.fp8 import Fp8
 from paramz.nn.linear import scaled_linear
 from paramz.nn.scale import Scale, scale
@@ -51,9 +52,7 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Weight N(0, 1), bias 0."""
-        nn.init.normal_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        _unit_init_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -102,6 +101,126 @@ class Conv1D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
         return scaled_linear(x, self.weight.t(), self.bias, scale=self.scale, fp8=self.fp8)
+
+
+class Conv1d(nn.Conv1d):
+    """A convolution over one axis with the factors of ``scale``; see `functional.conv_scale`.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode: as for ``nn.Conv1d``, but without a bias by default.
+        scale: the factors; those of a hidden layer if left out.
+        device, dtype: of the parameters.
+
+    >>> y = Conv1d(16, 32, 5)(torch.randn(8, 16, 64))
+    >>> bool(0.9 < y.std() < 1.1)
+    True
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: Any = "zeros",
+        *,
+        scale: Scale | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        sizes = (kernel_size, stride, padding, dilation)
+        super().__init__(
+            in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype
+        )
+        self.scale = _conv_scale(self) if scale is None else scale
+
+    def reset_parameters(self) -> None:
+        """Weight N(0, 1), bias 0."""
+        _unit_init_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, length) -> (batch, out_channels, positions)."""
+        return _convolve(self, x)
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution over two axes with the factors of ``scale``; see `functional.conv_scale`.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode: as for ``nn.Conv2d``, but without a bias by default.
+        scale: the factors; those of a hidden layer if left out.
+        device, dtype: of the parameters.
+
+    >>> y = Conv2d(16, 32, 3)(torch.randn(4, 16, 16, 16))
+    >>> bool(0.9 < y.std() < 1.1)
+    True
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: Any = "zeros",
+        *,
+        scale: Scale | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        sizes = (kernel_size, stride, padding, dilation)
+        super().__init__(
+            in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype
+        )
+        self.scale = _conv_scale(self) if scale is None else scale
+
+    def reset_parameters(self) -> None:
+        """Weight N(0, 1), bias 0."""
+        _unit_init_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, height, width) -> (batch, out_channels, *positions)."""
+        return _convolve(self, x)
+
+
+def _conv_scale(conv: Conv1d | Conv2d) -> Scale:
+    return U.conv_scale(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.groups
+    )
+
+
+def _convolve(conv: Conv1d | Conv2d, x: Tensor) -> Tensor:
+    padding: Any = conv.padding
+    if conv.padding_mode != "zeros":
+        around = conv._reversed_padding_repeated_twice
+        x = F.pad(x, around, mode=conv.padding_mode)
+        padding = (0,) * len(conv.kernel_size)
+    return scaled_conv(
+        x,
+        conv.weight,
+        conv.bias,
+        stride=conv.stride,
+        padding=padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        scale=conv.scale,
+    )
+
+
+def _unit_init_(layer: Any) -> None:
+    nn.init.normal_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class Embedding(nn.Embedding):

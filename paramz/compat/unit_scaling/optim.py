@@ -1,0 +1,261 @@
+"""u-muP's learning rates and decay for torch's optimizers: one group for all tensors of one rule.
+
+The rules are those of `paramz.U_MUP`, told by a parameter's type, shape and depth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paramz.compat.unit_scaling.parameter import ParameterData, has_parameter_data
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "lr_scale_for_depth",
+    "lr_scale_func_adam",
+    "lr_scale_func_sgd",
+    "scaled_parameters",
+]
+
+LrScale = Callable[[ParameterData], float]
+
+
+def lr_scale_for_depth(param: ParameterData) -> float:
+    """The factor for depth, 1/sqrt(depth); 1 outside of a stack.
+
+    >>> from paramz.compat.unit_scaling import Parameter
+    >>> lr_scale_for_depth(Parameter(torch.zeros(2), "weight", mup_scaling_depth=4))
+    0.5
+    """
+    return 1.0 if param.mup_scaling_depth is None else param.mup_scaling_depth**-0.5
+
+
+def _fan_in(shape: torch.Size) -> int:
+    """Of a linear map or convolution; an embedding's is the size of its rows."""
+    return math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
+
+
+def lr_scale_func_adam(param: ParameterData) -> float:
+    """The factor for Adam and AdamW: 1/sqrt(fan_in) for weights, times that for depth.
+
+    Raises:
+        ValueError: the parameter's type is none of `MupType`.
+
+    >>> from paramz.compat.unit_scaling import Parameter
+    >>> lr_scale_func_adam(Parameter(torch.zeros(4, 16), "weight"))
+    0.25
+    """
+    return lr_scale_for_depth(param) * _by_type(
+        param, weight=_fan_in(param.shape) ** -0.5, entrywise=1.0
+    )
+
+
+def lr_scale_func_sgd(readout_constraint: str | None) -> LrScale:
+    """The factor for SGD, by the ``constraint`` of the model's readout.
+
+    Without one gradients have unit scale, and the rule is Adam's. With ``"to_output_scale"`` they
+    are 1/fan_in of that, which weights make up for by fan_in, and biases and gains by their size.
+
+    Raises:
+        ValueError: there is no rule for this constraint.
+
+    >>> from paramz.compat.unit_scaling import Parameter
+    >>> lr_scale_func_sgd("to_output_scale")(Parameter(torch.zeros(4, 16), "weight"))
+    4.0
+    """
+    if readout_constraint is None:
+        return lr_scale_func_adam
+    if readout_constraint != "to_output_scale":
+        raise ValueError(
+            f"readout_constraint={readout_constraint!r} has no rule for SGD: there are None and "
+            "'to_output_scale'"
+        )
+
+    def rule(param: ParameterData) -> float:
+        return lr_scale_for_depth(param) * _by_type(
+            param, weight=_fan_in(param.shape) ** 0.5, entrywise=(*param.shape, 1)[0]
+        )
+
+    return rule
+
+
+def _by_type(param: ParameterData, *, weight: float, entrywise: float) -> float:
+    factors = {"weight": weight, "bias": entrywise, "norm": entrywise, "output": 1.0}
+    if param.mup_type not in factors:
+        raise ValueError(f"mup_type={param.mup_type!r} has no rule; there are {', '.join(factors)}")
+    return factors[param.mup_type]
+
+
+def scaled_parameters(
+    params: Iterable[Tensor] | Iterable[dict[str, Any]],
+    lr_scale_func: LrScale,
+    lr: float | Tensor | None = None,
+    weight_decay: float = 0,
+    independent_weight_decay: bool = True,
+    allow_non_unit_scaling_params: bool = False,
+) -> list[dict[str, Any]]:
+    """Parameter groups with the learning rate and decay of each tensor, for any optimizer.
+
+    Tensors with equal values share a group (those of one given group, if groups are given).
+
+    Args:
+        params: parameters, or groups of them.
+        lr_scale_func: a parameter's factor on the learning rate, such as `lr_scale_func_adam`.
+        lr: learning rate where a group has none.
+        weight_decay: where a group has none.
+        independent_weight_decay: take the decay per step, whatever the learning rate at its peak.
+        allow_non_unit_scaling_params: let parameters without a type keep the learning rate as it
+            is, instead of refusing them.
+
+    Raises:
+        ValueError: a group has no learning rate, or a parameter no type.
+        TypeError: an entry is neither a parameter nor a group.
+
+    >>> from paramz.compat.unit_scaling import Linear
+    >>> layers = [Linear(16, 16), Linear(16, 4), Linear(4, 4)]
+    >>> params = [layer.weight for layer in layers]
+    >>> [(len(g["params"]), g["lr"]) for g in scaled_parameters(params, lr_scale_func_adam, lr=1.0)]
+    [(2, 0.25), (1, 0.5)]
+    """
+    merged: dict[tuple[int, float, float], dict[str, Any]] = {}
+    for number, entry in enumerate(params):
+        group, tensors, owner = _read(entry, number)
+        base_lr, base_decay = group.pop("lr", lr), group.pop("weight_decay", weight_decay)
+        if base_lr is None:
+            raise ValueError(
+                "scaled_parameters() requires lr, unless all groups passed to it have their own"
+            )
+        for parameter in tensors:
+            own_lr = base_lr * _factor(parameter, lr_scale_func, allow_non_unit_scaling_params)
+            decay = base_decay
+            if independent_weight_decay and decay and float(own_lr):
+                decay = decay / float(own_lr)
+            own = {"params": [], "lr": own_lr, "weight_decay": decay, **group}
+            key = owner, float(own_lr), float(decay)
+            merged.setdefault(key, own)["params"].append(parameter)
+    return list(merged.values())
+
+
+def _read(entry: Any, number: int) -> tuple[dict[str, Any], list[Tensor], int]:
+    """A group's options, its tensors, and which group they may share: bare parameters all one."""
+    if isinstance(entry, Tensor):
+        return {}, [entry], -1
+    if not isinstance(entry, Mapping):
+        raise TypeError(
+            f"params[{number}] is a {type(entry).__name__}, not a parameter or a dict of one group "
+            "(names are not taken: pass model.parameters())"
+        )
+    tensors = entry["params"]
+    options = {name: value for name, value in entry.items() if name != "params"}
+    return options, [tensors] if isinstance(tensors, Tensor) else list(tensors), number
+
+
+def _factor(parameter: Tensor, rule: LrScale, allowed: bool) -> float:
+    if has_parameter_data(parameter):
+        return rule(parameter)
+    if not allowed:
+        raise ValueError(
+            f"Non-unit-scaling parameter (no mup_type), shape {tuple(parameter.shape)}. Build it "
+            "from this package's layers, or as Parameter(data, mup_type=...) again if its module "
+            "was moved by to_empty(), loaded with assign=True or sharded; or pass "
+            "allow_non_unit_scaling_params=True"
+        )
+    return 1.0
+
+
+def _options(groups: list[dict[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Torch's default on accelerators, which it holds back from subclasses of nn.Parameter."""
+    devices = {p.device.type for group in groups for p in group["params"]}
+    if devices == {"cuda"} and not {"foreach", "fused"} & set(given):
+        return {**given, "foreach": True}
+    return dict(given)
+
+
+class SGD(torch.optim.SGD):
+    """``torch.optim.SGD`` with u-muP's learning rates.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate; follow ``torch.optim.SGD``'s further arguments by position or name.
+        weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
+            `scaled_parameters`.
+        readout_constraint: the ``constraint`` of the model's `LinearReadout`.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        *args: Any,
+        weight_decay: float = 0,
+        independent_weight_decay: bool = True,
+        allow_non_unit_scaling_params: bool = False,
+        readout_constraint: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        rule = lr_scale_func_sgd(readout_constraint)
+        groups = scaled_parameters(
+            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
+        )
+        super().__init__(groups, lr, *args, **_options(groups, kwargs))
+
+
+class Adam(torch.optim.Adam):
+    """``torch.optim.Adam`` with u-muP's learning rates.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate; follow ``torch.optim.Adam``'s further arguments by position or name.
+        weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
+            `scaled_parameters`.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        *args: Any,
+        weight_decay: float = 0,
+        independent_weight_decay: bool = True,
+        allow_non_unit_scaling_params: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        rule = lr_scale_func_adam
+        groups = scaled_parameters(
+            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
+        )
+        super().__init__(groups, lr, *args, **_options(groups, kwargs))
+
+
+class AdamW(torch.optim.AdamW):
+    """``torch.optim.AdamW`` with u-muP's learning rates.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate; follow ``torch.optim.AdamW``'s further arguments by position or name.
+        weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
+            `scaled_parameters`.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        *args: Any,
+        weight_decay: float = 0,
+        independent_weight_decay: bool = True,
+        allow_non_unit_scaling_params: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        rule = lr_scale_func_adam
+        groups = scaled_parameters(
+            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
+        )
+        super().__init__(groups, lr, *args, **_options(groups, kwargs))
