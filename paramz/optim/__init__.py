@@ -1,1 +1,3 @@
 """Optimizers that paramz brings: those that need width-correct rules of their own."""
+
+from paramz.optim.kfac import KFAC as KFAC

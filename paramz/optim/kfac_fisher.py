@@ -1,0 +1,92 @@
+"""Output gradients whose second moment is the Fisher matrix of a model's predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Likelihood = Literal["categorical", "gaussian"]
+Fisher = Literal["mc", "exact", "empirical"]
+
+
+def predictions(output: Any) -> Tensor:
+    """The tensor of predictions in what a model returns, shaped (data, ..., outputs).
+
+    Raises:
+        TypeError: there is none that can be recognised.
+
+    >>> predictions((torch.zeros(2, 3), None)).shape
+    torch.Size([2, 3])
+    """
+    found = output
+    if isinstance(output, Mapping):
+        found = output.get("logits")
+    elif not isinstance(output, Tensor):
+        first = output[0] if isinstance(output, tuple) and output else None
+        found = getattr(output, "logits", first)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"K-FAC needs the predictions of the model, but it returns {type(output).__name__} "
+            "without a tensor in front and without logits: let forward return the predictions, "
+            "or give K-FAC the part of the model that does"
+        )
+    return found
+
+
+def count(output: Tensor) -> int:
+    """The number of terms of the loss: predictions (data, ..., outputs) have one per row."""
+    return output.numel() // _classes(output)
+
+
+def fisher_vectors(
+    output: Tensor, likelihood: Likelihood, fisher: Fisher, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Gradients v of log-likelihoods in the predictions, with sum v v^T = H for each prediction.
+
+    H is the Hessian of the loss of one prediction: diag(p) - p p^T for cross-entropy
+    (``categorical``), 2/C for torch's mean squared error of C outputs (``gaussian``). It is the
+    expectation over targets that the model itself draws (Martens 2020, arXiv 1412.1193), taken
+    exactly, with one vector per position and output, or with one draw (``mc``).
+
+    Args:
+        output: predictions, (data, ..., outputs).
+        likelihood: what the loss takes them for.
+        fisher: ``"exact"`` or ``"mc"``.
+        generator: random state for ``"mc"``, on the device of the predictions.
+    """
+    flat = output.detach().float() if output.dtype in _HALF else output.detach()
+    classes = _classes(output)
+    rows = flat.reshape(-1, classes)
+    if fisher == "mc":
+        if likelihood == "categorical":
+            p = rows.softmax(1)
+            drawn = torch.multinomial(p, 1, generator=generator)
+            v = p.scatter_add(1, drawn, -torch.ones_like(p[:, :1]))
+        else:
+            v = torch.empty_like(rows).normal_(generator=generator) * (2 / classes) ** 0.5
+        yield v.reshape(output.shape).to(output.dtype)
+        return
+    chances = rows.softmax(1)
+    positions = rows.reshape(len(output), -1, classes).shape[1]
+    for c in range(classes):
+        if likelihood == "gaussian":
+            v = torch.zeros_like(rows)
+            v[:, c] = (2 / classes) ** 0.5
+        else:
+            v = -chances * chances[:, c : c + 1].sqrt()
+            v[:, c] += chances[:, c].sqrt()
+        # Losses at two positions may both reach a layer, and their product is not in the Fisher.
+        for position in range(positions):
+            one = torch.zeros_like(v).reshape(len(output), positions, classes)
+            one[:, position] = v.reshape(len(output), positions, classes)[:, position]
+            yield one.reshape(output.shape).to(output.dtype)
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _classes(output: Tensor) -> int:
+    return output.shape[-1] if output.ndim > 1 else 1
