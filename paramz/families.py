@@ -7,7 +7,7 @@ and epsilon answer to a factor moved out of the weight) and what it does with we
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from types import MappingProxyType
@@ -92,7 +92,8 @@ def family(
     optimizer: Any,
     *,
     decoupled: bool | None = None,
-    exponent: float | tuple[float, float] | None = None,
+    exponent: float | Sequence[float] | None = None,
+    graft: str | None = None,
 ) -> Family:
     """The family of an optimizer given by name, class, instance, or as a `Family` itself.
 
@@ -102,6 +103,7 @@ def family(
         decoupled: overrides the decay kind of Adam's relatives, for NAdam, RAdam and Adam with
             ``decoupled_weight_decay=True``.
         exponent: Shampoo's, of each side or of the left and right one.
+        graft: the optimizer from which Shampoo's steps get their size, and so its learning rates.
 
     Raises:
         ValueError: paramz does not know it; the message says which known one is closest and how to
@@ -129,9 +131,12 @@ def family(
             )
         found = FAMILIES[key]
     if exponent is not None and found.exponent is not None:
-        sides = exponent if isinstance(exponent, tuple) else (exponent, exponent)
+        sides = (exponent, exponent) if isinstance(exponent, int | float) else exponent
         e = sum((Fraction(side).limit_denominator(1000) for side in sides), _0)
-        return replace(shampoo(e), name=found.name, weight_decay=found.weight_decay, eps=found.eps)
+        found = replace(shampoo(e), name=found.name, weight_decay=found.weight_decay, eps=found.eps)
+    if graft is not None and found.exponent is not None:
+        size = family(graft)
+        return replace(found, lr_shift=size.lr_shift, graft=size.column)
     if decoupled is None or found.column != "adam":
         return found
     return replace(found, decay="decoupled" if decoupled else "l2-normalised")

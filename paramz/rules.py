@@ -116,6 +116,8 @@ class Family:
             which is divided out of the table's lr.
         exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
             muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
+        graft: the column whose learning rates it has, where another optimizer gives its steps
+            their size (Shampoo).
         behind: lr_shift for a factor behind the weight, y = a (w x), where it is another than for
             one in front of it, y = w (a x): an optimizer that divides by the inputs only (FOOF).
         damping: the optimizer's own default damping of its factors of inputs and output gradients,
@@ -132,6 +134,7 @@ class Family:
     relative: bool = False
     shape_factor: bool = False
     exponent: Fraction | None = None
+    graft: str | None = None
     behind: Fraction | None = None
     damping: float | None = None
 
@@ -298,7 +301,9 @@ class Parametrization:
             return self.rule(family.column, role)
         half = self.rule("muon", role)
         lr = half.lr ** (2 - 2 * e)
-        if e != Fraction(1, 2):
+        if family.graft is not None:
+            lr = self.rule(family.graft, role).lr
+        elif e != Fraction(1, 2):
             lr = lr * self.rule("kfac", role).lr ** (2 * e - 1)
         return replace(half, lr=lr, eps=half.eps**2, weight_decay=1 / lr)
 
