@@ -26,7 +26,7 @@ from torch import nn
 from paramz.apply import parametrize_
 from paramz.branches import Branches
 from paramz.check_jobs import Job, Rows, make_jobs, table
-from paramz.optimizers import make_optimizers
+from paramz.optimizers import Measuring, make_optimizers
 from paramz.plan import Plan
 from paramz.recording import recording, rms
 from paramz.roles import Overrides
@@ -227,6 +227,9 @@ def measure(job: Job) -> Rows:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.clone()
         optimizers = make_optimizers(plan, model, job.optimizer, lr=lr, **job.options)
+        measuring = [o for o in optimizers if isinstance(o, Measuring)]
+        if measuring:  # in forward passes, and the first one is past
+            task.loss(model, batch)
         add(lr, 0, "output", first_sizes)
         for step in range(1, job.steps + 1):
             for optimizer in optimizers:
@@ -245,6 +248,8 @@ def measure(job: Job) -> Rows:
             }
             add(lr, step, "delta", delta)
             add(lr, step, "update", now.updates)
+        for optimizer in measuring:
+            optimizer.close()
     return rows
 
 
