@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from paramz.families import family as find_family
-from paramz.rules import Family
+from paramz.rules import ROLES, Family
 
 if TYPE_CHECKING:
     from paramz.plan import Plan
@@ -46,13 +46,26 @@ def param_groups(
     damping: float | None,
     decay: str | None,
     no_decay: tuple[str, ...],
+    role_lr: Mapping[str, float] | None,
     **options: Any,
 ) -> list[Group]:
     """See `Plan.param_groups`."""
-    tensors = _trainable(plan, model)
-    return _groups(
-        plan, tensors, optimizer, lr, weight_decay, eps, damping, decay, no_decay, options
-    )
+    parts: dict[float, list[tuple[Row, nn.Parameter]]] = {}
+    own = _known_roles(role_lr or {})
+    for row, parameter in _trainable(plan, model):
+        parts.setdefault(own.get(row.role, lr), []).append((row, parameter))
+    settings = (weight_decay, eps, damping, decay, no_decay, options)
+    groups = (_groups(plan, part, optimizer, at, *settings) for at, part in parts.items())
+    return [group for some in groups for group in some]
+
+
+def _known_roles(role_lr: Mapping[str, float]) -> Mapping[str, float]:
+    unknown = [role for role in role_lr if role not in ROLES]
+    if unknown:
+        raise ValueError(
+            f"role_lr has {', '.join(map(repr, unknown))}, but the roles are {', '.join(ROLES)}"
+        )
+    return role_lr
 
 
 def split_groups(

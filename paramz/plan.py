@@ -97,6 +97,7 @@ class Plan:
         damping: float | None = None,
         decay: str | None = None,
         no_decay: tuple[str, ...] = (),
+        role_lr: Mapping[str, float] | None = None,
         **options: Any,
     ) -> list[Group]:
         """Plain parameter groups for any torch optimizer, with the plan's lr, eps and decay.
@@ -118,6 +119,8 @@ class Plan:
                 is ``"independent"``), ``"coupled"``, ``"independent"`` or ``"1/width"``, with their
                 sources in `paramz.groups.DECAYS`.
             no_decay: roles without decay, such as ``("vector", "scalar")``.
+            role_lr: base learning rates of roles that are tuned apart from ``lr``, such as
+                ``{"input": 2**-4}``; the same rules take them to the target.
             **options: passed to every group (betas, momentum, ...). Shampoo's ``exponent``, of
                 each side or of the left and right one, chooses its rules.
 
@@ -137,6 +140,7 @@ class Plan:
             damping=damping,
             decay=decay,
             no_decay=no_decay,
+            role_lr=role_lr,
             **options,
         )
 

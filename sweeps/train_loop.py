@@ -22,7 +22,7 @@ def fit(
         config: width, lr; optional parametrization (mup), optimizer (adamw), seed (0), steps (80),
             base_width (32), base_depth and base_experts (those of the model; only schemes with a
             rule for them look at them), alpha_res and the like (1; only u-muP has them), warmup (an
-            eighth of the steps), weight_decay (0), decay_policy (lr-constant),
+            eighth of the steps), weight_decay (0), decay_policy (lr-constant), expert_lr (lr),
             decay (True: linearly to zero after warm-up), and
             checkpoint_every (0, never): save so often and continue from there when resumed.
         trial: the sweep's trial.
@@ -53,6 +53,7 @@ def fit(
         lr=config["lr"],
         weight_decay=config.get("weight_decay", 0.0),
         decay=config.get("decay_policy"),
+        **_role_lr(config),
     )
     warmup = config.get("warmup", max(1, steps // 8))
     fall = 1.0 / steps if config.get("decay", True) else 0.0
@@ -107,6 +108,10 @@ def _base_numbers(scheme: paramz.Parametrization, config: dict[str, Any]) -> dic
 def _alphas(config: dict[str, Any]) -> paramz.nn.Alphas | None:
     given = {k.removeprefix("alpha_"): v for k, v in config.items() if k.startswith("alpha_")}
     return paramz.nn.Alphas(**given) if given else None
+
+
+def _role_lr(config: dict[str, Any]) -> dict[str, Any]:
+    return {"role_lr": {"expert": config["expert_lr"]}} if "expert_lr" in config else {}
 
 
 def _save(path: Any, parts: dict[str, Any], state: dict[str, Any]) -> None:

@@ -406,3 +406,17 @@ def test_a_saved_plan_gives_the_same_groups(tmp_path):
         assert mine.keys() == other.keys()
         assert all(mine[k] == other[k] for k in mine if k != "params")
         assert all(a is b for a, b in zip(mine["params"], other["params"], strict=True))
+
+
+def test_a_role_with_a_learning_rate_of_its_own() -> None:
+    model, plan = planned()
+    plain = plan.param_groups(model, "adamw", lr=LR)
+    apart = plan.param_groups(model, "adamw", lr=LR, role_lr={"hidden": 8 * LR})
+    for row in plan.rows:
+        tensor = model.get_parameter(row.name)
+        (old,) = [g for g in plain if any(p is tensor for p in g["params"])]
+        (new,) = [g for g in apart if any(p is tensor for p in g["params"])]
+        assert new["lr"] == (8 if row.role == "hidden" else 1) * old["lr"]
+        assert new["weight_decay"] == old["weight_decay"]
+    with pytest.raises(ValueError, match="has 'embedding', but the roles are input, hidden"):
+        plan.param_groups(model, "adamw", lr=LR, role_lr={"embedding": 1.0})
