@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from torch import nn
 
-from paramz.nn.modules import Conv1D, Embedding, LayerNorm, Linear, Readout, RMSNorm
+from paramz.nn.modules import Conv1D, Conv1d, Conv2d, Embedding, LayerNorm, Linear, Readout, RMSNorm
 from paramz.plan import Plan
 from paramz.roles import Row
 from paramz.rules import Role
@@ -18,6 +19,7 @@ def unit_plan(model: nn.Module) -> Plan:
 
     A tensor inside a stack, the outermost list of two or more blocks of one type, has the stack's
     length as its depth. Bare parameters are tables of positions, looked up by their first axis.
+    Where a parameter says itself what it is (`paramz.compat.unit_scaling.Parameter`), that counts.
 
     Raises:
         ValueError: a parameter belongs to a layer that is not unit-scaled.
@@ -39,8 +41,8 @@ def unit_plan(model: nn.Module) -> Plan:
             if id(parameter) in rows:
                 continue
             shape = tuple(parameter.shape)
-            role, why, ratios = _role(name, module, local, shape)
-            depth = _depth(model, path)
+            role, why, ratios = _role(name, module, local, parameter)
+            depth = getattr(parameter, "mup_scaling_depth", None) or _depth(model, path)
             rows[id(parameter)] = Row(
                 name=name,
                 shape=shape,
@@ -55,9 +57,17 @@ def unit_plan(model: nn.Module) -> Plan:
 
 
 def _role(
-    name: str, module: nn.Module, local: str, shape: tuple[int, ...]
+    name: str, module: nn.Module, local: str, parameter: nn.Parameter
 ) -> tuple[Role, str, dict[str, float]]:
-    kind = type(module).__name__
+    kind, shape = type(module).__name__, tuple(parameter.shape)
+    told = getattr(parameter, "mup_type", None)
+    if told in ("bias", "norm"):
+        return "vector", f"told: {told}", {"fan_out": float((*shape, 1)[0])}
+    if isinstance(module, Embedding):
+        return "input", f"{kind}: looked up", {"fan_out": float(shape[1])}
+    if told is not None:
+        fans = {"fan_in": float(math.prod(shape[1:] or shape)), "fan_out": float(shape[0])}
+        return ("output" if told == "output" else "hidden"), f"told: {told}", fans
     if local == "bias" or isinstance(module, LayerNorm | RMSNorm):
         return "vector", f"{kind}: entrywise", {"fan_out": float(shape[0])}
     if isinstance(module, Linear | Conv1D):
@@ -65,8 +75,9 @@ def _role(
         sizes = {"fan_in": float(fan_in), "fan_out": float(fan_out)}
         readout = isinstance(module, Readout)
         return ("output", "readout", sizes) if readout else ("hidden", kind, sizes)
-    if isinstance(module, Embedding):
-        return "input", f"{kind}: looked up", {"fan_out": float(shape[1])}
+    if isinstance(module, Conv1d | Conv2d):
+        sizes = {"fan_in": float(math.prod(shape[1:])), "fan_out": float(shape[0])}
+        return "hidden", kind, sizes
     if len(shape) == 2 and local != "weight":
         return "input", f"table of {kind}", {"fan_out": float(shape[1])}
     raise ValueError(
