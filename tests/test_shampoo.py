@@ -41,13 +41,14 @@ def root(a: Tensor, power: float) -> Tensor:
 def naive(
     grads: Tensor,
     powers: tuple[float, float],
+    blocks: int,
     *,
     lr: float,
     eps: float,
     betas: tuple[float, float],
     statistics: str,
 ) -> Tensor:
-    """The definition for one matrix with roots at every step."""
+    """The definition for one of the blocks of a matrix, with roots at every step."""
     w, momentum = torch.zeros_like(grads[0]), torch.zeros_like(grads[0])
     left, right = torch.zeros(len(w), len(w)).to(w), torch.zeros(w.shape[1], w.shape[1]).to(w)
     for t, g in enumerate(grads, 1):
@@ -60,7 +61,7 @@ def naive(
         momentum = betas[0] * momentum + (1 - betas[0]) * g
         step = momentum / (1 - betas[0] ** t)
         for factor, power, on_left in ((left, powers[0], True), (right, powers[1], False)):
-            p = root(factor / bias + eps * torch.eye(len(factor)).to(w), power)
+            p = root(blocks * factor / bias + eps * torch.eye(len(factor)).to(w), power)
             step = (p @ step if on_left else step @ p) if power else step
         w = w - lr * step
     return w
@@ -78,11 +79,12 @@ def test_equals_the_definition(
     got, _ = trained(
         grads, exponent=powers, root=kind, block_size=block, update_every=1, **settings
     )
-    wide = 6 if block == 8 else 3  # six columns are two blocks of three
+    wide, blocks = (6, 1) if block == 8 else (3, 4)  # six columns are two blocks of three
+    rows = grads.split(block, dim=1)
     want = torch.cat(
         [
-            torch.cat([naive(c, powers, **settings) for c in r.split(wide, dim=2)], dim=1)
-            for r in grads.split(block, dim=1)
+            torch.cat([naive(c, powers, blocks, **settings) for c in r.split(wide, dim=2)], dim=1)
+            for r in rows
         ]
     )
     torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-9)
@@ -92,8 +94,18 @@ def test_uneven_blocks_equal_blocks_of_their_own() -> None:
     grads = gradients((7, 3), 4)
     settings = {"eps": 1e-4, "update_every": 1}
     got, _ = trained(grads, block_size=4, **settings)
-    parts = [trained(part, **settings)[0] for part in grads.split(4, dim=1)]
+    # Twice the factors are what gradients sqrt(2) larger have, but for the step itself.
+    parts = [trained(part * 2**0.5, **settings)[0] / 2**0.5 for part in grads.split(4, dim=1)]
     torch.testing.assert_close(got, torch.cat(parts), rtol=1e-9, atol=1e-12)
+
+
+def test_a_gradient_of_rank_one_has_one_step_whatever_the_blocks() -> None:
+    """All entries alike in size, so that every block has its part of the norm."""
+    signs = gradients((16, 1), 1).sign() @ gradients((1, 32), 1).sign()
+    whole, _ = trained(1e-3 * signs, eps=1e-8, lr=1.0)
+    for block in (16, 8, 4):
+        cut, _ = trained(1e-3 * signs, eps=1e-8, lr=1.0, block_size=block)
+        torch.testing.assert_close(cut, whole, rtol=1e-6, atol=1e-9)
 
 
 def test_blocks_come_back_in_place() -> None:

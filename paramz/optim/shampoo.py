@@ -24,8 +24,10 @@ SIDES = ("left", "right")
 class Shampoo(torch.optim.Optimizer):
     """Shampoo as an ordinary torch optimizer, for the groups of a plan.
 
-    Of a matrix G (rows, columns), L is the mean of G G^T over the steps and R that of G^T G, per
-    block. The step is ``lr * (L + eps I)^-eL M (R + eps I)^-eR`` with the momentum M. Vectors are
+    Of a matrix G (rows, columns), L is the mean of G G^T over the steps and R that of G^T G. A
+    matrix cut into n blocks has them per block, times n, as if a block stood for the whole: the
+    step of a gradient of rank one is then the same, cut or not. (Without it, n blocks of normalised
+    steps add up to a step that grows with n, which grows with width.) The step is ``lr * (L + eps I)^-eL M (R + eps I)^-eR`` with the momentum M. Vectors are
     matrices of one column, kernels (out, in * area). Factors and momentum are kept in float32 at
     least, whatever the parameters are.
 
@@ -142,6 +144,7 @@ class Shampoo(torch.optim.Optimizer):
             return
         blocks = to_blocks(gradient, shape, most) if blocks is None else blocks
         old, new = (beta2, 1 - beta2) if group["statistics"] == "ema" else (1.0, 1.0)
+        new *= len(blocks) / shape[0]
         if "left" in state:
             state["left"].baddbmm_(blocks, blocks.mT, beta=old, alpha=new)
         if "right" in state:
