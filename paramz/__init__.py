@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from paramz.families import family as family
     from paramz.optimizers import make_optimizers as make_optimizers
     from paramz.plan import Plan as Plan
+    from paramz.reparam.apply import reparametrize_ as reparametrize_
+    from paramz.reparam.apply import unreparametrize_ as unreparametrize_
+    from paramz.reparam.compander import Compander as Compander
+    from paramz.reparam.weight_norm import WeightNorm as WeightNorm
     from paramz.rules import Family as Family
     from paramz.rules import Parametrization as Parametrization
     from paramz.rules import Power as Power
@@ -44,6 +48,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Axes": "axes",
     "Branches": "branches",
+    "Compander": "reparam.compander",
     "Plan": "plan",
     "fold_": "apply",
     "init_": "apply",
@@ -51,6 +56,9 @@ _HOME = {
     "parametrize_": "apply",
     "plan_of": "apply",
     "remove_": "apply",
+    "reparametrize_": "reparam.apply",
+    "unreparametrize_": "reparam.apply",
+    "WeightNorm": "reparam.weight_norm",
     "Family": "rules",
     "COMPLETEP": "tables",
     "DEPTH_MUP": "tables",
@@ -72,7 +80,18 @@ _HOME = {
     "judge": "verdict",
     "parametrization": "tables",
 }
-_MODULES = ("analysis", "check", "families", "hf", "nn", "rules", "slurm", "sweeps", "tables")
+_MODULES = (
+    "analysis",
+    "check",
+    "families",
+    "hf",
+    "nn",
+    "reparam",
+    "rules",
+    "slurm",
+    "sweeps",
+    "tables",
+)
 
 __all__ = ["__version__", *sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

@@ -49,6 +49,14 @@ def make_plan(
     ['input', 'vector', 'output', 'scalar']
     """
     scheme = find_parametrization(parametrization)
+    if is_reparametrized(model):
+        from paramz.reparam.apply import with_plain_weights
+
+        call = partial(make_plan, model, scheme)
+        call = partial(
+            call, base_width=base_width, roles=roles, branches=branches, fold=fold, example=example
+        )
+        return with_plain_weights(model, call, base, wider, redraw=False)
     if scheme.absolute:
         from paramz.nn.convert import unit_scaled_plan
 
@@ -119,6 +127,13 @@ def parametrize_(
     [(['input', 'vector'], 0.5), (['output'], 0.125), (['scalar'], 0.5)]
     """
     scheme = find_parametrization(parametrization)
+    if is_reparametrized(model):
+        from paramz.reparam.apply import with_plain_weights
+
+        call = partial(parametrize_, model, scheme)
+        call = partial(call, base_width=base_width, roles=roles, branches=branches)
+        call = partial(call, fold=fold, init=init, example=example, alphas=alphas)
+        return with_plain_weights(model, call, base, wider, redraw=init, apply=True)
     before = plan_of(model)
     if scheme.absolute:
         from paramz.nn.convert import unit_scaled_plan
@@ -167,6 +182,10 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
         ValueError: the model has no plan, is still on meta, or the plan holds no measured init.
     """
     made = _require(model, plan)
+    if made.computed:
+        from paramz.reparam.apply import draw_again_
+
+        return draw_again_(model, made, init_)
     parameters = dict(model.named_parameters())
     for row in made.rows:
         parameter = parameters[row.name]
@@ -188,15 +207,19 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
                 module.weight[module.padding_idx].zero_()  # as torch initialises it
 
 
-def remove_(model: nn.Module) -> Plan:
+def remove_(model: nn.Module) -> Plan | None:
     """Take the hooks and attention scales off again and forget the plan; weights stay as they are.
 
+    Reparametrized weights become plain ones of the same values.
+
     Returns:
-        the plan that was removed.
+        the plan that was removed; None if the model was reparametrized only.
 
     Raises:
-        ValueError: the model has no plan, or u-muP's.
+        ValueError: the model has no plan and no reparametrized weights, or u-muP's plan.
     """
+    if _plain_weights_(model) and plan_of(model) is None:
+        return None
     made = _require(model, None)
     if made.parametrization.absolute:
         raise ValueError(
@@ -216,6 +239,7 @@ def fold_(model: nn.Module) -> None:
 
     Logits stay equal to rounding and the state_dict keys are those of the plain model. Attention
     scales are folded into the query projections, so code that recomputes 1/sqrt(d_head) is right.
+    Reparametrized weights become plain ones of the same values.
 
     Raises:
         ValueError: the model has no plan; or a multiplier sits on a tied tensor or on a residual
@@ -224,6 +248,8 @@ def fold_(model: nn.Module) -> None:
     """
     from paramz.fold import fold_weights_
 
+    if _plain_weights_(model) and plan_of(model) is None:
+        return
     made = _require(model, None)
     if made.parametrization.absolute:
         from paramz.nn.fold import fold_scales_
@@ -232,6 +258,22 @@ def fold_(model: nn.Module) -> None:
     fold_weights_(model, made)
     _unhook_(model)
     del vars(model)[_MARK]
+
+
+def is_reparametrized(model: nn.Module) -> bool:
+    """Whether weights of a model are computed from others, see `paramz.reparametrize_`."""
+    from paramz.reparam.modules import Reparametrized
+
+    return any(isinstance(module, Reparametrized) for module in model.modules())
+
+
+def _plain_weights_(model: nn.Module) -> bool:
+    if not is_reparametrized(model):
+        return False
+    from paramz.reparam.apply import unreparametrize_
+
+    unreparametrize_(model)
+    return True
 
 
 def _require(model: nn.Module, plan: Plan | None) -> Plan:

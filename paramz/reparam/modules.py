@@ -1,0 +1,146 @@
+"""Modules some of whose tensors are computed from others.
+
+Such a module's class is made here: a subclass of its own class with a property in place of each
+computed tensor. torch.nn.utils.parametrize does the same, but its modules do not pickle and it does
+not know the flat list of weights that nn.LSTM computes with. Own layer classes would have to be
+written for every module type there is. A property works for all of them, for code that reads
+``module.weight`` from outside (nn.MultiheadAttention its out_proj's), and torch.compile and
+torch.export trace through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from paramz.reparam.recipe import Recipe
+
+Maps = tuple[tuple[str, Recipe], ...]
+
+
+class Reparametrized:
+    """Mark of a module with computed tensors.
+
+    Attributes:
+        plain: the class that the module had.
+        maps: name of a computed tensor and what computes it.
+    """
+
+    plain: ClassVar[type[nn.Module]]
+    maps: ClassVar[Maps]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        whole = super().__reduce_ex__(protocol)
+        assert isinstance(whole, tuple)
+        return (_blank, (self.plain, self.maps), *whole[2:])
+
+    def extra_repr(self) -> str:
+        """The layer's own line, and what computes what."""
+        own = super().extra_repr()  # type: ignore[misc]
+        return ", ".join([own, *(f"{name}={recipe}" for name, recipe in self.maps)])
+
+
+@cache
+def _class(plain: Any, maps: Maps) -> type[nn.Module]:
+    space: dict[str, Any] = {name: property(_getter(name, recipe)) for name, recipe in maps}
+    space |= {"plain": plain, "maps": maps, "__module__": __name__}
+    if issubclass(plain, nn.RNNBase):
+        # It keeps its weights in a list, which would hold on to tensors of an earlier step.
+        space["_flat_weights"] = property(_flat_weights, lambda self, value: None)
+        space["_update_flat_weights"] = lambda self: None
+        space["flatten_parameters"] = lambda self: None
+    return type(f"Reparametrized{plain.__name__}", (Reparametrized, plain), space)
+
+
+def _getter(name: str, recipe: Recipe) -> Callable[[Any], Tensor]:
+    names = tuple(f"{name}_{part}" for part in recipe.tensors)
+    return lambda module: recipe.weight(*[getattr(module, n) for n in names])
+
+
+def _flat_weights(module: Any) -> list[Tensor | None]:
+    return [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def _blank(plain: Any, maps: Maps) -> nn.Module:
+    made = _class(plain, maps)
+    return made.__new__(made)
+
+
+def attach_(
+    module: nn.Module, name: str, recipe: Recipe, parts: dict[str, Tensor | nn.Module]
+) -> None:
+    """Replace a module's parameter by tensors that a bound recipe computes it from."""
+    old = list(module._parameters.items())
+    module._parameters.clear()
+    for key, parameter in old:
+        if key != name:
+            module._parameters[key] = parameter
+            continue
+        for part, value in parts.items():
+            full = f"{name}_{part}"
+            if isinstance(value, nn.Parameter):
+                module._parameters[full] = value
+            elif isinstance(value, nn.Module):
+                module.add_module(full, value)
+            else:
+                module.register_buffer(full, value)
+    _become(module, (*maps_of(module), (name, recipe)))
+
+
+def detach_(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+    """Put a plain parameter where a computed tensor was."""
+    maps = maps_of(module)
+    gone = {f"{name}_{part}" for part in dict(maps)[name].tensors}
+    place = False
+    old = list(module._parameters.items())
+    _become(module, tuple(entry for entry in maps if entry[0] != name))
+    module._parameters.clear()
+    for key, parameter in old:
+        if key not in gone:
+            module._parameters[key] = parameter
+        elif not place:
+            module._parameters[name] = weight
+            place = True
+    for key in gone:
+        module._buffers.pop(key, None)
+        module._modules.pop(key, None)
+    if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()
+
+
+def _become(module: nn.Module, maps: Maps) -> None:
+    plain: Any = type(module).plain if isinstance(module, Reparametrized) else type(module)
+    vars(module).pop("_flat_weights", None)
+    module.__class__ = _class(plain, maps) if maps else plain
+
+
+def maps_of(module: nn.Module) -> Maps:
+    """The names of a module's computed tensors, and what computes them."""
+    return type(module).maps if isinstance(module, Reparametrized) else ()
+
+
+def computed(model: nn.Module) -> list[tuple[str, nn.Module, str, Recipe]]:
+    """Path, module, name and recipe of every computed tensor of a model."""
+    return [
+        (path, module, name, recipe)
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, recipe in maps_of(module)
+    ]
+
+
+def parts_of(module: nn.Module, name: str, recipe: Recipe) -> dict[str, Tensor | nn.Module]:
+    """What a computed tensor is computed from."""
+    return {part: getattr(module, f"{name}_{part}") for part in recipe.tensors}
+
+
+def value_of(module: nn.Module, name: str) -> nn.Parameter:
+    """A computed tensor as a plain parameter, with the very values that the forward pass uses."""
+    recipe = dict(maps_of(module))[name]
+    with torch.no_grad():
+        weight = getattr(module, name)
+    trained = any(getattr(module, f"{name}_{part}").requires_grad for part in recipe.scalings)
+    return nn.Parameter(weight.detach().clone().contiguous(), requires_grad=trained)

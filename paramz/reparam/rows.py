@@ -1,0 +1,135 @@
+"""Rows of the plan for the tensors of a reparametrization, told from the row of the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from paramz.parts import PartOf
+from paramz.plan import Plan, weight_rule
+from paramz.reparam.recipe import Recipe, Scaling, SharingRecipe
+from paramz.reparam.weights import Mapped
+from paramz.roles import Row
+from paramz.rules import ONE, Power, Role
+
+
+def expand(plan: Plan, entries: Sequence[Mapped]) -> Plan:
+    """The plan with rows for the parts of these weights in place of the weights' own.
+
+    Raises:
+        ValueError: the plan has no row for a weight.
+    """
+    by_name = {name: entry for entry in entries for name in entry.names}
+    seen: dict[int, int] = {}
+    rows: list[Row] = []
+    moved: list[Row] = []
+    for row in plan.rows:
+        entry = by_name.get(row.name)
+        if entry is None:
+            rows.append(row)
+            continue
+        moved.append(row)
+        shapes = _shapes(entry.recipe, row.base_shape), _shapes(entry.recipe, _wider(row))
+        for name, scaling in entry.recipe.scalings.items():
+            value = entry.parts[name]
+            assert isinstance(value, Tensor)
+            names = [f"{full}_{name}" for full in entry.names]
+            at = seen.setdefault(id(value), len(rows))
+            if at == len(rows):
+                base, wider = (each.get(name) for each in shapes)
+                rows.append(_row(plan, row, names, scaling, tuple(value.shape), base, wider))
+            else:
+                first = rows[at]
+                assert first.part is not None
+                # One tensor, several weights: n times the gradient. At equal depth n is the base's.
+                uses = {"depth": "1"} if "depth" in row.ratios else {}
+                part = replace(first.part, uses=uses)
+                rows[at] = replace(first, aliases=(*first.aliases, *names), part=part)
+    missing = sorted({e.names[0] for e in entries} - {row.name for row in moved})
+    if missing:
+        raise ValueError(
+            f"the plan has no row for {', '.join(missing)}: was it made for this model?"
+        )
+    return replace(plan, rows=tuple(rows), computed=(*plan.computed, *moved))
+
+
+def contract(plan: Plan, names: set[str] | None = None) -> Plan:
+    """The inverse of `expand`, for the weights with these names (all if left out)."""
+    back = {r.name: r for r in plan.computed if names is None or r.name in names}
+    rows: list[Row] = []
+    shared: set[str] = set()
+    for row in plan.rows:
+        if row.part is None or row.part.weight not in back:
+            rows.append(row)
+        elif row.part.weight not in shared:
+            shared.add(row.part.weight)
+            rows.append(back[row.part.weight])
+    # Weights all of whose tensors are another's have no row of their own: they go to the end.
+    rows += [row for name, row in back.items() if name not in shared]
+    left = tuple(row for row in plan.computed if row.name not in back)
+    return replace(plan, rows=tuple(rows), computed=left)
+
+
+def _wider(row: Row) -> tuple[int, ...]:
+    return tuple(2 * n if axis in row.growing else n for axis, n in enumerate(row.base_shape))
+
+
+def _shapes(recipe: Recipe, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parts of a weight of this shape."""
+    weight = torch.empty(shape, device="meta")
+    if isinstance(recipe, SharingRecipe) and recipe.shared:
+        parts = recipe.split_all([weight, weight])[0]
+    else:
+        parts = recipe.split(weight)
+    return {n: tuple(p.shape) for n, p in parts.items() if not isinstance(p, nn.Module)}
+
+
+def _row(
+    plan: Plan,
+    row: Row,
+    names: list[str],
+    scaling: Scaling,
+    shape: tuple[int, ...],
+    base: tuple[int, ...] | None,
+    wider: tuple[int, ...] | None,
+) -> Row:
+    assert base is not None and wider is not None
+    size = scaling.size(_init_std(plan, row))
+    return Row(
+        name=names[0],
+        aliases=tuple(names[1:]),
+        shape=shape,
+        base_shape=base,
+        role=_role(row, scaling),
+        why=f"of {row.name}: {row.why}",
+        ratios=row.ratios,
+        growing=tuple(a for a, (b, w) in enumerate(zip(base, wider, strict=True)) if b != w),
+        readouts=row.readouts if scaling.role == "weight" else (),
+        block=row.block,
+        ends=row.ends and scaling.branch,
+        part=PartOf(row.name, size.to_json(), decays=scaling.decays),
+    )
+
+
+def _init_std(plan: Plan, row: Row) -> Power:
+    """How W's std at init moves, with the branch factor that was folded into it."""
+    scheme = plan.parametrization
+    std = weight_rule(scheme, row.role, folded=plan.folded).init_std
+    return std * (scheme.branch if row.ends and plan.folded else ONE)
+
+
+def _role(row: Row, scaling: Scaling) -> Role:
+    match scaling.role:
+        case "weight":
+            return row.role
+        case "per output":
+            return "vector" if "fan_out" in row.ratios else "scalar"
+        case "reads":
+            return "output" if "fan_in" in row.ratios else "scalar"
+        case "writes":
+            return "input" if "fan_out" in row.ratios else "scalar"
+        case "number":
+            return "scalar"
