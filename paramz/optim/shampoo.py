@@ -24,12 +24,12 @@ SIDES = ("left", "right")
 class Shampoo(torch.optim.Optimizer):
     """Shampoo as an ordinary torch optimizer, for the groups of a plan.
 
-    Of a matrix G (rows, columns), L is the mean of G G^T over the steps and R that of G^T G. A
-    matrix cut into n blocks has them per block, times n, as if a block stood for the whole: the
-    step of a gradient of rank one is then the same, cut or not. (Without it, n blocks of normalised
-    steps add up to a step that grows with n, which grows with width.) The step is ``lr * (L + eps I)^-eL M (R + eps I)^-eR`` with the momentum M. Vectors are
-    matrices of one column, kernels (out, in * area). Factors and momentum are kept in float32 at
-    least, whatever the parameters are.
+    Of a matrix G (rows, columns), L is the mean of G G^T over the steps and R that of G^T G. The
+    step is ``lr * (L + eps I)^-eL M (R + eps I)^-eR`` with the momentum M. A matrix cut into n
+    blocks has L and R per block, times n, as if a block stood for the whole: the step of a gradient
+    of rank one is then the same, cut or not. (Without it, n blocks of normalised steps add up to a
+    step that grows with n, and n with width.) Vectors are matrices of one column, kernels (out,
+    in * area). Factors and momentum are kept in float32 at least, whatever the parameters are.
 
     Args:
         params: tensors or groups, such as ``plan.param_groups(model, "shampoo", lr=0.02)``.
@@ -37,7 +37,11 @@ class Shampoo(torch.optim.Optimizer):
         exponent: eL and eR, or one number for both: 1/4 as in Gupta et al., 1/2 as in K-FAC; 0
             leaves a side out. The plan's rules need to know it: give it to ``param_groups``.
         betas: of the momentum (0: none) and of the factors.
-        eps: added to L and R.
+        eps: added to L and R; a plan scales it.
+        relative_eps: added to L and R in units of their traces, which follow width, depth and
+            experts by themselves. Directions that had no gradient before the last roots are
+            magnified by up to (eps + relative_eps * trace)^-(eL+eR): with exponents of 1/2 take
+            1e-2 or more.
         weight_decay: decoupled, ``p -= lr * weight_decay * p``.
         statistics: ``"ema"``, corrected for its start at zero as in Adam, or ``"sum"`` over all
             steps as in Adagrad.
@@ -54,8 +58,8 @@ class Shampoo(torch.optim.Optimizer):
         RuntimeError: a gradient is sparse or complex (in ``step``).
 
     >>> w = torch.nn.Parameter(torch.zeros(2, 2))
-    >>> optimizer = Shampoo([w], lr=0.5, betas=(0.0, 0.9))
-    >>> w.grad = torch.diag(torch.tensor([8.0, 0.1]))
+    >>> optimizer = Shampoo([w], lr=0.5, relative_eps=0.0)
+    >>> w.grad = torch.diag(torch.tensor([8.0, 2.0]))
     >>> optimizer.step()
     >>> w.data  # a first step has singular values of lr, whatever those of the gradient
     tensor([[-0.5000,  0.0000],
@@ -70,6 +74,7 @@ class Shampoo(torch.optim.Optimizer):
         exponent: float | tuple[float, float] = 0.25,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-12,
+        relative_eps: float = 1e-4,
         weight_decay: float = 0.0,
         statistics: str = "ema",
         graft: str | None = None,
@@ -83,6 +88,7 @@ class Shampoo(torch.optim.Optimizer):
             "exponent": exponent,
             "betas": betas,
             "eps": eps,
+            "relative_eps": relative_eps,
             "weight_decay": weight_decay,
             "statistics": statistics,
             "graft": graft,
@@ -152,7 +158,7 @@ class Shampoo(torch.optim.Optimizer):
 
     def _update_roots(self, active: list[tuple[dict[str, Any], list[Tensor]]]) -> None:
         """Take the roots that are due; those of equal size as one batch, of all tensors."""
-        batches: dict[tuple[Any, ...], list[tuple[dict[str, Any], str, float, float]]] = {}
+        batches: dict[tuple[Any, ...], list[tuple[dict[str, Any], str, Tensor, Tensor]]] = {}
         for group, parameters in active:
             for parameter in parameters:
                 state = self.state[parameter]
@@ -161,16 +167,16 @@ class Shampoo(torch.optim.Optimizer):
                 scale = _correction(int(state["step"]), group)
                 for side, power in zip(SIDES, _powers(group), strict=True):
                     if side in state:
-                        factor = state[side]
+                        factor = state[side] * scale
+                        trace = factor.diagonal(dim1=1, dim2=2).sum(1)
+                        ridge = group["eps"] + group["relative_eps"] * trace
                         key = (factor.shape[1], factor.dtype, factor.device, power, group["root"])
-                        item = (state, side, scale, group["eps"])
-                        batches.setdefault(key, []).append(item)
-        for (_, dtype, device, power, root), items in batches.items():
-            factors = torch.cat([state[side] * scale for state, side, scale, _ in items])
-            counts = [len(state[side]) for state, side, *_ in items]
-            each = [eps for (*_, eps), n in zip(items, counts, strict=True) for _ in range(n)]
-            roots = ROOTS[root](factors, torch.tensor(each, dtype=dtype, device=device), power)
-            for (state, side, *_), part in zip(items, torch.split(roots, counts), strict=True):
+                        batches.setdefault(key, []).append((state, side, factor, ridge))
+        for (*_, power, root), items in batches.items():
+            factors = torch.cat([factor for *_, factor, _ in items])
+            roots = ROOTS[root](factors, torch.cat([ridge for *_, ridge in items]), power)
+            parts = torch.split(roots, [len(factor) for *_, factor, _ in items])
+            for (state, side, *_), part in zip(items, parts, strict=True):
                 state[f"{side}_root"] = part.clone()
 
     def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
@@ -217,7 +223,7 @@ def _check(group: dict[str, Any]) -> None:
         raise ValueError(
             f"eps={group['eps']!r} must be over 0: factors have no inverse where no gradient was"
         )
-    for name in ("lr", "weight_decay"):
+    for name in ("lr", "weight_decay", "relative_eps"):
         if not group[name] >= 0:
             raise ValueError(f"{name}={group[name]!r} must not be negative")
     for name in ("block_size", "update_every", "statistics_every"):

@@ -1,8 +1,6 @@
 """Inverse roots of batches of positive semidefinite matrices: eigenvalues or coupled Newton.
 
-Both return (A + eps I)^-p. What is below the rounding of the largest eigenvalue is not known, so
-it is taken to be of that size: otherwise directions that no gradient had yet would be scaled by
-noise. The floor moves with the matrix, so it says nothing of width.
+Both return (A + ridge I)^-p.
 """
 
 from __future__ import annotations
@@ -17,26 +15,26 @@ from torch import Tensor
 ITERATIONS = 100
 
 
-def eigh_root(a: Tensor, eps: Tensor, power: float) -> Tensor:
-    """(A + eps I)^-power by eigenvalues.
+def eigh_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
+    """(A + ridge I)^-power by eigenvalues.
 
     Args:
         a: symmetric positive semidefinite, (n, d, d).
-        eps: one per matrix, (n,), positive.
+        ridge: one per matrix, (n,), positive.
         power: positive.
 
     >>> eigh_root(torch.diag(torch.tensor([4.0, 9.0]))[None], torch.zeros(1), 0.5)[0].diag()
     tensor([0.5000, 0.3333])
     """
     values, vectors = torch.linalg.eigh(a)
-    floor = torch.finfo(a.dtype).eps * values[:, -1:].clamp(min=0.0)
-    scales = (torch.maximum(values, floor) + eps[:, None]) ** -power
+    # Eigenvalues below the rounding of the largest are noise, which may be negative.
+    scales = (values.clamp(min=0.0) + ridge[:, None]) ** -power
     root: Tensor = (vectors * scales[:, None, :]) @ vectors.mT
     return root
 
 
-def newton_root(a: Tensor, eps: Tensor, power: float) -> Tensor:
-    """(A + eps I)^-power by coupled Newton iteration: matrix products alone, for accelerators.
+def newton_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
+    """(A + ridge I)^-power by coupled Newton iteration: matrix products alone, for accelerators.
 
     Guo and Higham 2006 (SIAM J. Matrix Anal. 28), as in Anil et al. 2020 (arXiv 2002.09018): from
     M = zA and H = z^(1/p) I, with T = ((p+1) I - M) / p, M <- T^p M tends to I and H <- H T to
@@ -44,7 +42,7 @@ def newton_root(a: Tensor, eps: Tensor, power: float) -> Tensor:
 
     Args:
         a: symmetric positive semidefinite, (n, d, d).
-        eps: one per matrix, (n,), positive.
+        ridge: one per matrix, (n,), positive.
         power: 1/p with an integer p.
 
     Raises:
@@ -61,10 +59,8 @@ def newton_root(a: Tensor, eps: Tensor, power: float) -> Tensor:
             "none: use root='eigh'"
         )
     one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    norm = torch.linalg.matrix_norm(a)
-    ridge = eps + torch.finfo(a.dtype).eps * norm
     damped = a + ridge[:, None, None] * one
-    z = ((p + 1) / (2 * (norm + ridge)))[:, None, None]
+    z = ((p + 1) / (2 * torch.linalg.matrix_norm(damped)))[:, None, None]
     m, h = z * damped, z ** (1 / p) * one
     tolerance = 50 * torch.finfo(a.dtype).eps
     best: Tensor = h
