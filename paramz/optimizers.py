@@ -18,7 +18,7 @@ _FUSED = ("adam", "adamw", "sgd")
 # Optimizers that paramz brings: these options are the optimizer's, all others go to the groups.
 _KFAC = (
     "likelihood", "fisher", "sharing", "damping_kind", "factor_decay",
-    "covariance_every", "inverse_every", "seed",
+    "covariance_every", "inverse_every", "block_size", "seed",
 )  # fmt: skip
 _MATRICES = ("shampoo", "soap")
 _OURS = ("kfac", "foof", *_MATRICES)

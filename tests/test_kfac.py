@@ -158,8 +158,8 @@ def test_factors_are_the_naive_sums(sharing):
             jacobian = before[2].weight.detach() * (1 - hidden**2)
             b += jacobian.T @ softmax(before(x[n, r])[None].detach())[0] @ jacobian / 12
     state = optimizer.state[net[0].weight]
-    assert torch.allclose(state["a"], a, rtol=0, atol=1e-12)
-    assert torch.allclose(state["b"], b, rtol=0, atol=1e-12)
+    assert torch.allclose(state["a"][0], a, rtol=0, atol=1e-12)
+    assert torch.allclose(state["b"][0], b, rtol=0, atol=1e-12)
     damped_a = a + 0.1 * a.trace() * torch.eye(5).double()
     damped_b = b + 0.1 * b.trace() * torch.eye(3).double()
     expected = (
@@ -262,7 +262,7 @@ def test_empirical_uses_the_gradients_of_the_loss():
         F.cross_entropy(out, y).backward()
         optimizer.step()
     g = out.detach().softmax(1) - F.one_hot(y, 3)
-    assert torch.allclose(optimizer.state[net[0].weight]["b"], g.T @ g / 10, atol=1e-12)
+    assert torch.allclose(optimizer.state[net[0].weight]["b"][0], g.T @ g / 10, atol=1e-12)
 
 
 def test_several_passes_are_one_batch():
@@ -299,12 +299,36 @@ def test_other_dampings(kind):
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
     state = optimizer.state[net[0].weight]
-    a, b = state["a"], state["b"]
+    (a,), (b,) = state["a"], state["b"]
     pi = ((a.trace() / 5) / (b.trace() / 3)).sqrt()
     on_a, on_b = (0.3, 0.2) if kind == "constant" else (0.2 * pi, 0.2 / pi)
     for inverse, factor, c in (("a_inverse", a, on_a), ("b_inverse", b, on_b)):
         eye = torch.eye(len(factor)).double()
-        assert torch.allclose(state[inverse] @ (factor + c * eye), eye, atol=1e-10)
+        assert torch.allclose(state[inverse][0] @ (factor + c * eye), eye, atol=1e-10)
+
+
+def test_factors_in_blocks():
+    """Blocks of the whole factors, damped by their own traces; steps over the number of blocks."""
+    net, x, y = double(nn.Linear(6, 4)), draw(30, 6), torch.arange(30) % 4
+    options = EXACT | {"block_size": 3, "damping": 0.05}
+    with KFAC(net.parameters(), net, **options) as optimizer:
+        F.cross_entropy(net(x), y).backward()
+        grad = torch.cat([net[0].weight.grad, net[0].bias.grad[:, None]], 1).clone()
+        before = net[0].weight.detach().clone()
+        p = net(x).detach().softmax(1)
+        optimizer.step()
+    a = F.pad(x, (0, 1), value=1.0)
+    whole = {"a": a.T @ a / 30, "b": torch.diag(p.mean(0)) - p.T @ p / 30}
+    inverse = {}
+    for name, size in (("a", 3), ("b", 2)):  # 7 inputs are blocks of 3, 3 and 1
+        factor = whole[name]
+        inverse[name] = torch.zeros_like(factor)
+        for i in range(0, len(factor), size):
+            block = factor[i : i + size, i : i + size]
+            damped = block + 0.05 * block.trace() * torch.eye(len(block)).double()
+            inverse[name][i : i + size, i : i + size] = torch.linalg.inv(damped)
+    expected = before - (inverse["b"] @ grad @ inverse["a"] / (3 * 2))[:, :6]
+    assert torch.allclose(net[0].weight.detach(), expected, rtol=0, atol=1e-10)
 
 
 def test_foof_needs_inputs_only():
@@ -478,6 +502,7 @@ ERRORS = [
     ({"fisher": "true"}, "fisher='true' is none of mc, exact, empirical"),
     ({"damping_kind": "auto"}, "damping_kind='auto' is none of trace, pi, constant"),
     ({"lr": -1.0}, "lr=-1.0 must not be negative"),
+    ({"block_size": 0}, "block_size=0 must be at least 1, or None for no blocks"),
     ({"covariance_every": 3}, "inverse_every=10 must be a multiple of covariance_every=3"),
 ]
 
@@ -498,7 +523,7 @@ def test_a_step_without_what_it_needs_says_so():
     net = nn.Sequential(nn.Linear(3, 3))
     with KFAC(net.parameters(), net, damping=0.0) as optimizer:
         F.cross_entropy(net(torch.zeros(2, 3)), torch.ones(2).long()).backward()
-        with pytest.raises(ValueError, match=r"factor A of 0.weight \(4, 4\) plus 0 on its diagon"):
+        with pytest.raises(ValueError, match=r"factor A of 0.weight \(1, 4, 4\) plus 0 on its dia"):
             optimizer.step()
 
     class Functional(nn.Module):

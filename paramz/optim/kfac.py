@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from paramz.optim.kfac_fisher import Fisher, Likelihood
 from paramz.optim.kfac_inverse import Damping, dampings, inverses
-from paramz.optim.kfac_layers import Layer, Sharing, find_layers, gradient, updates
+from paramz.optim.kfac_layers import Layer, Sharing, find_layers, gradient, multiply, updates
 from paramz.optim.kfac_measure import Measurement, Sums, empty_sums
 
 Factors = Literal["both", "inputs"]
@@ -50,6 +50,9 @@ class KFAC(torch.optim.Optimizer):
         factor_decay: what remains of A and B at each measurement; the first ones are averaged.
         covariance_every: steps between measurements of A and B.
         inverse_every: steps between inversions; a multiple of ``covariance_every``.
+        block_size: larger factors are cut into equal blocks on their diagonals, which costs less
+            time and memory. Steps are divided by the numbers of blocks, so that these do not
+            change their size.
         factors: ``"both"``; ``"inputs"`` leaves B out: FOOF (Benzing 2022, arXiv 2201.12250), which
             needs no second backward pass.
         seed: of the draws for ``"mc"``; they do not touch torch's random state.
@@ -80,6 +83,7 @@ class KFAC(torch.optim.Optimizer):
         factor_decay: float = 0.95,
         covariance_every: int = 10,
         inverse_every: int = 10,
+        block_size: int | None = None,
         factors: Factors = "both",
         seed: int = 0,
     ) -> None:
@@ -93,6 +97,8 @@ class KFAC(torch.optim.Optimizer):
         for name, value, known in choices:
             if value not in get_args(known):
                 raise ValueError(f"{name}={value!r} is none of {', '.join(get_args(known))}")
+        if block_size is not None and block_size < 1:
+            raise ValueError(f"block_size={block_size} must be at least 1, or None for no blocks")
         if covariance_every < 1 or inverse_every % covariance_every:
             raise ValueError(
                 f"inverse_every={inverse_every} must be a multiple of covariance_every="
@@ -116,7 +122,7 @@ class KFAC(torch.optim.Optimizer):
         self._seed = seed
         self._layers = find_layers(model, (p for g in self.param_groups for p in g["params"]))
         self._measured = Measurement(
-            model, self._layers, likelihood, fisher, sharing, inputs_only=factors == "inputs"
+            model, self._layers, likelihood, fisher, sharing, block_size, factors == "inputs"
         )
         self._measured.attach()
         self._plan_measurement()
@@ -190,9 +196,7 @@ class KFAC(torch.optim.Optimizer):
                 "K-FAC measured no forward pass since the last step: it does so in the model it "
                 "was given, called as model(x) in train mode with gradients enabled, before step()"
             )
-        found = self._measured
-        means = _over_processes(found.sums, self._layers, found.terms, found.inputs_only)
-        for layer, sums in means:
+        for layer, sums in _over_processes(self._measured):
             state = self._main(layer)
             times = state.get("times", 0) + 1
             keep = min(self._factor_decay, 1 - 1 / times)
@@ -237,11 +241,7 @@ class KFAC(torch.optim.Optimizer):
                 f"{type(layer.module).__name__} was measured: something else uses its tensors. "
                 "Train it with AdamW: Plan.split_groups"
             )
-        if b is not None:
-            matrix = b @ matrix
-        if a is not None:
-            matrix = matrix * a if a.ndim == 1 else matrix @ a
-        return updates(layer, matrix)
+        return updates(layer, multiply(a, b, matrix))
 
     def _apply(self, group: dict[str, Any], moves: dict[nn.Parameter, Tensor]) -> None:
         moving = [p for p in group["params"] if p in moves]
@@ -282,18 +282,19 @@ def _distributed() -> bool:
 
 
 def _over_processes(
-    measured: dict[Layer, Sums], layers: Iterable[Layer], terms: int, inputs_only: bool
+    found: Measurement,
 ) -> Iterable[tuple[Layer, Sums]]:
     """Means of what was measured, over all processes: the same layers in the same order on each."""
     if not _distributed():
-        for layer, sums in measured.items():
+        for layer, sums in found.sums.items():
             a = None if sums.a is None else sums.a / sums.rows
-            yield layer, Sums(a, 1, None if sums.b is None else sums.b / terms)
+            yield layer, Sums(a, 1, None if sums.b is None else sums.b / found.terms)
         return
-    for layer in layers:
+    for layer in found.layers:
         # A layer may have seen data on other processes only, as experts do.
-        sums = measured.get(layer) or empty_sums(layer, has_b=not inputs_only)
-        counts = torch.tensor([sums.rows, terms], dtype=torch.float64)
+        nothing = empty_sums(layer, found.block_size, has_b=not found.inputs_only)
+        sums = found.sums.get(layer, nothing)
+        counts = torch.tensor([sums.rows, found.terms], dtype=torch.float64)
         counts = counts.to(layer.tensors[0].device)
         dist.all_reduce(counts)
         rows, total = counts.tolist()

@@ -13,43 +13,47 @@ Damping = Literal["trace", "pi", "constant"]
 
 def dampings(
     kind: Damping, a: Tensor | None, b: Tensor | None, damping: float, on_a: float, on_b: float
-) -> tuple[Tensor | float, Tensor | float]:
-    """What is added to the diagonals of the two factors.
+) -> tuple[Tensor, Tensor]:
+    """What is added to the diagonals of the two factors, one number per block.
 
     ``trace``: damping * tr(A) and damping * tr(B). The traces are the squared norms of a layer's
     inputs and of the gradients of its outputs, so this follows any width, depth and role by itself.
-    ``constant``: `on_a` and `on_b`, which a plan scales. ``pi`` (Martens and Grosse 2015, arXiv
-    1503.05671, section 6.3): sqrt(damping) times and over the root of the ratio of the factors'
-    mean eigenvalues; under muP it is wrong for inputs and readouts, whatever the plan does.
+    ``constant``: `on_a` and `on_b`, which a plan scales, over the number of blocks. ``pi`` (Martens
+    and Grosse 2015, arXiv 1503.05671, section 6.3): sqrt(damping) times and over the root of the
+    ratio of the factors' mean eigenvalues, over the number of blocks; under muP it is wrong for
+    inputs and readouts, whatever the plan does.
 
     Args:
         kind: as above.
-        a: factor of the inputs, (in, in), or its diagonal (in,), or None.
-        b: factor of the output gradients, (out, out), or None.
+        a: factor of the inputs in blocks, (number, size, size), or its diagonal (in,), or None.
+        b: factor of the output gradients in blocks, or None.
         damping: for ``trace`` and ``pi``.
         on_a: for ``constant``.
         on_b: for ``constant``.
     """
-    if kind == "constant":
-        return on_a, on_b
-    traces = [None if f is None else _trace(f) for f in (a, b)]
+    traces = [torch.ones(1) if f is None else _traces(f) for f in (a, b)]
     if kind == "trace":
-        return damping * _or_zero(traces[0]), damping * _or_zero(traces[1])
-    means = [
-        torch.ones(()) if f is None or t is None else t / len(f)
-        for f, t in zip((a, b), traces, strict=True)
-    ]
-    ratio = (means[0] / means[1]).sqrt()
-    return damping**0.5 * ratio, damping**0.5 / ratio
+        return damping * traces[0], damping * traces[1]
+    sizes = [1 if f is None else f.shape[-1] * len(t) for f, t in zip((a, b), traces, strict=True)]
+    pi = (traces[0].sum() / sizes[0] / (traces[1].sum() / sizes[1])).sqrt()
+    both = (on_a, on_b) if kind == "constant" else (damping**0.5 * pi, damping**0.5 / pi)
+    on = [torch.ones_like(t) * c / len(t) for t, c in zip(traces, both, strict=True)]
+    return on[0], on[1]
 
 
 def inverses(
-    names: Sequence[str], factors: Sequence[Tensor], added: Sequence[Tensor | float]
+    names: Sequence[str], factors: Sequence[Tensor], added: Sequence[Tensor]
 ) -> list[Tensor]:
-    """(F + c I)^-1 of each factor, by Cholesky, those of equal size in one call.
+    """(F + c I)^-1 over the number of blocks of each factor F, all blocks of one size in one call.
 
-    A diagonal stays one. A factor that is zero has no inverse: where nothing was measured nothing
-    moves, so zero stands for it.
+    Each of k blocks holds about 1/k of a factor's trace, so its inverse is k times that of the
+    whole. Where nothing was measured nothing moves: the inverse of a block of zeros is zero. A
+    diagonal stays one.
+
+    Args:
+        names: for errors.
+        factors: blocks (number, size, size), or a diagonal (size,).
+        added: c of each block, (number,), or (1,) for a diagonal.
 
     Raises:
         ValueError: a factor is not positive definite; the message names it.
@@ -60,29 +64,30 @@ def inverses(
         if factor.ndim == 1:
             found[i] = 1 / (factor + c)
         else:
-            batches.setdefault((len(factor), factor.device, factor.dtype), []).append(i)
+            batches.setdefault((factor.shape[1], factor.device, factor.dtype), []).append(i)
     for members in batches.values():
-        stack = torch.stack([factors[i] for i in members])
-        traces = stack.diagonal(dim1=1, dim2=2).sum(1)
-        empty = traces == 0
-        on = torch.stack([torch.as_tensor(added[i], dtype=stack.dtype) for i in members]).to(stack)
+        numbers = [len(factors[i]) for i in members]
+        stack = torch.cat([factors[i] for i in members])
+        empty = _traces(stack) == 0
+        on = torch.cat([added[i] for i in members])
         stack.diagonal(dim1=1, dim2=2).add_(torch.where(empty, 1.0, on)[:, None])
         root, failed = torch.linalg.cholesky_ex(stack)
         if failed.any():
-            i = members[int(failed.nonzero()[0, 0])]
+            first = int(failed.nonzero()[0, 0])
+            i = [i for i, n in zip(members, numbers, strict=True) for _ in range(n)][first]
             raise ValueError(
-                f"K-FAC's {names[i]} {tuple(factors[i].shape)} plus {float(added[i]):.3g} on its "
+                f"K-FAC's {names[i]} {tuple(factors[i].shape)} plus {float(on[first]):.3g} on its "
                 "diagonal is not positive definite: raise damping, or lower the learning rate if "
                 "the loss is no longer finite"
             )
-        inverse = torch.cholesky_inverse(root) * (~empty)[:, None, None]
-        found.update(zip(members, inverse, strict=True))
+        share = torch.cat([on.new_full((n,), 1 / n) for n in numbers]) * ~empty
+        inverse = torch.cholesky_inverse(root) * share[:, None, None]
+        found.update(zip(members, torch.split(inverse, numbers), strict=True))
     return [found[i] for i in range(len(factors))]
 
 
-def _trace(factor: Tensor) -> Tensor:
-    return factor.sum() if factor.ndim == 1 else factor.diagonal().sum()
-
-
-def _or_zero(trace: Tensor | None) -> Tensor | float:
-    return 0.0 if trace is None else trace
+def _traces(factor: Tensor) -> Tensor:
+    """One trace per block; of a diagonal, its sum."""
+    if factor.ndim == 1:
+        return factor.sum()[None]
+    return factor.diagonal(dim1=1, dim2=2).sum(1)

@@ -115,8 +115,10 @@ def sizes(layer: Layer) -> tuple[int | None, int]:
     return wide + (layer.bias is not None), first.shape[0]
 
 
-def inputs(layer: Layer, x: Tensor, sharing: Sharing) -> tuple[Tensor | None, int]:
-    """The sum of a a^T over rows (in, in), of an embedding its diagonal, and the number of rows.
+def inputs(
+    layer: Layer, x: Tensor, sharing: Sharing, block_size: int | None
+) -> tuple[Tensor | None, int]:
+    """The sum of a a^T over rows in `blocks`, of an embedding its diagonal, and the number of rows.
 
     A bias is the weight of an input that is always one. Norms have no inputs of this kind: None.
     """
@@ -134,11 +136,11 @@ def inputs(layer: Layer, x: Tensor, sharing: Sharing) -> tuple[Tensor | None, in
         rows = rows.new_ones(len(rows), 1)
     elif layer.bias is not None:
         rows = F.pad(rows, (0, 1), value=1.0)
-    return rows.T @ rows, len(rows)
+    return _products(rows, block_size), len(rows)
 
 
-def outputs(layer: Layer, g: Tensor, x: Tensor, sharing: Sharing) -> Tensor:
-    """The sum of g g^T over rows, (out, out), where a norm's g is that of its gain or shift."""
+def outputs(layer: Layer, g: Tensor, x: Tensor, sharing: Sharing, block_size: int | None) -> Tensor:
+    """The sum of g g^T over rows in `blocks`, where a norm's g is that of its gain or shift."""
     g = g.to(factor_dtype(layer))
     if layer.kind == "conv2d":
         g = g.flatten(2).transpose(1, 2)
@@ -149,7 +151,31 @@ def outputs(layer: Layer, g: Tensor, x: Tensor, sharing: Sharing) -> Tensor:
             g = g * _normalised(layer.module, x.to(factor_dtype(layer)), list(shape))
         g = g.flatten(g.ndim - len(shape))
     rows = g.flatten(0, -2) if sharing == "expand" else _per_datum(g).sum(1)
-    return rows.T @ rows
+    return _products(rows, block_size)
+
+
+def blocks(size: int, block_size: int | None) -> tuple[int, int]:
+    """The number and size of the equal blocks on the diagonal of a factor; the last is padded.
+
+    >>> blocks(300, None), blocks(300, 128)
+    ((1, 300), (3, 100))
+    """
+    number = 1 if block_size is None else -(-size // block_size)
+    return number, -(-size // number)
+
+
+def multiply(a: Tensor | None, b: Tensor | None, matrix: Tensor) -> Tensor:
+    """B^-1 G A^-1 for G (out, in), with inverses in blocks (number, size, size) or a diagonal A."""
+    high, wide = matrix.shape
+    if b is not None:
+        rows = _padded(matrix.T, b).T.reshape(len(b), -1, wide)
+        matrix = (b @ rows).reshape(-1, wide)[:high]
+    if a is None:
+        return matrix
+    if a.ndim == 1:
+        return matrix * a
+    columns = _padded(matrix, a).reshape(high, len(a), -1).transpose(0, 1)
+    return (columns @ a).transpose(0, 1).reshape(high, -1)[:, :wide]
 
 
 def gradient(layer: Layer) -> Tensor | None:
@@ -183,6 +209,21 @@ def _matrix(layer: Layer, grad: Tensor) -> Tensor:
 def factor_dtype(layer: Layer) -> torch.dtype:
     """Factors are float32 at least: they are inverted."""
     return torch.promote_types(layer.tensors[0].dtype, torch.float32)
+
+
+def _padded(rows: Tensor, inverse: Tensor) -> Tensor:
+    """Columns of zeros up to whole blocks."""
+    missing = inverse.shape[0] * inverse.shape[1] - rows.shape[1]
+    return F.pad(rows, (0, missing)) if missing else rows
+
+
+def _products(rows: Tensor, block_size: int | None) -> Tensor:
+    """The blocks of X^T X, (number, size, size)."""
+    number, size = blocks(rows.shape[1], block_size)
+    if number * size > rows.shape[1]:
+        rows = F.pad(rows, (0, number * size - rows.shape[1]))
+    parts = rows.reshape(len(rows), number, size).transpose(0, 1)
+    return parts.transpose(1, 2) @ parts
 
 
 def _per_datum(rows: Tensor) -> Tensor:

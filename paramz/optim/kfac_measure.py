@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from paramz.optim.kfac_fisher import Fisher, Likelihood, count, fisher_vectors, predictions
-from paramz.optim.kfac_layers import Layer, Sharing, factor_dtype, inputs, outputs, sizes
+from paramz.optim.kfac_layers import (
+    Layer,
+    Sharing,
+    blocks,
+    factor_dtype,
+    inputs,
+    outputs,
+    sizes,
+)
 
 
 class Hook:
@@ -42,13 +50,19 @@ class Sums:
     b: Tensor | None = None
 
 
-def empty_sums(layer: Layer, *, has_b: bool) -> Sums:
+def empty_sums(layer: Layer, block_size: int | None, *, has_b: bool) -> Sums:
     """The sums of a layer that saw nothing."""
     wide, high = sizes(layer)
     like = layer.tensors[0].to(factor_dtype(layer))
-    shape = (wide,) if layer.kind == "embedding" else (wide, wide)
-    a = None if wide is None else like.new_zeros(shape)  # type: ignore[arg-type]
-    return Sums(a, 0, like.new_zeros(high, high) if has_b else None)
+
+    def zeros(size: int) -> Tensor:
+        number, each = blocks(size, block_size)
+        return like.new_zeros(number, each, each)
+
+    b = zeros(high) if has_b else None
+    if wide is None:
+        return Sums(None, 0, b)
+    return Sums(like.new_zeros(wide) if layer.kind == "embedding" else zeros(wide), 0, b)
 
 
 @dataclass
@@ -65,6 +79,7 @@ class Measurement:
     likelihood: Likelihood
     fisher: Fisher
     sharing: Sharing
+    block_size: int | None
     inputs_only: bool
     due: bool = True
     seed: tuple[int, ...] = (0,)
@@ -125,7 +140,7 @@ class Measurement:
         self._inside = False
         seen, self._seen = self._seen, []
         for layer, x, _ in seen:
-            a, rows = inputs(layer, x, self.sharing)
+            a, rows = inputs(layer, x, self.sharing, self.block_size)
             sums = self.sums.setdefault(layer, Sums())
             sums.a = a if sums.a is None or a is None else sums.a + a
             sums.rows += rows
@@ -150,6 +165,7 @@ class Measurement:
 
     def _add_gradients(self, layers: list[Layer], x: Tensor, g: Tensor, scale: int) -> None:
         for layer in layers:
-            b = outputs(layer, g.detach() * scale if scale != 1 else g, x, self.sharing)
+            scaled = g.detach() * scale if scale != 1 else g
+            b = outputs(layer, scaled, x, self.sharing, self.block_size)
             sums = self.sums.setdefault(layer, Sums())
             sums.b = b if sums.b is None else sums.b + b
