@@ -112,12 +112,13 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     """Judge a coordinate check.
 
     Every module but readouts passes when the slope of its output's change (``delta``) is within the
-    tolerance at every step. A readout passes when its change does not grow beyond the tolerance and
-    the part made by its own update is flat at the largest width: its change contains random sums
-    (the initial readout acting on changed features, features that the batch does not share) which
-    shrink like width^-1/2 and are no failure. Where the update's slope is below -tolerance, its
-    squares are fitted by ``limit^2 + random^2 / width`` and that curve's slope at the largest width
-    is judged: it is -1/2 where there is no limit, as when the learning rate falls too fast.
+    tolerance at every step. A readout (over width a router is one, too) passes when its change does
+    not grow beyond the tolerance and the part made by its own update is flat at the largest width:
+    its change contains random sums (the initial readout acting on changed features, features that
+    the batch does not share) which shrink like width^-1/2 and are no failure. Where the update's
+    slope is below -tolerance, its squares are fitted by ``limit^2 + random^2 / width`` and that
+    curve's slope at the largest width is judged: it is -1/2 where there is no limit, as when the
+    learning rate falls too fast.
 
     Modules that output the same at all times (rotary tables) and modules around a readout, which
     repeat it, are not judged.
@@ -218,16 +219,18 @@ def _slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         hidden = _EXPERT.search(module) or (axis == "depth" and _INSIDE.search(module))
         if module not in around and not hidden:
             judged = slope
-            if axis == "width" and role == "output" and slope < -tolerance:
+            # A router is a readout to its experts: its change holds the same random sums.
+            readout = role == "output" or (axis == "width" and role == "router")
+            if axis == "width" and readout and slope < -tolerance:
                 judged = _slope_at_largest(positive[axis], positive.rms)
-            passed = _judge(role, quantity, judged, tolerance)
+            passed = _judge(readout, quantity, judged, tolerance)
             proved = passed is False and (lo > tolerance or hi < -tolerance)
         slopes.append(Slope(module, role, int(step), quantity, slope, lo, hi, passed, proved))
     return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
 
 
-def _judge(role: str, quantity: str, slope: float, tolerance: float) -> bool | None:
-    if role == "output":
+def _judge(readout: bool, quantity: str, slope: float, tolerance: float) -> bool | None:
+    if readout:
         if quantity == "delta":
             return bool(slope <= tolerance)
         return bool(abs(slope) <= tolerance) if quantity == "update" else None
