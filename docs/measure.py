@@ -23,7 +23,11 @@ HERE = Path(__file__).parent
 SWEEPS = HERE.parent / "sweeps"
 LRS = {"sgd": 2**-3, "adamw": 2**-7, "muon": 2**-6}
 UNIT_LRS = {"sgd": 2**-10, "adamw": 2**-4, "muon": 2**-4}
-SWEPT = {"lr_depth": "depth", "lr_experts": "experts", "lr_width_umup": "width"}
+SWEPT = {
+    "lr_depth": ("depth", "lr"),
+    "lr_experts": ("experts", "expert_lr"),
+    "lr_width_umup": ("width", "lr"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,11 @@ def row(case: Case, df: pd.DataFrame) -> dict[str, Any]:
 def drifts(runs: Path) -> pd.DataFrame:
     """How the best learning rate moves per doubling, in octaves, of every finished sweep."""
     tables = []
-    for name, scale in SWEPT.items():
+    for name, (scale, hp) in SWEPT.items():
         if (runs / name).is_dir():
             df = load(runs / name)
             span = f"{scale} {df[scale].min()}–{df[scale].max()}"
-            tables.append(transfer(df, scale=scale).drift.assign(over=span))
+            tables.append(transfer(df, hp=hp, scale=scale).drift.assign(over=span))
     return pd.concat(tables)
 
 

@@ -169,3 +169,18 @@ def test_a_coordinate_check_has_the_table_of_a_local_one(lab):
     local = coord_check(MLP, widths=[32, 64, 128, 256], steps=1, workers=2)
     gathered = pd.read_csv(lab.out / "coord" / "mup-adamw.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(gathered, local)
+
+
+def test_ddp_and_fsdp2_on_two_nodes_train_as_one_process_does(lab, tmp_path):
+    function = f"{Path(__file__).parent / 'distributed_functions.py'}:train"
+    both = {"minutes": 3, "memory_gb": 1, "nodes": 2}
+    wanted = Sweep(
+        train=function, base={"width": 32}, axes={"kind": ["ddp", "fsdp2"]}, resources=both
+    )
+    lab.submit(wanted)
+    single = Sweep(train=function, base={"width": 32}, axes={"kind": ["single"]})
+    (alone,) = run(single, tmp_path / "single", workers=1)["loss"]
+    lab.finish(2)
+    table = load(lab.out)
+    assert (table["status"] == "ok").all(), table["error"].tolist()
+    assert table["loss"].tolist() == pytest.approx([alone, alone], rel=1e-10)
