@@ -23,7 +23,7 @@ def fit(
             base_width (32), base_depth and base_experts (those of the model; only schemes with a
             rule for them look at them), alpha_res and the like (1; only u-muP has them), warmup (an
             eighth of the steps), weight_decay (0), decay_policy (lr-constant), expert_lr (lr),
-            decay (True: linearly to zero after warm-up), and
+            decay (True: linearly to zero after warm-up), options (more of the optimizer's own), and
             checkpoint_every (0, never): save so often and continue from there when resumed.
         trial: the sweep's trial.
         evaluate: the final loss of the trained model, where batches are too noisy a measure.
@@ -54,6 +54,7 @@ def fit(
         weight_decay=config.get("weight_decay", 0.0),
         decay=config.get("decay_policy"),
         **_role_lr(config),
+        **config.get("options", {}),
     )
     warmup = config.get("warmup", max(1, steps // 8))
     fall = 1.0 / steps if config.get("decay", True) else 0.0
