@@ -58,6 +58,9 @@ def axes_of(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None
     """
     if len(shape) <= 1 or isinstance(module, _NORMS):
         return _entrywise(shape)
+    declared = getattr(type(module), "AXES", {}).get(name)
+    if isinstance(declared, Axes):
+        return declared  # a layer of paramz says it itself
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return IN_OUT
     if isinstance(module, nn.modules.conv._ConvTransposeNd):

@@ -119,7 +119,12 @@ def with_plain_weights(
     try:
         made = call(base=base, wider=wider)
         if redraw and before is None:
-            split_(entries)
+            factors = {row.name: row.factor for row in made.rows}
+            # At the base no weight is touched, and neither are its parts.
+            changed = [e for e in entries if factors[e.names[0]] not in (1.0, None)]
+            # Weights that share a tensor are split together.
+            together = {e.recipe for e in changed if getattr(e.recipe, "shared", ())}
+            split_([e for e in entries if e in changed or e.recipe in together])
         made = expand(made, entries)
         keep = made if apply else before
     finally:

@@ -26,13 +26,14 @@ class Scaling:
             fan_out grows and else scalar. ``reads``: a matrix from W's inputs to a fixed size, so
             output or scalar. ``writes``: from a fixed size to W's outputs, so input or scalar.
             ``number``: scalar.
-        size: from the power of W's std at init, what the tensor's size is over that of its role.
+        size: from the powers of W's std at init and of the larger of its fans, what the tensor's
+            size is over that of its role.
         branch: the tensor takes over the branch factor that was folded into W, so its rule does.
         decays: weight decay means something for it.
     """
 
     role: Literal["weight", "per output", "reads", "writes", "number"]
-    size: Callable[[Power], Power] = lambda std: ONE
+    size: Callable[[Power, Power], Power] = lambda std, larger: ONE
     branch: bool = False
     decays: bool = True
 

@@ -14,6 +14,7 @@ from paramz.reparam.recipe import Recipe, Scaling, SharingRecipe
 from paramz.reparam.weights import Mapped
 from paramz.roles import Row
 from paramz.rules import ONE, Power, Role
+from paramz.tables import IN, OUT
 
 
 def expand(plan: Plan, entries: Sequence[Mapped]) -> Plan:
@@ -97,7 +98,7 @@ def _row(
     wider: tuple[int, ...] | None,
 ) -> Row:
     assert base is not None and wider is not None
-    size = scaling.size(_init_std(plan, row))
+    size = scaling.size(_init_std(plan, row), IN if "fan_in" in row.ratios else OUT)
     return Row(
         name=names[0],
         aliases=tuple(names[1:]),

@@ -21,7 +21,7 @@ _TENSORS = ("v", "g")
 # learning rate, that of g is the regulariser.
 _SCALINGS = {
     "v": Scaling("weight", branch=True, decays=False),
-    "g": Scaling("per output", size=lambda std: std * IN ** Fraction(1, 2)),
+    "g": Scaling("per output", size=lambda std, _: std * IN ** Fraction(1, 2)),
 }
 
 
@@ -99,7 +99,7 @@ def normalized(v: Tensor, g: Tensor, dims: tuple[int, ...]) -> Tensor:
     kept = _one_axis(v, dims)
     if kept is None or v.is_meta or torch.compiler.is_compiling():
         return v * (g / _length(v, dims))
-    made: Tensor = _Normalize.apply(v, g, kept)[0]  # type: ignore[no-untyped-call]
+    made: Tensor = _Normalize.apply(v, g, kept)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -124,17 +124,16 @@ class _Normalize(torch.autograd.Function):
     """dL/dg = v.dL/dw / |v|; dL/dv = g/|v| (dL/dw - v (v.dL/dw) / |v|^2)."""
 
     @staticmethod
-    def forward(v: Tensor, g: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, v: Tensor, g: Tensor, axis: int) -> Tensor:
         if v.is_cuda and (kernels := _triton()) is not None:
-            made: tuple[Tensor, Tensor] = kernels.normalize(v, g, axis)
-            return made
-        return torch._weight_norm_interface(v.contiguous(), g, axis)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        v, g, ctx.axis = inputs
-        ctx.save_for_backward(v, g, output[1])
-        ctx.mark_non_differentiable(output[1])
+            w, length = kernels.normalize(v, g, axis)
+        else:
+            v = v.contiguous()
+            w, length = torch._weight_norm_interface(v, g, axis)
+        ctx.axis = axis
+        ctx.save_for_backward(v, g, length)
+        made: Tensor = w
+        return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -145,7 +144,7 @@ class _Normalize(torch.autograd.Function):
         if v.is_cuda and (kernels := _triton()) is not None:
             return (*kernels.normalize_backward(grad, v, g, length, ctx.axis), None)
         dv, dg = torch.ops.aten._weight_norm_interface_backward(
-            grad.contiguous(), v.contiguous(), g, length, ctx.axis
+            grad.contiguous(), v, g, length, ctx.axis
         )
         return dv, dg, None
 

@@ -12,7 +12,7 @@ from paramz.reparam.modules import attach_, computed, detach_, parts_of, value_o
 from paramz.reparam.recipe import Recipe, SharingRecipe
 
 
-@dataclass
+@dataclass(eq=False)
 class Mapped:
     """A weight with its bound recipe, wherever it is used.
 
