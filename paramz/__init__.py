@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from paramz.adopt import adopt_ as adopt_
+    from paramz.adopt import restore_ as restore_
     from paramz.apply import fold_ as fold_
     from paramz.apply import init_ as init_
     from paramz.apply import make_plan as make_plan
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from paramz.axes import Axes as Axes
     from paramz.branches import Branches as Branches
     from paramz.check import coord_check as coord_check
+    from paramz.conversion.convert import convert as convert
     from paramz.families import family as family
     from paramz.optimizers import make_optimizers as make_optimizers
     from paramz.plan import Plan as Plan
@@ -50,7 +53,9 @@ _HOME = {
     "Branches": "branches",
     "Compander": "reparam.compander",
     "Plan": "plan",
+    "adopt_": "adopt",
     "fold_": "apply",
+    "restore_": "adopt",
     "init_": "apply",
     "make_plan": "apply",
     "parametrize_": "apply",
@@ -74,6 +79,7 @@ _HOME = {
     "Task": "task",
     "U_MUP": "tables",
     "Verdict": "verdict",
+    "convert": "conversion.convert",
     "coord_check": "check",
     "family": "families",
     "make_optimizers": "optimizers",

@@ -153,12 +153,17 @@ def parametrize_(
     made = draft_plan(model, scheme, probes, roles, branches, fold)
     if init:
         made = _initialise(model, probes, made)
+    put_on_(model, made)
+    return made
+
+
+def put_on_(model: nn.Module, made: Plan) -> None:
+    """Set a plan's attention scales and hooks on a model and let it remember the plan."""
     for scale in made.attention:
         if scale.attribute != KEY_INPUT:
             set_scale(model, scale, scale.value)
     _hook_(model, made)
     vars(model)[_MARK] = made
-    return made
 
 
 def plan_of(model: nn.Module) -> Plan | None:

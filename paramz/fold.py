@@ -20,23 +20,41 @@ def fold_weights_(model: nn.Module, plan: Plan) -> None:
         ValueError: something cannot be folded; the weights are then as they were.
     """
     _refuse_what_no_weight_holds(plan)
-    scales = [scale for scale in plan.attention if scale.value != scale.plain]
-    queries = [
-        _embedding_parts(model, plan, scale)
-        if scale.attribute == EMBED_SCALE
-        else _query_parts(model, scale)
-        for scale in scales
-    ]
+    parts = _scaled_parts(model, plan)
     with torch.no_grad():
         for path, factor in plan.multipliers.items():
             weight = model.get_submodule(path).weight
             assert isinstance(weight, torch.Tensor)
             weight.mul_(factor)
-        for scale, parts in zip(scales, queries, strict=True):
-            for part in parts:
+        for scale, weights in parts:
+            for part in weights:
                 part.mul_(scale.value / scale.plain)
             if scale.attribute != KEY_INPUT:
                 set_scale(model, scale, scale.plain)
+
+
+def unfold_scales_(model: nn.Module, plan: Plan) -> None:
+    """Divide weights by what the plan's attention and embedding scales will multiply."""
+    with torch.no_grad():
+        for scale, weights in _scaled_parts(model, plan):
+            for part in weights:
+                part.mul_(scale.plain / scale.value)
+
+
+def _scaled_parts(model: nn.Module, plan: Plan) -> list[tuple[AttentionScale, list[torch.Tensor]]]:
+    scales = [scale for scale in plan.attention if scale.value != scale.plain]
+    return [(scale, scaled_weights(model, plan, scale)) for scale in scales]
+
+
+def scaled_weights(model: nn.Module, plan: Plan, scale: AttentionScale) -> list[torch.Tensor]:
+    """Views of the weights that a scale of the plan can be folded into.
+
+    Raises:
+        ValueError: there are none; the message says why.
+    """
+    if scale.attribute == EMBED_SCALE:
+        return _embedding_parts(model, plan, scale)
+    return _query_parts(model, scale)
 
 
 def _refuse_what_no_weight_holds(plan: Plan) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +18,36 @@ if TYPE_CHECKING:
 
 Group = dict[str, Any]
 
-# What wrappers put in front of or between the parts of a parameter's name.
-_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+# What wrappers put in front of a parameter's name (DDP, torch's AveragedModel, PEFT), one in
+# another, and between its parts (compile, FSDP1, checkpointing, PEFT).
+_BEFORE = ("module.", "base_model.model.")
+_BETWEEN = (
+    ("_orig_mod.", ""),
+    ("_fsdp_wrapped_module.", ""),
+    ("_checkpoint_wrapped_module.", ""),
+    (".base_layer.", "."),
+)
 
 
-def clean_name(name: str) -> str:
-    """A parameter's name without what DDP, FSDP, compile and checkpointing add.
+def clean_name(name: str, known: Container[str] = ()) -> str:
+    """A parameter's name without what DDP, FSDP, compile, checkpointing, EMA and PEFT add.
 
-    >>> clean_name("module._orig_mod.layers.0.weight")
+    Args:
+        name: as in ``named_parameters()`` of the wrapper.
+        known: stops at one of these names, for models that have a ``module`` of their own.
+
+    >>> clean_name("module._orig_mod.module.layers.0.weight")
     'layers.0.weight'
     """
-    if name.startswith("module."):
-        name = name.removeprefix("module.")
-    for wrapper in _WRAPPERS[1:]:
-        name = name.replace(wrapper, "")
+    if name in known:
+        return name
+    for wrapper, plain in _BETWEEN:
+        name = name.replace(wrapper, plain)
+    while name not in known:
+        wrapper = next((w for w in _BEFORE if name.startswith(w)), "")
+        if not wrapper:
+            break
+        name = name.removeprefix(wrapper)
     return name
 
 
@@ -126,7 +142,7 @@ def _trainable(plan: Plan, model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
     found, unknown = [], []
     seen = set()
     for name, parameter in model.named_parameters():
-        row = rows.get(name) or rows.get(clean_name(name))
+        row = rows.get(clean_name(name, rows))
         if row is None:
             unknown.append(f"{name} {tuple(parameter.shape)}")
             continue
@@ -139,7 +155,9 @@ def _trainable(plan: Plan, model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
             "the model's parameters are not those of the plan.\n"
             f"  not in the plan: {', '.join(unknown) or 'none'}\n"
             f"  not in the model: {', '.join(missing) or 'none'}\n"
-            "If parameters were added after planning (adapters, new heads), plan the final model."
+            "If parameters were added after planning (adapters, a new head), plan the final model: "
+            "paramz.parametrize_(final, ..., base=a factory that adds them, too), or "
+            "paramz.adopt_(final, ...) if its weights are trained."
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any, Literal
 
 from torch import nn
@@ -121,7 +122,8 @@ def config_factory(
 ) -> Callable[[int], nn.Module]:
     """A factory ``width -> model`` from a Hugging Face model's own config.
 
-    With ``depth`` or ``experts`` it builds the base of a model that has more of them, as in
+    A model with PEFT adapters gets the same adapters at every width. With ``depth`` or ``experts``
+    it builds the base of a model that has more of them, as in
     ``parametrize_(model, "mup+completep", base=config_factory(model, depth=4), base_width=256)``.
 
     Raises:
@@ -133,7 +135,22 @@ def config_factory(
             f"base is a width, but {type(model).__name__} has no Hugging Face config to scale: "
             "pass a factory as base= together with base_width=."
         )
-    kind: Callable[[Any], nn.Module] = type(model)
-    return lambda width: kind(
-        scaled_config(config, width, heads=heads, depth=depth, experts=experts)
-    )
+    adapters = getattr(model, "peft_config", None)
+    wrapped = adapters is not None and hasattr(model, "get_base_model")
+    kind: Callable[[Any], nn.Module] = type(model.get_base_model() if wrapped else model)  # type: ignore[operator]
+    scaled = partial(scaled_config, config, heads=heads, depth=depth, experts=experts)
+    if not wrapped:
+        return lambda width: kind(scaled(width))
+    return lambda width: _with_adapters(kind(scaled(width)), adapters)
+
+
+def _with_adapters(model: nn.Module, adapters: Any) -> nn.Module:
+    """The same adapters on another model, as PEFT puts them there."""
+    from peft import get_peft_model
+
+    (name, first), *more = copy.deepcopy(dict(adapters)).items()
+    adapted: Any = get_peft_model(model, first, adapter_name=name)
+    for name, config in more:
+        adapted.add_adapter(name, config)
+    made: nn.Module = adapted
+    return made
