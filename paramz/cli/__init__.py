@@ -13,7 +13,7 @@ app = typer.Typer(
 )
 
 # Each module defines `register(app)`; imports stay inside the verbs so that --help is fast.
-for _name in ("sweep", "status", "logs", "runs", "report", "fit", "check"):
+for _name in ("sweep", "status", "logs", "runs", "report", "fit", "check", "convert"):
     importlib.import_module(f"paramz.cli.{_name}").register(app)
 
 

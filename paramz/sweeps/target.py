@@ -54,6 +54,27 @@ def load_target(target: str) -> Callable[[dict[str, Any], Any], Any]:
     Raises:
         ImportError: If the module has no such function, or one of the wrong signature.
     """
+    function = load_object(target)
+    if not callable(function):
+        module_name, _, name = target.rpartition(":")
+        raise ImportError(f"{module_name} defines no function {name!r}")
+    arity = len(inspect.signature(function).parameters)
+    if arity not in (1, 2):
+        raise ImportError(
+            f"{target} takes {arity} arguments; a training function takes (config) or "
+            "(config, trial)"
+        )
+    if arity == 1:
+        return lambda config, trial: function(config)
+    return function  # type: ignore[no-any-return]
+
+
+def load_object(target: str) -> Any:
+    """Import what `path/to/file.py:name` or `module:name` names; None if there is no such name.
+
+    Raises:
+        ImportError: If the module cannot be imported.
+    """
     module_name, _, name = target.rpartition(":")
     if module_name.endswith(".py"):
         path = Path(module_name)
@@ -68,15 +89,4 @@ def load_target(target: str) -> Callable[[dict[str, Any], Any], Any]:
     else:
         sys.path.insert(0, "")
         module = importlib.import_module(module_name)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ImportError(f"{module_name} defines no function {name!r}")
-    arity = len(inspect.signature(function).parameters)
-    if arity not in (1, 2):
-        raise ImportError(
-            f"{target} takes {arity} arguments; a training function takes (config) or "
-            "(config, trial)"
-        )
-    if arity == 1:
-        return lambda config, trial: function(config)
-    return function  # type: ignore[no-any-return]
+    return getattr(module, name, None)
