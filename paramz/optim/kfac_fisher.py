@@ -56,10 +56,18 @@ def fisher_vectors(
         likelihood: what the loss takes them for.
         fisher: ``"exact"`` or ``"mc"``.
         generator: random state for ``"mc"``, on the device of the predictions.
+
+    Raises:
+        ValueError: a prediction is not finite.
     """
     flat = output.detach().float() if output.dtype in _HALF else output.detach()
     classes = _classes(output)
     rows = flat.reshape(-1, classes)
+    if not rows.isfinite().all():
+        raise ValueError(
+            f"K-FAC measures predictions {tuple(output.shape)} that are not finite: training has "
+            "diverged; lower the learning rate or raise damping"
+        )
     if fisher == "mc":
         if likelihood == "categorical":
             p = rows.softmax(1)
