@@ -185,6 +185,49 @@ def test_new_tensors_under_the_old_names_are_found():
     assert groups(ours.MuAdam(model.parameters(), lr=0.1))[0][0] == 0.025
 
 
+@pytest.fixture
+def group(tmp_path):
+    """A process group of one."""
+    dist = pytest.importorskip("torch.distributed")
+    if not dist.is_available():
+        pytest.skip("torch without torch.distributed")
+    dist.init_process_group("gloo", rank=0, world_size=1, init_method=f"file://{tmp_path}/store")
+    yield
+    dist.destroy_process_group()
+
+
+def test_sharded_and_wrapped_models(group):
+    """mup's shapes are lost under FSDP (its issue 59), and its DataParallel replicas assert."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    x, expected = torch.randn(4, 6), None
+    wrap = {
+        "plain": lambda m: m,
+        "DDP": nn.parallel.DistributedDataParallel,
+        "DataParallel": nn.DataParallel,
+        "compile": lambda m: torch.compile(m, backend="eager"),
+        "FSDP2": lambda m: fully_shard(m, mesh=init_device_mesh("cpu", (1,))),
+    }
+    for how, wrapped in wrap.items():
+        torch.manual_seed(0)
+        model = wrapped(ours.set_base_shapes(net(32), net(8)))
+        found = groups(ours.MuAdam(model.parameters(), lr=0.1)), model(x).detach()
+        expected = expected or found
+        assert found[0] == expected[0], how
+        assert torch.allclose(found[1], expected[1]), how
+    wrapped = nn.DataParallel(net(32))  # wrapped first: base shapes without its prefix
+    ours.set_base_shapes(wrapped, net(8))
+    assert groups(ours.MuAdam(wrapped.parameters(), lr=0.1)) == expected[0]
+
+
+def test_tensors_made_afterwards_are_named_in_the_error():
+    model = ours.set_base_shapes(net(32), net(8))
+    nn.utils.parametrizations.weight_norm(model[2])
+    with pytest.raises(ValueError, match=r"shape \(32, 1\) .*weight_norm.*on the final model"):
+        ours.MuAdam(model.parameters(), lr=0.1)
+
+
 def test_compile_and_export():
     model = ours.set_base_shapes(net(32), net(8))
     x = torch.randn(4, 6)

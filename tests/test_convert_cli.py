@@ -166,6 +166,8 @@ CASES = {
     "get_infshapes(m)": "plan.rows",
     "clear_dims(x)": "paramz.compat.mup.clear_dims",
     "map(MuAdam, x)": "torch.optim.Adam",
+    "p.infshape = shape": "",
+    "hasattr(p, 'infshape')": "",
 }
 
 
@@ -228,6 +230,8 @@ def test_what_a_use_of_unit_scaling_becomes(use):
 def test_nothing_else_is_named():
     other = "import torch\nMuReadout = 3\nx.normal_()\nfrom .mup import MuAdam\nMuAdam()\n"
     assert scan_source(other) == []
+    fallback = "try:\n    from mup import MuSGD\nexcept ImportError:\n    MuSGD = None\n"
+    assert [one.line for one in scan_source(fallback)] == [2]
 
 
 def test_a_folder(tmp_path):
@@ -235,18 +239,28 @@ def test_a_folder(tmp_path):
     (tmp_path / "pkg" / "model.py").write_text("from mup import MuReadout\nMuReadout(4, 2)\n")
     (tmp_path / "train.py").write_text("import mup.optim as o\no.MuSGD(m.parameters(), lr=1)\n")
     (tmp_path / "old.py").write_text("print 'python 2'\n")
+    (tmp_path / "base.bsh").write_text("w: [8]")
+    (tmp_path / "run.sh").write_text("echo\ntrain --use-mup\n")
+    (tmp_path / "other.yaml").write_text("a: 1\n")
+    cells = [
+        {"cell_type": "markdown", "source": ["from mup import nothing"]},
+        {"cell_type": "code", "source": ["%matplotlib inline\n", "from mup import MuSGD"]},
+    ]
+    (tmp_path / "notes.ipynb").write_text(json.dumps({"cells": cells}))
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "x.py").write_text("import mup\n")
     result = run(tmp_path, "--json")
     found = json.loads(result.stdout)
     assert found["kind"] == "code"
     assert [(one["file"], one["line"]) for one in found["findings"]] == [
-        ("old.py", 1), ("pkg/model.py", 1), ("pkg/model.py", 2), ("train.py", 1), ("train.py", 2)
+        ("base.bsh", 0), ("notes.ipynb", 2), ("old.py", 1), ("pkg/model.py", 1),
+        ("pkg/model.py", 2), ("run.sh", 2), ("train.py", 1), ("train.py", 2),
     ]  # fmt: skip
-    assert found["findings"][0]["why"].startswith("not read: ")
+    assert found["findings"][0]["becomes"] == f"paramz convert {tmp_path}/base.bsh"
+    assert found["findings"][2]["why"].startswith("not read: ")
     text = run(tmp_path).stdout
     assert "train.py:2: o.MuSGD(m.parameters(), lr=1)\n    -> torch.optim.SGD(" in text
-    assert "Changing the 2 imports is enough to run" in text
+    assert "Changing the 3 imports is enough to run" in text
 
 
 # --- base shapes and models

@@ -7,6 +7,8 @@ The source is parsed, not run. Names are followed through imports (``import mup 
 from __future__ import annotations
 
 import ast
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from paramz.conversion.calls import MUP_NAMES, equivalent
 ATTRIBUTES = ("scaling", "scale", "softmax_scale", "attn_scale", "attention_scale")
 
 PACKAGES = {"mup": "paramz.compat.mup", "unit_scaling": "paramz.compat.unit_scaling"}
+
+_SETTINGS = (".sh", ".yaml", ".yml", ".json", ".slurm", ".sbatch")
 
 # Folders that hold no code of the project.
 _SKIPPED = {"site-packages", "node_modules", "build", "dist", "__pycache__", "venv", "env"}
@@ -41,28 +45,54 @@ class Finding:
 
 
 def scan(path: Path) -> list[Finding]:
-    """Everything in a file, or in the Python files of a folder, that uses mup or unit-scaling.
+    """Everything in a file, or in the files of a folder, that uses mup or unit-scaling.
+
+    Of a folder, Python files and notebooks are read, and base shape files and scripts or configs
+    with muP settings are named.
 
     Raises:
         ValueError: a file given by name is no Python; the message says where.
     """
-    if path.is_dir():
-        found = []
-        for file in sorted(path.rglob("*.py")):
-            parts = file.relative_to(path).parts
-            if any(part in _SKIPPED or part.startswith(".") for part in parts):
-                continue
-            try:
-                found += scan_source(file.read_text(encoding="utf-8"), str(file.relative_to(path)))
-            except (SyntaxError, UnicodeDecodeError) as error:
-                line = error.lineno or 0 if isinstance(error, SyntaxError) else 0
-                name = str(file.relative_to(path))
-                found.append(Finding(name, line, "", "", f"not read: {error}"))
-        return found
-    try:
-        return scan_source(path.read_text(encoding="utf-8"), path.name)
-    except SyntaxError as error:
-        raise ValueError(f"{path}:{error.lineno}: {error.msg}") from None
+    if not path.is_dir():
+        try:
+            return scan_source(_python(path), path.name)
+        except SyntaxError as error:
+            raise ValueError(f"{path}:{error.lineno}: {error.msg}") from None
+    found = []
+    for file in sorted(path.rglob("*")):
+        parts = file.relative_to(path).parts
+        if any(part in _SKIPPED or part.startswith(".") for part in parts):
+            continue
+        name = str(file.relative_to(path))
+        try:
+            if file.suffix in (".py", ".ipynb"):
+                found += scan_source(_python(file), name)
+            elif file.suffix == ".bsh":
+                found.append(Finding(name, 0, "base shapes", f"paramz convert {file}", "by tensor"))
+            elif file.suffix in _SETTINGS and file.stat().st_size < 1_000_000:
+                found += _settings(file, name)
+        except (SyntaxError, ValueError) as error:
+            line = error.lineno or 0 if isinstance(error, SyntaxError) else 0
+            found.append(Finding(name, line, "", "", f"not read: {error}"))
+    return found
+
+
+def _python(file: Path) -> str:
+    """The source of a file; of a notebook its code, with lines of the shell left blank."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".ipynb":
+        return text
+    cells = json.loads(text).get("cells", [])
+    code = ["".join(cell["source"]) for cell in cells if cell.get("cell_type") == "code"]
+    return re.sub(r"^\s*[%!].*$", "", "\n".join(code), flags=re.MULTILINE)
+
+
+def _settings(file: Path, name: str) -> list[Finding]:
+    """The first line of a script or config that sets muP, if there is one."""
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if re.search(r"\b(use[-_]mup|mup[-_]base[-_]hidden[-_]size|scaling[-_]recipe)\b", line):
+            return [Finding(name, number, line.strip(), f"paramz convert {file}", "muP settings")]
+    return []
 
 
 def scan_source(source: str, file: str = "<string>") -> list[Finding]:
@@ -131,16 +161,22 @@ class _Visitor(ast.NodeVisitor):
             self.visit(child)
 
     def visit_Name(self, node: ast.Name) -> None:
-        dotted = self._dotted(node)
+        dotted = self._dotted(node) if isinstance(node.ctx, ast.Load) else None
         if dotted is not None:
             self._use(node, dotted, None)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if node.value == "infshape" and self._uses("mup"):
+            self._add(node, "", "nothing hangs on parameters: ask paramz.plan_of(model)")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         dotted = self._dotted(node)
         if dotted is not None:
             self._use(node, dotted, None)
             return
-        if node.attr == "infshape" and self._uses("mup"):
+        if node.attr == "infshape" and self._uses("mup") and isinstance(node.ctx, ast.Store):
+            self._add(node, "", "the drop-in heeds it; parametrize_ takes roles={name: Axes(...)}")
+        elif node.attr == "infshape" and self._uses("mup"):
             self._add(
                 node,
                 f"paramz.compat.mup.infshape_of({ast.unparse(node.value)})",

@@ -66,10 +66,10 @@ def convert(source: str | os.PathLike[str] | nn.Module) -> Conversion:
     """What code, settings or a model of another package become in paramz. Nothing is changed.
 
     Args:
-        source: a folder or a ``.py`` file that uses mup or unit_scaling (parsed, not run); a
-            ``.bsh`` file; a shell script, YAML or JSON with the muP settings of Megatron-LM or of
-            Cerebras' model zoo; flags themselves (``"--use-mup --hidden-size 1024 ..."``); or a
-            model.
+        source: a folder, a ``.py`` file or a notebook that uses mup or unit_scaling (parsed, not
+            run); a ``.bsh`` file; a shell script, YAML or JSON with the muP settings of Megatron-LM
+            or of Cerebras' model zoo; flags themselves (``"--use-mup --hidden-size 1024 ..."``); or
+            a model.
 
     Raises:
         ValueError: nothing is found in it, or a setting is missing; the message says what was
@@ -88,7 +88,7 @@ def convert(source: str | os.PathLike[str] | nn.Module) -> Conversion:
         settings = read_settings(text, "flags")
     else:
         path = Path(text)
-        if path.is_dir() or path.suffix == ".py":
+        if path.is_dir() or path.suffix in (".py", ".ipynb"):
             if not path.exists():
                 raise FileNotFoundError(f"no file {path}")
             return _convert_code(path)
@@ -117,11 +117,9 @@ def convert(source: str | os.PathLike[str] | nn.Module) -> Conversion:
 def _convert_code(path: Path) -> Conversion:
     found = scan(path)
     if not any(one.becomes for one in found):
-        raise ValueError(
-            f"{path} uses neither mup nor unit_scaling: no Python file in it imports them"
-        )
+        raise ValueError(f"{path} uses neither mup nor unit_scaling: nothing in it imports them")
     files = len({one.file for one in found})
-    drop_in = sum("import" in one.found.split(" ")[:3] for one in found)
+    drop_in = sum(one.becomes.startswith(("import ", "from ")) for one in found)
     notes = (
         f"{len(found)} uses in {files} file{'s' * (files > 1)}. Changing the {drop_in} imports is "
         "enough to run; the other lines say what paramz needs less of, or does differently",

@@ -103,7 +103,7 @@ def _remember(model: nn.Module) -> None:
         rows = {name: row for row in plan.rows for name in (row.name, *row.aliases)}
         for name, tensor in _named(model):
             row = rows.get(name) or rows.get(clean_name(name))
-            if row is not None and row.shape == tuple(tensor.shape):
+            if row is not None:
                 _ROWS[tensor] = row
 
 
