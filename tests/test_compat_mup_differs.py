@@ -216,6 +216,10 @@ def test_sharded_and_wrapped_models(group):
         expected = expected or found
         assert found[0] == expected[0], how
         assert torch.allclose(found[1], expected[1]), how
+    theirs = mup.set_base_shapes(net(32, mup), net(8, mup))
+    wrap["FSDP2"](theirs)
+    with pytest.raises(AssertionError, match="infshape"):
+        mup.MuAdam(theirs.parameters(), lr=0.1)
     wrapped = nn.DataParallel(net(32))  # wrapped first: base shapes without its prefix
     ours.set_base_shapes(wrapped, net(8))
     assert groups(ours.MuAdam(wrapped.parameters(), lr=0.1)) == expected[0]
