@@ -122,8 +122,9 @@ def _family(
         return replace(unknown, name=called)
     found = find_family(called, decoupled=decoupled)
     if found.column != column:
+        verb = "split_groups" if found.column == "muon" else "param_groups"
         other = {"adam": "use MuAdam", "sgd": "use MuSGD"}.get(
-            found.column, "use paramz.plan_of(model).split_groups(model, ...)"
+            found.column, f"use paramz.plan_of(model).{verb}(model, ...)"
         )
         raise ValueError(f"{name}(impl={called}): {called} has other rules; {other}")
     return found
