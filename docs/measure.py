@@ -32,7 +32,10 @@ SWEPT = {
 
 @dataclass(frozen=True)
 class Case:
-    """A coordinate check over one axis; `apart` is a module that a second row leaves out."""
+    """A coordinate check over one axis; `apart` is a module that a second row leaves out.
+
+    `scales` are others than those of the axis's first check.
+    """
 
     axis: str
     parametrization: str
@@ -40,11 +43,12 @@ class Case:
     seeds: int = 3
     config: dict[str, Any] = field(default_factory=dict)
     apart: str = ""
+    scales: tuple[int, ...] = ()
 
     def check(self) -> pd.DataFrame:
         """Run it; branches start at zero, where finite size disturbs least, but under u-muP."""
         if self.axis == "depth":
-            task, scales, context = "train_lm.py:task", {"depths": (4, 8, 16, 32)}, 32
+            task, scales, context = "train_lm.py:task", {"depths": self.scales or (4, 8, 16, 32)}, 32
         elif self.axis == "width":
             task, scales, context = "train_lm.py:task", {"widths": (32, 64, 128, 256)}, 32
         else:
@@ -68,6 +72,11 @@ CASES = [
         Case("depth", scheme, optimizer)
         for scheme in ("mup", "mup+depth-mup", "mup+completep")
         for optimizer in LRS
+    ),
+    # Added because from 4 blocks on Depth-muP with AdamW stays undecided.
+    *(
+        Case("depth", scheme, "adamw", seeds=4, scales=(8, 16, 32, 64))
+        for scheme in ("mup", "mup+depth-mup", "mup+completep")
     ),
     *(
         Case("experts", scheme, optimizer, seeds=6 if optimizer == "sgd" else 3)
