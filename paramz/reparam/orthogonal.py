@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -60,8 +61,11 @@ class Orthogonal:
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
         """Start at the nearest isometry."""
         holder = nn.Module()
-        holder.weight = nn.Parameter(nearest_isometry(weight))
+        # torch looks at values here, which a weight on meta has none of.
+        near = torch.eye(*weight.shape) if weight.is_meta else nearest_isometry(weight)
+        holder.weight = nn.Parameter(near)
         parametrizations.orthogonal(holder, "weight", self.method)
+        holder.to(weight.device)
         v = holder.get_parameter("parametrizations.weight.original").detach()
         if self.gain is None:
             scale = isometry_scale(weight)
