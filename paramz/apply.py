@@ -357,11 +357,25 @@ def _hook_(model: nn.Module, made: Plan) -> None:
             module.register_forward_pre_hook(partial(_scale_input, factor))
     for path, factor in made.branches.items():
         model.get_submodule(path).register_forward_hook(partial(_scale_output, factor))
-    for scale in made.attention:
-        if scale.attribute == KEY_INPUT and scale.value != 1.0:
-            model.get_submodule(scale.module).register_forward_pre_hook(
-                partial(_scale_key, scale.value), with_kwargs=True
-            )
+    keys = [s for s in made.attention if s.attribute == KEY_INPUT and s.value != 1.0]
+    for scale in keys:
+        model.get_submodule(scale.module).register_forward_pre_hook(
+            partial(_scale_key, scale.value), with_kwargs=True
+        )
+    if made.multipliers or made.branches or keys:
+        _let_compile_see_hooks()
+
+
+def _let_compile_see_hooks() -> None:
+    """Without this torch.compile runs the graph of a model of the same class and shapes.
+
+    Its guards leave hooks out by default ("unsafe", says torch._dynamo.config), so of a plain model
+    and one with hooks, compiled in one process, the second would silently be the first.
+    """
+    import torch._dynamo
+
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    torch._dynamo.reset()
 
 
 def _unhook_(model: nn.Module) -> None:
