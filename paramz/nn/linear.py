@@ -41,30 +41,71 @@ def scaled_linear(
         dtype = torch.get_autocast_dtype(kind)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    factors = scale.at(x.numel() // x.shape[-1])
-    y: Tensor = _ScaledLinear.apply(x, weight, bias, factors, fp8)  # type: ignore[no-untyped-call]
+    y: Tensor
+    tokens = x.numel() // x.shape[-1]
+    if fp8 is not None:
+        y = _Fp8Linear.apply(x, weight, bias, scale.at(tokens), fp8)  # type: ignore[no-untyped-call]
+        return y
+    grad, own = scale.grad_output, scale.grad_weight
+    if scale.loss_tokens:
+        grad *= tokens**scale.loss_tokens
+    if scale.weight_tokens:
+        own *= tokens**scale.weight_tokens
+    alphas = (scale.input * scale.output, grad * scale.grad_input, grad * own * scale.input)
+    betas = (scale.output, grad * own)
+    y = _ScaledLinear.apply(x, weight, bias, alphas, betas)  # type: ignore[no-untyped-call]
     return y
 
 
 class _ScaledLinear(torch.autograd.Function):
+    """Takes the three products' factors, and those on the bias and on its gradient."""
+
     # Shapes are undone in here, where views are not recorded for backward.
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Scale, fp8: Fp8 | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        alphas: tuple[float, float, float],
+        betas: tuple[float, float],
+    ) -> Tensor:
+        ctx.factors = alphas[1], alphas[2], betas[1]
+        ctx.save_for_backward(x, weight)
+        rows = x.reshape(-1, x.shape[-1])
+        if bias is None:
+            y = product(rows, weight.t(), alphas[0])
+        else:
+            y = torch.addmm(bias, rows, weight.t(), beta=betas[0], alpha=alphas[0])
+        return y.view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, weight = ctx.saved_tensors
+        g = grads[0].reshape(-1, weight.shape[0])
+        need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
+        to_x, to_weight, to_bias = ctx.factors
+        grad_x = grad_weight = grad_bias = None
+        if need_x:
+            grad_x = product(g, weight, to_x).view(x.shape)
+        if need_weight:
+            grad_weight = product(g.t(), x.reshape(-1, x.shape[-1]), to_weight)
+        if need_bias:
+            grad_bias = g.sum(0).mul_(to_bias)
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+class _Fp8Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Scale, fp8: Fp8
     ) -> Tensor:
         ctx.scale, ctx.fp8 = scale, fp8
         ctx.save_for_backward(x, weight)
-        rows = x.reshape(-1, x.shape[-1])
-        if fp8 is not None:
-            kind = fp8.forward
-            y = fp8.product(kind, rows, scale.input, kind, weight.t(), 1.0, scale.output)
-            y = y if bias is None else y.add_(bias, alpha=scale.output)
-        elif bias is None:
-            y = product(rows, weight.t(), scale.input * scale.output)
-        else:
-            alpha = scale.input * scale.output
-            y = torch.addmm(bias, rows, weight.t(), beta=scale.output, alpha=alpha)
+        rows, kind = x.reshape(-1, x.shape[-1]), fp8.forward
+        y = fp8.product(kind, rows, scale.input, kind, weight.t(), 1.0, scale.output)
+        y = y if bias is None else y.add_(bias, alpha=scale.output)
         return y.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
@@ -75,21 +116,12 @@ class _ScaledLinear(torch.autograd.Function):
         s, fp8 = ctx.scale, ctx.fp8
         need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         grad_x = grad_weight = grad_bias = None
-        if fp8 is not None:
-            up, down = fp8.backward, fp8.forward
-            if need_x:
-                grad_x = fp8.product(up, g, s.grad_output, down, weight, 1.0, s.grad_input)
-            if need_weight:
-                grad_weight = fp8.product(
-                    up, g.t(), s.grad_output, down, rows, s.input, s.grad_weight
-                )
-        else:
-            if need_x:
-                grad_x = product(g, weight, s.grad_output * s.grad_input)
-            if need_weight:
-                grad_weight = product(g.t(), rows, s.grad_output * s.input * s.grad_weight)
+        up, down = fp8.backward, fp8.forward
+        if need_x:
+            grad_x = fp8.product(up, g, s.grad_output, down, weight, 1.0, s.grad_input)
+            grad_x = grad_x.view(x.shape)
+        if need_weight:
+            grad_weight = fp8.product(up, g.t(), s.grad_output, down, rows, s.input, s.grad_weight)
         if need_bias:
             grad_bias = g.sum(0).mul_(s.grad_output * s.grad_weight)
-        if grad_x is not None:
-            grad_x = grad_x.view(x.shape)
         return grad_x, grad_weight, grad_bias, None, None

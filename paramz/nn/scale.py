@@ -110,5 +110,6 @@ def product(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     """``alpha * a @ b`` of matrices (n, k) and (k, m), at the cost of the plain product."""
     if alpha == 1.0:
         return a @ b
-    # With beta=0 the first operand is not read.
-    return torch.addmm(a.new_empty(()), a, b, beta=0.0, alpha=alpha)
+    # With beta=0 what is in the result is not read; torch.addmm would fill it with its first
+    # operand all the same, which costs 1 to 3 % of such products on a CPU.
+    return a.new_empty(a.shape[0], b.shape[1]).addmm_(a, b, beta=0.0, alpha=alpha)
