@@ -3,6 +3,7 @@
 import copy
 import importlib
 import inspect
+import itertools
 
 import pytest
 import torch
@@ -340,3 +341,41 @@ def test_every_public_name_exists_with_the_same_arguments(part):
         if inspect.isclass(getattr(theirs, name)):
             for method in vars(getattr(theirs, name)):
                 assert hasattr(getattr(mine, name), method), (name, method)
+
+
+# --- any chain of layers
+
+AXIS = st.tuples(st.integers(1, 9), st.integers(1, 9), st.booleans())  # base, target, grows
+
+
+def chain(package, sizes):
+    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes[:-1])]
+    return nn.Sequential(*layers, package.MuReadout(*sizes[-2:], output_mult=0.7)).double()
+
+
+@settings(max_examples=40, deadline=None)
+@given(axes=st.lists(AXIS, min_size=3, max_size=5), maker=st.sampled_from(["MuSGD", "MuAdamW"]))
+def test_any_chain_trains_like_mups(axes, maker):
+    """Axes that grow, shrink or stay, in any order: readouts in the middle, square or not."""
+    base = [b for b, _, _ in axes]
+    target = [t if grows else b for b, t, grows in axes]
+    more = [b + 10 if grows else b for b, _, grows in axes]
+    options = {"lr": 0.05, "weight_decay": 0.1}
+    outputs, values = [], []
+    for package in (mup, ours):
+        torch.manual_seed(0)
+        model = chain(package, target)
+        delta = chain(package, more)
+        package.set_base_shapes(model, chain(package, base), delta=delta, do_assert=False)
+        as_mup = {"as_mup": True} if package is ours and maker == "MuAdamW" else {}
+        optimizer = getattr(package, maker)(model.parameters(), **options, **as_mup)
+        values.append(per_tensor(optimizer, list(model.parameters())))
+        x = torch.linspace(-1, 1, 3 * target[0], dtype=torch.float64).reshape(3, -1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            out = model(x)
+            out.square().mean().backward()
+            optimizer.step()
+        outputs.append(out)
+    assert values[1] == pytest.approx(values[0], rel=1e-12)
+    assert torch.allclose(*outputs, rtol=1e-9, atol=1e-12)

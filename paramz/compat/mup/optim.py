@@ -143,6 +143,7 @@ def _split(
     The last group of each is that of tensors which nothing scales; it may be empty, as in mup.
     """
     decay_family = replace(family, decay="decoupled") if as_mup else family
+    known: dict[tuple[Any, ...], tuple[float, float, float]] = {}  # most tensors share a few
     found = []
     for group in groups:
         options = {key: value for key, value in group.items() if key != "params"}
@@ -152,11 +153,14 @@ def _split(
         rest: list[Any] = []
         for entry in group["params"]:
             row = row_of(entry[1] if isinstance(entry, tuple) else entry)
-            factors = (
-                lr_ratio(RULES, row, family),
-                1.0 if decoupled_wd else decay_ratio(RULES, row, decay_family),
-                RULES.rule(row, family).eps(row.ratios) if scaled else 1.0,
-            )
+            kind = (row.role, *row.ratios.items())
+            if kind not in known:
+                known[kind] = (
+                    lr_ratio(RULES, row, family),
+                    1.0 if decoupled_wd else decay_ratio(RULES, row, decay_family),
+                    RULES.rule(row, family).eps(row.ratios),
+                )
+            factors = known[kind] if scaled else (*known[kind][:2], 1.0)
             same = not row.growing if family.column == "sgd" else factors == (1.0, 1.0, 1.0)
             if row.role != "hidden" and same:
                 rest.append(entry)

@@ -14,7 +14,7 @@ from torch import nn
 from paramz.axes import Axes
 from paramz.compat.mup.infshape import InfShape, zip_infshape
 from paramz.compat.mup.layer import MuReadout, rescale_linear_bias
-from paramz.compat.mup.rows import READOUT_MULTIPLIER, find_uses, rows_of_shapes
+from paramz.compat.mup.rows import READOUT_MULTIPLIER, rows_of_shapes
 from paramz.compat.mup.tensors import infshape_of, put_plan, row_of
 from paramz.plan import Plan
 
@@ -206,20 +206,18 @@ def assert_hidden_size_inf(model: nn.Module) -> None:
     Raises:
         ValueError: there is one; the message names it.
     """
-    for uses in find_uses(model).values():
-        for use in uses:
-            module = use.module
-            if not isinstance(module, nn.Linear) or isinstance(module, MuReadout):
-                continue
-            row = row_of(module.weight)
-            if use.local == "weight" and (row.role == "output" or use.path in row.readouts):
-                theirs = type(module).__name__ != "Linear"
-                hint = f" (this {type(module).__name__} is none of paramz.compat.mup)"
-                raise ValueError(
-                    f"{use.path} {row.shape} reads out from a growing to a fixed size and is no "
-                    f"MuReadout{hint if theirs else ''}. Make it one, let its fan_out grow, or "
-                    "pass do_assert=False if it scales its output itself."
-                )
+    for path, module in model.named_modules(remove_duplicate=False):
+        if not isinstance(module, nn.Linear) or isinstance(module, MuReadout):
+            continue
+        row = row_of(module.weight)
+        if row.role == "output" or path in row.readouts:
+            kind = type(module).__name__
+            hint = f" (this {kind} is none of paramz.compat.mup)" if kind != "Linear" else ""
+            raise ValueError(
+                f"{path} {row.shape} reads out from a growing to a fixed size and is no "
+                f"MuReadout{hint}. Make it one, let its fan_out grow, or pass do_assert=False if "
+                "it scales its output itself."
+            )
 
 
 def _read(x: Any) -> dict[str, Any]:

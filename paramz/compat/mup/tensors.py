@@ -10,7 +10,7 @@ lives.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from paramz.roles import Row
 
 _NOTE = "_paramz_mup"
 _MODELS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-_ROWS = WeakTensorKeyDictionary()
+_ROWS: MutableMapping[torch.Tensor, Row] = WeakTensorKeyDictionary()
 
 
 class _Note:
@@ -63,17 +63,18 @@ def row_of(tensor: torch.Tensor) -> Row:
     if hung is not None:
         shape = InfShape(InfDim(dim.base_dim, dim.dim) for dim in hung)
         return row_of_shape("tensor", shape, [], main=hung.main_idx)
-    if tensor not in _ROWS:
+    row = _ROWS.get(tensor)
+    if row is None:
         for model in list(_MODELS):
             _remember(model)
-    if tensor not in _ROWS:
+        row = _ROWS.get(tensor)
+    if row is None:
         raise ValueError(
             f"a tensor of shape {tuple(tensor.shape)} belongs to no model whose base shapes are "
             "set. Call set_base_shapes(model, base) before this; if the tensor was made after that "
             "(weight_norm, an adapter, a view or .data of a parameter), call it again with "
             "rescale_params=False, on the final model and with its parameters themselves."
         )
-    row: Row = _ROWS[tensor]
     return row
 
 

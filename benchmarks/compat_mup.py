@@ -1,0 +1,107 @@
+"""Cost of paramz.compat.mup against the mup package: a training step, set_base_shapes, MuAdamW.
+
+A GPT whose readout is a MuReadout, so narrow that what a package adds to a step would show. Both
+alternate in one process, on one thread; ratios of medians are printed, and the middle half of the
+ratios pair by pair.
+
+    python benchmarks/compat_mup.py [rounds, default 200]
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import mup
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import paramz.compat.mup as compat
+
+WIDTH, BASE, VOCABULARY, LAYERS, HEADS, BATCH, LENGTH = 64, 16, 128, 2, 4, 4, 16
+
+
+class Block(nn.Module):
+    """Attention over d and a feed-forward layer, each behind a norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, length, width) -> the same shape."""
+        batch, length, width = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=4 / q.shape[-1])
+        x = x + self.proj(y.transpose(1, 2).reshape(batch, length, width))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class GPT(nn.Module):
+    """Embedding, blocks and a readout of one of the packages."""
+
+    def __init__(self, width: int, package: ModuleType) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(VOCABULARY, width)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(LAYERS)))
+        self.norm, self.head = nn.LayerNorm(width), package.MuReadout(width, VOCABULARY)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of ids (batch, length)."""
+        return self.head(self.norm(self.blocks(self.tokens(ids))))
+
+
+def stepper(package: ModuleType, maker: str, **options: float) -> Callable[[], None]:
+    model = package.set_base_shapes(GPT(WIDTH, package), GPT(BASE, package))
+    optimizer = getattr(package, maker)(model.parameters(), lr=1e-3, **options)
+    ids = torch.randint(VOCABULARY, (BATCH, LENGTH))
+
+    def step() -> None:
+        F.cross_entropy(model(ids).flatten(0, 1), ids.roll(-1).flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def setter(package: ModuleType) -> Callable[[], None]:
+    small, more = GPT(BASE, package), GPT(BASE + HEADS, package)
+    with torch.device("meta"):
+        models = [GPT(WIDTH, package) for _ in range(1000)]
+    return lambda: package.set_base_shapes(models.pop(), small, delta=more)
+
+
+def grouper(package: ModuleType) -> Callable[[], None]:
+    model = package.set_base_shapes(GPT(WIDTH, package), GPT(BASE, package))
+    return lambda: package.MuAdamW(model.parameters(), lr=1e-3)
+
+
+def ratio(theirs: Callable[[], None], ours: Callable[[], None], rounds: int) -> str:
+    times: list[list[float]] = [[], []]
+    for turn in range(rounds + 5):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            start = time.perf_counter()
+            (theirs, ours)[which]()
+            times[which].append(time.perf_counter() - start)
+    pairs = sorted(b / a for a, b in zip(times[0][5:], times[1][5:], strict=True))
+    low, high = pairs[len(pairs) // 4], pairs[3 * len(pairs) // 4]
+    medians = [statistics.median(t[5:]) for t in times]
+    own = f"{1e3 * medians[1]:.2f} ms"
+    return f"{medians[1] / medians[0]:.3f} [{low:.3f}, {high:.3f}]  ({own})"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    for maker in ("MuSGD", "MuAdam", "MuAdamW"):
+        print(f"step, {maker}: {ratio(stepper(mup, maker), stepper(compat, maker), rounds)}")
+    print(f"set_base_shapes (meta): {ratio(setter(mup), setter(compat), rounds)}")
+    print(f"MuAdamW(parameters): {ratio(grouper(mup), grouper(compat), rounds)}")
+
+
+if __name__ == "__main__":
+    main()
