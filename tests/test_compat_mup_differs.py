@@ -111,6 +111,40 @@ def test_stacked_experts_have_the_rules_of_their_matrices():
     assert ours.MuAdam(mine.parameters(), lr=0.1).param_groups[0]["lr"] == 0.025
 
 
+class Mixture(nn.Module):
+    """A sum of experts between an input layer and a readout."""
+
+    def __init__(self, width, package):
+        super().__init__()
+        self.inner = nn.Linear(6, width, bias=False)
+        self.stack = nn.Parameter(torch.randn(5, width, width) / width**0.5)
+        self.head = package.MuReadout(width, 3, bias=False)
+
+    def forward(self, x):
+        self.seen = torch.relu(self.inner(x))
+        return self.head(torch.einsum("bi,eoi->bo", self.seen, self.stack))
+
+
+def test_the_steps_of_stacked_experts_keep_their_size():
+    """What one step changes in their output, over widths: constant, and with mup 1/width."""
+    slopes, x = {}, torch.randn(16, 6)
+    for package in (mup, ours):
+        changes = []
+        for width in (32, 64, 128, 256):
+            torch.manual_seed(0)
+            model = package.set_base_shapes(Mixture(width, package), Mixture(16, package))
+            before = model.stack.detach().clone()
+            optimizer = package.MuSGD(model.parameters(), lr=0.1)
+            nn.functional.cross_entropy(model(x), torch.arange(16) % 3).backward()
+            optimizer.step()
+            step = (model.stack - before).detach()
+            change = torch.einsum("bi,eoi->bo", model.seen.detach(), step)
+            changes.append(change.square().mean().sqrt().log2().item())
+        slopes[package] = (changes[-1] - changes[0]) / 3
+    assert abs(slopes[ours]) < 0.2
+    assert slopes[mup] < -0.8
+
+
 def test_roles_say_what_no_module_does():
     class Transposed(nn.Module):
         def __init__(self, fan_in, fan_out):
