@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from paramz.axes import Axes as Axes
     from paramz.branches import Branches as Branches
     from paramz.check import coord_check as coord_check
+    from paramz.checkpoints import check_checkpoint as check_checkpoint
+    from paramz.clipping import clip_grad_norm_ as clip_grad_norm_
     from paramz.conversion.convert import convert as convert
     from paramz.families import family as family
     from paramz.optimizers import make_optimizers as make_optimizers
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from paramz.rules import Parametrization as Parametrization
     from paramz.rules import Power as Power
     from paramz.rules import Rule as Rule
+    from paramz.schedules import check_schedule as check_schedule
     from paramz.tables import COMPLETEP as COMPLETEP
     from paramz.tables import DEPTH_MUP as DEPTH_MUP
     from paramz.tables import MEAN_FIELD as MEAN_FIELD
@@ -54,6 +57,9 @@ _HOME = {
     "Compander": "reparam.compander",
     "Plan": "plan",
     "adopt_": "adopt",
+    "check_checkpoint": "checkpoints",
+    "check_schedule": "schedules",
+    "clip_grad_norm_": "clipping",
     "fold_": "apply",
     "restore_": "adopt",
     "init_": "apply",

@@ -145,6 +145,8 @@ def parametrize_(
         return made
     if alphas is not None:
         raise ValueError(f"alphas are hyperparameters of u-mup, {scheme.name} has none: leave out")
+    if before is None and init:
+        _refuse_trained(model)
     # An earlier plan changed scales and hooks; the same call again must find what it found then.
     probes = build_probes(model, base, base_width=base_width, wider=wider, measure=init)
     probes = probes.matched(model, scheme.scales)
@@ -155,6 +157,25 @@ def parametrize_(
         made = _initialise(model, probes, made)
     put_on_(model, made)
     return made
+
+
+def _refuse_trained(model: nn.Module) -> None:
+    """A config that paramz.hf.save_pretrained wrote says that the weights are trained."""
+    saved = getattr(getattr(model, "config", None), "paramz", None)
+    inner = next((path for path, m in model.named_modules() if path and plan_of(m)), None)
+    if saved:
+        raise ValueError(
+            f"this {type(model).__name__}'s config says that it was trained under {saved}: scaling "
+            "its weights as if they were fresh would break it. Put the saved plan back with "
+            "paramz.hf.from_pretrained or paramz.restore_, or set config.paramz = None for a fresh "
+            "model."
+        )
+    if inner is not None:
+        raise ValueError(
+            f"{inner} inside this {type(model).__name__} is under a plan already, which would be "
+            "applied twice. Plan the whole model only, before anything is wrapped around it, or "
+            "call paramz.remove_ on the inner one first."
+        )
 
 
 def put_on_(model: nn.Module, made: Plan) -> None:

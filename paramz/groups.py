@@ -68,7 +68,7 @@ def param_groups(
     """See `Plan.param_groups`."""
     parts: dict[float, list[tuple[Row, nn.Parameter]]] = {}
     own = _known_roles(role_lr or {})
-    for row, parameter in _trainable(plan, model):
+    for row, parameter in trainable_rows(plan, model):
         parts.setdefault(own.get(row.role, lr), []).append((row, parameter))
     settings = (weight_decay, eps, damping, decay, no_decay, options)
     groups = (_groups(plan, part, optimizer, at, *settings) for at, part in parts.items())
@@ -96,7 +96,7 @@ def split_groups(
             f"split_groups takes two optimizers, one for hidden matrices and one for the rest, as "
             f"in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
         )
-    tensors = _trainable(plan, model)
+    tensors = trainable_rows(plan, model)
     first = find_family(next(iter(optimizers)))
     axes = (2,) if first.shape_factor else (2, 3, 4, 5)
     matrices = [(row, p) for row, p in tensors if row.role in roles and len(row.shape) in axes]
@@ -136,7 +136,7 @@ DECAYS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def _trainable(plan: Plan, model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
+def trainable_rows(plan: Plan, model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
     """Every trainable tensor with its row: each exactly once, or an error."""
     rows = {name: row for row in plan.rows for name in (row.name, *row.aliases)}
     found, unknown = [], []
