@@ -19,6 +19,7 @@ from paramz.plan import Plan
 from paramz.probes import Factory
 from paramz.roles import Overrides
 from paramz.rules import Parametrization
+from paramz.tables import parametrization as find_parametrization
 
 
 def adopt_(
@@ -61,13 +62,14 @@ def adopt_(
     """
     if plan_of(model) is not None:
         raise ValueError("the model is under a plan already: paramz.fold_ makes it plain")
-    options = {"base_width": base_width, "wider": wider, "roles": roles, "branches": branches}
-    made = make_plan(model, parametrization, base=base, **options)  # type: ignore[arg-type]
-    if made.parametrization.absolute:
+    scheme = find_parametrization(parametrization)
+    if scheme.absolute:
         raise ValueError(
-            f"{made.parametrization.name} replaces layers and draws their weights, so it cannot "
-            "adopt a trained model"
+            f"{scheme.name} replaces layers and draws their weights, so it cannot adopt a trained "
+            "model"
         )
+    options = {"base_width": base_width, "wider": wider, "roles": roles, "branches": branches}
+    made = make_plan(model, scheme, base=base, **options)  # type: ignore[arg-type]
     kept, notes = [], list(made.notes)
     for scale in made.attention:
         try:

@@ -1,0 +1,154 @@
+"""The recipes of docs/trainers.md, each run: Hugging Face Trainer, Accelerate, Lightning."""
+
+import warnings
+
+import pytest
+import torch
+from cases import llama, mlp
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+import paramz
+
+IDS = torch.randint(4, 40, (8, 8), generator=torch.Generator().manual_seed(1))
+WIDTH, BASE, LR = 64, 32, 2**-7
+
+
+class Texts(Dataset):
+    def __len__(self):
+        return len(IDS)
+
+    def __getitem__(self, i):
+        return {"input_ids": IDS[i], "labels": IDS[i]}
+
+
+def by_hand(steps=3, clip=None):
+    """The same run as a plain loop: the last loss, and the weights."""
+    torch.manual_seed(0)
+    model = llama(WIDTH)
+    plan = paramz.parametrize_(model, "mup", base=BASE)
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=LR))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        if clip is not None:
+            paramz.clip_grad_norm_(plan, model, clip)
+        optimizer.step()
+    return model.state_dict()
+
+
+def equal(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.allclose(v, other[k], atol=1e-5) for k, v in one.items())
+
+
+def trainer_arguments(folder, **changes):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    settings = {
+        "max_steps": 3, "per_device_train_batch_size": 8, "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.0, "use_cpu": True, "report_to": [], "save_strategy": "no",
+        "disable_tqdm": True, "logging_strategy": "no", **changes,
+    }  # fmt: skip
+    return transformers.TrainingArguments(output_dir=str(folder), **settings)
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_hugging_face_trainer(tmp_path, clip):
+    from transformers import Trainer
+
+    arguments = trainer_arguments(tmp_path)
+    torch.manual_seed(0)
+    model = llama(WIDTH)
+    # The recipe.
+    plan = paramz.parametrize_(model, "mup", base=BASE)
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=LR), lr=LR)
+    callbacks = [] if clip is None else [paramz.hf.Clip(plan, clip)]
+    trainer = Trainer(
+        model, arguments, train_dataset=Texts(), optimizers=(optimizer, None), callbacks=callbacks
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        paramz.hf.check_arguments(arguments)
+    trainer.train()
+    equal(model.state_dict(), by_hand(clip=clip))
+    if clip is not None:
+        assert not all(torch.allclose(v, model.state_dict()[k]) for k, v in by_hand().items())
+
+
+def test_arguments_of_the_trainer_that_move_with_width(tmp_path):
+    arguments = trainer_arguments(
+        tmp_path, max_grad_norm=1.0, lr_scheduler_type="cosine_with_min_lr"
+    )
+    with pytest.warns(UserWarning, match=r"max_grad_norm=1.0 clips by the plain global norm") as w:
+        paramz.hf.check_arguments(arguments)
+    assert "callbacks=[paramz.hf.Clip(plan, max_norm)]" in str(w[0].message)
+    assert "'cosine_with_min_lr' ends at an absolute learning rate" in str(w[1].message)
+
+
+def test_accelerate():
+    accelerate = pytest.importorskip("accelerate")
+    torch.manual_seed(0)
+    model = llama(WIDTH)
+    loader = DataLoader(Texts(), batch_size=8)
+    accelerator = accelerate.Accelerator(cpu=True)
+    # The recipe.
+    plan = paramz.parametrize_(model, "mup", base=BASE)
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=LR))
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for _ in range(3):
+        for batch in loader:
+            optimizer.zero_grad()
+            accelerator.backward(model(**batch).loss)
+            optimizer.step()
+    equal(accelerator.unwrap_model(model).state_dict(), by_hand())
+    assert paramz.plan_of(accelerator.unwrap_model(model)) == plan
+
+
+X, Y = torch.randn(16, 6, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 3
+
+
+def test_lightning(tmp_path):
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(32)
+            # The recipe: plan where the model is built, groups where the optimizer is.
+            self.plan = paramz.parametrize_(self.net, "mup", base=mlp, base_width=8)
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.plan.param_groups(self.net, "adamw", lr=LR))
+
+        def configure_gradient_clipping(self, optimizer, gradient_clip_val, **ignored):
+            paramz.clip_grad_norm_(self.plan, self.net, 0.05)
+
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["paramz"] = self.plan.to_json()
+
+        def training_step(self, batch, index):
+            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    torch.manual_seed(0)
+    module = Module()
+    data = DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=16)
+    trainer = lightning.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    torch.manual_seed(0)
+    model = mlp(32)
+    plan = paramz.parametrize_(model, "mup", base=mlp, base_width=8)
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=LR))
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(X), Y).backward()
+        paramz.clip_grad_norm_(plan, model, 0.05)
+        optimizer.step()
+    equal(module.net.state_dict(), model.state_dict())
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    assert paramz.Plan.from_json(saved["paramz"]) == plan
