@@ -229,7 +229,8 @@ def measure(job: Job) -> Rows:
         optimizers = make_optimizers(plan, model, job.optimizer, lr=lr, **job.options)
         measuring = [o for o in optimizers if isinstance(o, Measuring)]
         if measuring:  # in forward passes, and the first one is past
-            task.loss(model, batch)
+            model.zero_grad(set_to_none=True)
+            torch.autograd.backward(task.loss(model, batch))
         add(lr, 0, "output", first_sizes)
         for step in range(1, job.steps + 1):
             for optimizer in optimizers:

@@ -282,13 +282,16 @@ def test_several_passes_are_one_batch():
         assert torch.allclose(mine, p, rtol=0, atol=1e-12)
 
 
-def test_activations_in_place_are_seen_through():
-    x, y = draw(12, 4), torch.arange(12) % 3
+@pytest.mark.parametrize("shape", [(12, 4), (4, 3, 4)])  # of three axes outputs are views
+def test_activations_in_place_are_seen_through(shape):
+    x, y = draw(*shape), draw(*shape[:-1], 3, seed=2)
     nets = [double(nn.Linear(4, 8), nn.ReLU(inplace=i), nn.Linear(8, 3)) for i in (False, True)]
+    before = nets[0][0].weight.detach().clone()
     for net in nets:
-        step(net, x, y, loss=F.cross_entropy)
+        step(net, x, y)
     for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         assert torch.equal(p, q)
+    assert (nets[0][0].weight.detach() - before).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["constant", "pi"])

@@ -233,9 +233,8 @@ class KFAC(torch.optim.Optimizer):
             return []
         state = self._main(layer)
         a, b = state.get("a_inverse"), state.get("b_inverse")
-        if a is None and b is None:
-            if layer.kind in ("gain", "shift") and self._measured.inputs_only:
-                return updates(layer, matrix)
+        unmeasured = b is None and not self._measured.inputs_only
+        if unmeasured or (a is None and layer.kind not in ("gain", "shift")):
             raise RuntimeError(
                 f"{layer.name} has a gradient, but no forward pass of its layer "
                 f"{type(layer.module).__name__} was measured: something else uses its tensors. "

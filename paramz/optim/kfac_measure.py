@@ -29,13 +29,12 @@ class Hook:
     optimizer and its state along, and measure for it.
     """
 
-    def __init__(self, call: Callable[..., None] | None) -> None:
+    def __init__(self, call: Callable[..., Tensor | None] | None) -> None:
         self.call = call
 
-    def __call__(self, *args: Any) -> None:
+    def __call__(self, *args: Any) -> Tensor | None:
         """What the hook was made for, or nothing."""
-        if self.call is not None:
-            self.call(*args)
+        return None if self.call is None else self.call(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Hook, (None,))
@@ -117,9 +116,9 @@ class Measurement:
         self._inside = self.due and model.training and torch.is_grad_enabled()
         self._seen = []
 
-    def _see(self, layers: list[Layer], args: Any, kwargs: Any, out: Tensor) -> None:
+    def _see(self, layers: list[Layer], args: Any, kwargs: Any, out: Tensor) -> Tensor | None:
         if not self._inside:
-            return
+            return None
         x = (args[0] if args else next(iter(kwargs.values()))).detach()
         if self.inputs_only or not out.requires_grad:
             self._seen += [(layer, x, None) for layer in layers]
@@ -130,9 +129,13 @@ class Measurement:
             )
             self._seen += [(layer, x, None) for layer in layers]
         else:
-            # An edge of the graph, as the output itself may be changed in place by what follows.
+            # What follows may change the output in place. An edge of the graph outlives that, but
+            # not that of a view, whose history is rewritten.
+            out = out.clone() if out._is_view() else out
             edge = get_gradient_edge(out)
             self._seen += [(layer, x, edge) for layer in layers]
+            return out
+        return None
 
     def _leave(self, model: nn.Module, args: Any, output: Any) -> None:
         if not self._inside:
