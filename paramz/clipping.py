@@ -58,7 +58,7 @@ def clip_grad_norm_(plan: Plan, model: nn.Module, max_norm: float) -> torch.Tens
     if not parameters:
         return torch.zeros(())
     norms = [_whole(nn.utils.get_total_norm(grads)) / ratio for ratio, grads in by_ratio.items()]
-    total = torch.linalg.vector_norm(torch.stack(norms))
+    total: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
     nn.utils.clip_grads_with_norm_(parameters, max_norm, total)
     return total
 
