@@ -149,9 +149,11 @@ def test_laws_with_a_mean():
 
 
 def test_an_empty_tensor_is_left_alone():
-    model = ours.set_base_shapes(nn.Linear(0, 8), nn.Linear(0, 4))
-    with pytest.warns(UserWarning, match="zero-element"):
+    with pytest.warns(UserWarning, match="zero-element") as warned:
+        model = ours.set_base_shapes(nn.Linear(0, 8), nn.Linear(0, 4))
+        before = len(warned)
         ours.init.kaiming_normal_(model.weight)
+    assert len(warned) == before + 1
 
 
 SIZE = st.integers(1, 40)
@@ -236,6 +238,11 @@ def test_named_parameters_and_tensor_rates():
     optimizer = ours.MuAdam(model.named_parameters(), lr=rate)
     assert torch.equal(optimizer.param_groups[0]["lr"], rate / 4) and rate == 0.1
     assert "0.weight" in optimizer.param_groups[1]["param_names"]
+    theirs = made(mup, mlp, 32, 8)
+    with pytest.raises(AttributeError):
+        mup.MuAdam(theirs.named_parameters(), lr=0.1)
+    mup.MuAdam(theirs.parameters(), lr=rate)
+    assert rate != 0.1  # divided in place
 
 
 def test_users_groups_are_not_written_to():
@@ -243,6 +250,9 @@ def test_users_groups_are_not_written_to():
     own = {"params": list(model.parameters())}
     ours.MuSGD([own], lr=0.1)
     assert list(own) == ["params"]
+    theirs = {"params": list(made(mup, mlp, 32, 8).parameters())}
+    mup.MuSGD([theirs], lr=0.1)
+    assert "lr" in theirs
 
 
 # --- the plan

@@ -145,19 +145,25 @@ def _factor(tensor: Tensor) -> float:
     return RULES.weight_rule(row).init_std(row.ratios)
 
 
+def _xavier(tensor: Tensor, gain: float) -> float:
+    sums = [sum(_torch._calculate_fan_in_and_fan_out(t)) for t in (tensor, _base(tensor))]
+    return gain * math.sqrt(2.0 / float(sums[0])) * _adjusted(tensor, *sums)
+
+
+def _kaiming(tensor: Tensor, a: float, mode: Any, nonlinearity: Any) -> float:
+    fans = [_torch._calculate_correct_fan(t, mode) for t in (tensor, _base(tensor))]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fans[0]) * _adjusted(tensor, *fans)
+
+
 def _base(tensor: Tensor) -> Tensor:
     """A tensor without values, of the shape that this one has at the base."""
     return torch.empty(row_of(tensor).base_shape, device="meta")
 
 
-def _xavier(tensor: Tensor, gain: float) -> float:
-    fan_in, fan_out = _torch._calculate_fan_in_and_fan_out(_base(tensor))
-    return gain * math.sqrt(2.0 / float(fan_in + fan_out)) * _factor(tensor)
-
-
-def _kaiming(tensor: Tensor, a: float, mode: str, nonlinearity: Any) -> float:
-    fan = _torch._calculate_correct_fan(_base(tensor), mode)  # type: ignore[arg-type]
-    return calculate_gain(nonlinearity, a) / math.sqrt(fan) * _factor(tensor)
+def _adjusted(tensor: Tensor, fan: int, base_fan: int) -> float:
+    """The rule's factor on torch's std, which falls as fan^-1/2; exactly 1 where they agree."""
+    row = row_of(tensor)
+    return math.sqrt(fan / base_fan * (RULES.weight_rule(row).init_std ** 2)(row.ratios))
 
 
 def _mean(tensor: Tensor, what: str) -> None:
