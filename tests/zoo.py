@@ -59,8 +59,9 @@ def graph() -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
 # What a user of an architecture should know, for docs/models.md.
 NOTES = {
     "Gemma": "the code multiplies embeddings by sqrt(d): held at the base's value (without: +0.50)",
-    "T5": "the code divides what goes into the tied readout by sqrt(d): taken out of its multiplier "
-    "(without: -0.72). With heads='size' its attention scale is out of reach, and paramz warns",
+    "T5": "the code divides what goes into the tied readout by sqrt(d): taken out of its "
+    "multiplier (without: -0.72). With heads='size' its attention scale is out "
+    "of reach, and paramz warns",
     "GPT-2": "tied, as BERT, RoBERTa, OPT, Gemma, T5, Mamba and Whisper: the readout's input is "
     "multiplied in a hook",
     "Mamba": "A_log, D and conv1d are vectors; x_proj reads out into a state and a rank that stay "
@@ -70,15 +71,16 @@ NOTES = {
     "ViT": "flat from width 256 on; over 64 to 512 -0.16 [-0.22, -0.11] in the feed-forward "
     "matrices of the patches",
     "Whisper": "the encoder's sinusoidal table is an input that nothing rescales",
-    "nn.Transformer": "its attention scale is out of reach: keys are multiplied in a hook. Multiply "
-    "embeddings by a constant, not by sqrt(d_model) as in some tutorials: the check finds it",
+    "nn.Transformer": "its attention scale is out of reach: keys are multiplied in a hook. "
+    "Multiply embeddings by a constant, not by sqrt(d_model) as in some tutorials: the check "
+    "finds it",
     "LSTM": "torch draws all of it from U(+-1/sqrt(hidden)); biases and a first layer's input "
     "matrix are brought back to constant size",
     "MLP-Mixer": "matrices over patches do not grow: scalars",
-    "DeepONet": "the latent dimension of the dot product must stay. If it grows, the output changes "
-    "like width^+1.00, and the check fails",
-    "U-Net": "skip connections concatenate, so fan_in is the sum of both. Targets of mean zero make "
-    "the readout's update a random sum (-0.32)",
+    "DeepONet": "the latent dimension of the dot product must stay. If it grows, the output "
+    "changes like width^+1.00, and the check fails",
+    "U-Net": "skip connections concatenate, so fan_in is the sum of both. Targets of mean zero "
+    "make the readout's update a random sum (-0.32)",
     "ConvNeXt": "few positions (4x4 pixels): with 8x8 undecided (-0.12 [-0.15, -0.08])",
     "ResNet, basic": "classes that cancel exactly make the readout's update a random sum (-0.29)",
 }

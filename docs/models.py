@@ -1,0 +1,111 @@
+"""Writes docs/models.md: every architecture of tests/zoo.py, checked as its tests do.
+
+python docs/models.py          # about four minutes of CPU
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "tests"))
+
+import torch  # noqa: E402
+from zoo import NOTES, ZOO, Animal  # noqa: E402
+
+import paramz  # noqa: E402
+
+HEAD = """# Models
+
+Every architecture below is used as its library or author wrote it, built from a config or a class,
+with no line changed. This page is written by `docs/models.py` from `tests/zoo.py`; the tests assert
+the same: roles equal a table that was read line by line (`tests/golden/`), nothing changes at the
+base bit for bit, and with AdamW the coordinate check passes under muP and fails under SP
+(`tests/test_zoo.py`; five of them in the default suite, all in the slow one).
+
+```python
+model = LlamaForCausalLM(config)                              # the large one
+plan = paramz.parametrize_(model, "mup", base=256)            # its config scaled to width 256
+wider = paramz.hf.scaled_config(config, width=4096)           # or scale a config yourself
+```
+
+`scaled_config` scales the number of heads and of key-value heads, `heads="size"` the size of a
+head; feed-forward sizes follow, the vocabulary stays, and where a size would not be whole the error
+lists widths that work. A model without a config gives a factory: `base=net, base_width=64`.
+
+## What was tried
+
+Slopes are log activation change against log width, worst judged module; ±0.1 passes. *Check*:
+widths, learning rate, seeds (three steps; SP: two seeds, one step).
+
+| model | roles | muP | SP | check |
+|---|---|---|---|---|
+"""
+
+TAIL = """
+## What to know
+
+"""
+
+END = """
+## Where it does not work by itself
+
+- A bare parameter of a module that paramz does not know, with one or more growing axes: an error
+  names it and the line to add, `roles={"regex": "input"}` or `paramz.Axes(...)`.
+- Attention whose scale is inside its code, with heads whose size grows: a warning names them.
+  Let the number of heads grow, or keep the scale in `self.scale`.
+- Factors like `x * math.sqrt(d_model)` in your own forward pass: nothing shows them before the
+  model runs, and the coordinate check then fails at that module with slope +0.5.
+- Dot products of two learned features without 1/d (retrieval towers, DeepONet with a growing latent
+  dimension): keep the dimension, or divide by it.
+- `torch.compile` of a plain model and one with hooks in the same process: torch leaves hooks out of
+  its guards by default. paramz turns those guards on when it adds a hook.
+"""
+
+
+def worst(verdict: paramz.Verdict) -> str:
+    """The largest judged slope of hidden modules of a pass, or the culprit's of a failure."""
+    if verdict.passed:
+        # A readout may shrink: its random part does (see paramz.judge).
+        judged = [s for s in verdict.slopes if s.passed and s.role not in ("output", "router")]
+        slope = max(judged, key=lambda s: abs(s.slope))
+    else:
+        proved = [s for s in verdict.slopes if s.proved]
+        slope = proved[0] if proved else next(s for s in verdict.slopes if s.passed is False)
+    word = verdict.sentence.split(":")[0].lower()
+    return f"{word} {slope.slope:+.2f} [{slope.lo:+.2f}, {slope.hi:+.2f}] `{slope.module}`"
+
+
+def roles_of(animal: Animal) -> str:
+    """How many tensors have each role."""
+    _, plan = animal.parametrized(2 * animal.base)
+    count: dict[str, int] = {}
+    for row in plan.rows:
+        count[row.role] = count.get(row.role, 0) + 1
+    return ", ".join(f"{n} {role}" for role, n in count.items())
+
+
+def line(name: str, animal: Animal) -> str:
+    """The row of one architecture, both checks run."""
+    mup, sp = animal.verdict("mup"), animal.verdict("sp", seeds=2, steps=1)
+    rate = f"2^{round(math.log2(animal.lr))}"
+    span = f"{animal.widths[0]} to {animal.widths[-1]}, {rate}"
+    cells = (name, roles_of(animal), worst(mup), worst(sp), f"{span}, {animal.seeds}")
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = []
+    for known, kind in ZOO.items():
+        rows.append(line(known, kind))
+        print(rows[-1], flush=True)
+    notes = [f"- **{name}**: {text}." for name, text in NOTES.items()]
+    text = HEAD + "\n".join(rows) + "\n" + TAIL + "\n".join(notes) + "\n" + END
+    (DOCS / "models.md").write_text(text, encoding="utf-8")
