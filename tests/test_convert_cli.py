@@ -205,7 +205,11 @@ def test_an_attention_scale_that_paramz_turns_itself_is_not_named():
 
 UNITS = {
     "uu.Linear(8, 8, bias=True)": "nn.Linear(8, 8, bias=True)",
-    "uu.LinearReadout(8, 3, constraint=None)": "nn.Linear(8, 3)",
+    "uu.LinearReadout(8, 3, constraint=None)": "nn.Linear(8, 3, bias=False)",
+    "uu.Linear(8, 8, True)": "nn.Linear(8, 8, True)",
+    "uu.LayerNorm(8)": "nn.LayerNorm(8, elementwise_affine=False)",
+    "uu.GELU(2.0)": "nn.GELU()",
+    "uu.Softmax(-1, 2.0)": "nn.Softmax(-1)",
     "uu.optim.AdamW(m.parameters(), lr=1.0, weight_decay=0.1)": (
         "torch.optim.AdamW(plan.param_groups(m, 'adamw', lr=1.0, weight_decay=0.1))"
     ),

@@ -179,16 +179,20 @@ _MUP: Mapping[str, Callable[[_Call], Becomes]] = {
     "plot_coord_data": _plot,
 }
 
-_UNIT_LAYERS = {
-    "LinearReadout": "Linear",
-    **{
-        name: name
-        for name in (
-            "Linear", "Conv1d", "Embedding", "LayerNorm", "RMSNorm", "GELU", "SiLU", "Softmax",
-            "Dropout", "CrossEntropyLoss",
-        )
-    },
-}  # fmt: skip
+# Layer -> torch's, how many of its arguments by place are torch's too, and what is off by default.
+_UNIT_LAYERS: Mapping[str, tuple[str, int, tuple[int, str]]] = {
+    "Linear": ("Linear", 5, (2, "bias")),
+    "LinearReadout": ("Linear", 5, (2, "bias")),
+    "Conv1d": ("Conv1d", 11, (7, "bias")),
+    "Embedding": ("Embedding", 11, (0, "")),
+    "LayerNorm": ("LayerNorm", 6, (2, "elementwise_affine")),
+    "RMSNorm": ("RMSNorm", 3, (2, "elementwise_affine")),
+    "GELU": ("GELU", 0, (0, "")),
+    "SiLU": ("SiLU", 0, (0, "")),
+    "Softmax": ("Softmax", 1, (0, "")),
+    "Dropout": ("Dropout", 2, (0, "")),
+    "CrossEntropyLoss": ("CrossEntropyLoss", 0, (0, "")),
+}
 
 
 def _unit_scaling(rest: str, call: ast.Call | None) -> Becomes:
@@ -204,11 +208,14 @@ def _unit_scaling(rest: str, call: ast.Call | None) -> Becomes:
             "per tensor, decay independent of lr as there"
         )
     if rest in _UNIT_LAYERS:
+        layer, shared, (place, off) = _UNIT_LAYERS[rest]
         arguments = _Call(call)
-        for own in ("mult", "constraint", "weight_mup_type", "scale_power"):
+        for own in ("mult", "constraint", "weight_mup_type"):
             arguments.options.pop(own, None)
-        text = f"nn.{_UNIT_LAYERS[rest]}"
-        return f"{text}({arguments.text(*arguments.args)})" if arguments.called else text, (
+        if off and len(arguments.args) <= place:
+            arguments.options.setdefault(off, "False")
+        text = f"({arguments.text(*arguments.args[:shared])})" if arguments.called else ""
+        return f"nn.{layer}{text}", (
             "a plain layer; paramz.parametrize_(model, 'u-mup', example=batch) finds what it is "
             "and scales it, and alphas= are the multipliers"
         )

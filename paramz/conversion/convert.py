@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paramz.conversion.code import Finding, lines, scan
-from paramz.conversion.config import config_code, read_file, read_settings
+from paramz.conversion.config import config_code
+from paramz.conversion.settings import read_file, read_settings
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,195 @@
+"""Read muP settings of Megatron-LM and of Cerebras' model zoo: flags of a script, YAML or JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# What a setting is called here -> in Megatron, and in the zoo and Hugging Face configs made by it.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "hidden": ("hidden_size", "n_embd"),
+    "ffn": ("ffn_hidden_size", "filter_size", "n_inner", "intermediate_size"),
+    "layers": ("num_layers", "num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "num_heads", "n_head"),
+    "kv_heads": ("num_query_groups", "num_kv_groups", "num_key_value_heads"),
+    "head": ("kv_channels", "head_dim"),
+    "vocabulary": ("padded_vocab_size", "vocab_size"),
+    "length": ("max_position_embeddings", "n_positions", "seq_length"),
+    "std": ("init_method_std", "initializer_range"),
+    "lr": ("lr", "learning_rate"),
+    "decay": ("weight_decay",),
+    "eps": ("adam_eps", "eps"),
+    "base": ("mup_base_hidden_size", "scaling_base_hidden_size"),
+    "base_ffn": ("mup_base_filter_size",),
+    "base_head": ("mup_base_head_dim", "scaling_base_head_dim"),
+    "base_layers": ("scaling_base_num_layers",),
+    "embedding_mult": ("mup_embedding_mult", "embeddings_scale", "mup_embeddings_scale"),
+    "output_mult": ("mup_output_mult", "output_logits_alpha", "mup_output_alpha"),
+    "attention_mult": ("attention_logits_alpha",),
+    "attention_power": ("mup_attn_scale_power",),
+    "by_d": ("scale_qk_dot_by_d", "mup_scale_qk_dot_by_d"),
+    "logits_by_d": ("scale_output_logits_by_d",),
+    "groups": ("lr_adjustment_groups",),
+    "width_mult": ("mup_width_mult", "mup_width_scale"),
+    "use": ("use_mup", "scaling_recipe"),
+    "experts": ("num_experts",),
+}
+_MEGATRON = (
+    "use_mup",
+    "scaling_recipe",
+    "mup_embedding_mult",
+    "mup_attn_scale_power",
+    "init_method_std",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that were found, under the names of `NAMES`, and where.
+
+    Attributes:
+        source: the file, or how else they were given.
+        megatron: Megatron's, else the zoo's.
+        values: name -> value.
+        raw: all keys as they were written, for switches such as ``swiglu``.
+        places: name -> (key as written, line or 0).
+    """
+
+    source: str
+    megatron: bool
+    values: Mapping[str, Any]
+    raw: Mapping[str, Any]
+    places: Mapping[str, tuple[str, int]]
+
+    def number(self, name: str) -> int:
+        """A size.
+
+        Raises:
+            ValueError: it is missing or no whole number; the message lists its names.
+        """
+        value = self.values.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or value != int(value):
+            given = "is missing" if value is None else f"is {value!r}, no whole number"
+            raise ValueError(f"{self.source}: {' or '.join(NAMES[name])} {given}")
+        return int(value)
+
+
+def read_settings(text: str, source: str) -> Settings:
+    """Settings from YAML, JSON, or command-line flags in a shell script.
+
+    Variables of the script that it assigns itself (``H=1024``, ``${H:-1024}``) are followed.
+
+    Raises:
+        ValueError: nothing about muP is in it; the message says what was looked for.
+
+    >>> read_settings("--use-mup --hidden-size 1024 --mup-base-hidden-size 256", "x").values["base"]
+    256
+    """
+    raw = _flags(text) if "--" in text and not source.endswith((".yaml", ".yml", ".json")) else {}
+    raw = raw or _document(text, source)
+    values, places = {}, {}
+    for name, keys in NAMES.items():
+        for key in keys:
+            if key in raw:
+                values[name] = raw[key]
+                written = (
+                    f"--{key.replace('_', '-')}" if f"--{key.replace('_', '-')}" in text else key
+                )
+                places[name] = (written, _line(text, written))
+                break
+    megatron = any(key in raw for key in _MEGATRON)
+    if not {"base", "width_mult", "use"} & set(values):
+        raise ValueError(
+            f"{source} says nothing of muP: looked for {', '.join(NAMES['base'] + NAMES['use'])} "
+            "among flags of a script or keys of YAML or JSON"
+        )
+    if "base" not in values and "width_mult" in values and isinstance(values.get("hidden"), int):
+        mult = float(values["width_mult"])
+        values["base"] = round(values["hidden"] * (1 / mult if megatron else mult))
+        places["base"] = places["width_mult"]
+    return Settings(source, megatron, values, raw, places)
+
+
+def read_file(path: Path) -> Settings:
+    """As `read_settings`, of a file.
+
+    Raises:
+        ValueError: as there.
+    """
+    return read_settings(path.read_text(encoding="utf-8"), path.name)
+
+
+def _flags(text: str) -> dict[str, Any]:
+    """Flags of a command line, with the script's own variables filled in."""
+    variables = dict(
+        re.findall(r"^\s*(?:export\s+)?(\w+)=[\"']?([^\s\"'$()]+)", text, re.MULTILINE)
+    )
+
+    def fill(match: re.Match[str]) -> str:
+        name, default = match.group(1) or match.group(3), match.group(2)
+        return str(variables.get(name, default if default is not None else match.group(0)))
+
+    text = re.sub(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)", fill, text)
+    found: dict[str, Any] = {}
+    words = [word.strip("()\\") for line in text.splitlines() for word in _words(line)]
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        if re.match(r"--[a-z]", word):
+            key, equals, value = word[2:].partition("=")
+            value = value if equals else "true" if after.startswith("--") or not after else after
+            found[key.replace("-", "_")] = _value(value)
+    return found
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:  # a quote that closes on another line
+        return line.split()
+
+
+def _document(text: str, source: str) -> dict[str, Any]:
+    """Keys of nested YAML or JSON, by their last part."""
+    import yaml
+
+    try:
+        data = json.loads(text) if source.endswith(".json") else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{source} is no YAML or JSON: {error}") from None
+    found: dict[str, Any] = {}
+
+    def walk(part: Any) -> None:
+        if isinstance(part, Mapping):
+            for key, value in part.items():
+                if not isinstance(value, Mapping) or key in NAMES["groups"]:
+                    found.setdefault(str(key).replace("-", "_"), _value(value))
+                else:
+                    walk(value)
+        elif isinstance(part, list):
+            for item in part:
+                walk(item)
+
+    walk(data)
+    return found
+
+
+def _value(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _line(text: str, key: str) -> int:
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", line):
+            return number
+    return 0
