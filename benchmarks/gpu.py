@@ -1,0 +1,199 @@
+"""On a GPU: step time of a bf16 Llama of 1.1B parameters under a plan, and a coordinate check.
+
+The ratio to the plain model is of alternating runs in one process: medians of blocks of steps, with
+and without torch.compile. Both have the same weights, shapes and number of steps; the parametrized
+one has the plan's parameter groups (the plain one a single group), and its embedding tied or not.
+The coordinate check goes over widths 256 to 4096. Both are written to
+benchmarks/results/gpu.json with the machine described. Weights, gradients and AdamW's state of both
+models need 20 GB; without a GPU the script says so and
+does nothing.
+
+    python benchmarks/gpu.py [--small]     # --small: tiny sizes, to see on a CPU that it runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import paramz
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is run: the model, the batch and the number of steps."""
+
+    width: int = 2048
+    layers: int = 20
+    feed_forward: int = 5632
+    head: int = 128
+    vocabulary: int = 32768
+    batch: int = 4
+    length: int = 1024
+    base: int = 256
+    rounds: int = 20
+    steps: int = 5
+    warm_up: int = 3
+    widths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+
+
+SMALL = Sizes(
+    width=64, layers=2, feed_forward=128, head=16, vocabulary=64, batch=2, length=8, base=32,
+    rounds=3, steps=2, warm_up=1, widths=(32, 64, 128),
+)  # fmt: skip
+
+
+def config(sizes: Sizes, *, tied: bool, layers: int | None = None) -> LlamaConfig:
+    return LlamaConfig(
+        hidden_size=sizes.width,
+        intermediate_size=sizes.feed_forward,
+        num_hidden_layers=layers or sizes.layers,
+        num_attention_heads=sizes.width // sizes.head,
+        num_key_value_heads=sizes.width // sizes.head // 2,
+        vocab_size=sizes.vocabulary,
+        max_position_embeddings=sizes.length,
+        tie_word_embeddings=tied,
+        use_cache=False,
+    )
+
+
+def build(sizes: Sizes, device: str, *, tied: bool) -> nn.Module:
+    torch.manual_seed(0)
+    with torch.device(device):
+        return LlamaForCausalLM(config(sizes, tied=tied)).to(torch.bfloat16)
+
+
+def seconds(step: Any, count: int, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / count
+
+
+def stepper(model: nn.Module, groups: Any, ids: torch.Tensor, compiled: bool) -> Any:
+    fused = ids.device.type == "cuda"
+    optimizer = torch.optim.AdamW(groups, lr=2**-10, fused=fused)
+    run: Any = torch.compile(model) if compiled else model
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        run(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def step_times(sizes: Sizes, device: str, *, tied: bool, compiled: bool) -> dict[str, Any]:
+    """Seconds per step, plain and parametrized, and their ratio."""
+    draw = torch.Generator(device).manual_seed(1)
+    ids = torch.randint(
+        sizes.vocabulary, (sizes.batch, sizes.length), generator=draw, device=device
+    )
+    plain, ours = (build(sizes, device, tied=tied) for _ in range(2))
+    plan = paramz.parametrize_(ours, "mup", base=sizes.base)
+    groups = plan.param_groups(ours, "adamw", lr=2**-10)
+    steps = {
+        "plain": stepper(plain, plain.parameters(), ids, compiled),
+        "paramz": stepper(ours, groups, ids, compiled),
+    }
+    for step in steps.values():
+        seconds(step, sizes.warm_up, device)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(sizes.rounds):
+        for name in list(steps)[:: 1 if turn % 2 else -1]:
+            times[name].append(seconds(steps[name], sizes.steps, device))
+    pairs = [b / a for a, b in zip(times["plain"], times["paramz"], strict=True)]
+    quarter = statistics.quantiles(pairs, n=4)
+    return {
+        "tied": tied,
+        "compile": compiled,
+        "parameters": sum(p.numel() for p in ours.parameters()),
+        "hooks": len(plan.multipliers),
+        "groups": len(groups),
+        "seconds": {name: statistics.median(t) for name, t in times.items()},
+        "ratio": statistics.median(times["paramz"]) / statistics.median(times["plain"]),
+        "middle half of the ratios": [quarter[0], quarter[2]],
+    }
+
+
+def coordinates(sizes: Sizes, device: str) -> dict[str, Any]:
+    """The verdicts over width, in fp32, on two blocks."""
+    base = config(sizes, tied=False, layers=2)
+
+    def factory(width: int) -> nn.Module:
+        with torch.device(device):
+            return LlamaForCausalLM(paramz.hf.scaled_config(base, width=width))
+
+    draw = torch.Generator().manual_seed(1)
+    ids = torch.randint(sizes.vocabulary, (sizes.batch, 64), generator=draw)
+    ids = ids[:, : sizes.length].to(device)
+    found = {}
+    for scheme in ("mup", "sp"):
+        df = paramz.coord_check(
+            factory,
+            {"input_ids": ids, "labels": ids},
+            widths=sizes.widths,
+            parametrization=scheme,
+            seeds=3,
+            steps=3 if scheme == "mup" else 1,
+        )
+        found[scheme] = paramz.judge(df).sentence
+    return found
+
+
+def machine(device: str) -> dict[str, Any]:
+    about = {"torch": torch.__version__, "python": platform.python_version()}
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        about |= {
+            "gpu": properties.name,
+            "memory GB": round(properties.total_memory / 2**30),
+            "cuda": torch.version.cuda,
+        }
+    return about
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="tiny sizes, on any machine")
+    small = parser.parse_args().small
+    if not small and not torch.cuda.is_available():
+        print("no GPU: this benchmark needs one (--small shows that it runs)")
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    sizes = SMALL if small else Sizes()
+    report: dict[str, Any] = {"machine": machine(device), "steps": []}
+    for tied in (False, True):
+        for compiled in (False, True) if not small else (False,):
+            report["steps"].append(step_times(sizes, device, tied=tied, compiled=compiled))
+            print(json.dumps(report["steps"][-1]), flush=True)
+            torch._dynamo.reset()
+            gc.collect()
+            torch.cuda.empty_cache()
+    report["coordinates"] = coordinates(sizes, device)
+    print(json.dumps(report["coordinates"], indent=1))
+    if not small:
+        RESULTS.mkdir(exist_ok=True)
+        text = json.dumps(report, indent=1) + "\n"
+        (RESULTS / "gpu.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
