@@ -14,6 +14,7 @@ from paramz.nn.modules import Linear as Linear
 from paramz.nn.modules import Readout as Readout
 from paramz.nn.modules import RMSNorm as RMSNorm
 from paramz.nn.modules import SiLU as SiLU
+from paramz.nn.multihead import MultiheadAttention as MultiheadAttention
 from paramz.nn.plan import unit_plan as unit_plan
 from paramz.nn.residual import Alphas as Alphas
 from paramz.nn.residual import taus as taus

@@ -8,7 +8,7 @@ becomes an ``unknown`` atom, which is an error only where a linear map depends o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from paramz.nn.trace import Op
@@ -24,6 +24,8 @@ _ADD = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
 _MUL = frozenset(("mul", "__mul__", "__rmul__", "__imul__", "mul_", "multiply"))
 _SOURCES = ("embedding", "table", "sum")
 ACTIVATIONS = ("gelu", "relu", "silu")
+# The rows of a MultiheadAttention's first parameter, which are linear maps of their own.
+PROJECTIONS = ("in_proj_weight.query", "in_proj_weight.key", "in_proj_weight.value")
 KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATIONS, "scaled_dot_product_attention"}
 
 
@@ -81,8 +83,12 @@ class _Reader:
     def _atom(self, op: Op, known: list[int]) -> int:
         if op.name == "parameter":
             return self._new("table", op)
-        if op.name in ("linear", "norm", *ACTIVATIONS) and not known:
-            known = [self._new("data", op)]
+        if op.name in ("linear", "conv", "multihead", "norm", *ACTIVATIONS) and not known:
+            known = [self._new("data", op)] * max(1, len(op.inputs))
+        if op.name == "conv":
+            return self._new("linear", op, known)
+        if op.name == "multihead" and len(known) == 3:
+            return self._multihead(op, known)
         if op.name in ("linear", "embedding", "norm"):
             return self._new(op.name, op, known)
         if op.name in ACTIVATIONS or op.name == "relu_":
@@ -102,6 +108,15 @@ class _Reader:
         if op.name in _KEEP and same:
             return known[0]
         return self._new("unknown", op, known)
+
+    def _multihead(self, op: Op, known: list[int]) -> int:
+        """What torch does in one module: three projections, attention, a fourth projection."""
+        parts = [
+            self._new("linear", replace(op, path=f"{op.path}.{name}"), [i])
+            for name, i in zip(PROJECTIONS, known, strict=True)
+        ]
+        attention = self._new("attention", op, parts)
+        return self._new("linear", replace(op, path=f"{op.path}.out_proj"), [attention])
 
     def _add(self, op: Op, left: int, right: int) -> int:
         if left == right:

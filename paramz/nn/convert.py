@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from paramz.attention import ATTRIBUTES, AttentionScale, set_scale
-from paramz.nn.atoms import Atom, find_atoms
+from paramz.nn.atoms import PROJECTIONS, Atom, find_atoms
+from paramz.nn.convolution import conv_fans
 from paramz.nn.factors import Factors, find_factors
-from paramz.nn.modules import Conv1D, Embedding, LayerNorm, Linear, Readout, RMSNorm
+from paramz.nn.modules import Conv1D, Conv1d, Conv2d, Embedding, LayerNorm, Linear, Readout, RMSNorm
+from paramz.nn.multihead import MultiheadAttention
 from paramz.nn.plan import unit_plan
 from paramz.nn.residual import Alphas
 from paramz.nn.scale import Scale
@@ -55,13 +57,13 @@ def unit_scale_(
     ['2']
     """
     layers = {p: m for p, m in model.named_modules() if layer_kind(m) is not None}
-    sizes = {p: _sizes(m) for p, m in layers.items() if layer_kind(m) == "linear"}
+    sizes = {name: size for p, m in layers.items() for name, size in _sizes(p, m).items()}
     atoms = find_atoms(trace(model, example))
     alphas = alphas or Alphas()
     logits = _logit_factors(model, atoms, alphas)
     factors = find_factors(atoms, sizes, alphas, logits)
-    swaps = {path: _swap(path, module, factors) for path, module in layers.items()}
-    owned = {id(p) for path in swaps for p in layers[path].parameters()}
+    swaps = {path: _swap(path, module, factors, alphas) for path, module in layers.items()}
+    owned = {id(p) for path in swaps for p in layers[path]._parameters.values()}
     tables = [(n, p) for n, p in model.named_parameters() if id(p) not in owned]
     strange = [f"{n} {tuple(p.shape)}" for n, p in tables if p.dim() != 2]
     unseen = [p for p in sizes if p not in factors.linear]
@@ -106,7 +108,8 @@ def unit_scaled_plan(
             "leave it out, or build the model from paramz.nn (Readout for an output, Linear for a "
             "hidden matrix, Embedding for an input)"
         )
-    plain = not any(isinstance(m, Linear | Conv1D) for m in model.modules())
+    own = Linear | Conv1D | Conv1d | Conv2d | MultiheadAttention
+    plain = not any(isinstance(m, own) for m in model.modules())
     if alphas is not None and not plain:
         raise ValueError(
             f"{alphas} comes too late: the layers of this {type(model).__name__} are unit-scaled "
@@ -140,6 +143,8 @@ def _logit_factors(
         if atom.kind != "attention":
             continue
         own = vars(model.get_submodule(atom.path))
+        if "scale" not in atom.facts:
+            continue  # a MultiheadAttention, which is replaced whole
         scale, new = atom.facts["scale"], alphas.attn_softmax / atom.facts["d_head"]
         attribute = next((name for name in ATTRIBUTES if own.get(name) == scale), None)
         if attribute is not None:
@@ -147,17 +152,30 @@ def _logit_factors(
     return tuple(found)
 
 
-def _sizes(module: Any) -> tuple[int, int]:
-    fan_out, fan_in = module.weight.shape
-    return (fan_in, fan_out) if isinstance(module, nn.Linear) else (fan_out, fan_in)
+def _sizes(path: str, module: Any) -> dict[str, tuple[int, float]]:
+    """(fan_in, fan_out) of the linear maps of a layer, by path."""
+    kind = layer_kind(module)
+    if kind == "conv":
+        sizes = (module.in_channels, module.out_channels, module.kernel_size, module.stride)
+        return {path: conv_fans(*sizes, module.groups)}
+    if kind == "multihead":
+        return {f"{path}.{name}": (module.embed_dim,) * 2 for name in PROJECTIONS}
+    if kind == "linear":
+        fan_out, fan_in = module.weight.shape
+        return {path: (fan_in, fan_out) if isinstance(module, nn.Linear) else (fan_out, fan_in)}
+    return {}
 
 
-def _swap(path: str, module: Any, factors: Factors) -> nn.Module | None:
+def _swap(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.Module | None:
     """The unit-scaled layer that shares a layer's parameters."""
     kind = layer_kind(module)
     new: Any
     if kind == "linear":
         new = _linear(module, factors.linear.get(path, Scale()), path in factors.readouts)
+    elif kind == "conv":
+        new = _conv(module, factors.linear.get(path, Scale()))
+    elif kind == "multihead":
+        new = _multihead(path, module, factors, alphas)
     elif kind == "embedding":
         new = Embedding(
             module.num_embeddings,
@@ -189,10 +207,42 @@ def plain_linear(module: nn.Module) -> nn.Module:
     return new.train(module.training)
 
 
+def _conv(module: Any, scale: Scale) -> nn.Module:
+    kind = Conv1d if isinstance(module, nn.Conv1d) else Conv2d
+    return kind(
+        module.in_channels,
+        module.out_channels,
+        module.kernel_size,
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.groups,
+        module.bias is not None,
+        module.padding_mode,
+        scale=scale,
+        device="meta",
+    )
+
+
+def _multihead(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.Module:
+    query, key, value = (factors.linear.get(f"{path}.{n}", Scale()) for n in PROJECTIONS)
+    return MultiheadAttention(
+        module.embed_dim,
+        module.num_heads,
+        module.dropout,
+        module.in_proj_bias is not None,
+        batch_first=module.batch_first,
+        mult=alphas.attn_softmax,
+        scales=(query, key, value),
+        scale=factors.linear.get(f"{path}.out_proj", Scale()),
+        device="meta",
+    )
+
+
 def _linear(module: Any, scale: Scale, readout: bool) -> nn.Module:
-    fan_in, fan_out = _sizes(module)
-    if not isinstance(module, nn.Linear):
-        return Conv1D(fan_in, fan_out, scale=scale, device="meta")
+    fan_out, fan_in = module.weight.shape
+    if not isinstance(module, nn.Linear):  # Hugging Face's Conv1D keeps (in, out)
+        return Conv1D(fan_out, fan_in, scale=scale, device="meta")
     kind = Readout if readout else Linear
     return kind(fan_in, fan_out, module.bias is not None, scale=scale, device="meta")
 
@@ -233,7 +283,7 @@ def _initialise_(model: nn.Module) -> None:
             if parameter is None:
                 continue
             with torch.no_grad():
-                if name == "bias":
+                if name in ("bias", "in_proj_bias"):
                     parameter.zero_()
                 elif norm:
                     parameter.fill_(1.0)

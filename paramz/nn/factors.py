@@ -74,7 +74,7 @@ class _Work:
 
 def find_factors(
     atoms: Sequence[Atom],
-    sizes: Mapping[str, tuple[int, int]],
+    sizes: Mapping[str, tuple[int, float]],
     alphas: Alphas,
     attention: Sequence[AttentionScale] = (),
 ) -> Factors:
@@ -104,6 +104,11 @@ def find_factors(
             or not any(atoms[i].kind == "unknown" for i in a.ancestors)
         )
     ]
+    problems += [
+        f"the convolution {a.path} as a last map: end with a linear layer"
+        for a in linears
+        if a.name == "conv" and a.number not in used
+    ]
     branches = _branches(atoms, used, alphas, problems)
     work = _Work(problems=problems)
     if not problems:
@@ -113,8 +118,9 @@ def find_factors(
         raise ValueError(
             f"u-muP has no rule for some of what this model does before its last linear map:\n"
             f"{listed}\n"
-            "Known are Linear and Conv1D, Embedding, LayerNorm and RMSNorm, GELU, SiLU, ReLU, "
-            "SwiGLU, scaled_dot_product_attention (transformers: attn_implementation='sdpa') and "
+            "Known are Linear and Conv1D, Conv1d and Conv2d, Embedding, LayerNorm and RMSNorm, "
+            "GELU, SiLU, ReLU, SwiGLU, MultiheadAttention, scaled_dot_product_attention "
+            "(transformers: attn_implementation='sdpa') and "
             "residual connections around branches that begin with a norm or a linear map and end "
             "with a linear map. Or build the model from paramz.nn."
         )
@@ -216,9 +222,9 @@ def _attention(
 ) -> float:
     """Logits of mult/d_head q'k' whatever factor the code has: q and k share what is missing."""
     facts = atom.facts
-    missing = alphas.attn_softmax / facts["d_head"] / facts["scale"]
-    if atom.path in settable:
-        missing = 1.0
+    missing = 1.0
+    if atom.path not in settable and "scale" in facts:
+        missing = alphas.attn_softmax / facts["d_head"] / facts["scale"]
     query, key, value = inputs
     where = f"the attention in {atom.path}"
     work.want(query, missing**-0.5, where)
@@ -234,7 +240,7 @@ def _collect(
     atoms: Sequence[Atom],
     branches: Sequence[_Branch],
     used: frozenset[int],
-    sizes: Mapping[str, tuple[int, int]],
+    sizes: Mapping[str, tuple[int, float]],
     work: _Work,
 ) -> Factors:
     inside = frozenset[int]().union(*(b.atoms for b in branches))
@@ -278,7 +284,7 @@ def _collect(
 
 
 def _unconstrained(
-    atoms: Sequence[Atom], sizes: Mapping[str, tuple[int, int]], inside: frozenset[int]
+    atoms: Sequence[Atom], sizes: Mapping[str, tuple[int, float]], inside: frozenset[int]
 ) -> set[int]:
     """Linear maps whose gradient may be scaled by its own fan: see `functional.linear_scale`."""
     before_residual = frozenset[int]().union(

@@ -65,7 +65,7 @@ def conv_scale(
     return linear_scale(fan_in, back, constraint)
 
 
-def readout_scale(fan_in: int, fan_out: int) -> Scale:
+def readout_scale(fan_in: int, fan_out: float) -> Scale:
     """The factors of the readout: output 1/fan_in, input gradient 1/sqrt(fan_out)."""
     return Scale(output=1 / fan_in, grad_input=fan_out**-0.5, weight_tokens=-0.5)
 

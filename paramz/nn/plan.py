@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from paramz.nn.modules import Conv1D, Conv1d, Conv2d, Embedding, LayerNorm, Linear, Readout, RMSNorm
+from paramz.nn.multihead import MultiheadAttention
 from paramz.plan import Plan
 from paramz.roles import Row
 from paramz.rules import Role
@@ -68,7 +69,7 @@ def _role(
     if told is not None:
         fans = {"fan_in": float(math.prod(shape[1:] or shape)), "fan_out": float(shape[0])}
         return ("output" if told == "output" else "hidden"), f"told: {told}", fans
-    if local == "bias" or isinstance(module, LayerNorm | RMSNorm):
+    if local in ("bias", "in_proj_bias") or isinstance(module, LayerNorm | RMSNorm):
         return "vector", f"{kind}: entrywise", {"fan_out": float(shape[0])}
     if isinstance(module, Linear | Conv1D):
         fan_out, fan_in = shape if isinstance(module, Linear) else shape[::-1]
@@ -78,6 +79,8 @@ def _role(
     if isinstance(module, Conv1d | Conv2d):
         sizes = {"fan_in": float(math.prod(shape[1:])), "fan_out": float(shape[0])}
         return "hidden", kind, sizes
+    if isinstance(module, MultiheadAttention):
+        return "hidden", kind, {"fan_in": float(shape[1]), "fan_out": float(shape[0])}
     if len(shape) == 2 and local != "weight":
         return "input", f"table of {kind}", {"fan_out": float(shape[1])}
     raise ValueError(

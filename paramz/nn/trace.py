@@ -6,6 +6,7 @@ the tensors it took and made. The record is only looked at: the model keeps its 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ class Op:
     """One operation.
 
     Attributes:
-        name: ``linear``, ``embedding``, ``norm``, ``gelu``, ``relu``, ``silu``, ``parameter``, or
-            the name of a torch function.
+        name: ``linear``, ``conv``, ``multihead``, ``embedding``, ``norm``, ``gelu``, ``relu``,
+            ``silu``, ``parameter``, or the name of a torch function.
         path: of the layer, or of the module whose code called the function, or of the parameter.
         inputs: numbers of the tensors that it took, in order; None for those that come neither
             from the input nor from a parameter (masks, positions).
@@ -53,14 +54,18 @@ class Op:
 def layer_kind(module: nn.Module) -> str | None:
     """Which of u-muP's layers a module is; None for all else.
 
-    >>> layer_kind(nn.Linear(2, 2)), layer_kind(nn.Conv2d(1, 1, 1))
-    ('linear', None)
+    >>> layer_kind(nn.Linear(2, 2)), layer_kind(nn.Conv2d(1, 1, 1)), layer_kind(nn.LSTM(1, 1))
+    ('linear', 'conv', None)
     """
     kind = type(module).__name__
     if type(module).__module__.startswith("paramz."):
         return None
     if type(module).forward is nn.Linear.forward or kind == "Conv1D":
         return "linear"
+    if type(module).forward in (nn.Conv1d.forward, nn.Conv2d.forward):
+        return "conv"
+    if type(module).forward is nn.MultiheadAttention.forward:
+        return "multihead"
     if type(module).forward is nn.Embedding.forward:
         return "embedding"
     if isinstance(module, nn.LayerNorm | nn.RMSNorm) or kind.endswith("RMSNorm"):
@@ -147,6 +152,24 @@ def _facts(
     return {"empty": [x.numel() == 0 for x in inputs], "small": [_small(x) for x in inputs]}
 
 
+def _multihead_facts(module: Any, call: Mapping[str, Any], inputs: list[Tensor]) -> dict[str, Any]:
+    odd = {
+        "add_bias_kv": module.bias_k is not None,
+        "add_zero_attn": module.add_zero_attn,
+        "kdim or vdim": not module._qkv_same_embed_dim,
+    }
+    key, mask = inputs[1], call.get("attn_mask")
+    if any(odd.values()):
+        return {"name": f"MultiheadAttention with {' and '.join(k for k, v in odd.items() if v)}"}
+    if mask is not None and mask.dtype == torch.bool:
+        mask = ~mask  # theirs tells what is hidden, scaled_dot_product_attention's what is seen
+    return {
+        "d_head": module.head_dim,
+        "length": key.shape[1] if module.batch_first and key.dim() == 3 else key.shape[0],
+        "causal": bool(call.get("is_causal")) or (mask is not None and _hides_the_future(mask)),
+    }
+
+
 def _small(x: Tensor) -> bool:
     """Whether a factor may be a cosine or sine."""
     return x.is_meta or (x.is_floating_point() and bool((x.abs() <= 1).all()))
@@ -172,19 +195,27 @@ def _watching(model: nn.Module) -> Iterator[_Recorder]:
         return hook
 
     def leave(path: str, kind: str | None) -> Any:
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Mapping[str, Any], out: Any) -> None:
             recorder.path.pop()
-            if kind is not None:
-                recorder.inside -= 1
-                if not recorder.inside:
-                    recorder.record(kind, path, args[:1], [out], {})
+            if kind is None:
+                return
+            recorder.inside -= 1
+            if recorder.inside:
+                return
+            if kind == "multihead":
+                call = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+                inputs = [call[name] for name in ("query", "key", "value")]
+                facts = _multihead_facts(module, call, inputs)
+                recorder.record(facts.pop("name", kind), path, inputs, [out[0]], facts)
+            else:
+                recorder.record(kind, path, args[:1] or list(kwargs.values())[:1], [out], {})
 
         return hook
 
     for path, module in model.named_modules():
         kind = layer_kind(module)
         handles.append(module.register_forward_pre_hook(enter(path, kind)))
-        handles.append(module.register_forward_hook(leave(path, kind)))
+        handles.append(module.register_forward_hook(leave(path, kind), with_kwargs=True))
     try:
         yield recorder
     finally:
