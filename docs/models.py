@@ -26,7 +26,7 @@ Every architecture below is used as its library or author wrote it, built from a
 with no line changed. This page is written by `docs/models.py` from `tests/zoo.py`; the tests assert
 the same: roles equal a table that was read line by line (`tests/golden/`), nothing changes at the
 base bit for bit, and with AdamW the coordinate check passes under muP and fails under SP
-(`tests/test_zoo.py`; five of them in the default suite, all in the slow one).
+(`tests/test_zoo.py`; four of them in the default suite, the others in the slow one).
 
 ```python
 model = LlamaForCausalLM(config)                              # the large one

@@ -121,6 +121,18 @@ def two_processes(rank: int, world: int, folder: str) -> None:
     assert paramz.plan_of(sharded) == plan
     close(train(sharded, optimizer, part, average=all_mean), wanted[:STEPS])
 
+    # Norms are those of whole tensors, and all processes clip alike.
+    whole, _ = planned()
+    pieces = shard(planned()[0])
+    norms = []
+    for model, mine in ((whole, slice(None)), (pieces, part)):
+        x, y = (t[mine] for t in batch())
+        F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
+        norms.append(float(paramz.clip_grad_norm_(plan, model, 0.1)))
+    close(norms[:1], norms[1:])
+    clipped = pieces.head.weight.grad.full_tensor()
+    assert torch.allclose(clipped, whole.head.weight.grad, atol=1e-7)
+
     # Save model, optimizer and plan; go on in fresh ones.
     states = dict(zip(("model", "optimizer"), get_state_dict(sharded, optimizer), strict=True))
     dcp.save(states, checkpoint_id=f"{folder}/checkpoint")
