@@ -1,7 +1,8 @@
 """Cost of a u-muP training step against the plain model's: eager, one thread, fused AdamW.
 
-Three decoders of one architecture (SwiGLU, RMS norm without gains, no biases): plain, paramz.nn,
-and unit_scaling's. Steps alternate in one process; the medians' ratios are printed.
+Decoders of one architecture (SwiGLU, RMS norm without gains, no biases): plain, paramz.nn, the
+plain one converted, unit_scaling's, and that by paramz.compat.unit_scaling. Steps alternate in one
+process; the medians' ratios are printed.
 
     python benchmarks/u_mup.py [rounds, default 40]
 """
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import paramz.compat.unit_scaling
 import paramz.nn
 
 WIDTH, VOCABULARY, LAYERS, HEADS, BATCH, LENGTH = 256, 1024, 5, 4, 4, 128
@@ -97,10 +99,12 @@ def contenders() -> dict[str, Callable[[Tensor], None]]:
     peer = unit_scaling.TransformerDecoder(*sizes)
     groups = scaled_parameters(peer.parameters(), lr_scale_func_adam, lr=2**-6)
     steps["unit_scaling"] = step(peer, torch.optim.AdamW(groups, fused=True))
-    steps["unit_scaling, its AdamW"] = step(
-        other := unit_scaling.TransformerDecoder(*sizes),
-        unit_scaling.optim.AdamW(other.parameters(), lr=2**-6),
-    )
+    for name, package in (
+        ("unit_scaling, its AdamW", unit_scaling),
+        ("compat, its AdamW", paramz.compat.unit_scaling),
+    ):
+        model = package.TransformerDecoder(*sizes)
+        steps[name] = step(model, package.optim.AdamW(model.parameters(), lr=2**-6))
     return steps
 
 

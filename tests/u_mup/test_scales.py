@@ -1,5 +1,7 @@
 """Scales at init: within 10 % of one where u-muP says so."""
 
+import math
+
 import pytest
 import torch
 
@@ -100,3 +102,29 @@ def test_readouts_are_found_without_being_named():
     model = residual_mlp(32)
     paramz.parametrize_(model, "u-mup", example=torch.randn(2, 16))
     assert [isinstance(m, Readout) for m in model if isinstance(m, Linear)] == [False, False, True]
+
+
+def test_gradients_keep_their_size_over_width_so_adams_eps_needs_no_rule():
+    """A plain decoder's shrink, which is why muP has one."""
+    from .models import VOCABULARY, Plain, mean_loss, tokens
+
+    ids = tokens(32, batch=8)
+
+    def sizes(width, plain):
+        found = {}
+        for seed in range(3):
+            torch.manual_seed(seed)
+            model = Plain(width) if plain else TransformerDecoder(width, VOCABULARY, 2, 4)
+            (mean_loss(model, ids) if plain else model.loss(ids)).backward()
+            for name, parameter in model.named_parameters():
+                size = parameter.grad.pow(2).mean().sqrt().item()
+                found[name] = found.get(name, 0.0) + size
+        return found
+
+    for plain in (False, True):
+        narrow, wide = sizes(32, plain), sizes(256, plain)
+        slopes = {name: math.log(wide[name] / narrow[name], 8) for name in narrow}
+        if plain:
+            assert min(slopes.values()) < -0.4, slopes
+        else:
+            assert all(abs(slope) < 0.1 for slope in slopes.values()), slopes
