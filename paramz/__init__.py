@@ -98,6 +98,7 @@ _MODULES = (
     "families",
     "hf",
     "nn",
+    "optim",
     "reparam",
     "rules",
     "slurm",

@@ -25,9 +25,9 @@ MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_fac
 # Adam in the eigenbasis of Shampoo's factors: steps like Muon's, eps is added to rotated gradients.
 SOAP = Family("soap", "muon", lr_shift=_1, weight_decay=0.01)
 # Both factors divide, so a constant in front of a weight or behind it changes nothing but damping.
-KFAC = Family("kfac", "kfac", lr_shift=_0, eps_shift=_0, eps=None, damping=1e-2)
+KFAC = Family("kfac", "kfac", lr_shift=_0, eps_shift=_0, eps=None, damping=0.1)
 # Only the factor of the inputs: linear in what comes from behind.
-FOOF = Family("foof", "foof", lr_shift=_0, eps_shift=_0, eps=None, behind=_2, damping=1e-2)
+FOOF = Family("foof", "foof", lr_shift=_0, eps_shift=_0, eps=None, behind=_2, damping=0.1)
 # The step is relative to the weight's RMS; `relative` takes that out of the lr of Adam's column,
 # which shifts like Adam's.
 ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)

@@ -51,8 +51,8 @@ class KFAC(torch.optim.Optimizer):
         covariance_every: steps between measurements of A and B.
         inverse_every: steps between inversions; a multiple of ``covariance_every``.
         block_size: larger factors are cut into equal blocks on their diagonals, which costs less
-            time and memory. Steps are divided by the numbers of blocks, so that these do not
-            change their size.
+            time and memory; None is K-FAC as published. Steps are divided by the numbers of blocks,
+            so that these do not change their size.
         factors: ``"both"``; ``"inputs"`` leaves B out: FOOF (Benzing 2022, arXiv 2201.12250), which
             needs no second backward pass.
         seed: of the draws for ``"mc"``; they do not touch torch's random state.
@@ -72,18 +72,18 @@ class KFAC(torch.optim.Optimizer):
         params: Any,
         model: nn.Module,
         *,
-        lr: float = 0.1,
+        lr: float = 0.01,
         likelihood: Likelihood = "categorical",
         fisher: Fisher = "mc",
         sharing: Sharing = "expand",
-        damping: float = 1e-2,
+        damping: float = 0.1,
         damping_kind: Damping = "trace",
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         factor_decay: float = 0.95,
         covariance_every: int = 10,
         inverse_every: int = 10,
-        block_size: int | None = None,
+        block_size: int | None = 256,
         factors: Factors = "both",
         seed: int = 0,
     ) -> None:
