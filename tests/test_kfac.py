@@ -501,6 +501,15 @@ def test_a_plan_gives_the_groups():
     assert {g["damping_b"] for g in optimizer.param_groups} == {0.02, 0.005}
 
 
+def test_the_family_has_the_optimizers_own_defaults():
+    net = nn.Linear(2, 2)
+    with KFAC(net.parameters(), net) as optimizer:
+        own = optimizer.defaults
+    for name in ("kfac", "foof"):
+        known = paramz.family(name)
+        assert (known.damping, known.weight_decay) == (own["damping"], own["weight_decay"])
+
+
 ERRORS = [
     ({"fisher": "true"}, "fisher='true' is none of mc, exact, empirical"),
     ({"damping_kind": "auto"}, "damping_kind='auto' is none of trace, pi, constant"),
