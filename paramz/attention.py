@@ -22,6 +22,8 @@ from paramz.rules import Power
 ATTRIBUTES = ("scaling", "scale", "softmax_scale", "attn_scale", "attention_scale")
 _HEAD_COUNTS = ("num_heads", "n_head", "n_heads", "nhead", "num_attention_heads", "heads")
 
+_HEAD_SIZES = ("key_value_proj_dim",)
+
 KEY_INPUT = "key input"
 USUAL = Power(head=Fraction(-1, 2))
 
@@ -49,7 +51,8 @@ class AttentionScale:
 def find_attention(model: nn.Module, probes: Probes, power: Power) -> tuple[AttentionScale, ...]:
     """Attention modules whose head size grows between the probes, with their new factor.
 
-    An attribute counts when its value falls between the probes, as 1/sqrt(d_head) does. A module
+    An attribute counts when its value falls between the probes, as 1/sqrt(d_head) does, or when it
+    stays although the module says that the size of a head grows (T5). A module
     that looks like attention, keeps its number of heads and shows no such attribute is warned
     about: its scale is out of reach inside its code.
     """
@@ -66,7 +69,11 @@ def find_attention(model: nn.Module, probes: Probes, power: Power) -> tuple[Atte
                 found.append(AttentionScale(path, KEY_INPUT, 1.0, (power / USUAL)(ratios)))
             continue
         attribute = _scale_attribute(b, w, module)
-        if attribute is not None:
+        constant = None if attribute or power == USUAL else _constant_scale(b, w, module)
+        if constant is not None:
+            name, value, head = constant
+            found.append(AttentionScale(path, name, value, value * power({"head": head})))
+        elif attribute is not None:
             b_value, plain_value = getattr(b, attribute), getattr(module, attribute)
             head = (b_value / plain_value) ** 2
             found.append(
@@ -91,6 +98,22 @@ def _scale_attribute(base: Any, wider: Any, module: Any) -> str | None:
         b, w, t = (vars(m).get(name) for m in (base, wider, module))
         if isinstance(b, float) and isinstance(w, float) and isinstance(t, float) and 0 < w < b:
             return name
+    return None
+
+
+def _constant_scale(base: Any, wider: Any, module: Any) -> tuple[str, float, float] | None:
+    """Attribute, value and ratio of head sizes where the scale stays though heads grow.
+
+    T5's scale is 1, with 1/sqrt(d_head) in the init of its queries, which the plan gives the init
+    of other hidden matrices: then all of 1/d_head is due.
+    """
+    for size in _HEAD_SIZES:
+        b, w, t = (vars(m).get(size) for m in (base, wider, module))
+        if isinstance(b, int) and isinstance(w, int) and isinstance(t, int) and b < w:
+            for name in ATTRIBUTES:
+                values = [vars(m).get(name) for m in (base, wider, module)]
+                if isinstance(values[0], float) and values.count(values[0]) == 3:
+                    return name, values[0], t / b
     return None
 
 

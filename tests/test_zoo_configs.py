@@ -51,10 +51,10 @@ def test_heads_that_grow_have_their_scale_set_or_are_warned_about(family):
     attention = [s for s in plan.attention if s.attribute != "embed_scale"]
     if family == "Mamba":
         assert not attention
-    elif family == "T5":  # 1 / sqrt(d_kv) is in its init, and its code has no scale that moves
-        assert "the size of a head grows with width" in str(caught[-1].message)
+    elif family == "T5":  # its scale is 1: 1/sqrt(d_kv) is in its init, which the plan replaces
+        assert {(s.plain, s.value) for s in attention} == {(1.0, 0.5)}
     else:
-        assert attention
+        assert attention and not caught
         assert all(s.value / s.plain == pytest.approx(2**-0.5) for s in attention)
 
 

@@ -60,8 +60,9 @@ def graph() -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
 NOTES = {
     "Gemma": "the code multiplies embeddings by sqrt(d): held at the base's value (without: +0.50)",
     "T5": "the code divides what goes into the tied readout by sqrt(d): taken out of its "
-    "multiplier (without: -0.72). With heads='size' its attention scale is out "
-    "of reach, and paramz warns",
+    "multiplier (without: -0.72). Let the number of heads grow: its attention scale is 1, with "
+    "1/sqrt(d_head) in the init; where the size of heads grows it becomes 1/d_head, but the first "
+    "attention output then falls like width^-0.15 [-0.18, -0.12] (without: +0.40)",
     "GPT-2": "tied, as BERT, RoBERTa, OPT, Gemma, T5, Mamba and Whisper: the readout's input is "
     "multiplied in a hook",
     "Mamba": "A_log, D and conv1d are vectors; x_proj reads out into a state and a rank that stay "
