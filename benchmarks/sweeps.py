@@ -1,6 +1,6 @@
 """What sweeps cost beside training: per trial, per worker, and at 100,000 trials.
 
-    python benchmarks/sweeps.py            # about a minute
+    python benchmarks/sweeps.py            # about four minutes
 
 Ratios are medians over alternating runs. For the scale figures the CPU time is given beside the
 wall time, which on a busy machine, or with cold file caches, says more about the others.
@@ -38,6 +38,8 @@ def work(config):
     return {"loss": 0.0}
 '''
 ROUNDS = 5
+# With 20, two seconds for two workers, the start of the second one costs a tenth of the speed-up.
+PIECES = 60
 
 
 def seconds(folder: Path, name: str, function: str, trials: int, workers: int) -> float:
@@ -62,8 +64,8 @@ def overhead(folder: Path) -> None:
 
 
 def bare(folder: Path, workers: int) -> float:
-    """Wall time of the same 20 pieces of work in processes that nothing watches over."""
-    code = f"import functions; [functions.work({{}}) for _ in range({20 // workers})]"
+    """Wall time of the same pieces of work in processes that nothing watches over."""
+    code = f"import functions; [functions.work({{}}) for _ in range({PIECES // workers})]"
     start = time.perf_counter()
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=folder) for _ in range(workers)]
     for process in processes:
@@ -75,8 +77,8 @@ def speedup(folder: Path) -> None:
     """Throughput of two workers over that of one, and what the machine itself gives just then."""
     ratios, possible = [], []
     for i in range(ROUNDS):
-        one = seconds(folder, f"one{i}", "work", 20, 1)
-        two = seconds(folder, f"two{i}", "work", 20, 2)
+        one = seconds(folder, f"one{i}", "work", PIECES, 1)
+        two = seconds(folder, f"two{i}", "work", PIECES, 2)
         ratios.append(one / two)
         possible.append(bare(folder, 1) / bare(folder, 2))
     print(f"two workers over one   {statistics.median(ratios):8.2f}      (target: at least 1.8)")

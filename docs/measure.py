@@ -48,7 +48,8 @@ class Case:
     def check(self) -> pd.DataFrame:
         """Run it; branches start at zero, where finite size disturbs least, but under u-muP."""
         if self.axis == "depth":
-            task, scales, context = "train_lm.py:task", {"depths": self.scales or (4, 8, 16, 32)}, 32
+            depths = self.scales or (4, 8, 16, 32)
+            task, scales, context = "train_lm.py:task", {"depths": depths}, 32
         elif self.axis == "width":
             task, scales, context = "train_lm.py:task", {"widths": (32, 64, 128, 256)}, 32
         else:
