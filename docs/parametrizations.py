@@ -38,7 +38,8 @@ Roles: an **input** has only fan_out growing (embedding, first layer), an **outp
 table has no row for it.
 
 Columns: **sgd** with and without momentum; **adam** for Adam, AdamW, NAdam, RAdam, Adamax, Adagrad,
-RMSprop, Adafactor, Lion and sign descent; **muon** for Muon and SOAP, matrices only. Below the
+RMSprop, Adafactor, Lion and sign descent; **muon** for Muon, and SOAP but for
+powers of fan_out in its lr, matrices only. Below the
 first table of a scheme are the [second-order](second_order.md) columns: **kfac** and **foof** with
 the factors on constant dampings of A = E[a a^T] and B = E[g g^T] (damping relative to their traces
 needs none), and **shampoo**, matrices only, with eps added to G G^T, for exponents -1/4 and -1/2 on

@@ -22,8 +22,8 @@ ADAM = Family("adam", "adam", lr_shift=_1, decay="l2-normalised")
 ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled", weight_decay=0.01)
 LION = Family("lion", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
 MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_factor=True)
-# Adam in the eigenbasis of Shampoo's factors: steps like Muon's, eps is added to rotated gradients.
-SOAP = Family("soap", "muon", lr_shift=_1, weight_decay=0.01)
+# Adam in the eigenbasis of Shampoo's factors: eps is added to rotated gradients.
+SOAP = Family("soap", "muon", lr_shift=_1, weight_decay=0.01, rotated=True)
 # Both factors divide, so a constant in front of a weight or behind it changes nothing but damping.
 KFAC = Family("kfac", "kfac", lr_shift=_0, eps_shift=_0, eps=None, damping=0.1)
 # Only the factor of the inputs: linear in what comes from behind.

@@ -118,6 +118,7 @@ class Family:
             muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
         graft: the column whose learning rates it has, where another optimizer gives its steps
             their size (Shampoo).
+        rotated: Adam in the eigenbasis of Shampoo's factors (SOAP), see `Parametrization.entry`.
         behind: lr_shift for a factor behind the weight, y = a (w x), where it is another than for
             one in front of it, y = w (a x): an optimizer that divides by the inputs only (FOOF).
         damping: the optimizer's own default damping of its factors of inputs and output gradients,
@@ -135,6 +136,7 @@ class Family:
     shape_factor: bool = False
     exponent: Fraction | None = None
     graft: str | None = None
+    rotated: bool = False
     behind: Fraction | None = None
     damping: float | None = None
 
@@ -288,6 +290,11 @@ class Parametrization:
         e = 1/2 (muon) and e = 1 (kfac), and its eps, added to G G^T, is muon's squared. This holds
         for every table that multiplies into another, as the products are taken rule by rule.
 
+        SOAP's steps have entries of one size in the rotated basis, where an input lies along few
+        directions: the size of an output's change is lr times the size of the input, whatever the
+        number of outputs. So it has muon's learning rates without their powers of fan_out, which
+        for a router is the number of experts.
+
         Raises:
             KeyError: the table has no such entry; the message lists what it has.
 
@@ -297,6 +304,11 @@ class Parametrization:
         fan_in^-1/4 fan_out^1/4
         """
         e = family.exponent
+        if family.rotated:
+            muon = self.rule("muon", role)
+            without = ("fan_out", "experts") if role == "router" else ("fan_out",)
+            lr = Power(**{s: x for s, x in muon.lr.exponents if s not in without})
+            return replace(muon, lr=lr, weight_decay=1 / lr)
         if e is None:
             return self.rule(family.column, role)
         half = self.rule("muon", role)

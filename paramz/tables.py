@@ -14,7 +14,8 @@ roles: input  only fan_out grows (embedding, first layer)    vector  biases, nor
        expert matrix of an expert; reads hidden where a table has no row for it
 columns: sgd   SGD, momentum, Nesterov
          adam  Adam(W), NAdam, RAdam, Adamax, Adagrad, RMSprop, Adafactor, Lion, sign
-         muon  Muon, SOAP, Shampoo with exponents -1/4; its rules are for matrices only
+         muon  Muon, Shampoo with exponents -1/4, and SOAP but for powers of fan_out in its lr; its
+               rules are for matrices only
          kfac  K-FAC, and Shampoo with exponents -1/2; other Shampoos are between it and muon
          foof  K-FAC's factor of the inputs alone
 `kfac.damping_a` and `_b` multiply constants added to K-FAC's factors of inputs and output gradients.

@@ -114,14 +114,15 @@ def test_values_of_shampoo(exponent):
     )
 
 
-def test_soap_steps_like_muon_without_its_shape_factor():
+def test_soap_has_no_power_of_fan_out():
     model = matrices(32, 32 * 6)
     plan = paramz.parametrize_(model, "mup", base=matrices(8, 32), wider=matrices(16, 64))
     groups = plan.param_groups(model, "soap", lr=LR, eps=1e-6)
     lrs = {p: (g["lr"] / LR, g["eps"] / 1e-6) for g in groups for p in g["params"]}
-    expected = [4**0.5, (6 / 4) ** 0.5, (4 / 6) ** 0.5, 4**-0.5]  # sqrt(OUT/IN)
+    expected = [1.0, 4**-0.5, 6**-0.5, 4**-0.5]  # IN^-1/2
     assert [lrs[p][0] for p in model.parameters()] == pytest.approx(expected)
-    assert [lrs[p][1] for p in model.parameters()] == pytest.approx([1 / r for r in expected])
+    eps = [4**-0.5, (4 / 6) ** 0.5, (6 / 4) ** 0.5, 4**0.5]  # sqrt(IN/OUT)
+    assert [lrs[p][1] for p in model.parameters()] == pytest.approx(eps)
 
 
 def test_kfac_refuses_a_readout_of_zeros():
