@@ -261,6 +261,13 @@ def test_directions_without_gradients_do_not_explode() -> None:
     assert w.abs().max() < 10
 
 
+def test_what_is_not_finite_stays_so_instead_of_stopping() -> None:
+    grads = gradients((8, 8), 3)
+    grads[1, 0, 0] = torch.inf
+    w, _ = trained(grads, block_size=4, update_every=1)
+    assert w[:4, :4].isnan().any() and w[4:, 4:].isfinite().all()
+
+
 def test_closure_schedules_and_groups() -> None:
     model = build64(CASES["mlp"].build, 8)
     x, y = CASES["mlp"].batch()

@@ -26,11 +26,13 @@ def eigh_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
     >>> eigh_root(torch.diag(torch.tensor([4.0, 9.0]))[None], torch.zeros(1), 0.5)[0].diag()
     tensor([0.5000, 0.3333])
     """
-    values, vectors = torch.linalg.eigh(a)
+    # Of what is not finite the root is nan, so that a diverged loss shows as one.
+    finite = a.isfinite().all(2).all(1)[:, None, None]
+    values, vectors = torch.linalg.eigh(a.where(finite, torch.zeros_like(a)))
     # Eigenvalues below the rounding of the largest are noise, which may be negative.
     scales = (values.clamp(min=0.0) + ridge[:, None]) ** -power
     root: Tensor = (vectors * scales[:, None, :]) @ vectors.mT
-    return root
+    return root.where(finite, torch.full_like(root, torch.nan))
 
 
 def newton_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
