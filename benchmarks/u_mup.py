@@ -2,11 +2,12 @@
 
 Decoders of one architecture (SwiGLU, RMS norm without gains, no biases): plain, paramz.nn, the
 plain one converted, unit_scaling's, and that by paramz.compat.unit_scaling. Steps alternate in one
-process; the medians' ratios are printed.
+process; medians of the ratios of neighbouring steps are printed.
 
-    python benchmarks/u_mup.py [rounds, default 40]
+    python benchmarks/u_mup.py [rounds, default 10] [builds, default 5]
 """
 
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -108,28 +109,39 @@ def contenders() -> dict[str, Callable[[Tensor], None]]:
     return steps
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    steps = contenders()
+def measure(steps: dict[str, Callable[[Tensor], None]], rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
-    for number in range(rounds + 3):
+    for number in range(rounds + 2):
         ids = torch.randint(VOCABULARY, (BATCH, LENGTH))
         for name in names[number % len(names) :] + names[: number % len(names)]:
             start = time.perf_counter()
             steps[name](ids)
-            if number >= 3:
+            if number >= 2:
                 times[name].append(time.perf_counter() - start)
-    middle = {name: sorted(t)[len(t) // 2] for name, t in times.items()}
-    # Ratios of neighbours in time: what a busy machine does to one, it does to the other.
-    for name, t in times.items():
-        ratios = sorted(a / b for a, b in zip(t, times["plain"], strict=True))
-        paired = ratios[len(ratios) // 2]
+    return times
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    builds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    # Where its memory lies makes a model up to 4 % faster or slower, so all are built anew.
+    measured = [measure(contenders(), rounds) for _ in range(builds)]
+    for name in measured[0]:
+        # Ratios of neighbours in time: what a busy machine does to one, it does to the other.
+        of_build = [
+            statistics.median(a / b for a, b in zip(times[name], times["plain"], strict=True))
+            for times in measured
+        ]
+        middle = 1e3 * statistics.median(t for times in measured for t in times[name])
+        every = statistics.median(
+            a / b for t in measured for a, b in zip(t[name], t["plain"], strict=True)
+        )
         print(
-            f"{name:<24} {1e3 * middle[name]:7.1f} ms   of plain: medians "
-            f"{middle[name] / middle['plain']:.3f}, paired {paired:.3f}"
+            f"{name:<24} {middle:7.1f} ms   of plain {every:.3f}, "
+            f"builds {min(of_build):.3f} to {max(of_build):.3f}"
         )
 
 
