@@ -83,10 +83,10 @@ with an interval that reaches inside.
   queries and keys are below 0.2, as softmax starts nearly flat; relu's gradient is 1.2; and
   attention's factor takes values at different tokens for independent, which holds in the first
   block only.
-- A training step costs 1.03 times the plain model's, after conversion (1.033, range over builds 1.03
-  to 1.05) as well as built from `paramz.nn` (1.034, 1.01 to 1.05); unit_scaling's 1.17, and 1.08 with
-  its import exchanged for `paramz.compat.unit_scaling` (benchmarks/u_mup.py: median ratios on one
-  CPU thread, eager, width 256, fused AdamW; the plain model against itself 1.008).
+- A training step costs 1.03 times the plain model's, after conversion (1.033, range over builds
+  1.03 to 1.05) as well as built from `paramz.nn` (1.034, 1.01 to 1.05); unit_scaling's 1.17, and
+  1.08 with its import exchanged for `paramz.compat.unit_scaling` (benchmarks/u_mup.py: median
+  ratios on one CPU thread, eager, width 256, fused AdamW; the plain model to itself 1.008).
 - Conversion takes Linear, Embedding, Conv1d, Conv2d, nn.MultiheadAttention, torch's transformer
   layers, Hugging Face's Llama and GPT-2; it refuses pooling, batch and group norms and MoE layers.
 - FP8 (E4M3 forward, E5M2 backward, simulated; a residual MLP on digits with 32 copies of the
