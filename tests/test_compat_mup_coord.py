@@ -52,7 +52,7 @@ def tables(**options):
             "filter_trainable_by_name": lambda n: "2" in n,
         },
     ],
-    ids=str,
+    ids=lambda options: " ".join(options) or "default",
 )
 def test_the_table_is_mups(options):
     expected, found = tables(**options)

@@ -29,7 +29,7 @@ def check(name, shapes, *, rtol=1e-12, atol=1e-14, **options):
         torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize(("mult", "constraint"), itertools.product(MULTS, BINARY))
+@pytest.mark.parametrize(("mult", "constraint"), list(itertools.product(MULTS, BINARY)))
 def test_entrywise(mult, constraint):
     check("gelu", [(5, 7)], mult=mult, constraint=constraint)
     check("gelu", [(5, 7)], mult=mult, constraint=constraint, approximate="tanh")
