@@ -80,10 +80,9 @@ def unreparametrize_(model: nn.Module) -> None:
     if not is_reparametrized(model):
         raise ValueError(f"nothing in this {type(model).__name__} is reparametrized")
     plan = plan_of(model)
-    entries = take_off_(model)
+    take_off_(model)
     if plan is not None:
-        names = {name for entry in entries for name in entry.names}
-        vars(model)[_MARK] = contract(plan, names)
+        vars(model)[_MARK] = contract(plan, model)
 
 
 def with_plain_weights(
@@ -108,7 +107,7 @@ def with_plain_weights(
     before = plan_of(model)
     entries = take_off_(model)
     if before is not None:
-        vars(model)[_MARK] = contract(before)
+        vars(model)[_MARK] = contract(before, model)
     if isinstance(base, nn.Module):
         others = [m for m in (base, wider) if isinstance(m, nn.Module)]
     else:
@@ -140,7 +139,7 @@ def draw_again_(model: nn.Module, plan: Plan, draw: Callable[[nn.Module, Plan], 
     """Draw a reparametrized model afresh: the plain weights first, then their parts from them."""
     entries = take_off_(model)
     try:
-        draw(model, contract(plan))
+        draw(model, contract(plan, model))
         split_(entries)
     finally:
         put_on_(entries)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paramz.axes import Axes
+from paramz.reparam import gpu
 from paramz.reparam.recipe import Scaling
 
 # a and b are in units of the weight's own std, so that dw/dv = a/b does not move with width: v has
@@ -148,7 +149,7 @@ class _Compand(torch.autograd.Function):
 
     @staticmethod
     def forward(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        if v.is_cuda and not a.dim() and (kernels := _triton()) is not None:
+        if not a.dim() and (kernels := gpu.kernels(v)) is not None:
             made: Tensor = kernels.compand(v, a, b)
             return made
         # atan2 with b > 0 is arctan(v/b) without the division, and on some machines torch's
@@ -173,7 +174,7 @@ class _Compand(torch.autograd.Function):
             dv = grad * (a * b) / torch.addcmul(b * b, v, v)
             da = (grad * w).sum_to_size(a.shape) / a if for_a else None
             return dv, da, (dv * v).sum_to_size(a.shape).neg_() / b if for_b else None
-        if v.is_cuda and (kernels := _triton()) is not None:
+        if (kernels := gpu.kernels(v)) is not None:
             made: tuple[Tensor, Tensor, Tensor] = kernels.compand_backward(grad, v, a, b)
             return made
         grad = grad.contiguous()
@@ -183,9 +184,3 @@ class _Compand(torch.autograd.Function):
         da = torch.dot(grad.view(-1), w.reshape(-1)) / a if for_a else None
         db = torch.dot(dv.view(-1), flat).neg_() / b if for_b else None
         return dv, da, db
-
-
-def _triton() -> Any:
-    from paramz.reparam import gpu
-
-    return gpu.kernels()

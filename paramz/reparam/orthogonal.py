@@ -37,11 +37,16 @@ class Orthogonal:
         gain: c = gain sqrt(d_out/d_in), which keeps the RMS of activations at gain 1 (Yang, Simon
             and Bernstein 2023, arXiv 2310.17813). None keeps the weight's variance: under muP this
             is the same factor with the base model's gain.
-        method: ``matrix_exp``, ``cayley`` or ``householder``; torch's default if left out.
+        method: ``matrix_exp`` or ``cayley``. torch's third, ``householder``, its default for
+            matrices that are not square, keeps signs in v that any weight decay turns into zeros.
     """
 
     gain: float | None = None
-    method: Literal["matrix_exp", "cayley", "householder"] | None = None
+    method: Literal["matrix_exp", "cayley"] = "matrix_exp"
+
+    def __post_init__(self) -> None:
+        if self.method not in ("matrix_exp", "cayley"):
+            raise ValueError(f"Orthogonal(method={self.method!r}): it is matrix_exp or cayley")
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -57,19 +57,14 @@ def expand(plan: Plan, entries: Sequence[Mapped]) -> Plan:
     return replace(plan, rows=tuple(rows), computed=(*plan.computed, *moved))
 
 
-def contract(plan: Plan, names: set[str] | None = None) -> Plan:
-    """The inverse of `expand`, for the weights with these names (all if left out)."""
-    back = {r.name: r for r in plan.computed if names is None or r.name in names}
+def contract(plan: Plan, model: nn.Module) -> Plan:
+    """The inverse of `expand`, for a model whose weights are plain again."""
+    order = {name: n for n, (name, _) in enumerate(model.named_parameters())}
+    back = {row.name: row for row in plan.computed if row.name in order}
     rows: list[Row] = []
-    shared: set[str] = set()
-    for row in plan.rows:
-        if row.part is None or row.part.weight not in back:
-            rows.append(row)
-        elif row.part.weight not in shared:
-            shared.add(row.part.weight)
-            rows.append(back[row.part.weight])
-    # Weights all of whose tensors are another's have no row of their own: they go to the end.
-    rows += [row for name, row in back.items() if name not in shared]
+    rows += [row for row in plan.rows if row.part is None or row.part.weight not in back]
+    rows += back.values()
+    rows.sort(key=lambda row: order.get(row.name, len(order)))
     left = tuple(row for row in plan.computed if row.name not in back)
     return replace(plan, rows=tuple(rows), computed=left)
 

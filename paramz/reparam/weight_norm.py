@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paramz.axes import Axes
+from paramz.reparam import gpu
 from paramz.reparam.recipe import Scaling
 from paramz.tables import IN
 
@@ -125,7 +126,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, g: Tensor, axis: int) -> Tensor:
-        if v.is_cuda and (kernels := _triton()) is not None:
+        if (kernels := gpu.kernels(v)) is not None:
             w, length = kernels.normalize(v, g, axis)
         else:
             v = v.contiguous()
@@ -141,7 +142,7 @@ class _Normalize(torch.autograd.Function):
         grad = grads[0]
         if torch.is_grad_enabled():  # of a gradient that is itself differentiated
             return (*_gradients(v, g, grad, ctx.axis), None)
-        if v.is_cuda and (kernels := _triton()) is not None:
+        if (kernels := gpu.kernels(v)) is not None:
             return (*kernels.normalize_backward(grad, v, g, length, ctx.axis), None)
         dv, dg = torch.ops.aten._weight_norm_interface_backward(
             grad.contiguous(), v, g, length, ctx.axis
@@ -154,12 +155,6 @@ def _gradients(v: Tensor, g: Tensor, grad: Tensor, axis: int) -> tuple[Tensor, T
     length = torch.linalg.vector_norm(v, dim=dims, keepdim=True)
     dg = (v * grad).sum(dims, keepdim=True) / length
     return g / length * (grad - v * (dg / length)), dg
-
-
-def _triton() -> Any:
-    from paramz.reparam import gpu
-
-    return gpu.kernels()
 
 
 def effective_learning_rate(lr: float, g: float, v_length: float) -> float:

@@ -31,10 +31,13 @@ class Mapped:
 
 def mapped(model: nn.Module) -> list[Mapped]:
     """The reparametrized weights of a model, tied ones once."""
-    found: dict[tuple[int, ...], Mapped] = {}
+    found: dict[tuple[object, ...], Mapped] = {}
     for path, module, name, recipe in computed(model):
         parts = parts_of(module, name, recipe)
-        key = tuple(id(part) for part in parts.values())
+        shared = recipe.shared if isinstance(recipe, SharingRecipe) else ()
+        # Weights that share all of their parts are told apart by where they are, tied ones are not.
+        own = [id(part) for n, part in parts.items() if n not in shared]
+        key = tuple(own) or (id(module), name)
         entry = found.setdefault(key, Mapped([], [], recipe, parts))
         entry.names.append(f"{path}.{name}" if path else name)
         if (module, name) not in entry.uses:

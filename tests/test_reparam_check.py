@@ -1,0 +1,74 @@
+"""Coordinate checks of reparametrized models: within 0.1 under muP, and failing under SP."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import paramz
+from paramz.reparam import AOL, MPO, Orthogonal, Relaxed, SpectralNorm
+from paramz.reparam.recipe import Recipe
+
+
+def net(width: int, recipe: Recipe | None = None, where: object = None) -> nn.Module:
+    model = nn.Sequential(
+        nn.Linear(16, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, 4, bias=False),
+    )
+    if recipe is not None:
+        paramz.reparametrize_(model, recipe, where)
+    return model
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return torch.randn(32, 16, generator=draw), torch.arange(32) % 4
+
+
+def verdict(recipe: Recipe, scheme: str, optimizer: str, where: object = None) -> paramz.Verdict:
+    df = paramz.coord_check(
+        partial(net, recipe=recipe, where=where),
+        data(),
+        widths=[64, 128, 256, 512],
+        parametrization=scheme,
+        optimizer=optimizer,
+        lr={"sgd": 2**-3, "adamw": 2**-8}[optimizer],
+        seeds=3,
+    )
+    return paramz.judge(df)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("recipe", [paramz.WeightNorm(), paramz.Compander()], ids=str)
+def test_passes_under_mup_and_fails_under_sp(recipe: Recipe, optimizer: str):
+    mup = verdict(recipe, "mup", optimizer)
+    assert mup.passed, mup.sentence
+    assert all(abs(s.slope) <= 0.1 for s in mup.slopes if s.quantity == "delta"), mup.sentence
+    assert verdict(recipe, "sp", optimizer).sentence.startswith("FAIL")
+
+
+HIDDEN = ("[24][.]weight",)
+FAMILY = [
+    (paramz.Compander(per="channel"), None),
+    (paramz.Compander(per="global"), None),
+    (SpectralNorm(), None),
+    (Orthogonal(), HIDDEN),
+    (AOL(), HIDDEN),
+    (Relaxed(4), HIDDEN),
+    (MPO(), HIDDEN),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(("recipe", "where"), FAMILY, ids=str)
+def test_the_family(recipe: Recipe, where: object, optimizer: str):
+    mup = verdict(recipe, "mup", optimizer, where)
+    assert mup.passed, mup.sentence
+    assert verdict(recipe, "sp", optimizer, where).sentence.startswith("FAIL")

@@ -1,0 +1,180 @@
+"""What the members of the family promise: orthogonality, norms, variance, and what is shared."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import paramz
+from paramz.reparam import AOL, MPO, FedPara, Orthogonal, Relaxed, SpectralNorm
+
+
+def trained(model: nn.Module, steps: int = 20, lr: float = 0.02) -> nn.Module:
+    draw = torch.Generator().manual_seed(0)
+    first = next(m for m in model.modules() if isinstance(m, nn.Linear))
+    x = torch.randn(64, first.in_features, generator=draw)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (model(x) - x[:, :1].sin()).square().mean().backward()
+        optimizer.step()
+    return model
+
+
+def stack(sizes: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for n, m in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(n, m), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+@pytest.mark.parametrize("method", ["matrix_exp", "cayley"])
+def test_orthogonal_weights_stay_orthogonal(method: str):
+    torch.manual_seed(0)
+    model = stack((8, 24, 24, 6))
+    paramz.reparametrize_(model, Orthogonal(gain=1.0, method=method))
+    start = [m.weight.detach().clone() for m in model if isinstance(m, nn.Linear)]
+    trained(model)
+    for before, layer in zip(start, model[::2], strict=True):
+        weight = layer.weight.detach()
+        d_out, d_in = weight.shape
+        assert not torch.allclose(weight, before, atol=1e-2)
+        q = weight / (d_out / d_in) ** 0.5
+        gram = q @ q.T if d_out < d_in else q.T @ q
+        assert float((gram - torch.eye(len(gram))).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("gain", [None, 1.0])
+def test_spectral_norm(gain: float | None):
+    torch.manual_seed(0)
+    layer = nn.Linear(12, 20)
+    own = float(torch.linalg.matrix_norm(layer.weight, 2))
+    paramz.reparametrize_(layer, SpectralNorm(gain, iterations=10))
+    wanted = own if gain is None else (20 / 12) ** 0.5
+    assert float(torch.linalg.matrix_norm(layer.weight, 2)) == pytest.approx(wanted, rel=1e-5)
+    trained(layer)
+    layer(torch.randn(3, 12))
+    assert float(torch.linalg.matrix_norm(layer.eval().weight, 2)) == pytest.approx(
+        wanted, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("sizes", [(16, 16), (8, 24), (24, 8)])
+def test_aol_starts_as_an_isometry(sizes: tuple[int, int]):
+    torch.manual_seed(0)
+    layer = nn.Linear(*sizes)
+    rms = float(layer.weight.square().mean().sqrt())
+    paramz.reparametrize_(layer, AOL())
+    values = torch.linalg.svdvals(layer.weight.detach())
+    torch.testing.assert_close(values, torch.ones_like(values), rtol=1e-5, atol=1e-5)
+    paramz.unreparametrize_(layer)
+    with torch.no_grad():
+        layer.weight.mul_(rms / layer.weight.square().mean().sqrt())
+    paramz.reparametrize_(layer, AOL(bound=None))
+    assert float(layer.weight.square().mean().sqrt()) == pytest.approx(rms, rel=1e-4)
+
+
+def test_fedpara_keeps_the_variance_and_has_the_rank():
+    torch.manual_seed(0)
+    layer = nn.Linear(300, 200)
+    std = float(layer.weight.std())
+    paramz.reparametrize_(layer, FedPara(12))
+    weight = layer.weight.detach()
+    assert float(weight.std()) == pytest.approx(std, rel=0.1)
+    assert int(torch.linalg.matrix_rank(weight)) == 144
+    assert sum(p.numel() for n, p in layer.named_parameters() if n != "bias") == 2 * 12 * 500
+    conv = nn.Conv2d(32, 64, 3)
+    std = float(conv.weight.std())
+    paramz.reparametrize_(conv, FedPara(8))
+    assert float(conv.weight.std()) == pytest.approx(std, rel=0.15)
+
+
+def blocks(width: int = 16, depth: int = 3) -> nn.Module:
+    model = nn.Module()
+    model.first = nn.Linear(4, width)
+    model.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+    return model
+
+
+def test_relaxed_layers_share_one_weight():
+    torch.manual_seed(0)
+    model = blocks()
+    weights = [layer.weight.detach().clone() for layer in model.layers]
+    paramz.reparametrize_(model, Relaxed(2), "layers")
+    shared = {id(layer.weight_shared) for layer in model.layers}
+    assert len(shared) == 1
+    for layer in model.layers:
+        assert torch.equal(layer.weight, weights[0])
+    paramz.unreparametrize_(model)
+    with torch.no_grad():
+        for layer, weight in zip(model.layers, weights, strict=True):
+            layer.weight.copy_(weight)
+    paramz.reparametrize_(model, Relaxed(16, "svd"), "layers")
+    for layer, weight in zip(model.layers, weights, strict=True):
+        torch.testing.assert_close(layer.weight, weight)
+
+
+def test_sgd_divides_by_the_number_of_uses_as_depth_grows():
+    class Net(nn.Module):
+        def __init__(self, width: int = 8, depth: int = 2) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, width)
+            self.layers = nn.ModuleList(
+                nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in range(depth)
+            )
+            self.head = nn.Linear(width, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(x)
+            for layer in self.layers:
+                x = x + layer(x)
+            return self.head(x)
+
+    rates = {}
+    for recipe in (None, Relaxed()):
+        model = Net(16, 8)
+        plan = paramz.parametrize_(
+            model,
+            "mup+completep",
+            base=partial(Net, depth=2),
+            base_width=8,
+            branches=paramz.Branches(inside=r"^layers[.][0-9]+[.]", ends=r"^layers[.][0-9]+[.]1$"),
+        )
+        if recipe is not None:
+            paramz.reparametrize_(model, recipe, r"layers\.\d+\.0\.weight")
+            plan = paramz.plan_of(model)
+        row = next(r for r in plan.rows if r.name.startswith("layers.0.0.weight"))
+        for name in ("sgd", "adamw"):
+            rates[recipe is None, name] = plan.rule(row, paramz.family(name)).lr(row.ratios)
+    assert rates[False, "sgd"] == rates[True, "sgd"] / 4  # 8 uses for 2
+    assert rates[False, "adamw"] == rates[True, "adamw"]
+
+
+def test_mpo_layers_share_the_central_tensor():
+    torch.manual_seed(0)
+    model = blocks(width=32)
+    weights = [layer.weight.detach().clone() for layer in model.layers]
+    before = sum(p.numel() for p in model.parameters())
+    paramz.reparametrize_(model, MPO(ends=2), "layers")
+    assert len({id(layer.weight_core) for layer in model.layers}) == 1
+    torch.testing.assert_close(model.layers[0].weight, weights[0])
+    for layer in model.layers:
+        assert float(layer.weight.norm()) == pytest.approx(float(weights[0].norm()), rel=1e-5)
+    assert not torch.allclose(model.layers[1].weight, model.layers[2].weight, atol=1e-2)
+    assert sum(p.numel() for p in model.parameters()) < 0.5 * before
+    small = nn.Linear(6, 6)
+    with pytest.raises(ValueError, match=r"needs sizes that 16 divides, not \(6, 6\)"):
+        paramz.reparametrize_(small, MPO())
+
+
+def test_recipes_refuse_what_they_are_not_for():
+    for recipe in (Orthogonal(), AOL(), Relaxed(), MPO()):
+        with pytest.raises(ValueError, match="is for matrices|are? for matrices"):
+            paramz.reparametrize_(nn.Conv2d(4, 4, 3), recipe)
+    with pytest.raises(ValueError, match="the rank is at least 1"):
+        FedPara(0)
+    with pytest.raises(ValueError, match="it is first or svd"):
+        Relaxed(2, "random")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="it is matrix_exp or cayley"):
+        Orthogonal(method="householder")  # type: ignore[arg-type]
