@@ -73,3 +73,8 @@ def curve(config, trial):
         time.sleep(0.002)
         trial.log(step, loss=abs(math.log2(config["lr"]) + 5) + config["width"] + 1 / step)
     return {"loss": abs(math.log2(config["lr"]) + 5) + config["width"]}
+
+
+def leaky(config, trial):
+    """Fail with a message that repeats a secret of the environment, as HTTP clients do."""
+    raise RuntimeError(f"401 for https://{os.environ['LAB_API_KEY']}@tracker")

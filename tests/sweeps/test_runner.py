@@ -201,3 +201,12 @@ def test_two_people_running_the_same_sweep_share_it(spec_file, tmp_path):
     subprocess.run(command(path, tmp_path / "run"), check=True)
     store = Store(tmp_path / "run")
     assert [ran(store, key) for key in sorted(store.finished())] == [1] * 8
+
+
+def test_a_secret_of_the_environment_is_in_no_file(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_API_KEY", "hunter2-hunter2")
+    (row,) = run(sweep("leaky", axes={"a": [1]}), tmp_path / "run").to_dict("records")
+    assert row["error"] == "RuntimeError: 401 for https://[LAB_API_KEY]@tracker"
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(files) >= 4
+    assert not [path for path in files if b"hunter2-hunter2" in path.read_bytes()]
