@@ -78,7 +78,8 @@ def make_optimizers(
     if name not in (*by_name, *_OURS):
         known = ", ".join([*sorted(by_name), *_OURS])
         raise ValueError(f"torch.optim has no {optimizer!r}; it has {known}")
-    own = {key: options.pop(key) for key in _KFAC if key in options} if name in _OURS else {}
+    hooked = name in ("kfac", "foof")
+    own = {key: options.pop(key) for key in _KFAC if key in options} if hooked else {}
     left: list[Group] = []
     rest = lr if rest_lr is None else rest_lr
     if name in ("muon", *_MATRICES) or adamw is not None:

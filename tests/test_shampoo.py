@@ -329,6 +329,8 @@ def test_groups_of_a_plan_follow_exponent_and_graft() -> None:
     assert ratios(exponent=[0.0, 0.5]) == pytest.approx([2.0, 0.5])
     assert ratios(graft="sgd") == pytest.approx([4.0, 0.25])
     assert ratios(graft="adam") == pytest.approx([1.0, 0.25])
+    made, _ = paramz.make_optimizers(plan, model, "shampoo", lr=1.0, block_size=4)
+    assert {g["block_size"] for g in made.param_groups} == {4}
     made, _ = paramz.make_optimizers(plan, model, "shampoo", lr=1.0, eps=1e-4)
     assert [g["eps"] for g in made.param_groups] == pytest.approx([1e-4 / 4, 4e-4])
     assert paramz.family("shampoo", graft="adam").lr_shift == Fraction(1)
