@@ -53,7 +53,7 @@ def build(config: dict[str, Any], width: int) -> nn.Module:
     variant = config.get("variant", "plain")
     make = {"mlp": mlp, "conv": conv}[config.get("model", "mlp")]
     model = make(width, variant == "mean-only")
-    if variant.startswith("weight-norm") or variant == "mean-only":
+    if variant.startswith("weight-norm") or variant in ("mean-only", "plain-data"):
         paramz.reparametrize_(model, paramz.WeightNorm())
     elif variant.startswith("compander"):
         # b = a leaves the slope at zero at 1, "4x" makes it 4.
@@ -76,9 +76,18 @@ def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     torch.manual_seed(seed)
     width = config.get("width", {"mlp": 64, "conv": 16}[config.get("model", "mlp")])
     model = build(config, width)
-    if config.get("variant") in ("weight-norm-data", "mean-only"):
+    if config.get("variant") in ("weight-norm-data", "mean-only", "plain-data"):
         weight_norm_init_(model, data["train"][0][:256])
-    plan = paramz.parametrize_(model, "sp", base=lambda w: build(config, w), base_width=width)
+    if config.get("variant") == "plain-data":  # the init alone, with plain weights
+        paramz.unreparametrize_(model)
+
+    def base(width: int) -> nn.Module:
+        made = build(config, width)
+        if config.get("variant") == "plain-data":
+            paramz.unreparametrize_(made)
+        return made
+
+    plan = paramz.parametrize_(model, "sp", base=base, base_width=width)
     groups = plan.param_groups(
         model,
         config.get("optimizer", "sgd"),

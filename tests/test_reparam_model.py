@@ -100,7 +100,11 @@ def test_fold_and_remove_give_the_very_weights_that_were_used(recipe: Recipe, wh
         torch.testing.assert_close(model(X), before, rtol=0, atol=1e-6)
 
 
-@each_recipe
+@pytest.mark.parametrize(
+    ("recipe", "where"),
+    [*RECIPES[:3], *(pytest.param(*r, marks=pytest.mark.slow) for r in RECIPES[3:])],
+    ids=str,
+)
 def test_compile_and_export(recipe: Recipe, where: object):
     torch._dynamo.reset()
     model = planned(recipe, where)

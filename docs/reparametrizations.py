@@ -1,0 +1,105 @@
+"""The figure and the tables of reparametrizations.md, from finished sweeps.
+
+    paramz sweep sweeps/weight_norm.yaml && paramz sweep sweeps/compander.yaml
+    python docs/reparametrizations.py runs/weight_norm runs/compander
+
+Writes img/reparam_weight_norm.png, reparam_weight_norm.csv and reparam_compander.csv, and prints
+the tables.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+
+from paramz.sweeps import store
+
+HERE = Path(__file__).parent
+GUESSING = 10.0  # the loss that stands for a run that diverged
+
+
+def weight_norm(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every variant at the learning rate with the least mean training loss."""
+    runs = runs.assign(diverged=runs.status != "ok")
+    runs.loc[runs.diverged, ["loss", "final_loss"]] = GUESSING
+    keys = ["model", "variant", "lr"]
+    cells = runs.groupby(keys).agg(
+        loss=("loss", "mean"),
+        loss_sd=("loss", "std"),
+        final_loss=("final_loss", "mean"),
+        test=("test", "mean"),
+        diverged=("diverged", "sum"),
+        seeds=("seed", "nunique"),
+    )
+    return cells.reset_index()
+
+
+def compander(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every variant and decay at the learning rate that is best on validation images."""
+    keys = ["model", "variant", "weight_decay", "lr"]
+    cells = runs.groupby(keys).agg(
+        validation=("validation", "mean"),
+        test=("test", "mean"),
+        test_sd=("test", "std"),
+        final_loss=("final_loss", "mean"),
+        seeds=("seed", "nunique"),
+    )
+    return cells.reset_index()
+
+
+def best(cells: pd.DataFrame, by: list[str], score: str, largest: bool) -> pd.DataFrame:
+    """The best cell of each group."""
+    groups = cells.groupby(by)[score]
+    return cells.loc[groups.idxmax() if largest else groups.idxmin()]
+
+
+def figure(runs: list[Path], cells: pd.DataFrame, path: Path) -> None:
+    """Left: loss over learning rate. Right: training curves, each at its best rate."""
+    chosen = best(cells, ["model", "variant"], "loss", largest=False)
+    frame = pd.concat([store.load(r).assign(run=str(r)) for r in runs])
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    order = ["plain", "plain-data", "weight-norm", "weight-norm-data", "mean-only"]
+    for row, model in zip(axes, ("mlp", "conv"), strict=True):
+        part = cells[(cells.model == model) & (cells.loss < 3)]
+        sns.lineplot(part, x="lr", y="loss", hue="variant", hue_order=order, marker="o", ax=row[0])
+        row[0].set(xscale="log", xlabel="learning rate (SGD)", ylabel="mean training loss, nats")
+        row[0].set_xscale("log", base=2)
+        row[0].set_title(f"{model}: loss over 200 steps")
+        curves = []
+        for cell in chosen[chosen.model == model].itertuples():
+            same = frame[
+                (frame.model == model) & (frame.variant == cell.variant) & (frame.lr == cell.lr)
+            ]
+            for trial in same.itertuples():
+                log = Path(trial.run) / "trials" / trial.key / "history.jsonl"
+                curve = pd.read_json(log, lines=True)[["step", "loss"]]
+                curves.append(curve.assign(variant=cell.variant, seed=trial.seed))
+        whole = pd.concat(curves)
+        whole["step"] = whole.step // 5 * 5  # the mean of five steps
+        sns.lineplot(
+            whole, x="step", y="loss", hue="variant", hue_order=order, ax=row[1], legend=False
+        )
+        row[1].set(yscale="log", ylabel="training loss, nats")
+        row[1].set_title(f"{model}: each at its best learning rate")
+    figure.savefig(path, dpi=110)
+
+
+def main(norm: list[str], companded: str) -> None:
+    """Write everything."""
+    runs = [Path(run) for run in norm]
+    cells = weight_norm(pd.concat([store.load(run) for run in runs]))
+    cells.round(5).to_csv(HERE / "reparam_weight_norm.csv", index=False)
+    print(best(cells, ["model", "variant"], "loss", largest=False).to_string())
+    figure(runs, cells, HERE / "img" / "reparam_weight_norm.png")
+    cells = compander(store.load(Path(companded)))
+    cells.round(5).to_csv(HERE / "reparam_compander.csv", index=False)
+    chosen = best(cells, ["model", "variant", "weight_decay"], "validation", largest=True)
+    print(chosen.to_string())
+    print(best(chosen, ["model", "variant"], "validation", largest=True).to_string())
+
+
+if __name__ == "__main__":
+    *first, last = sys.argv[1:]
+    main(first, last)
