@@ -20,10 +20,9 @@ _KFAC = (
     "likelihood", "fisher", "sharing", "damping_kind", "factor_decay",
     "covariance_every", "inverse_every", "block_size", "seed",
 )  # fmt: skip
-_MATRICES = ("shampoo", "soap")
-_OURS = ("kfac", "foof", *_MATRICES)
 # Those with rules for matrices of any role, and for nothing else.
 _MATRICES = ("shampoo", "soap")
+_OURS = ("kfac", "foof", *_MATRICES)
 
 
 @runtime_checkable
@@ -94,13 +93,6 @@ def make_optimizers(
         from paramz.optim.shampoo import Shampoo
 
         return [Shampoo(groups), *others]
-    if name == "soap":
-        try:
-            from pytorch_optimizer import SOAP
-        except ImportError:
-            found = "SOAP is that of pytorch_optimizer: pip install pytorch-optimizer"
-            raise ValueError(found) from None
-        return [SOAP(groups), *others]
     if name == "soap":
         return [_soap(groups), *others]
     if name in _OURS:
