@@ -75,7 +75,7 @@ def test_the_family(recipe: Recipe, where: object, optimizer: str):
 
 @pytest.mark.slow
 def test_one_compander_for_all_layers():
-    """Under SGD it stays undecided, -0.21 [-0.58, +0.15] at step 1: one a for all moves them all."""
+    """Under SGD it is undecided, -0.21 [-0.58, +0.15] at step 1: one a for all moves them all."""
     recipe = paramz.Compander(per="global")
     assert verdict(recipe, "mup", "adamw").passed
     assert verdict(recipe, "sp", "adamw").sentence.startswith("FAIL")
