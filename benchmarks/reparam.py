@@ -3,7 +3,7 @@
 The byte-level GPT of overhead.py (about 5M parameters, 24 hidden matrices, 512 tokens a step, fused
 AdamW), eager, one thread. Runs alternate in one process; medians of ratios with quartiles.
 `naive` is what torch's own tools give: torch's weight_norm, and a compander written with
-torch.nn.utils.parametrize. `python benchmarks/reparam.py [--rounds 20] [--only NAME ...]`
+torch.nn.utils.parametrize. `python benchmarks/reparam.py [--rounds 60] [--only NAME ...]`
 """
 
 import argparse
@@ -29,6 +29,7 @@ class NaiveCompander(nn.Module):
         self.log_a, self.log_b = (nn.Parameter(torch.tensor(-1.0)) for _ in range(2))
 
     def forward(self, v: torch.Tensor) -> torch.Tensor:
+        """The weight."""
         return self.log_a.exp() * torch.atan(v / self.log_b.exp())
 
 
@@ -59,9 +60,7 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "weight norm": lambda m: paramz.reparametrize_(m, paramz.WeightNorm(), HIDDEN),
     "torch weight norm": torch_weight_norm,
     "compander": lambda m: paramz.reparametrize_(m, paramz.Compander(), HIDDEN),
-    "compander, fixed": lambda m: paramz.reparametrize_(
-        m, paramz.Compander(learned=False), HIDDEN
-    ),
+    "compander, fixed": lambda m: paramz.reparametrize_(m, paramz.Compander(learned=False), HIDDEN),
     "compander, naive": torch_compander,
 }
 
@@ -69,7 +68,7 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--only", nargs="+", default=list(CHANGES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -83,10 +82,9 @@ def main() -> None:
         order = list(runs) if turn % 2 else list(reversed(runs))
         for name in order:
             started = time.process_time()
-            for _ in range(2):
-                runs[name]()
+            runs[name]()
             times[name].append(time.process_time() - started)
-    print(f"plain: {500 * statistics.median(times['plain']):.0f} ms a step")
+    print(f"plain: {1e3 * statistics.median(times['plain']):.0f} ms a step")
     for name in names[1:]:
         ratios = [t / p for t, p in zip(times[name], times["plain"], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)

@@ -154,11 +154,11 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Settings fixed beforehand; the learning rate alone is tuned.
 TUNED: dict[str, tuple[dict[str, Any], range]] = {
-    "adamw": ({}, range(-9, -3)),
+    "adamw": ({}, range(-9, -2)),
     "muon": ({"rest_lr": 2**-7}, range(-9, -2)),
     "soap": ({"rest_lr": 2**-7}, range(-9, -3)),
     "shampoo": ({"rest_lr": 2**-7}, range(-7, 0)),
-    "shampoo grafted": ({"rest_lr": 2**-7, "graft": "adam"}, range(-9, -3)),
+    "shampoo grafted": ({"rest_lr": 2**-7, "graft": "adam"}, range(-9, -2)),
     "kfac": ({"damping": 0.1}, range(-10, -3)),
 }
 WINDOW = 10

@@ -1,13 +1,13 @@
 """The figure and the tables of reparametrizations.md, from finished sweeps.
 
     paramz sweep sweeps/weight_norm.yaml && paramz sweep sweeps/compander.yaml
-    python docs/reparametrizations.py runs/weight_norm runs/compander
+    python docs/reparametrizations.py --weight-norm runs/weight_norm --compander runs/compander
 
 Writes img/reparam_weight_norm.png, reparam_weight_norm.csv and reparam_compander.csv, and prints
 the tables.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +64,8 @@ def figure(runs: list[Path], cells: pd.DataFrame, path: Path) -> None:
     for row, model in zip(axes, ("mlp", "conv"), strict=True):
         part = cells[(cells.model == model) & (cells.loss < 3)]
         sns.lineplot(part, x="lr", y="loss", hue="variant", hue_order=order, marker="o", ax=row[0])
+        lines, labels = row[0].get_legend_handles_labels()
+        row[0].get_legend().remove()
         row[0].set(xscale="log", xlabel="learning rate (SGD)", ylabel="mean training loss, nats")
         row[0].set_xscale("log", base=2)
         row[0].set_title(f"{model}: loss over 200 steps")
@@ -83,17 +85,22 @@ def figure(runs: list[Path], cells: pd.DataFrame, path: Path) -> None:
         )
         row[1].set(yscale="log", ylabel="training loss, nats")
         row[1].set_title(f"{model}: each at its best learning rate")
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(order))
     figure.savefig(path, dpi=110)
 
 
-def main(norm: list[str], companded: str) -> None:
+def main() -> None:
     """Write everything."""
-    runs = [Path(run) for run in norm]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weight-norm", nargs="+", type=Path, required=True)
+    parser.add_argument("--compander", nargs="+", type=Path, required=True)
+    arguments = parser.parse_args()
+    runs = arguments.weight_norm
     cells = weight_norm(pd.concat([store.load(run) for run in runs]))
     cells.round(5).to_csv(HERE / "reparam_weight_norm.csv", index=False)
     print(best(cells, ["model", "variant"], "loss", largest=False).to_string())
     figure(runs, cells, HERE / "img" / "reparam_weight_norm.png")
-    cells = compander(store.load(Path(companded)))
+    cells = compander(pd.concat([store.load(run) for run in arguments.compander]))
     cells.round(5).to_csv(HERE / "reparam_compander.csv", index=False)
     chosen = best(cells, ["model", "variant", "weight_decay"], "validation", largest=True)
     print(chosen.to_string())
@@ -101,5 +108,4 @@ def main(norm: list[str], companded: str) -> None:
 
 
 if __name__ == "__main__":
-    *first, last = sys.argv[1:]
-    main(first, last)
+    main()
