@@ -137,50 +137,45 @@ def companded(v: Tensor, log_a: Tensor, log_b: Tensor, scale: Tensor) -> Tensor:
     >>> companded(x, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(1.0))
     tensor([0.0000, 0.7854])
     """
-    a, b = log_a.exp() * scale, log_b.exp() * scale
     if v.is_meta or torch.compiler.is_compiling():
-        return a * torch.atan(v / b)
-    made: Tensor = _Compand.apply(v, a, b)  # type: ignore[no-untyped-call]
+        return log_a.exp() * scale * torch.atan(v / (log_b.exp() * scale))
+    made: Tensor = _Compand.apply(v, log_a, log_b, scale)  # type: ignore[no-untyped-call]
     return made
 
 
 class _Compand(torch.autograd.Function):
-    """w = a arctan(v/b): dw/dv = a b / (b^2 + v^2), dw/da = w/a, dw/db = -v/b dw/dv."""
+    """With a and b times s: dw/dv = a b / (b^2 + v^2), dw/dlog a = w, dw/dlog b = -v dw/dv."""
 
     @staticmethod
-    def forward(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, v: Tensor, log_a: Tensor, log_b: Tensor, scale: Tensor) -> Tensor:
+        a, b = log_a.exp().mul_(scale), log_b.exp().mul_(scale)
         if not a.dim() and (kernels := gpu.kernels(v)) is not None:
             made: Tensor = kernels.compand(v, a, b)
-            return made
-        # atan2 with b > 0 is arctan(v/b) without the division, and on some machines torch's
-        # vectorized atan2 takes 0.6 of the time of its atan.
-        return torch.atan2(v, b).mul_(a)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
+        else:
+            # atan2 with b > 0 is arctan(v/b) without the division, and on some machines torch's
+            # vectorized atan2 takes 0.6 of the time of its atan.
+            made = torch.atan2(v, b).mul_(a)
+        ctx.save_for_backward(v, log_a, log_b, scale, a, b, made)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        v, a, b, w = ctx.saved_tensors
+        v, log_a, log_b, scale, a, b, w = ctx.saved_tensors
         (grad,) = grads
-        _, for_a, for_b = ctx.needs_input_grad
-        da: Tensor | None
+        _, for_a, for_b, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # of a gradient that is itself differentiated
+            a, b = log_a.exp() * scale, log_b.exp() * scale
             dv = grad * a * b / (b * b + v * v)
-            da = (grad * torch.atan(v / b)).sum_to_size(a.shape)
-            return dv, da, -(dv * v).sum_to_size(a.shape) / b
+            da = (grad * a * torch.atan(v / b)).sum_to_size(a.shape)
+            return dv, da, -(dv * v).sum_to_size(a.shape), None
         if a.dim():
             dv = grad * (a * b) / torch.addcmul(b * b, v, v)
-            da = (grad * w).sum_to_size(a.shape) / a if for_a else None
-            return dv, da, (dv * v).sum_to_size(a.shape).neg_() / b if for_b else None
+            first = (grad * w).sum_to_size(a.shape) if for_a else None
+            return dv, first, (dv * v).sum_to_size(a.shape).neg_() if for_b else None, None
         if (kernels := gpu.kernels(v)) is not None:
-            made: tuple[Tensor, Tensor, Tensor] = kernels.compand_backward(grad, v, a, b)
-            return made
-        grad = grad.contiguous()
+            return (*kernels.compand_backward(grad, v, a, b), None)
+        grad, v = grad.contiguous(), v.contiguous()
         dv = torch.addcmul(b / a, v, v, value=1.0 / float(a * b))
         torch.div(grad, dv, out=dv)
-        flat = v.reshape(-1)
-        da = torch.dot(grad.view(-1), w.reshape(-1)) / a if for_a else None
-        db = torch.dot(dv.view(-1), flat).neg_() / b if for_b else None
-        return dv, da, db
+        first = torch.dot(grad.view(-1), w.reshape(-1)) if for_a else None
+        return dv, first, torch.dot(dv.view(-1), v.view(-1)).neg_() if for_b else None, None

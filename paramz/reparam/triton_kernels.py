@@ -92,8 +92,8 @@ def _compand_backward(dw, v, a, b, dv, da, db, size, BLOCK: tl.constexpr):
     through = d * bound * slope / (slope * slope + x * x)
     tl.store(dv + at, through, at < size)
     # One partial sum per block, added up outside: the same result in every run.
-    tl.store(da + block, tl.sum(d * _atan(x / slope)))
-    tl.store(db + block, -tl.sum(through * x) / slope)
+    tl.store(da + block, tl.sum(d * bound * _atan(x / slope)))
+    tl.store(db + block, -tl.sum(through * x))
 
 
 def normalize(v: Tensor, g: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ def compand(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def compand_backward(dw: Tensor, v: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of v, a and b."""
+    """Gradients of v, log a and log b."""
     dw, v = dw.contiguous(), v.contiguous()
     dv = torch.empty_like(v)
     blocks = _grid(v)[0]
