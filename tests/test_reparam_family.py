@@ -88,6 +88,38 @@ def test_fedpara_keeps_the_variance_and_has_the_rank():
     std = float(conv.weight.std())
     paramz.reparametrize_(conv, FedPara(8))
     assert float(conv.weight.std()) == pytest.approx(std, rel=0.15)
+    square = nn.Linear(90, 70)
+    paramz.reparametrize_(square, FedPara())
+    assert square.weight_x1.shape == (70, 9)
+    assert int(torch.linalg.matrix_rank(square.weight.detach())) == 70
+
+
+def test_fedpara_of_full_rank_has_the_rules_of_hidden_matrices():
+    """Factors (width, rank) move by 1/rank with Adam and by width/rank with SGD."""
+
+    def net(width: int = 64) -> nn.Module:
+        return nn.Sequential(nn.Linear(3, width), nn.Linear(width, width), nn.Linear(width, 2))
+
+    model = net(256)
+    plan = paramz.parametrize_(model, "mup", base=net)
+    paramz.reparametrize_(model, FedPara())
+    plan = paramz.plan_of(model)
+    roles = {row.name: row.role for row in plan.rows}
+    rates = {
+        optimizer: {
+            id(p): group["lr"]
+            for group in plan.param_groups(model, optimizer, lr=1.0)
+            for p in group["params"]
+        }
+        for optimizer in ("adamw", "sgd")
+    }
+    for name in ("weight_x1", "weight_y1", "weight_x2", "weight_y2"):
+        factor = id(getattr(model[1], name))
+        assert roles[f"1.{name}"] == "hidden"
+        assert rates["adamw"][factor] == pytest.approx(8 / 16)
+        assert rates["sgd"][factor] == pytest.approx((256 / 64) / (16 / 8))
+        assert roles[f"0.{name}"] in ("input", "scalar")
+        assert roles[f"2.{name}"] in ("output", "scalar")
 
 
 def blocks(width: int = 16, depth: int = 3) -> nn.Module:

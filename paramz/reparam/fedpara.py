@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 from paramz.axes import Axes
 from paramz.reparam.recipe import Scaling
 
-# All factors have t = (std of W)^(1/4) for a size. With h = W x, the change by dX is dX / t of h's
-# size (x sees the rest of the product, 1/t of it), and that by dY sums over fan_in times t^3.
+# At a fixed rank all factors have t = (std of W)^(1/4) for a size. With h = W x, the change by dX
+# is dX / t of h's size (x sees the rest of the product, 1/t of it), and that by dY sums over fan_in
+# times t^3. Where the rank is the root of the width, factors (width, rank) have the size
+# (width^-1/2 / rank)^(1/4) = rank^-1/2, and what one learning rate moves in h, rank^3/2 width^1/2
+# times that cubed for Adam, is rank: the rules of a hidden matrix with fan_in rank.
 _X = Scaling("writes", size=lambda std, _: std ** Fraction(1, 4))
 _Y = Scaling("reads", size=lambda std, _: std ** Fraction(-3, 4), branch=True)
 
@@ -26,19 +30,25 @@ class FedPara:
     Hyeon-Woo, Ye-Bin and Oh 2022 (arXiv 2108.06098), proposition 1: 2 rank (m + n) numbers for
     m n. The product of four normal factors of std s has entries of variance rank^2 s^8, so
     s = (std of W / sqrt(rank^2))^(1/4) keeps the weight's variance; its values are drawn anew.
-    Kernels count as matrices (outputs, inputs times positions). Under muP, X is an input matrix of
-    size t and Y a readout of size t^-3, t = (std of W)^(1/4); derived here.
+    Kernels count as matrices (outputs, inputs times positions).
+
+    Left out, the rank is the least with which W can have full rank, ceil(sqrt(min(m, n))) (their
+    corollary 1). Under muP the factors of a hidden matrix are then hidden matrices with fan_in
+    rank. At a rank that stays while the width m grows, W of std m^-1/2 has rank^2 singular values
+    of sqrt(m) / rank each: activations keep their size at first, and what the layers learn to put
+    into these directions grows with width, whatever the learning rates. X is then an input matrix
+    of size t and Y a readout of size t^-3, t = (std of W)^(1/4). All derived here.
 
     Attributes:
-        rank: the inner size of the factors, the same at every width.
+        rank: the inner size of the factors; None for that of full rank, which grows with width.
         shape: the weight's; found from the layer.
     """
 
-    rank: int
+    rank: int | None = None
     shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
+        if self.rank is not None and self.rank < 1:
             raise ValueError(f"FedPara(rank={self.rank}): the rank is at least 1")
 
     @property
@@ -64,9 +74,10 @@ class FedPara:
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
         """Draw the factors."""
         d_out, d_in = weight.shape[0], weight[0].numel()
-        std = (weight.square().mean().sqrt() / self.rank) ** 0.25
+        rank = self.rank or math.ceil(min(d_out, d_in) ** 0.5)
+        std = (weight.square().mean().sqrt() / rank) ** 0.25
         sizes = {"x1": d_out, "y1": d_in, "x2": d_out, "y2": d_in}
-        return {n: torch.randn_like(weight.new_empty(m, self.rank)) * std for n, m in sizes.items()}
+        return {n: torch.randn_like(weight.new_empty(m, rank)) * std for n, m in sizes.items()}
 
     def weight(self, x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
         """The weight."""

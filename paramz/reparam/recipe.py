@@ -25,7 +25,8 @@ class Scaling:
         role: ``weight``: that of W. ``per output``: one number per output, so vector where W's
             fan_out grows and else scalar. ``reads``: a matrix from W's inputs to a fixed size, so
             output or scalar. ``writes``: from a fixed size to W's outputs, so input or scalar.
-            ``number``: scalar.
+            Where the fixed size grows after all, both are a matrix like W, (large, small) with the
+            fan_in and fan_out of that. ``number``: scalar.
         size: from the powers of W's std at init and of the larger of its fans, what the tensor's
             size is over that of its role.
         branch: the tensor takes over the branch factor that was folded into W, so its rule does.

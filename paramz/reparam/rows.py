@@ -93,16 +93,22 @@ def _row(
     wider: tuple[int, ...] | None,
 ) -> Row:
     assert base is not None and wider is not None
+    growing = tuple(a for a, (b, w) in enumerate(zip(base, wider, strict=True)) if b != w)
+    role, ratios = _role(row, scaling), row.ratios
     size = scaling.size(_init_std(plan, row), IN if "fan_in" in row.ratios else OUT)
+    if scaling.role in ("reads", "writes") and growing == (0, 1):
+        fans = {"fan_in": shape[1] / base[1], "fan_out": shape[0] / base[0]}
+        role, ratios = row.role, {**row.ratios, **fans}
+        size = scaling.size(_branch(plan, row), ONE)
     return Row(
         name=names[0],
         aliases=tuple(names[1:]),
         shape=shape,
         base_shape=base,
-        role=_role(row, scaling),
+        role=role,
         why=f"of {row.name}: {row.why}",
-        ratios=row.ratios,
-        growing=tuple(a for a, (b, w) in enumerate(zip(base, wider, strict=True)) if b != w),
+        ratios=ratios,
+        growing=growing,
         readouts=row.readouts if scaling.role == "weight" else (),
         block=row.block,
         ends=row.ends and scaling.branch,
@@ -112,9 +118,12 @@ def _row(
 
 def _init_std(plan: Plan, row: Row) -> Power:
     """How W's std at init moves, with the branch factor that was folded into it."""
-    scheme = plan.parametrization
-    std = weight_rule(scheme, row.role, folded=plan.folded).init_std
-    return std * (scheme.branch if row.ends and plan.folded else ONE)
+    rule = weight_rule(plan.parametrization, row.role, folded=plan.folded)
+    return rule.init_std * _branch(plan, row)
+
+
+def _branch(plan: Plan, row: Row) -> Power:
+    return plan.parametrization.branch if row.ends and plan.folded else ONE
 
 
 def _role(row: Row, scaling: Scaling) -> Role:
