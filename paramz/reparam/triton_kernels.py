@@ -1,7 +1,8 @@
 """Triton kernels of weight normalization and weight compander, behind the same interface.
 
-Used on GPUs only. NOT RUN SO FAR: no GPU was at hand where this was written. tests/test_reparam_gpu
-compares them with the formulas and is skipped without one.
+Used on GPUs only. No GPU was at hand where this was written: tests/test_reparam_triton.py has run
+them in Triton's interpreter, and compiled them for three GPUs; tests/test_reparam_gpu.py, which is
+skipped without a GPU, has not been run.
 
 Weights are seen as matrices with one row per output: one program per row, which reads it once where
 it fits a block. Sums are in float32.
@@ -105,7 +106,7 @@ def normalize(v: Tensor, g: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     w = torch.empty_like(v)
     length = torch.empty(g.shape, dtype=torch.float32, device=v.device)
     columns = v[0].numel()
-    with torch.cuda.device(v.device):
+    with torch.cuda.device_of(v):
         _normalize[(len(v),)](v, g.contiguous(), w, length, columns, BLOCK=_BLOCK)
     return w, length
 
@@ -121,7 +122,7 @@ def normalize_backward(
     dw, v = dw.contiguous(), v.contiguous()
     dv, dg = torch.empty_like(v), torch.empty_like(g.contiguous())
     columns = v[0].numel()
-    with torch.cuda.device(v.device):
+    with torch.cuda.device_of(v):
         _normalize_backward[(len(v),)](
             dw, v, g.contiguous(), length.contiguous(), dv, dg, columns, BLOCK=_BLOCK
         )
@@ -132,7 +133,7 @@ def compand(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The weight a arctan(v / b), a and b of one entry."""
     v = v.contiguous()
     w = torch.empty_like(v)
-    with torch.cuda.device(v.device):
+    with torch.cuda.device_of(v):
         _compand[_grid(v)](v, a, b, w, v.numel(), BLOCK=_BLOCK)
     return w
 
@@ -143,7 +144,7 @@ def compand_backward(dw: Tensor, v: Tensor, a: Tensor, b: Tensor) -> tuple[Tenso
     dv = torch.empty_like(v)
     blocks = _grid(v)[0]
     da, db = (torch.empty(blocks, dtype=torch.float32, device=v.device) for _ in range(2))
-    with torch.cuda.device(v.device):
+    with torch.cuda.device_of(v):
         _compand_backward[(blocks,)](dw, v, a, b, dv, da, db, v.numel(), BLOCK=_BLOCK)
     return dv, da.sum().to(a.dtype).view_as(a), db.sum().to(b.dtype).view_as(b)
 
