@@ -7,7 +7,7 @@ to AdamW. It is not equal work: see the note that it prints.
 
 `python benchmarks/second_order.py --steps-to-target [--tasks mlp conv lm]` tunes the learning rate
 of each optimizer on the shipped tasks and prints how many steps, and seconds, each needs to reach
-the loss that tuned AdamW ends with..
+the loss that tuned AdamW ends with.
 """
 
 from __future__ import annotations

@@ -3,12 +3,11 @@
 `train` is what a sweep runs, `task` is what `paramz check` and `paramz plan` look at.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from train_mlp import batch_of, digits
+from train_mlp import digits_task, train_digits
 
 import paramz
 
@@ -29,13 +28,10 @@ class ConvNet(nn.Module):
 
 
 def task(config: dict[str, Any]) -> paramz.Task:
-    """The model and data of a config; every key has a default."""
-    return paramz.Task(build=ConvNet, batch=partial(batch_of, config.get("batch_size", 64)))
+    """The model and data of a config; see train_mlp.py."""
+    return digits_task(ConvNet, config)
 
 
 def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
-    """Train one model. Needs width and lr; loss is that of all images at the end."""
-    from train_loop import fit
-
-    chosen = task(config)
-    return fit(chosen, config, trial, lambda model: chosen.loss(model, digits()))
+    """What a sweep runs; see train_mlp.py."""
+    return train_digits(task(config), config, trial)

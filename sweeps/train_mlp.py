@@ -3,11 +3,13 @@
 `train` is what a sweep runs, `task` is what `paramz check` and `paramz plan` look at.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import paramz
 
@@ -27,30 +29,47 @@ class MLP(nn.Module):
 
 
 @cache
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (1797, 64) with mean 0 and std 1, and their classes (1797,)."""
+def digits(objective: str = "cross_entropy") -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (1797, 64) with mean 0 and std 1, and their classes (1797,).
+
+    For ``"mse"`` the targets are one-hot, (1797, 10), less their mean and over their std,
+    so that the loss is the share of variance left unexplained.
+    """
     from sklearn.datasets import load_digits
 
     images, classes = load_digits(return_X_y=True)
-    x = torch.tensor(images, dtype=torch.float32)
-    return (x - x.mean()) / x.std(), torch.tensor(classes)
+    x, y = torch.tensor(images, dtype=torch.float32), torch.tensor(classes)
+    if objective == "mse":
+        y = (F.one_hot(y).float() - 0.1) / 0.3
+    return (x - x.mean()) / x.std(), y
 
 
-def batch_of(size: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(size: int, objective: str, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The same random batch whenever it is asked for the same step."""
-    x, y = digits()
+    x, y = digits(objective)
     picked = torch.randint(len(x), (size,), generator=torch.Generator().manual_seed(step))
     return x[picked], y[picked]
 
 
-def task(config: dict[str, Any]) -> paramz.Task:
-    """The model and data of a config; every key has a default."""
-    return paramz.Task(build=MLP, batch=partial(batch_of, config.get("batch_size", 64)))
+def digits_task(build: Callable[..., nn.Module], config: dict[str, Any]) -> paramz.Task:
+    """A model of digits and a config's batch_size (64) and objective (cross_entropy, or mse)."""
+    size, objective = config.get("batch_size", 64), config.get("objective", "cross_entropy")
+    return paramz.Task(build=build, batch=partial(batch_of, size, objective))
 
 
-def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
+def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is that of all images at the end."""
     from train_loop import fit
 
-    chosen = task(config)
-    return fit(chosen, config, trial, lambda model: chosen.loss(model, digits()))
+    everything = digits(config.get("objective", "cross_entropy"))
+    return fit(task, config, trial, lambda model: task.loss(model, everything))
+
+
+def task(config: dict[str, Any]) -> paramz.Task:
+    """The model and data of a config; see `digits_task`."""
+    return digits_task(MLP, config)
+
+
+def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
+    """What a sweep runs; see `train_digits`."""
+    return train_digits(task(config), config, trial)
