@@ -37,6 +37,8 @@ def digits(objective: str = "cross_entropy") -> tuple[torch.Tensor, torch.Tensor
     """
     from sklearn.datasets import load_digits
 
+    if objective not in ("cross_entropy", "mse"):
+        raise ValueError(f"objective={objective!r}: it is cross_entropy or mse")
     images, classes = load_digits(return_X_y=True)
     x, y = torch.tensor(images, dtype=torch.float32), torch.tensor(classes)
     if objective == "mse":
