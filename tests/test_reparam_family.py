@@ -122,6 +122,23 @@ def test_fedpara_of_full_rank_has_the_rules_of_hidden_matrices():
         assert roles[f"2.{name}"] in ("output", "scalar")
 
 
+def test_fedpara_of_full_rank_in_u_mup():
+    """Weights of std 1, so factors of std rank^-1/4 and, with u-muP's rank^-1/2, lr rank^-3/4."""
+    model = nn.Sequential(nn.Linear(3, 256), nn.Linear(256, 256), nn.Linear(256, 2))
+    example = torch.randn(8, 3), torch.arange(8) % 2
+    paramz.parametrize_(model, "u-mup", base=lambda w=64: nn.Sequential(
+        nn.Linear(3, w), nn.Linear(w, w), nn.Linear(w, 2)
+    ), example=example)  # fmt: skip
+    paramz.reparametrize_(model, FedPara(), where=r"1[.]weight")
+    plan = paramz.plan_of(model)
+    groups = plan.param_groups(model, "adamw", lr=1.0)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for name in ("weight_x1", "weight_y1", "weight_x2", "weight_y2"):
+        factor = getattr(model[1], name)
+        assert factor.shape == (256, 16)
+        assert rates[id(factor)] == pytest.approx(16**-0.75)
+
+
 def blocks(width: int = 16, depth: int = 3) -> nn.Module:
     model = nn.Module()
     model.first = nn.Linear(4, width)

@@ -13,14 +13,25 @@ from torch import Tensor, nn
 
 from paramz.axes import Axes
 from paramz.reparam.recipe import Scaling
+from paramz.rules import Power
+from paramz.tables import IN
 
 # At a fixed rank all factors have t = (std of W)^(1/4) for a size. With h = W x, the change by dX
 # is dX / t of h's size (x sees the rest of the product, 1/t of it), and that by dY sums over fan_in
 # times t^3. Where the rank is the root of the width, factors (width, rank) have the size
-# (width^-1/2 / rank)^(1/4) = rank^-1/2, and what one learning rate moves in h, rank^3/2 width^1/2
-# times that cubed for Adam, is rank: the rules of a hidden matrix with fan_in rank.
-_X = Scaling("writes", size=lambda std, _: std ** Fraction(1, 4))
-_Y = Scaling("reads", size=lambda std, _: std ** Fraction(-3, 4), branch=True)
+# s = (std of W / rank)^(1/4), and what one learning rate moves in h is, for Adam, rank^3/2
+# width^1/2 s^3. Under muP that is rank, and s = rank^-1/2: the rules of a hidden matrix with fan_in
+# rank. _grown is s over that matrix's std; W's fan_in is rank^2, so W's std is that std squared. It
+# is 1 under muP and rank^-1/4 in u-muP, where weights have std 1.
+
+
+def _grown(std: Power) -> Power:
+    factor: Power = (std**2 / IN) ** Fraction(1, 4)
+    return factor / std
+
+
+_X = Scaling("writes", size=lambda std, _: std ** Fraction(1, 4), grown=_grown)
+_Y = Scaling("reads", size=lambda std, _: std ** Fraction(-3, 4), grown=_grown, branch=True)
 
 
 @dataclass(frozen=True)

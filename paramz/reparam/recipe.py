@@ -29,12 +29,15 @@ class Scaling:
             fan_in and fan_out of that. ``number``: scalar.
         size: from the powers of W's std at init and of the larger of its fans, what the tensor's
             size is over that of its role.
+        grown: the same for a matrix whose fixed size grows, from the std of a matrix with its role
+            and its own fans; W's branch factor is in `size`.
         branch: the tensor takes over the branch factor that was folded into W, so its rule does.
         decays: weight decay means something for it.
     """
 
     role: Literal["weight", "per output", "reads", "writes", "number"]
     size: Callable[[Power, Power], Power] = lambda std, larger: ONE
+    grown: Callable[[Power], Power] = lambda std: ONE
     branch: bool = False
     decays: bool = True
 

@@ -94,12 +94,14 @@ def _row(
 ) -> Row:
     assert base is not None and wider is not None
     growing = tuple(a for a, (b, w) in enumerate(zip(base, wider, strict=True)) if b != w)
-    role, ratios = _role(row, scaling), row.ratios
-    size = scaling.size(_init_std(plan, row), IN if "fan_in" in row.ratios else OUT)
+    std, branch = _init_std(plan, row), _branch(plan, row)
     if scaling.role in ("reads", "writes") and growing == (0, 1):
-        fans = {"fan_in": shape[1] / base[1], "fan_out": shape[0] / base[0]}
-        role, ratios = row.role, {**row.ratios, **fans}
-        size = scaling.size(_branch(plan, row), ONE)
+        role = row.role
+        ratios = {**row.ratios, "fan_in": shape[1] / base[1], "fan_out": shape[0] / base[0]}
+        size = scaling.grown(std) * scaling.size(branch, ONE)
+    else:
+        role, ratios = _role(row, scaling), dict(row.ratios)
+        size = scaling.size(std * branch, IN if "fan_in" in row.ratios else OUT)
     return Row(
         name=names[0],
         aliases=tuple(names[1:]),
@@ -117,12 +119,12 @@ def _row(
 
 
 def _init_std(plan: Plan, row: Row) -> Power:
-    """How W's std at init moves, with the branch factor that was folded into it."""
-    rule = weight_rule(plan.parametrization, row.role, folded=plan.folded)
-    return rule.init_std * _branch(plan, row)
+    """How W's std at init moves, without the branch factor that was folded into it."""
+    return weight_rule(plan.parametrization, row.role, folded=plan.folded).init_std
 
 
 def _branch(plan: Plan, row: Row) -> Power:
+    """The branch factor that was folded into W."""
     return plan.parametrization.branch if row.ends and plan.folded else ONE
 
 
