@@ -220,7 +220,9 @@ def test_saved_verdict_reads_back(tmp_path: Path) -> None:
 # Two seeds leave some of these undecided, so the GPT has six. For the Llama, 128 to 1024 was chosen
 # after 64 to 512 gave +0.10 [+0.02, +0.18] in one module with AdamW and +0.11 [+0.02, +0.21] with
 # SGD. The tied GPT is left out: with SGD it drifts by +0.15 [+0.06, +0.24] over 64 to 512 and
-# passes over 128 to 1024, where Muon is undecided (+0.11 [+0.06, +0.15]).
+# passes over 128 to 1024, where Muon is undecided (+0.11 [+0.06, +0.15]). Muon has 32 to 256: its
+# own products are in bfloat16, ten times slower than float32 on a CPU without instructions for it,
+# and those of wider models outlasted CI's time.
 MODELS = [
     ("train_lm", {}, (64, 128, 256, 512), 6),
     ("train_llama", {}, (128, 256, 512, 1024), 3),
@@ -243,11 +245,12 @@ def test_language_models(
 ) -> None:
     task = f"{SWEEPS / file}.py:task"
     settings = {"optimizer": optimizer, "lr": lr, "config": config}
+    narrow = (64, 128, 256, 512)
+    if optimizer == "muon":
+        widths = narrow = (32, 64, 128, 256)
     mup = paramz.coord_check(task, widths=widths, seeds=seeds, **settings)
     assert paramz.judge(mup).passed, paramz.judge(mup).sentence
-    sp = paramz.coord_check(
-        task, widths=(64, 128, 256, 512), seeds=2, steps=1, parametrization="sp", **settings
-    )
+    sp = paramz.coord_check(task, widths=narrow, seeds=2, steps=1, parametrization="sp", **settings)
     assert paramz.judge(sp).sentence.startswith("FAIL"), paramz.judge(sp).sentence
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from paramz.reparam.compander import companded
 from paramz.reparam.weight_norm import normalized
@@ -52,3 +53,21 @@ def test_the_slope_of_the_compander_is_a_cosine():
     a = torch.tensor(0.7).double().exp()
     torch.testing.assert_close(slope, a * torch.cos(w / a) ** 2)
     assert float(w.detach().abs().max()) < float(a) * torch.pi / 2
+
+
+def test_forward_mode_takes_the_formulas():
+    """A hand-written backward pass has no forward mode, which autograd of the formula has."""
+    v, g, a, b = double(5, 4), double(5, 1, seed=1), double(seed=2), double(seed=3)
+    scale = torch.tensor(0.3, dtype=torch.float64)
+    for function, tensors in (
+        (lambda v, g: normalized(v, g, (1,)), (v, g)),
+        (lambda v, a, b: companded(v, a, b, scale), (v, a, b)),
+    ):
+        along = [torch.ones_like(t) for t in tensors]
+        with forward_ad.dual_level():
+            duals = [
+                forward_ad.make_dual(t.detach(), d) for t, d in zip(tensors, along, strict=True)
+            ]
+            rate = forward_ad.unpack_dual(function(*duals)).tangent
+        _, wanted = torch.autograd.functional.jvp(function, tensors, tuple(along))
+        torch.testing.assert_close(rate, wanted, rtol=1e-12, atol=1e-14)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import convnet, gpt, mlp, tied_gpt
 from torch import nn
+from torch.func import functional_call, grad, jvp, vmap
 
 import paramz
 from paramz.reparam import AOL, MPO, FedPara, Orthogonal, Relaxed, SpectralNorm
@@ -119,6 +120,33 @@ def test_compile_and_export(recipe: Recipe, where: object):
     plain(X).square().sum().backward()
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@each_recipe
+def test_transforms_of_torch_func(recipe: Recipe, where: object):
+    """Gradients, those of each example, directional ones and an ensemble's are autograd's."""
+    model = planned(recipe, where)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return functional_call(model, (parameters, buffers), (x,)).square().mean()
+
+    loss_now = model(X).square().mean()
+    found = torch.autograd.grad(loss_now, list(model.parameters()), allow_unused=True)
+    ours = dict(zip(parameters, found, strict=True))
+    theirs = grad(loss)(parameters, X)
+    each = vmap(grad(loss), in_dims=(None, 0))(parameters, X)
+    for name, expected in ours.items():
+        expected = torch.zeros_like(parameters[name]) if expected is None else expected
+        torch.testing.assert_close(theirs[name], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(each[name].mean(0), expected, rtol=1e-4, atol=1e-6)
+    along = {name: torch.ones_like(p) for name, p in parameters.items()}
+    rate = jvp(lambda p: loss(p, X), (parameters,), (along,))[1]
+    wanted = sum(g.sum() for g in ours.values() if g is not None)
+    torch.testing.assert_close(rate, wanted, rtol=1e-3, atol=1e-5)
+    two = {name: torch.stack([p, p]) for name, p in parameters.items()}
+    torch.testing.assert_close(vmap(loss, in_dims=(0, None))(two, X), loss_now.expand(2))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from paramz.axes import Axes
 from paramz.reparam import gpu
+from paramz.reparam.eager import is_eager
 from paramz.reparam.recipe import Scaling
 
 # a and b are in units of the weight's own std, so that dw/dv = a/b does not move with width: v has
@@ -137,7 +138,7 @@ def companded(v: Tensor, log_a: Tensor, log_b: Tensor, scale: Tensor) -> Tensor:
     >>> companded(x, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(1.0))
     tensor([0.0000, 0.7854])
     """
-    if v.is_meta or torch.compiler.is_compiling():
+    if not is_eager(v):
         return log_a.exp() * scale * torch.atan(v / (log_b.exp() * scale))
     made: Tensor = _Compand.apply(v, log_a, log_b, scale)  # type: ignore[no-untyped-call]
     return made

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from paramz.axes import Axes
 from paramz.reparam import gpu
+from paramz.reparam.eager import is_eager
 from paramz.reparam.recipe import Scaling
 from paramz.tables import IN
 
@@ -93,13 +94,13 @@ def normalized(v: Tensor, g: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Compute g v / |v|, lengths over ``dims``; g has size 1 there.
 
     Forward and backward are a kernel each where lengths are per first or last axis: torch's own,
-    or a Triton one on GPUs. Elsewhere, and where it is being compiled, the formula itself.
+    or a Triton one on GPUs. Elsewhere, and where that cannot be (`is_eager`), the formula itself.
 
     >>> normalized(torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0]]), (1,))
     tensor([[6., 8.]])
     """
     kept = _one_axis(v.dim(), dims)
-    if kept is None or v.is_meta or torch.compiler.is_compiling():
+    if kept is None or not is_eager(v):
         return v * (g / _length(v, dims))
     made: Tensor = _Normalize.apply(v, g, kept)  # type: ignore[no-untyped-call]
     return made
@@ -115,7 +116,7 @@ def _one_axis(size: int, dims: tuple[int, ...]) -> int | None:
 def _length(v: Tensor, dims: tuple[int, ...]) -> Tensor:
     """|v|, in the kernel's own rounding, so that g / |v| is exactly 1 at first."""
     kept = _one_axis(v.dim(), dims)
-    if kept is None or v.is_meta or torch.compiler.is_compiling():
+    if kept is None or not is_eager(v):
         length: Tensor = torch.linalg.vector_norm(v, dim=dims, keepdim=True)
         return length
     ones = v.new_ones([n if axis == kept else 1 for axis, n in enumerate(v.shape)])

@@ -1,0 +1,34 @@
+"""Whether a hand-written gradient can be used, or must be left to autograd of the formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+# What torch.autograd.Function itself asks before it refuses to run under torch.func. Should a later
+# torch not have it, formulas are right everywhere.
+_in_transform: Callable[[], bool] = getattr(
+    torch._C, "_are_functorch_transforms_active", lambda: True
+)
+
+
+def is_eager(v: Tensor) -> bool:
+    """True in plain eager execution.
+
+    Meta tensors have no values for a kernel; a compiler fuses the formula itself; transforms of
+    torch.func and forward-mode derivatives differentiate formulas, but no hand-written backward.
+
+    >>> is_eager(torch.ones(2))
+    True
+    >>> torch.func.vmap(lambda v: v + is_eager(v))(torch.zeros(2))
+    tensor([0., 0.])
+    """
+    return not (
+        v.is_meta
+        or torch.compiler.is_compiling()
+        or _in_transform()
+        or getattr(forward_ad, "_current_level", -1) >= 0
+    )
