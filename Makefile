@@ -29,7 +29,7 @@ test: $(STAMP)  ## the default suite
 	$(BIN)/python -m pytest -n 2
 
 slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m slow --durations=10
 
 check: $(STAMP)  ## what CI lints and types
 	$(BIN)/ruff check .
