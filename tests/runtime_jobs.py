@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from cases import GPT, VOCABULARY
+from gloo import join
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
@@ -27,14 +28,6 @@ from torch.nn.parallel import DistributedDataParallel
 import paramz
 
 BASE, WIDTH, STEPS = 8, 64, 5
-
-
-def start(rank: int, world: int, folder: str) -> None:
-    """Join the group; every process computes on one thread."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world
-    )
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -100,7 +93,7 @@ def shard(model: Any, **options: Any) -> nn.Module:
 
 def two_processes(rank: int, world: int, folder: str) -> None:
     """DDP, FSDP2, tensor parallel and checkpoints against one process, eight times the base."""
-    start(rank, world, folder)
+    join(rank, world, folder)
     part = slice(rank * 4, rank * 4 + 4)
     plain, plan = planned()
     start_weights = copy.deepcopy(plain.state_dict())
@@ -185,7 +178,7 @@ def two_processes(rank: int, world: int, folder: str) -> None:
 
 def four_processes(rank: int, world: int, folder: str) -> None:
     """FSDP2 over two, each in tensor parallel over two."""
-    start(rank, world, folder)
+    join(rank, world, folder)
     plain, plan = planned()
     optimizer = optimizer_for(plan, plain)
     wanted_groups, wanted = ratios(optimizer), train(plain, optimizer)

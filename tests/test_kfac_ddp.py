@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from gloo import join
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -51,8 +52,7 @@ def train(net, optimizer, part):
 
 
 def work(rank, path):
-    dist.init_process_group("gloo", init_method=f"file://{path}/meet", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+    join(rank, 2, path)
     net = build()
     wrapped = DistributedDataParallel(net, find_unused_parameters=True)
     with KFAC(net.parameters(), net, **OPTIONS) as optimizer:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from cases import CASES, build64
+from gloo import join
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -26,8 +27,7 @@ def train(net: nn.Module, optimizer: Shampoo, part: slice) -> None:
 
 
 def work(rank: int, path: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{path}/meet", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+    join(rank, 2, path)
     net = build64(CASES["mlp"].build, 8)
     wrapped = DistributedDataParallel(net)
     train(wrapped, Shampoo(wrapped.parameters(), **OPTIONS), slice(8 * rank, 8 * rank + 8))

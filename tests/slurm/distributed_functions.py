@@ -9,6 +9,11 @@ from torch.distributed.fsdp import fully_shard
 
 import paramz
 
+# DDP's destructor ends the process group if it has the last reference, and waits, with the GIL, for
+# gloo's threads. One of them may wait for the GIL, to let go of a reduced tensor (torch 2.13): one
+# run in ten of this function hung.
+_kept = []
+
 
 def build(width):
     return nn.Sequential(
@@ -24,6 +29,7 @@ def train(config, trial):
     rank, world = 0, 1
     if config["kind"] != "single":
         distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
+        _kept.append(distributed.group.WORLD)
         rank, world = distributed.get_rank(), distributed.get_world_size()
         assert world == int(os.environ["WORLD_SIZE"]) > 1
         if config["kind"] == "ddp":
