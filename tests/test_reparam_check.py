@@ -38,11 +38,13 @@ def verdict(
     where: object = None,
     widths: tuple[int, ...] = (64, 128, 256, 512),
     seeds: int = 3,
+    base_width: int | None = None,
 ) -> paramz.Verdict:
     df = paramz.coord_check(
         partial(net, recipe=recipe, where=where),
         data(),
         widths=widths,
+        base_width=base_width,
         parametrization=scheme,
         optimizer=optimizer,
         lr={"sgd": 2**-3, "adamw": 2**-8}[optimizer],
@@ -81,11 +83,19 @@ def test_the_family(recipe: Recipe, where: object, optimizer: str):
 
 
 @pytest.mark.slow
-def test_one_compander_for_all_layers():
-    """Under SGD it is undecided, -0.21 [-0.58, +0.15] at step 1: one a for all moves them all."""
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_one_compander_for_all_layers(optimizer: str):
+    """Under SGD over 512 to 2048, where what one a moves is no longer random.
+
+    The gradient of log a is in proportion to the model's own output, which is random at first and
+    falls like width^-1/2 from the base on. Over 64 to 512 this was -0.30 [-0.50, -0.11] in the
+    first layer with ten seeds; from 512 on all layers change alike at all widths.
+    """
     recipe = paramz.Compander(per="global")
-    assert verdict(recipe, "mup", "adamw").passed
-    assert verdict(recipe, "sp", "adamw").sentence.startswith("FAIL")
+    wide = {"widths": (512, 1024, 2048), "base_width": 64, "seeds": 6} if optimizer == "sgd" else {}
+    mup = verdict(recipe, "mup", optimizer, **wide)
+    assert mup.passed, mup.sentence
+    assert verdict(recipe, "sp", optimizer).sentence.startswith("FAIL")
 
 
 def slopes(verdict: paramz.Verdict, *modules: str) -> list[float]:
