@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from cases import VOCABULARY, mlp
+from gloo import join
 from test_compat_mup import groups, made, net
 from torch import nn
 
@@ -225,7 +226,7 @@ def group(tmp_path):
     dist = pytest.importorskip("torch.distributed")
     if not dist.is_available():
         pytest.skip("torch without torch.distributed")
-    dist.init_process_group("gloo", rank=0, world_size=1, init_method=f"file://{tmp_path}/store")
+    join(0, 1, str(tmp_path))
     yield
     dist.destroy_process_group()
 

@@ -95,7 +95,7 @@ def test_one_compander_for_all_layers(optimizer: str):
     wide = {"widths": (512, 1024, 2048), "base_width": 64, "seeds": 6} if optimizer == "sgd" else {}
     mup = verdict(recipe, "mup", optimizer, **wide)
     assert mup.passed, mup.sentence
-    assert verdict(recipe, "sp", optimizer).sentence.startswith("FAIL")
+    assert verdict(recipe, "sp", optimizer, **wide).sentence.startswith("FAIL")
 
 
 def slopes(verdict: paramz.Verdict, *modules: str) -> list[float]:
@@ -114,7 +114,7 @@ def test_fedpara_of_full_rank(optimizer: str):
     mup = verdict(FedPara(), "mup", optimizer, HIDDEN, **range_)
     assert mup.passed, mup.sentence
     assert max(map(abs, slopes(mup, "0", "1", "2", "3", "4", "5"))) < 0.1
-    assert verdict(FedPara(), "sp", optimizer, HIDDEN).sentence.startswith("FAIL")
+    assert verdict(FedPara(), "sp", optimizer, HIDDEN, **range_).sentence.startswith("FAIL")
 
 
 @pytest.mark.slow

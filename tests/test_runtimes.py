@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from cases import VOCABULARY, gpt, llama, tied_gpt
+from gloo import join
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn import functional as F
@@ -252,7 +253,7 @@ def test_a_new_head_is_named():
 def test_the_plan_survives_ddp_in_one_process(tmp_path):
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    join(0, 1, str(tmp_path))
     try:
         groups, wanted = plain_run()
         model, plan = planned()
