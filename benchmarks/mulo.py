@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from paramz.optim.meta import meta_train, parametrized, unrolled
+from paramz.optim.learned.meta import meta_train, parametrized, unrolled
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sweeps"))
 from train_mlp import task

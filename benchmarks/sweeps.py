@@ -19,10 +19,10 @@ from pathlib import Path
 
 from paramz.slurm import Profile, make_plan
 from paramz.sweeps import Sweep
-from paramz.sweeps.pool import Pool, Stop
-from paramz.sweeps.runner import prepare, task
-from paramz.sweeps.status import status
-from paramz.sweeps.store import Store
+from paramz.sweeps.running.pool import Pool, Stop
+from paramz.sweeps.running.runner import prepare, task
+from paramz.sweeps.store.status import status
+from paramz.sweeps.store.store import Store
 
 FUNCTIONS = '''
 import time

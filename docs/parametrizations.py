@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from paramz.families import shampoo as shampoo_of
-from paramz.groups import DECAYS
-from paramz.horizon import HORIZONS
 from paramz.nn import Alphas, taus
-from paramz.rules import ONE, Parametrization, Power
-from paramz.tables import PARAMETRIZATIONS, U_MUP
+from paramz.plan.groups import DECAYS
+from paramz.theory.families import shampoo as shampoo_of
+from paramz.theory.horizon import HORIZONS
+from paramz.theory.rules import ONE, Parametrization, Power
+from paramz.theory.tables import PARAMETRIZATIONS, U_MUP
 
 HERE = Path(__file__).parent
 
@@ -109,12 +109,12 @@ MULO = """
 muLO: Thérien et al. 2024 (arXiv 2406.00153); the optimizer is in the line of small_fc_lopt: Metz et
 al. 2022 (arXiv 2203.11860).
 
-A learned optimizer (`paramz.optim.learned`) maps features of each parameter, divided by their root
+A learned optimizer (`paramz.optim.LearnedOptimizer`) maps features of each parameter, divided by their root
 mean square over the tensor, to a step of size lr. Its entries' size does not move with width, as
 Adam's does not, so its rules are those of the **adam** columns above, without epsilon, and it is
 `plan.param_groups(model, "learned", lr=)` that applies them. One more thing has to be the same in
 meta-training and use: it is trained under the scheme under which it is used
-(`paramz.optim.meta.meta_train`).
+(`paramz.optim.learned.meta.meta_train`).
 
 Measured (benchmarks/mulo.py 200 2): the MLP on digits, meta-trained over 30 steps at widths 16 and
 32, then used at width 256, 8 times the widest; loss after 30 / 120 steps:
@@ -292,9 +292,9 @@ def page() -> str:
         + DRIFT.format(table=drift(HERE / "drift.csv"))
         + "\n## Weight decay\n\n`plan.param_groups(..., decay=)` names what stays the same in all "
         f"tensors and at every scale:\n\n{decay}\n"
-        + "\n## Another batch size or number of steps\n\n`paramz.horizon.transfer_run` multiplies "
+        + "\n## Another batch size or number of steps\n\n`paramz.transfer_run` multiplies "
         f"hyperparameters by powers of the ratios of batch size and steps:\n\n"
-        f"{markdown(header, runs)}\n\nTheir sources are in paramz/horizon.py.\n"
+        f"{markdown(header, runs)}\n\nTheir sources are in paramz/theory/horizon.py.\n"
     )
 
 

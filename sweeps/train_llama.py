@@ -8,7 +8,7 @@ from torch import nn
 from train_lm import batch_of
 
 import paramz
-from paramz.integrations.hf import scaled_config
+from paramz.apply.hf import scaled_config
 
 
 def llama(width: int, *, depth: int = 2, tied: bool = False, heads: str = "count") -> nn.Module:

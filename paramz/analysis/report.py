@@ -18,12 +18,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paramz.analysis import plots
+from paramz.analysis.coordinates import axis_of
 from paramz.analysis.page import figure, page, table
 from paramz.analysis.plots.style import new_row
 from paramz.analysis.prediction import Prediction, predict_loss
 from paramz.analysis.runs import baseline_first, choose_scale, group_columns
 from paramz.analysis.transfer import Transfer, transfer
-from paramz.verdict import axis_of
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def check(
     Exits with 0 when it passes, 1 when it does not, 2 when it cannot be made, and with --profile
     with 3 while it is being measured.
     """
-    from paramz.verdict import judge
+    from paramz.analysis.coordinates import judge
 
     label = label or f"{parametrization}-{optimizer}"
     try:
@@ -89,7 +89,7 @@ def check(
             "config": _config(settings),
         }
         if profile is None:
-            from paramz.check import coord_check
+            from paramz.check.run import coord_check
 
             df = coord_check(_locate(task), workers=workers, **asked)
         else:
@@ -123,8 +123,8 @@ def plan(
     """Show which tensor gets which role, init, learning rate, epsilon and decay, and why."""
     import torch
 
-    from paramz.apply import make_plan
-    from paramz.sweeps.target import load_target
+    from paramz.apply.parametrize import make_plan
+    from paramz.sweeps.spec.target import load_target
 
     try:
         made = load_target(_locate(task))(_config(settings), None)
@@ -146,7 +146,7 @@ def plan(
 
 def _gathered(task: str, folder: Path, profile: Path, as_json: bool, **asked: Any) -> Any:
     """The table if the cluster has measured all of it; else submit the rest and exit with 3."""
-    from paramz.check_sweep import check_sweep, gather
+    from paramz.check.sweep import check_sweep, gather
     from paramz.sweeps import Store
 
     wanted, store = check_sweep(task, **asked), Store(folder)
@@ -180,7 +180,7 @@ def _show(judged: Any) -> None:
 
 
 def _locate(task: str) -> str:
-    from paramz.sweeps.target import locate
+    from paramz.sweeps.spec.target import locate
 
     return locate(task, Path.cwd())
 

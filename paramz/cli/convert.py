@@ -29,7 +29,7 @@ def convert(
 
     Nothing is changed. Source code is parsed, not run.
     """
-    from paramz.conversion.convert import convert as find
+    from paramz.compat.convert.convert import convert as find
 
     try:
         if bool(source) == bool(flags):
@@ -52,7 +52,7 @@ def _model(source: str) -> Any:
         return None
     from torch import nn
 
-    from paramz.sweeps.target import load_object, locate
+    from paramz.sweeps.spec.target import load_object, locate
 
     found = load_object(locate(source, Path.cwd()))
     made = found() if callable(found) and not isinstance(found, nn.Module) else found

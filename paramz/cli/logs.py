@@ -8,8 +8,8 @@ import typer
 from paramz.cli.status import AsJson, Directory, opened
 
 if TYPE_CHECKING:
-    from paramz.sweeps.config import Config
-    from paramz.sweeps.store import Store
+    from paramz.sweeps.spec.config import Config
+    from paramz.sweeps.store.store import Store
 
 _FAILED_SHOWN = 5
 
@@ -58,7 +58,7 @@ def _one(store: "Store", asked: dict[str, "Config"], beginning: str) -> str:
 
 
 def _trial(store: "Store", key: str, config: "Config", lines: int) -> dict[str, Any]:
-    from paramz.sweeps.files import read_json
+    from paramz.sweeps.store.files import read_json
 
     paths = sorted(store.trial(key).glob("attempt-*.json"))
     log = store.trial(key) / "log.txt"
@@ -74,7 +74,7 @@ def _trial(store: "Store", key: str, config: "Config", lines: int) -> dict[str, 
 
 
 def _text(trial: dict[str, Any]) -> str:
-    from paramz.sweeps.config import leaves
+    from paramz.sweeps.spec.config import leaves
 
     named = "  ".join(f"{name}={value}" for name, value in leaves(trial["config"]).items())
     lines = [f"{trial['key']}  {named}"]

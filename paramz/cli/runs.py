@@ -29,7 +29,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Run again what failed in a sweep, and what it is missing, from its directory alone."""
-    from paramz.sweeps.runner import reopen
+    from paramz.sweeps.running.runner import reopen
 
     store = opened(directory)
     run_or_submit(lambda: reopen(store), store, which, workers, profile, as_json)
@@ -65,7 +65,7 @@ def collect(
     as_json: AsJson = False,
 ) -> None:
     """Write all results of a sweep into one table."""
-    from paramz.sweeps.store import load
+    from paramz.sweeps.store.store import load
 
     store = opened(directory)
     target = out or store.root / "results.csv"
@@ -99,7 +99,7 @@ def prune(
     """List, and with --yes delete, what a sweep's directory holds beyond need."""
     from collections import Counter
 
-    from paramz.sweeps.prune import prunable
+    from paramz.sweeps.store.prune import prunable
 
     store = opened(directory)
     found = list(prunable(store, checkpoints=checkpoints))

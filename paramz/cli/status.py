@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from paramz.sweeps.status import Status
-    from paramz.sweeps.store import Store
+    from paramz.sweeps.store.status import Status
+    from paramz.sweeps.store.store import Store
 
 Directory = Annotated[Path, typer.Argument(help="Directory of a sweep, runs/<name>.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def opened(directory: Path) -> "Store":
     """The sweep in a directory, or an error message and exit code 2."""
-    from paramz.sweeps.store import open_store
+    from paramz.sweeps.store.store import open_store
 
     try:
         return open_store(directory)
@@ -87,7 +87,7 @@ def _look(store: "Store") -> tuple["Status", dict[str, int], str | None]:
     import warnings
     from collections import Counter
 
-    from paramz.sweeps.status import status
+    from paramz.sweeps.store.status import status
 
     jobs: Counter[str] = Counter()
     live: set[str] = set()
@@ -117,7 +117,7 @@ def _json(
 
 
 def _headline(found: "Status") -> str:
-    from paramz.sweeps.progress import duration
+    from paramz.sweeps.running.progress import duration
 
     counts = ", ".join(f"{number} {name}" for name, number in found.counts.items() if number)
     eta = f", ETA {duration(found.eta)}" if found.eta is not None else ""

@@ -76,7 +76,7 @@ def _guarded(action: Callable[[], int]) -> int:
     """Turn the errors that a user can mend into one message and exit code 2."""
     from paramz.slurm.queue import SlurmError
     from paramz.slurm.submission import SubmissionError
-    from paramz.sweeps.pool import BrokenTarget
+    from paramz.sweeps.running.pool import BrokenTarget
 
     try:
         return action()
@@ -89,7 +89,7 @@ def _run(wanted: "Sweep", store: "Store", retry: Retry, workers: int | None, as_
     """Run locally. Exit codes: 0 all done, 1 some failed or are left, 130 stopped."""
     from collections import Counter
 
-    from paramz.sweeps.runner import run_missing
+    from paramz.sweeps.running.runner import run_missing
 
     tally = run_missing(wanted, store, retry.value, workers)
     counts = Counter(tally.saved.values())
@@ -123,7 +123,7 @@ def _submit(wanted: "Sweep", store: "Store", retry: Retry, profile: Path, as_jso
 
 
 def _dry_run(wanted: "Sweep", store: "Store", profile: Path | None, as_json: bool) -> int:
-    from paramz.sweeps.runner import check_budget
+    from paramz.sweeps.running.runner import check_budget
 
     check_budget(wanted)
     if profile is not None:
@@ -147,7 +147,7 @@ def _dry_run(wanted: "Sweep", store: "Store", profile: Path | None, as_json: boo
 
 
 def _show_arrays(plan: "Plan", site: "Profile", store: "Store", as_json: bool) -> None:
-    from paramz.slurm.plan import sbatch_text
+    from paramz.slurm.packing import sbatch_text
     from paramz.slurm.submission import job_name
 
     folder = store.root.absolute() / "slurm" / "logs"

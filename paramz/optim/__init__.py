@@ -1,4 +1,4 @@
 """Optimizers that paramz brings: those that need width-correct rules of their own."""
 
-from paramz.optim.kfac import KFAC as KFAC
-from paramz.optim.shampoo import Shampoo as Shampoo
+from paramz.optim.kfac.kfac import KFAC as KFAC
+from paramz.optim.shampoo.shampoo import Shampoo as Shampoo

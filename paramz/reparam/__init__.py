@@ -3,20 +3,20 @@
 Recipes for `reparametrize_`, and layers that are made of such weights.
 """
 
-from paramz.reparam.aol import AOL
-from paramz.reparam.apply import reparametrize_, unreparametrize_
-from paramz.reparam.compander import Compander
-from paramz.reparam.fedpara import FedPara
-from paramz.reparam.lipschitz import certified_radius, lipschitz_bound
-from paramz.reparam.mean_only import MeanOnlyBatchNorm
-from paramz.reparam.mpo import MPO
-from paramz.reparam.orthogonal import Orthogonal
-from paramz.reparam.relaxed import Relaxed
-from paramz.reparam.sandwich import Sandwich
-from paramz.reparam.sll import SLL
-from paramz.reparam.spectral import SpectralNorm
-from paramz.reparam.weight_norm import WeightNorm
-from paramz.reparam.weight_norm_init import weight_norm_init_
+from paramz.reparam.layers.lipschitz import certified_radius, lipschitz_bound
+from paramz.reparam.layers.mean_only import MeanOnlyBatchNorm
+from paramz.reparam.layers.sandwich import Sandwich
+from paramz.reparam.layers.sll import SLL
+from paramz.reparam.maps.aol import AOL
+from paramz.reparam.maps.compander import Compander
+from paramz.reparam.maps.fedpara import FedPara
+from paramz.reparam.maps.mpo import MPO
+from paramz.reparam.maps.orthogonal import Orthogonal
+from paramz.reparam.maps.relaxed import Relaxed
+from paramz.reparam.maps.spectral import SpectralNorm
+from paramz.reparam.maps.weight_norm import WeightNorm
+from paramz.reparam.maps.weight_norm_init import weight_norm_init_
+from paramz.reparam.reparametrize import reparametrize_, unreparametrize_
 
 __all__ = [
     "AOL",

@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
-from paramz.axes import Axes
-from paramz.rules import ONE, Power
+from paramz.anatomy.axes import Axes
+from paramz.theory.rules import ONE, Power
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from paramz.parts import PartOf
-from paramz.plan import Plan, weight_rule
+from paramz.plan.plan import Plan, weight_rule
+from paramz.plan.roles import Row
+from paramz.plan.rulebook import PartOf
 from paramz.reparam.recipe import Recipe, Scaling, SharingRecipe
 from paramz.reparam.weights import Mapped
-from paramz.roles import Row
-from paramz.rules import ONE, Power, Role
-from paramz.tables import IN, OUT
+from paramz.theory.rules import ONE, Power, Role
+from paramz.theory.tables import IN, OUT
 
 
 def expand(plan: Plan, entries: Sequence[Mapped]) -> Plan:

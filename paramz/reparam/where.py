@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from paramz.axes import Axes, axes_of
-from paramz.plan import Plan
+from paramz.anatomy.axes import Axes, axes_of
+from paramz.plan.plan import Plan
 from paramz.reparam.modules import maps_of
-from paramz.rules import ROLES
+from paramz.theory.rules import ROLES
 
 Where = str | type[nn.Module] | Sequence["str | type[nn.Module]"]
 

@@ -4,17 +4,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paramz.slurm.plan import Plan, make_plan
+    from paramz.slurm.packing import Plan, make_plan
     from paramz.slurm.profile import Profile
     from paramz.slurm.submission import Submission, submit
 
 __all__ = ["Plan", "Profile", "Submission", "make_plan", "submit"]
 
 _HOME = {
-    "Plan": "plan",
+    "Plan": "packing",
     "Profile": "profile",
     "Submission": "submission",
-    "make_plan": "plan",
+    "make_plan": "packing",
     "submit": "submission",
 }
 

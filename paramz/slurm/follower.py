@@ -4,12 +4,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from paramz.sweeps.attempt import holder, slurm_job
-from paramz.sweeps.pool import Stop, failure
-from paramz.sweeps.process import start_worker
-from paramz.sweeps.store import Store
-from paramz.sweeps.trial import STOP, Rules
-from paramz.sweeps.worker import Order
+from paramz.sweeps.running.pool import Stop, failure
+from paramz.sweeps.running.process import start_worker
+from paramz.sweeps.running.trial import STOP, Rules
+from paramz.sweeps.running.worker import Order
+from paramz.sweeps.store.attempt import holder, slurm_job
+from paramz.sweeps.store.store import Store
 
 _WAIT = 300.0  # seconds for the first rank to claim the trial
 

@@ -17,11 +17,11 @@ from submitit.helpers import TorchDistributedEnvironment
 from submitit.slurm.slurm import SlurmJobEnvironment
 
 from paramz.slurm.follower import follow
-from paramz.sweeps.attempt import STALE
-from paramz.sweeps.pool import Pool, Stop, Tally
-from paramz.sweeps.process import Task
-from paramz.sweeps.store import Store
-from paramz.sweeps.trial import Rules
+from paramz.sweeps.running.pool import Pool, Stop, Tally
+from paramz.sweeps.running.process import Task
+from paramz.sweeps.running.trial import Rules
+from paramz.sweeps.store.attempt import STALE
+from paramz.sweeps.store.store import Store
 
 _RESERVE = 20.0  # seconds of the warning kept for requeueing
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from paramz.sweeps.yamlfile import read_model
+from paramz.sweeps.spec.yamlfile import read_model
 
 
 class Pack(BaseModel):
@@ -66,6 +66,6 @@ class Profile(BaseModel):
         """Read a profile.
 
         Raises:
-            paramz.sweeps.yamlfile.SpecError: With file, line and cure of every mistake.
+            paramz.sweeps.spec.yamlfile.SpecError: With file, line and cure of every mistake.
         """
         return read_model(Path(path), cls)

@@ -4,7 +4,7 @@ Before an array is submitted, what its jobs will run is written to `slurm/arrays
 in the sweep's directory, and the array carries that name as its comment. So whoever looks later,
 on whatever machine, can tell from one squeue which trials are taken care of, even if the
 submitting process died on the way. Whatever the queue says, a trial is run only by the process
-that claims it (paramz.sweeps.attempt).
+that claims it (paramz.sweeps.store.attempt).
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from paramz.slurm import queue
-from paramz.slurm.plan import Array, Plan, make_plan, parameters
+from paramz.slurm.packing import Array, Plan, make_plan, parameters
 from paramz.slurm.profile import Profile
-from paramz.sweeps.config import Config
-from paramz.sweeps.files import read_json
-from paramz.sweeps.refine import add_round
-from paramz.sweeps.runner import Retry, prepare
-from paramz.sweeps.spec import Sweep
-from paramz.sweeps.store import Store
+from paramz.sweeps.running.refine import add_round
+from paramz.sweeps.running.runner import Retry, prepare
+from paramz.sweeps.spec.config import Config
+from paramz.sweeps.spec.spec import Sweep
+from paramz.sweeps.store.files import read_json
+from paramz.sweeps.store.store import Store
 
 _MANY = 100  # requeues that submitit may do; trials are bounded by their own time limit
 

@@ -4,20 +4,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paramz.sweeps.runner import run
-    from paramz.sweeps.spec import Sweep
-    from paramz.sweeps.store import Store, load
-    from paramz.sweeps.trial import Diverged, Trial
+    from paramz.sweeps.running.runner import run
+    from paramz.sweeps.running.trial import Diverged, Trial
+    from paramz.sweeps.spec.spec import Sweep
+    from paramz.sweeps.store.store import Store, load
 
 __all__ = ["Diverged", "Store", "Sweep", "Trial", "load", "run"]
 
 _HOME = {
-    "Diverged": "trial",
-    "Store": "store",
-    "Sweep": "spec",
-    "Trial": "trial",
-    "load": "store",
-    "run": "runner",
+    "Diverged": "running.trial",
+    "Store": "store.store",
+    "Sweep": "spec.spec",
+    "Trial": "running.trial",
+    "load": "store.store",
+    "run": "running.runner",
 }
 
 

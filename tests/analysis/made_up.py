@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from paramz.sweeps import Store
-from paramz.sweeps.config import config_key
+from paramz.sweeps.spec.config import config_key
 
 SHIPPED = Path(__file__).parents[2] / "analysis/data"
 

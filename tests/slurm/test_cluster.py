@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from slurm_functions import walk
 
-from paramz.check import coord_check
+from paramz.check.run import coord_check
 from paramz.slurm import Profile, queue, submit
 from paramz.sweeps import Store, Sweep, load, run
 

@@ -12,7 +12,7 @@ from slurm_functions import walk
 
 from paramz.slurm.queue import SlurmError, cancel
 from paramz.sweeps import load
-from paramz.sweeps.attempt import holder
+from paramz.sweeps.store.attempt import holder
 
 pytestmark = [
     pytest.mark.slurm,
@@ -89,7 +89,7 @@ class Faults:
                 environment = open(f"/proc/{name}/environ").read()
             except OSError:
                 continue
-            if "paramz.sweeps.worker" in command and str(self.lab.out) in environment:
+            if "paramz.sweeps.running.worker" in command and str(self.lab.out) in environment:
                 found.append(int(name))
         return found
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from paramz.sweeps import run
-from paramz.sweeps.halving import Race, group
+from paramz.sweeps.running.halving import Race, group
 
 
 def test_trials_that_fall_behind_are_stopped_and_the_best_of_each_width_is_not(sweep, tmp_path):

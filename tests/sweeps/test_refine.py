@@ -3,7 +3,7 @@ import math
 import pytest
 
 from paramz.sweeps import run
-from paramz.sweeps.refine import refinement
+from paramz.sweeps.running.refine import refinement
 
 
 def record(config, loss, status="ok"):

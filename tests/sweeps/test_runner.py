@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from paramz.sweeps import load, run
-from paramz.sweeps.config import config_key
-from paramz.sweeps.pool import BrokenTarget, Pool, Stop
-from paramz.sweeps.process import Task
-from paramz.sweeps.runner import prepare
-from paramz.sweeps.store import Store
+from paramz.sweeps.running.pool import BrokenTarget, Pool, Stop
+from paramz.sweeps.running.process import Task
+from paramz.sweeps.running.runner import prepare
+from paramz.sweeps.spec.config import config_key
+from paramz.sweeps.store.store import Store
 
 FUNCTIONS = Path(__file__).parent / "sweep_functions.py"
 

@@ -4,9 +4,9 @@ import sys
 import pytest
 
 from paramz.sweeps import Sweep
-from paramz.sweeps.config import canonical, config_key
-from paramz.sweeps.expression import Expression
-from paramz.sweeps.yamlfile import SpecError
+from paramz.sweeps.spec.config import canonical, config_key
+from paramz.sweeps.spec.expression import Expression
+from paramz.sweeps.spec.yamlfile import SpecError
 
 
 def configs(**spec):

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from paramz.sweeps import attempt as attempts
 from paramz.sweeps import load
-from paramz.sweeps.attempt import claim, holder
-from paramz.sweeps.config import config_key
-from paramz.sweeps.store import Store, open_store
+from paramz.sweeps.spec.config import config_key
+from paramz.sweeps.store import attempt as attempts
+from paramz.sweeps.store.attempt import claim, holder
+from paramz.sweeps.store.store import Store, open_store
 
 
 def record(status="ok", error=None, metrics=None, **config):
@@ -116,7 +116,9 @@ def test_a_trial_is_claimed_once_until_its_attempt_ends(store):
 
 def test_the_claim_of_a_dead_process_is_free_at_once(store):
     folder = store.trial("abc")
-    code = "import sys, pathlib, paramz.sweeps.attempt as a; a.claim(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys, pathlib, paramz.sweeps.store.attempt as a; a.claim(pathlib.Path(sys.argv[1]))"
+    )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
     assert holder(folder) is None and claim(folder).number == 2
 

@@ -16,11 +16,11 @@ from torch.optim import SGD, Adam, AdamW
 
 from paramz.compat.mup.rows import RULES
 from paramz.compat.mup.tensors import row_of
-from paramz.families import ADAMW, FAMILIES
-from paramz.families import SGD as LINEAR
-from paramz.families import family as find_family
-from paramz.groups import decay_ratio, lr_ratio
-from paramz.rules import Family
+from paramz.plan.groups import decay_ratio, lr_ratio
+from paramz.theory.families import ADAMW, FAMILIES
+from paramz.theory.families import SGD as LINEAR
+from paramz.theory.families import family as find_family
+from paramz.theory.rules import Family
 
 Group = dict[str, Any]
 

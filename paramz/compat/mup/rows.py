@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from paramz.axes import Axes, axes_of
+from paramz.anatomy.axes import Axes, axes_of
 from paramz.compat.mup.infshape import InfShape
-from paramz.families import COLUMNS
-from paramz.plan import Plan
-from paramz.roles import Row, _by_axes
-from paramz.rules import Role
-from paramz.tables import IN, MUP
+from paramz.plan.plan import Plan
+from paramz.plan.roles import Row, _by_axes
+from paramz.theory.families import COLUMNS
+from paramz.theory.rules import Role
+from paramz.theory.tables import IN, MUP
 
 # TP-V, table 8: the readout's 1/fan_in is a multiplier (MuReadout's own), so every tensor with one
 # growing axis has a constant init and the same learning rate: it is MUP with a factor moved.

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import yaml
 from torch import nn
 
-from paramz.axes import Axes
+from paramz.anatomy.axes import Axes
 from paramz.compat.mup.infshape import InfShape, zip_infshape
 from paramz.compat.mup.layer import MuReadout, rescale_linear_bias
 from paramz.compat.mup.rows import READOUT_MULTIPLIER, rows_of_shapes
 from paramz.compat.mup.tensors import infshape_of, put_plan, row_of
-from paramz.plan import Plan
+from paramz.plan.plan import Plan
 
 Model = TypeVar("Model", bound=nn.Module)
 Shapes = Mapping[str, Any]  # name -> sizes, or name -> InfShape

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from paramz.apply import _MARK, plan_of
+from paramz.apply.parametrize import _MARK, plan_of
 from paramz.compat.mup.infshape import InfDim, InfShape
 from paramz.compat.mup.rows import row_of_shape
-from paramz.groups import clean_name
-from paramz.plan import Plan
-from paramz.roles import Row
+from paramz.plan.groups import clean_name
+from paramz.plan.plan import Plan
+from paramz.plan.roles import Row
 
 _NOTE = "_paramz_mup"
 _MODELS: weakref.WeakSet[nn.Module] = weakref.WeakSet()

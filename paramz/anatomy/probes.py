@@ -1,0 +1,149 @@
+"""Probes: the base model and a wider one, built to see which dimensions grow with width.
+
+Comparing base and target would find every dimension finite when the target *is* the base, so the
+comparison is always between the base and a wider probe that exists for this purpose only.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from paramz.anatomy.twins import match_modules
+
+Factory = Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The base model and a wider one.
+
+    Attributes:
+        base: real when its init is to be measured, else on meta.
+        wider: on meta where that works.
+        twins: target module -> base module where their numbers may differ; None: the same paths.
+    """
+
+    base: nn.Module
+    wider: nn.Module
+    twins: Mapping[str, str] | None = None
+
+    def matched(self, model: nn.Module, scales: Set[str]) -> Probes:
+        """With twins, if the scales are those of a scheme that lets numbers of modules differ."""
+        if not scales & {"depth", "experts"}:
+            return self
+        return replace(self, twins=match_modules(model, self.base))
+
+    def twin(self, path: str) -> str | None:
+        """The path in the probes of a module of the target: its own, unless numbers differ."""
+        return path if self.twins is None else self.twins.get(path)
+
+    def twin_name(self, parameter: str) -> str | None:
+        """The name in the probes of a parameter of the target."""
+        path, _, local = parameter.rpartition(".")
+        twin = self.twin(path)
+        return None if twin is None else f"{twin}.{local}" if twin else local
+
+
+def build_probes(
+    model: nn.Module,
+    base: nn.Module | Factory | int | None,
+    *,
+    base_width: int | None = None,
+    wider: nn.Module | int | None = None,
+    measure: bool = True,
+) -> Probes:
+    """Build both probes from whatever the user gave.
+
+    Args:
+        model: the target; only its Hugging Face config is looked at, when ``base`` is a width.
+        base: a factory ``width -> model``; or the base model itself, together with ``wider``; or,
+            for a Hugging Face model, the base width.
+        base_width: the width at which to call a factory; its parameter's default if left out.
+        wider: a wider model, or the width to build it at (default twice the base width).
+        measure: build the base for real, so that its init can be measured; else on meta.
+
+    Raises:
+        TypeError: something is missing or of the wrong kind; the message says what to pass.
+        ValueError: the wider width is the base width.
+    """
+    if base is None:
+        raise TypeError(
+            "base is missing. A parametrization says how hyperparameters move from a base model, "
+            "and without one it would silently mean SP. Pass base=build with base_width=..., where "
+            "build(width) returns the model; or base=small_model, wider=wider_model; or, for a "
+            "Hugging Face model, base=256."
+        )
+    if isinstance(base, nn.Module):
+        if not isinstance(wider, nn.Module):
+            raise TypeError(
+                "base is a module, so a second, wider module must show which dimensions grow: pass "
+                "wider=, the same model at a larger width (it may be on the meta device)."
+            )
+        return Probes(base, wider)
+    if isinstance(base, int):
+        from paramz.apply.hf import config_factory
+
+        base_width, base = base, config_factory(model)
+    if not callable(base):
+        raise TypeError(f"base must be a factory, a module or a width, not {type(base).__name__}")
+    width = _default_width(base) if base_width is None else base_width
+    base_model = _build(base, width, on_meta=not measure)
+    if isinstance(wider, nn.Module):
+        return Probes(base_model, wider)
+    wider_width = 2 * width if wider is None else wider
+    if wider_width == width:
+        raise ValueError(f"wider={wider_width} is the base width itself: nothing would grow")
+    return Probes(base_model, _build(base, wider_width, on_meta=True))
+
+
+def _default_width(factory: Callable[..., Any]) -> int:
+    try:
+        first = next(iter(inspect.signature(factory).parameters.values()), None)
+    except ValueError:
+        first = None
+    if first is not None and isinstance(first.default, int):
+        return first.default
+    name = getattr(factory, "__name__", repr(factory))
+    raise TypeError(
+        f"base={name} is a factory and paramz must know the base width: pass base_width=, the "
+        "width at which you tuned (or will tune) the hyperparameters."
+    )
+
+
+def _build(factory: Factory, width: int, *, on_meta: bool) -> nn.Module:
+    """Call the factory without touching the caller's random state."""
+    with torch.random.fork_rng(devices=[]):
+        model: Any = None
+        if on_meta:
+            try:
+                with torch.device("meta"), _SkipInit():
+                    model = factory(width)
+            except (NotImplementedError, RuntimeError):
+                model = None  # the factory computes with real values: build it for real
+        if model is None:
+            model = factory(width)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the factory returned {type(model).__name__} at width {width}, no module")
+    return model
+
+
+class _SkipInit(TorchFunctionMode):
+    """Leaves out torch.nn.init inside a factory: half the time of building a model on meta."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

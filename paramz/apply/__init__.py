@@ -1,0 +1,1 @@
+"""Plans put on models: `parametrize_` and its inverse, checkpoints, schedules, Hugging Face."""

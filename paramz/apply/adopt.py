@@ -1,0 +1,138 @@
+"""Trained models: take a plain one under a plan with its function unchanged, or put a plan back on.
+
+In the folded form a parametrization differs from the plain model by initial values, learning rates
+and a few factors in the forward pass. A trained plain model needs no other weights for the first
+two, and for the factors the inverse of what `paramz.fold_` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from paramz.anatomy.branches import Branches
+from paramz.anatomy.probes import Factory
+from paramz.apply.fold import scaled_weights, unfold_scales_
+from paramz.apply.parametrize import make_plan, plan_of, put_on_
+from paramz.plan.plan import Plan
+from paramz.plan.roles import Overrides
+from paramz.theory.rules import Parametrization
+from paramz.theory.tables import parametrization as find_parametrization
+
+
+def adopt_(
+    model: nn.Module,
+    parametrization: str | Parametrization,
+    *,
+    base: nn.Module | Factory | int | None = None,
+    base_width: int | None = None,
+    wider: nn.Module | int | None = None,
+    roles: Overrides | None = None,
+    branches: Branches | None = None,
+) -> Plan:
+    """Put a trained plain model under a parametrization, in place, without changing its function.
+
+    Queries take up the inverse of the new attention scale, and an untied embedding that of its own
+    factor. A factor that no weight can take up (a tied readout's) is left out of the plan, with a
+    note that says so. `paramz.fold_` leads back. Use it to go on training a checkpoint of the
+    standard parametrization, or to put adapters on one, with learning rates tuned at the base.
+
+    Args:
+        model: the model with its trained weights, plain.
+        parametrization: a name such as ``"mup"``, or a `Parametrization`.
+        base: the base, as for `paramz.parametrize_`; only its shapes are used.
+        base_width: as for `paramz.parametrize_`.
+        wider: as for `paramz.parametrize_`.
+        roles: as for `paramz.parametrize_`.
+        branches: as for `paramz.parametrize_`.
+
+    Raises:
+        ValueError: the model is under a plan already, u-muP was asked for (it replaces layers), or
+            as for `paramz.parametrize_`.
+
+    >>> import torch
+    >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 2))
+    >>> model, x = net(32), torch.ones(1, 4)
+    >>> before = model(x)
+    >>> plan = adopt_(model, "mup", base=net)
+    >>> bool((model(x) == before).all()), plan.param_groups(model, "adamw", lr=0.5)[1]["lr"]
+    (True, 0.125)
+    """
+    if plan_of(model) is not None:
+        raise ValueError("the model is under a plan already: paramz.fold_ makes it plain")
+    scheme = find_parametrization(parametrization)
+    if scheme.absolute:
+        raise ValueError(
+            f"{scheme.name} replaces layers and draws their weights, so it cannot adopt a trained "
+            "model"
+        )
+    options = {"base_width": base_width, "wider": wider, "roles": roles, "branches": branches}
+    made = make_plan(model, scheme, base=base, **options)  # type: ignore[arg-type]
+    kept, notes = [], list(made.notes)
+    for scale in made.attention:
+        try:
+            scaled_weights(model, made, scale)
+        except ValueError as error:
+            notes.append(f"{scale.module}.{scale.attribute} stays as it was trained: {error}")
+        else:
+            kept.append(scale)
+    for path in (*made.multipliers, *made.branches):
+        notes.append(
+            f"{path} keeps the factor 1 that it was trained with: no weight of its own can take up "
+            "the inverse of the plan's"
+        )
+    made = replace(made, attention=tuple(kept), multipliers={}, branches={}, notes=tuple(notes))
+    unfold_scales_(model, made)
+    put_on_(model, made)
+    return made
+
+
+def restore_(model: nn.Module, plan: Plan) -> None:
+    """Put a saved plan back on a plain model of the same shapes, in place, leaving its weights.
+
+    Needed to load a checkpoint that was trained under the plan: attention scales and hooks are part
+    of its function, and no state_dict holds them.
+
+    Args:
+        model: the model, plain; its weights may be loaded before or after.
+        plan: the plan, as read by ``Plan.load``.
+
+    Raises:
+        ValueError: the model is under another plan, has other parameters, or the plan is u-muP's.
+
+    >>> import torch
+    >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 2))
+    >>> plan = make_plan(net(32), "mup", base=net)
+    >>> model = net(32)
+    >>> restore_(model, plan)
+    >>> plan_of(model) == plan
+    True
+    """
+    before = plan_of(model)
+    if before == plan:
+        return
+    if before is not None:
+        raise ValueError("the model is under another plan: paramz.remove_(model) takes it off")
+    if plan.parametrization.absolute:
+        raise ValueError(
+            f"{plan.parametrization.name} replaces layers: call paramz.parametrize_(model, "
+            f"{plan.parametrization.name!r}, init=False, example=...) as before training, then load"
+        )
+    differ = _differences(model, plan)
+    if differ:
+        raise ValueError(f"the plan is of another model: {'; '.join(differ[:4])}")
+    put_on_(model, plan)
+
+
+def _differences(model: nn.Module, plan: Plan) -> list[str]:
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    rows = {row.name: row.shape for row in plan.rows}
+    missing: list[Any] = [f"it has no {name}" for name in rows if name not in shapes]
+    missing += [f"the plan has no {name}" for name in shapes if name not in rows]
+    return missing + [
+        f"{name} is {shapes[name]}, {shape} in the plan"
+        for name, shape in rows.items()
+        if name in shapes and shapes[name] != shape
+    ]

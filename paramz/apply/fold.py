@@ -1,0 +1,137 @@
+"""Fold multipliers and attention scales into weights, for export and serving."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from paramz.anatomy.attention import KEY_INPUT, AttentionScale, set_scale
+from paramz.anatomy.embeddings import EMBED_SCALE
+from paramz.plan.plan import Plan
+
+_QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
+_FUSED = ("c_attn", "qkv", "in_proj", "qkv_proj")
+
+
+def fold_weights_(model: nn.Module, plan: Plan) -> None:
+    """Multiply weights by their multiplier, and queries by what 1/sqrt(d_head) leaves to do.
+
+    Raises:
+        ValueError: something cannot be folded; the weights are then as they were.
+    """
+    _refuse_what_no_weight_holds(plan)
+    parts = _scaled_parts(model, plan)
+    with torch.no_grad():
+        for path, factor in plan.multipliers.items():
+            weight = model.get_submodule(path).weight
+            assert isinstance(weight, torch.Tensor)
+            weight.mul_(factor)
+        for scale, weights in parts:
+            for part in weights:
+                part.mul_(scale.value / scale.plain)
+            if scale.attribute != KEY_INPUT:
+                set_scale(model, scale, scale.plain)
+
+
+def unfold_scales_(model: nn.Module, plan: Plan) -> None:
+    """Divide weights by what the plan's attention and embedding scales will multiply."""
+    with torch.no_grad():
+        for scale, weights in _scaled_parts(model, plan):
+            for part in weights:
+                part.mul_(scale.plain / scale.value)
+
+
+def _scaled_parts(model: nn.Module, plan: Plan) -> list[tuple[AttentionScale, list[torch.Tensor]]]:
+    scales = [scale for scale in plan.attention if scale.value != scale.plain]
+    return [(scale, scaled_weights(model, plan, scale)) for scale in scales]
+
+
+def scaled_weights(model: nn.Module, plan: Plan, scale: AttentionScale) -> list[torch.Tensor]:
+    """Views of the weights that a scale of the plan can be folded into.
+
+    Raises:
+        ValueError: there are none; the message says why.
+    """
+    if scale.attribute == EMBED_SCALE:
+        return _embedding_parts(model, plan, scale)
+    return _query_parts(model, scale)
+
+
+def _refuse_what_no_weight_holds(plan: Plan) -> None:
+    tied = {path: row for row in plan.rows for path in row.readouts}
+    for path, factor in plan.multipliers.items():
+        if path in tied:
+            row = tied[path]
+            raise ValueError(
+                f"{path} shares {row.name} {row.shape} with the embedding and multiplies its "
+                f"input by {factor:.4g}: no plain tied model computes this. Give the readout its "
+                "own copy of the weight before folding, or keep the hook."
+            )
+    for path, factor in plan.branches.items():
+        raise ValueError(
+            f"{path} ends a residual branch and multiplies its output by {factor:.4g} in a hook, "
+            "which fold_ does not put into weights. Plan with fold=True, which does where there "
+            "are weights that end the branch, or keep the hook."
+        )
+
+
+def _embedding_parts(model: nn.Module, plan: Plan, scale: AttentionScale) -> list[torch.Tensor]:
+    """The table that a module's ``embed_scale`` multiplies."""
+    module = model.get_submodule(scale.module)
+    table = module if isinstance(module, nn.Embedding) else module._modules.get("embed_tokens")
+    if isinstance(table, nn.Embedding):
+        rows = (r for r in plan.rows if model.get_parameter(r.name) is table.weight)
+        if not next(rows).aliases:
+            return [table.weight]
+    raise ValueError(
+        f"{scale.module}.{scale.attribute} is {scale.value:.4g} where plain code would use "
+        f"{scale.plain:.4g}, and there is no embedding of its own to fold it into (its table is "
+        "shared, or not an nn.Embedding). Untie it before planning, or keep the plan."
+    )
+
+
+def _query_parts(model: nn.Module, scale: AttentionScale) -> list[torch.Tensor]:
+    """Views of the weights and biases that make the queries of one attention module."""
+    module = model.get_submodule(scale.module)
+    if isinstance(module, nn.MultiheadAttention):
+        return _multihead_queries(module)
+    children = dict(module.named_children())
+    normed = [name for name in children if name in ("q_norm", "q_layernorm", "query_norm")]
+    query = next((children[name] for name in _QUERIES if name in children), None)
+    if normed:
+        gain = getattr(children[normed[0]], "weight", None)
+        if isinstance(gain, torch.Tensor):
+            return [gain]
+    elif query is not None:
+        return [p for p in query.parameters(recurse=False)]
+    else:
+        fused = next((children[name] for name in _FUSED if name in children), None)
+        if fused is not None and not hasattr(module, "num_key_value_groups"):
+            return _first_third(fused)
+    raise ValueError(
+        f"{scale.module}: paramz cannot find the query projection of this "
+        f"{type(module).__name__} (looked for {', '.join(_QUERIES + _FUSED)} in "
+        f"{', '.join(children) or 'no submodules'}), so it cannot fold its attention scale "
+        f"{scale.value:.4g}; plain code would use {scale.plain:.4g}"
+    )
+
+
+def _multihead_queries(module: nn.MultiheadAttention) -> list[torch.Tensor]:
+    size = module.embed_dim
+    weight = module.in_proj_weight
+    parts = [weight[:size] if module._qkv_same_embed_dim else module.q_proj_weight]
+    if module.in_proj_bias is not None:
+        parts.append(module.in_proj_bias[:size])
+    return parts
+
+
+def _first_third(fused: nn.Module) -> list[torch.Tensor]:
+    """The queries of a projection to (query, key, value) in that order."""
+    weight, bias = fused.weight, fused.bias
+    assert isinstance(weight, torch.Tensor)
+    out_axis = 1 if type(fused).__name__ == "Conv1D" else 0
+    size = weight.shape[out_axis] // 3
+    parts = [weight.narrow(out_axis, 0, size)]
+    if isinstance(bias, torch.Tensor):
+        parts.append(bias[:size])
+    return parts

@@ -1,0 +1,162 @@
+"""Initial values: what the base model's init was, and what the target's must be multiplied by.
+
+The rule wants std = (std measured on the base) * (its power of the ratios). Libraries differ in how
+their own init moves with width (torch 1/sqrt(fan_in), Hugging Face not at all), so the target's own
+law is recognised first and only the exact difference between the two laws is applied: where the
+model already follows the rule, its random numbers stay as drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from paramz.plan.roles import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How a tensor was initialised, as measured.
+
+    Attributes:
+        kind: ``constant`` (all entries ``value``, as one entry always is), or ``uniform`` or
+            ``normal`` around zero.
+        std: root mean square of the entries; 0 for constants.
+        value: the constant.
+        size: number of entries, which bounds how well std is known.
+        bound: largest absolute entry.
+    """
+
+    kind: Literal["constant", "uniform", "normal"]
+    std: float
+    value: float
+    size: int
+    bound: float
+
+
+def measure(parameter: torch.Tensor) -> Init:
+    """Measure how a tensor was initialised.
+
+    >>> measure(torch.ones(8)).kind
+    'constant'
+    """
+    values = parameter.detach()
+    size = values.numel()
+    if size == 0:
+        return Init("constant", 0.0, 0.0, 0, 0.0)
+    low, high = (float(x) for x in torch.aminmax(values))
+    bound = max(abs(low), abs(high))
+    if low == high:
+        return Init("constant", 0.0, low, size, bound)
+    std = float(torch.linalg.vector_norm(values, dtype=torch.float64)) / math.sqrt(size)
+    # The std of n uniform draws is known to 0.45 / sqrt(n) (three times that is allowed), and as
+    # many normal draws stay below this bound with a chance under 0.1 %.
+    uniform = size >= 128 and bound <= (1 + 1.35 / math.sqrt(size)) * math.sqrt(3.0) * std
+    return Init("uniform" if uniform else "normal", std, 0.0, size, bound)
+
+
+def init_factor(row: Row, wanted: float, base: Init, target: Init, known: float | None) -> float:
+    """What to multiply the target's fresh init by, so that its std is ``wanted`` times the base's.
+
+    Args:
+        row: the tensor's shapes and ratios.
+        wanted: the rule's power at the target's ratios (std target / std base).
+        base: the base tensor's init, measured.
+        target: the target tensor's own init, measured.
+        known: std target / std base of the model's own init, where `torch_law` knows it.
+
+    Returns:
+        exactly 1.0 when the target already follows the rule, within what its size can tell.
+    """
+    if base.kind == "constant" or target.kind == "constant":
+        return 1.0
+    native = _nearest_law(row, wanted, base, target) if known is None else known
+    factor = wanted / native
+    return 1.0 if math.isclose(factor, 1.0, rel_tol=1e-12) else factor
+
+
+def _nearest_law(row: Row, wanted: float, base: Init, target: Init) -> float:
+    """The usual law that fits the measured ratio best; the ratio itself if none fits at all."""
+    laws = [wanted, 1.0]
+    laws += [row.ratios[scale] ** -0.5 for scale in ("fan_in", "fan_out") if scale in row.ratios]
+    if base.kind == target.kind == "uniform":
+        # The largest of many uniform draws tells their range far better than their std does.
+        measured, error = target.bound / base.bound, 10 / base.size + 10 / target.size
+        if len(row.shape) > 1:
+            laws.append(math.sqrt(sum(row.base_shape[:2]) / sum(row.shape[:2])))  # Glorot
+    else:
+        measured = target.std / base.std
+        error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
+    if "depth" in row.ratios:  # GPT-2 and its heirs start the end of a branch at std / sqrt(2 L)
+        laws += [law * row.ratios["depth"] ** -0.5 for law in laws[1:]]
+    nearest = min(laws, key=lambda law: abs(math.log(measured / law)))
+    return nearest if abs(math.log(measured / nearest)) < error else measured
+
+
+def falls_with_depth(row: Row, native: float) -> bool:
+    """Whether a model's own init, std target / std base, falls like depth^-1/2, as 1/sqrt(2L) does.
+
+    Args:
+        row: the tensor's ratios.
+        native: a law that was recognised.
+    """
+    fall = row.ratios.get("depth", 1.0) ** -0.5
+    laws = [1.0, *(row.ratios[s] ** -0.5 for s in ("fan_in", "fan_out") if s in row.ratios)]
+    return (
+        fall != 1.0
+        and any(math.isclose(native, law * fall, rel_tol=1e-6) for law in laws)
+        and not any(math.isclose(native, law, rel_tol=1e-6) for law in laws)
+    )
+
+
+def torch_law(
+    base_name: str,
+    base: nn.Module,
+    base_init: Init,
+    name: str,
+    target: nn.Module,
+    target_init: Init,
+) -> float | None:
+    """Std target / std base, if both tensors look like torch's default for their layer, else None.
+
+    torch draws weight and bias of linear and conv layers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of
+    the weight. The largest of n draws sits within 10/n of that bound but for a chance of e^-10,
+    which tells the law exactly where the measured std of a small readout or bias could not.
+    Embeddings are N(0, 1).
+    """
+    fan_ins = []
+    for full, model, init in ((base_name, base, base_init), (name, target, target_init)):
+        path, _, local = full.rpartition(".")
+        module = model.get_submodule(path)
+        if isinstance(module, nn.Embedding) and init.kind == "normal":
+            if abs(init.std - 1) > 4 * math.sqrt(0.5 / init.size):
+                return None
+            fan_ins.append(1)
+            continue
+        if local not in ("weight", "bias") or not isinstance(
+            module, nn.Linear | nn.modules.conv._ConvNd
+        ):
+            return None
+        fan_in, _ = nn.init._calculate_fan_in_and_fan_out(module.weight)
+        reached = init.bound * math.sqrt(fan_in)
+        if init.kind == "constant" or not 1 - 10 / init.size <= reached <= 1 + 1e-6:
+            return None
+        fan_ins.append(fan_in)
+    return math.sqrt(fan_ins[0] / fan_ins[1])
+
+
+def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
+    """Fill a tensor with fresh values of the base's kind and the given std."""
+    with torch.no_grad():
+        if init.kind == "constant":
+            parameter.fill_(init.value)
+        elif init.kind == "uniform":
+            bound = math.sqrt(3.0) * std
+            parameter.uniform_(-bound, bound)
+        else:
+            parameter.normal_(0.0, std)

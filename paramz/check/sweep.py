@@ -1,0 +1,104 @@
+"""A coordinate check as a sweep: one trial per scale and seed, run wherever sweeps run.
+
+Imports torch only where a trial is run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from paramz.check.jobs import Job, make_jobs, table
+from paramz.sweeps.spec.spec import Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from paramz.sweeps.running.trial import Trial
+    from paramz.sweeps.spec.config import Config
+    from paramz.sweeps.store.store import Store
+
+ROWS = "rows.json"  # in the trial's directory
+
+
+def check_sweep(task: str, *, minutes: float, **arguments: Any) -> Sweep:
+    """The sweep that measures what `paramz.coord_check` does.
+
+    Args:
+        task: the name of a function that returns a `paramz.Task`, independent of the working
+            directory.
+        minutes: time limit of one model.
+        **arguments: as of `paramz.coord_check`, as far as JSON can hold them.
+
+    Raises:
+        ValueError: fewer than two scales, or more than one kind of them.
+
+    >>> sweep = check_sweep("lab:task", minutes=5, widths=[64, 128], seeds=2)
+    >>> [(config["scale"], config["seed"]) for config in sweep.configs()]
+    [(128, 0), (128, 1), (64, 0), (64, 1)]
+    """
+    jobs = [asdict(job) for job in make_jobs(task, **arguments)]
+    axes = {name: list(dict.fromkeys(job[name] for job in jobs)) for name in ("scale", "seed")}
+    shared = {name: value for name, value in jobs[0].items() if name not in axes}
+    return Sweep.model_validate(
+        {
+            "train": f"{__name__}:measure_trial",
+            "base": shared | {"lrs": list(shared["lrs"])},
+            "axes": axes,
+            "resources": {"minutes": minutes},
+        }
+    )
+
+
+def measure_trial(config: Config, trial: Trial) -> dict[str, float]:
+    """The training function of such a sweep: the rows go to a file in the trial's directory.
+
+    Returns:
+        The loss after the last step at the last learning rate.
+    """
+    import json
+
+    from paramz.check.run import measure, task_of
+    from paramz.sweeps.store.files import write_over
+
+    job = Job(**config | {"lrs": tuple(config["lrs"])})
+    task = task_of(job)
+    losses: list[float] = []
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        value = task.loss(model, batch)
+        losses.append(value.item())
+        return value
+
+    rows = measure(replace(job, task=replace(task, loss=loss)))
+    write_over(trial.directory / ROWS, json.dumps({"rows": rows}))
+    return {"loss": losses[-1]}
+
+
+def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
+    """The table of a check whose trials all have a result; None if some have none yet.
+
+    Raises:
+        ValueError: a trial failed, or the rows of one were lost.
+    """
+    from paramz.sweeps.store.files import read_json
+
+    rows: list[list[Any]] = []
+    for key, config in sweep.trials.items():
+        record = store.read(key)
+        if record is None:
+            return None
+        if record["status"] == "failed":
+            raise ValueError(
+                f"{config['axis']} {config['scale']}, seed {config['seed']}: {record['error']}\n"
+                f"paramz logs {store.root} {key} tells more; paramz retry {store.root} repeats it"
+            )
+        found = read_json(store.trial(key) / ROWS)
+        if found is None:
+            raise ValueError(
+                f"{store.trial(key) / ROWS} is missing or broken; "
+                f"paramz retry {store.root} --which all measures again"
+            )
+        rows += found["rows"]
+    return table(sweep.base["axis"], rows)  # type: ignore[arg-type]

@@ -1,1 +1,0 @@
-"""Glue for libraries that own their training loop or their configs."""

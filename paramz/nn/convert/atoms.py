@@ -1,0 +1,139 @@
+"""From operations to atoms: the tensors between which scales change.
+
+Views, transpositions, rotary positions and the like leave a tensor's scale alone, so all tensors
+that differ by these only are one atom. An atom is made by one rule of u-muP; what no rule covers
+becomes an ``unknown`` atom, which is an error only where a linear map depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from paramz.nn.convert.trace import Op
+
+# Functions that rearrange entries, convert them, or pick some.
+_KEEP = frozenset(
+    """view reshape transpose permute contiguous unsqueeze squeeze expand expand_as flatten
+    unflatten __getitem__ getitem split chunk unbind narrow select repeat_interleave repeat to
+    float type type_as clone dropout neg __neg__ movedim swapaxes t index_select detach cat stack
+    view_as reshape_as roll""".split()
+)
+_ADD = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
+_MUL = frozenset(("mul", "__mul__", "__rmul__", "__imul__", "mul_", "multiply"))
+_SOURCES = ("embedding", "table", "sum")
+ACTIVATIONS = ("gelu", "relu", "silu")
+# The rows of a MultiheadAttention's first parameter, which are linear maps of their own.
+PROJECTIONS = ("in_proj_weight.query", "in_proj_weight.key", "in_proj_weight.value")
+KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATIONS, "scaled_dot_product_attention"}
+
+
+@dataclass(frozen=True)
+class Atom:
+    """A tensor, up to what leaves scales alone.
+
+    Attributes:
+        number: its index in the list.
+        kind: ``data``, ``embedding``, ``table`` (a bare parameter), ``sum`` (of these), ``linear``,
+            ``norm``, an activation, ``glu``, ``attention``, ``residual`` or ``unknown``.
+        path: of the layer that made it, or that called the function.
+        inputs: atoms that it is made of: (up, gate) of a glu, (q, k, v) of attention, (branch,
+            skip) of a residual.
+        facts: of the operation.
+        name: of the operation.
+        ancestors: all atoms that it depends on.
+    """
+
+    number: int
+    kind: str
+    path: str
+    inputs: tuple[int, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    ancestors: frozenset[int] = frozenset()
+
+
+def find_atoms(ops: Sequence[Op]) -> list[Atom]:
+    """The atoms of a trace, in order.
+
+    >>> find_atoms([Op("embedding", "e", (None,), 1), Op("view", "", (1,), 2)])[0].kind
+    'embedding'
+    """
+    return _Reader().read(ops)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.atoms: list[Atom] = []
+        self.of: dict[int, int] = {}  # tensor -> atom
+
+    def read(self, ops: Sequence[Op]) -> list[Atom]:
+        for op in ops:
+            known = [self.of[i] for i in op.inputs if i is not None]
+            self.of[op.output] = self._atom(op, known)
+        return self.atoms
+
+    def _new(self, kind: str, op: Op, inputs: Sequence[int] = ()) -> int:
+        found = frozenset(inputs).union(*(self.atoms[i].ancestors for i in inputs))
+        number = len(self.atoms)
+        self.atoms.append(Atom(number, kind, op.path, tuple(inputs), op.facts, op.name, found))
+        return number
+
+    def _atom(self, op: Op, known: list[int]) -> int:
+        if op.name == "parameter":
+            return self._new("table", op)
+        if op.name in ("linear", "conv", "multihead", "norm", *ACTIVATIONS) and not known:
+            known = [self._new("data", op)] * max(1, len(op.inputs))
+        if op.name == "conv":
+            return self._new("linear", op, known)
+        if op.name == "multihead" and len(known) == 3:
+            return self._multihead(op, known)
+        if op.name in ("linear", "embedding", "norm"):
+            return self._new(op.name, op, known)
+        if op.name in ACTIVATIONS or op.name == "relu_":
+            kind = op.name.rstrip("_")
+            linear = self.atoms[known[0]].kind == "linear"
+            return self._new(kind if linear else "unknown", op, known)
+        if op.name == "scaled_dot_product_attention" and len(known) == 3:
+            return self._new("attention", op, known)
+        if op.name in _ADD and len(known) == 2:
+            return self._add(op, *known)
+        if op.name in _MUL:
+            return self._product(op, known)
+        same = len(set(known)) == 1 and all(
+            i is not None or empty
+            for i, empty in zip(op.inputs, op.facts.get("empty", ()), strict=False)
+        )
+        if op.name in _KEEP and same:
+            return known[0]
+        return self._new("unknown", op, known)
+
+    def _multihead(self, op: Op, known: list[int]) -> int:
+        """What torch does in one module: three projections, attention, a fourth projection."""
+        parts = [
+            self._new("linear", replace(op, path=f"{op.path}.{name}"), [i])
+            for name, i in zip(PROJECTIONS, known, strict=True)
+        ]
+        attention = self._new("attention", op, parts)
+        return self._new("linear", replace(op, path=f"{op.path}.out_proj"), [attention])
+
+    def _add(self, op: Op, left: int, right: int) -> int:
+        if left == right:
+            return left
+        a, b = self.atoms[left], self.atoms[right]
+        for branch, skip in ((a, b), (b, a)):
+            if skip.number in branch.ancestors and branch.kind == "linear":
+                return self._new("residual", op, (branch.number, skip.number))
+        if a.kind in _SOURCES and b.kind in _SOURCES:
+            return self._new("sum", op, (left, right))
+        return self._new("unknown", op, (left, right))
+
+    def _product(self, op: Op, known: list[int]) -> int:
+        if len(known) == 1 and None in op.inputs and op.facts["small"][op.inputs.index(None)]:
+            return known[0]  # cosines and sines: the pair of them keeps the scale
+        kinds = [self.atoms[i].kind for i in known]
+        if sorted(kinds) == ["linear", "silu"]:
+            up, act = known if kinds[0] == "linear" else known[::-1]
+            return self._new("glu", op, (up, act))
+        return self._new("unknown", op, known)

@@ -1,0 +1,42 @@
+"""Put a model's hidden linear layers into FP8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from paramz.nn.convert.trace import layer_kind
+from paramz.nn.convert.unit_scale import plain_linear
+from paramz.nn.fp8 import Fp8
+from paramz.nn.layers.modules import Conv1D, Linear, Readout
+
+
+def fp8_(model: nn.Module, fp8: Fp8 | None = None, *, skip: Sequence[str] = ()) -> list[str]:
+    """Let every hidden linear layer multiply in FP8, in place; readouts keep their precision.
+
+    Works on unit-scaled models, and on plain ones, whose ``nn.Linear`` layers are replaced by
+    layers that compute the same: casting without scales of their own is what these cannot take.
+
+    Args:
+        model: any model.
+        fp8: the formats; by default E4M3 forward, E5M2 backward, simulated.
+        skip: paths of layers to leave alone, such as a plain model's readout.
+
+    Returns:
+        the paths of the layers that are in FP8 now.
+
+    >>> fp8_(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), skip=["2"])
+    ['0']
+    """
+    changed = []
+    for path, module in list(model.named_modules()):
+        if layer_kind(module) == "linear" and path not in skip:
+            parent, _, name = path.rpartition(".")
+            module = plain_linear(module)
+            setattr(model.get_submodule(parent), name, module)
+        if isinstance(module, Linear | Conv1D) and not isinstance(module, Readout):
+            if path not in skip:
+                module.fp8 = fp8 or Fp8()
+                changed.append(path)
+    return changed

@@ -1,0 +1,111 @@
+"""The plan of a model made of unit-scaled layers: roles by the layers' types, sizes as ratios."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from torch import nn
+
+from paramz.nn.layers.modules import (
+    Conv1D,
+    Conv1d,
+    Conv2d,
+    Embedding,
+    LayerNorm,
+    Linear,
+    Readout,
+    RMSNorm,
+)
+from paramz.nn.layers.multihead import MultiheadAttention
+from paramz.plan.plan import Plan
+from paramz.plan.roles import Row
+from paramz.theory.rules import Role
+from paramz.theory.tables import U_MUP
+
+
+def unit_plan(model: nn.Module) -> Plan:
+    """The u-muP plan of a model of `paramz.nn` layers: its learning rates and decay.
+
+    A tensor inside a stack, the outermost list of two or more blocks of one type, has the stack's
+    length as its depth. Bare parameters are tables of positions, looked up by their first axis.
+    Where a parameter says itself what it is (`paramz.compat.unit_scaling.Parameter`), that counts.
+
+    Raises:
+        ValueError: a parameter belongs to a layer that is not unit-scaled.
+
+    >>> from paramz.nn import TransformerDecoder
+    >>> model = TransformerDecoder(64, vocabulary=11, layers=4, heads=2)
+    >>> groups = unit_plan(model).param_groups(model, "adamw", lr=1.0)
+    >>> [(g["roles"], g["lr"]) for g in groups]
+    [(['input'], 0.125), (['hidden'], 0.0625), (['hidden'], 0.03125), (['output'], 1.0)]
+    """
+    rows: dict[int, Row] = {}
+    aliases: dict[int, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for local, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            name = f"{path}.{local}" if path else local
+            aliases.setdefault(id(parameter), []).append(name)
+            if id(parameter) in rows:
+                continue
+            shape = tuple(parameter.shape)
+            role, why, ratios = _role(name, module, local, parameter)
+            depth = getattr(parameter, "mup_scaling_depth", None) or _depth(model, path)
+            rows[id(parameter)] = Row(
+                name=name,
+                shape=shape,
+                base_shape=(1,) * len(shape),
+                role=role,
+                why=why,
+                ratios={**ratios, **({"depth": float(depth)} if depth > 1 else {})},
+                growing=tuple(range(len(shape))),
+            )
+    named = tuple(replace(row, aliases=tuple(aliases[key][1:])) for key, row in rows.items())
+    return Plan(parametrization=U_MUP, rows=named, folded=False)
+
+
+def _role(
+    name: str, module: nn.Module, local: str, parameter: nn.Parameter
+) -> tuple[Role, str, dict[str, float]]:
+    kind, shape = type(module).__name__, tuple(parameter.shape)
+    told = getattr(parameter, "mup_type", None)
+    if told in ("bias", "norm"):
+        return "vector", f"told: {told}", {"fan_out": float((*shape, 1)[0])}
+    if isinstance(module, Embedding):
+        return "input", f"{kind}: looked up", {"fan_out": float(shape[1])}
+    if told is not None:
+        fans = {"fan_in": float(math.prod(shape[1:] or shape)), "fan_out": float(shape[0])}
+        return ("output" if told == "output" else "hidden"), f"told: {told}", fans
+    if local in ("bias", "in_proj_bias") or isinstance(module, LayerNorm | RMSNorm):
+        return "vector", f"{kind}: entrywise", {"fan_out": float(shape[0])}
+    if isinstance(module, Linear | Conv1D):
+        fan_out, fan_in = shape if isinstance(module, Linear) else shape[::-1]
+        sizes = {"fan_in": float(fan_in), "fan_out": float(fan_out)}
+        readout = isinstance(module, Readout)
+        return ("output", "readout", sizes) if readout else ("hidden", kind, sizes)
+    if isinstance(module, Conv1d | Conv2d):
+        sizes = {"fan_in": float(math.prod(shape[1:])), "fan_out": float(shape[0])}
+        return "hidden", kind, sizes
+    if isinstance(module, MultiheadAttention):
+        return "hidden", kind, {"fan_in": float(shape[1]), "fan_out": float(shape[0])}
+    if len(shape) == 2 and local != "weight":
+        return "input", f"table of {kind}", {"fan_out": float(shape[1])}
+    raise ValueError(
+        f"{name} {shape} belongs to {kind}, which is not unit-scaled: build it from paramz.nn, or "
+        "convert the model with paramz.parametrize_(model, 'u-mup', example=batch)"
+    )
+
+
+def _depth(model: nn.Module, path: str) -> int:
+    """The length of the outermost stack that a module is in; 1 if it is in none."""
+    parts = path.split(".")
+    for length in range(len(parts)):
+        module = model.get_submodule(".".join(parts[:length]))
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) < 2:
+            continue
+        blocks = all(next(child.children(), None) is not None for child in module)
+        if blocks and len({type(child) for child in module}) == 1:
+            return len(module)
+    return 1

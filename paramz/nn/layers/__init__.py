@@ -1,0 +1,1 @@
+"""Unit-scaled modules, with the names and arguments of torch's."""

@@ -1,0 +1,306 @@
+"""K-FAC: the gradient of each layer times the inverse of its Kronecker-factored Fisher matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from paramz.optim.kfac.fisher import Fisher, Likelihood
+from paramz.optim.kfac.inverse import Damping, dampings, inverses
+from paramz.optim.kfac.layers import Layer, Sharing, find_layers, gradient, multiply, updates
+from paramz.optim.kfac.measure import Measurement, Sums, empty_sums
+
+Factors = Literal["both", "inputs"]
+
+
+class KFAC(torch.optim.Optimizer):
+    """K-FAC (Martens and Grosse 2015, arXiv 1503.05671), for Linear, Conv2d, Embedding and norms.
+
+    A layer's gradient G (out, in) becomes (B + b I)^-1 G (A + a I)^-1, with A = E[x x^T] of its
+    inputs and B = E[g g^T] of the gradients of its outputs under the model's own predictions, and
+    dampings a and b. The training loop stays as it is: hooks on the model measure A and B in the
+    forward passes of every ``covariance_every``-th step, and `close` (or a ``with`` block) removes
+    them. The gain and the shift of a norm have a full matrix B each, and no A.
+
+    The gradients must be those of the mean loss over all predictions. Under
+    `torch.distributed`, factors are averaged over the default process group.
+
+    Args:
+        params: parameters, or groups of `Plan.param_groups` or `Plan.split_groups`.
+        model: the model whose forward pass returns the predictions, (data, ..., outputs), or an
+            object or mapping with ``logits``, or a tuple that starts with them.
+        lr: learning rate, of groups that have none. 1 is a full natural-gradient step.
+        likelihood: ``"categorical"`` for cross-entropy, ``"gaussian"`` for torch's ``mse_loss``.
+        fisher: ``"mc"``, one draw of the targets from the model; ``"exact"``, one backward pass per
+            output (and position); ``"empirical"``, the targets of the data, which is no Fisher
+            matrix, vanishes as the model fits, and does not transfer over width (one forward and
+            backward pass per step only).
+        sharing: ``"expand"`` takes the positions of a sequence or image for data of their own,
+            ``"reduce"`` sums over them first (Eschenhagen et al. 2023, arXiv 2311.00636).
+        damping: of groups that have none.
+        damping_kind: ``"trace"``: damping * tr(A) and damping * tr(B), which follow width and depth
+            by themselves; ``"constant"``: a group's ``damping_a`` and ``damping_b``, which a plan
+            scales; ``"pi"``: Martens and Grosse's, which does not transfer over width.
+        momentum: of preconditioned gradients, of groups that have none.
+        weight_decay: decoupled, p -= lr * weight_decay * p, of groups that have none.
+        factor_decay: what remains of A and B at each measurement; the first ones are averaged.
+        covariance_every: steps between measurements of A and B.
+        inverse_every: steps between inversions; a multiple of ``covariance_every``.
+        block_size: larger factors are cut into equal blocks on their diagonals, which costs less
+            time and memory; None is K-FAC as published. Steps are divided by the numbers of blocks,
+            so that these do not change their size.
+        factors: ``"both"``; ``"inputs"`` leaves B out: FOOF (Benzing 2022, arXiv 2201.12250), which
+            needs no second backward pass.
+        seed: of the draws for ``"mc"``; they do not touch torch's random state.
+
+    Raises:
+        ValueError: an option is out of range, or some parameter has no block (see `find_layers`).
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+    >>> with KFAC(net.parameters(), net, lr=0.1) as optimizer:
+    ...     loss = nn.functional.cross_entropy(net(torch.ones(4, 2)), torch.ones(4).long())
+    ...     loss.backward()
+    ...     optimizer.step()
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        model: nn.Module,
+        *,
+        lr: float = 0.01,
+        likelihood: Likelihood = "categorical",
+        fisher: Fisher = "mc",
+        sharing: Sharing = "expand",
+        damping: float = 0.1,
+        damping_kind: Damping = "trace",
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        factor_decay: float = 0.95,
+        covariance_every: int = 10,
+        inverse_every: int = 10,
+        block_size: int | None = 256,
+        factors: Factors = "both",
+        seed: int = 0,
+    ) -> None:
+        choices = (
+            ("likelihood", likelihood, Likelihood),
+            ("fisher", fisher, Fisher),
+            ("sharing", sharing, Sharing),
+            ("damping_kind", damping_kind, Damping),
+            ("factors", factors, Factors),
+        )
+        for name, value, known in choices:
+            if value not in get_args(known):
+                raise ValueError(f"{name}={value!r} is none of {', '.join(get_args(known))}")
+        if block_size is not None and block_size < 1:
+            raise ValueError(f"block_size={block_size} must be at least 1, or None for no blocks")
+        if covariance_every < 1 or inverse_every % covariance_every:
+            raise ValueError(
+                f"inverse_every={inverse_every} must be a multiple of covariance_every="
+                f"{covariance_every}: inverses of factors that were not measured again are the same"
+            )
+        defaults = {
+            "lr": lr,
+            "damping": damping,
+            "damping_a": None,
+            "damping_b": None,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "step": 0,
+        }
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            _check(group)
+        self._damping_kind: Damping = damping_kind
+        self._factor_decay = factor_decay
+        self._covariance_every, self._inverse_every = covariance_every, inverse_every
+        self._seed = seed
+        self._layers = find_layers(model, (p for g in self.param_groups for p in g["params"]))
+        self._measured = Measurement(
+            model, self._layers, likelihood, fisher, sharing, block_size, factors == "inputs"
+        )
+        self._measured.attach()
+        self._plan_measurement()
+
+    def close(self) -> None:
+        """Remove the hooks from the model; `step` needs them."""
+        self._measured.close()
+
+    def __enter__(self) -> KFAC:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave; factors keep their precision, whatever the parameters'."""
+        super().load_state_dict(state_dict)
+        order = [p for group in self.param_groups for p in group["params"]]
+        keys = [key for group in state_dict["param_groups"] for key in group["params"]]
+        for key, p in zip(keys, order, strict=True):
+            for name, value in state_dict["state"].get(key, {}).items():
+                if name in _FACTORS and value is not None:
+                    self.state[p][name] = value.to(p.device, copy=True)
+        self._plan_measurement()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Precondition the gradients and move the parameters.
+
+        Raises:
+            RuntimeError: factors are due and no forward pass of the model was measured, or a layer
+                has a gradient and was never measured.
+            ValueError: a damped factor is not positive definite.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        now = self._now
+        if self._measured.due:
+            self._update_factors()
+        if now % self._inverse_every == 0:
+            self._invert()
+        moves: dict[nn.Parameter, Tensor] = {}
+        for layer in self._layers:
+            moves.update(self._precondition(layer))
+        for group in self.param_groups:
+            self._apply(group, moves)
+            group["step"] = now + 1
+        self._measured.clear()
+        self._plan_measurement()
+        return loss
+
+    @property
+    def _now(self) -> int:
+        step: int = self.param_groups[0]["step"]
+        return step
+
+    def _plan_measurement(self) -> None:
+        now = self._now
+        self._measured.due = now % self._covariance_every == 0
+        self._measured.seed = (self._seed, now, dist.get_rank() if _distributed() else 0)
+
+    def _main(self, layer: Layer) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[layer.tensors[0]]
+        return state
+
+    def _update_factors(self) -> None:
+        if not self._measured.passes:
+            raise RuntimeError(
+                "K-FAC measured no forward pass since the last step: it does so in the model it "
+                "was given, called as model(x) in train mode with gradients enabled, before step()"
+            )
+        for layer, sums in _over_processes(self._measured):
+            state = self._main(layer)
+            times = state.get("times", 0) + 1
+            keep = min(self._factor_decay, 1 - 1 / times)
+            for name, new in (("a", sums.a), ("b", sums.b)):
+                if new is not None:
+                    old = state.get(name)
+                    state[name] = new if old is None else old.lerp_(new, 1 - keep)
+            state["times"] = times
+
+    def _invert(self) -> None:
+        names, factors, added, targets = [], [], [], []
+        groups = {id(p): group for group in self.param_groups for p in group["params"]}
+        for layer in self._layers:
+            state = self._main(layer)
+            group = groups[id(layer.tensors[0])]
+            base = group["damping"]
+            on_a, on_b = (
+                base if group[k] is None else group[k] for k in ("damping_a", "damping_b")
+            )
+            a, b = state.get("a"), state.get("b")
+            both = dampings(self._damping_kind, a, b, base, on_a, on_b)
+            for name, factor, c in (("a", a, both[0]), ("b", b, both[1])):
+                if factor is not None:
+                    names.append(f"factor {name.upper()} of {layer.name}")
+                    factors.append(factor)
+                    added.append(c)
+                    targets.append((state, f"{name}_inverse"))
+        for (state, key), inverse in zip(targets, inverses(names, factors, added), strict=True):
+            state[key] = inverse
+
+    def _precondition(self, layer: Layer) -> list[tuple[nn.Parameter, Tensor]]:
+        matrix = gradient(layer)
+        if matrix is None:
+            return []
+        state = self._main(layer)
+        a, b = state.get("a_inverse"), state.get("b_inverse")
+        unmeasured = b is None and not self._measured.inputs_only
+        if unmeasured or (a is None and layer.kind not in ("gain", "shift")):
+            raise RuntimeError(
+                f"{layer.name} has a gradient, but no forward pass of its layer "
+                f"{type(layer.module).__name__} was measured: something else uses its tensors. "
+                "Train it with AdamW: Plan.split_groups"
+            )
+        return updates(layer, multiply(a, b, matrix))
+
+    def _apply(self, group: dict[str, Any], moves: dict[nn.Parameter, Tensor]) -> None:
+        moving = [p for p in group["params"] if p in moves]
+        if not moving:
+            return
+        steps = [moves[p] for p in moving]
+        lr, momentum = group["lr"], group["momentum"]
+        if momentum:
+            for p, step in zip(moving, steps, strict=True):
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(step)
+            buffers = [self.state[p]["momentum"] for p in moving]
+            torch._foreach_mul_(buffers, momentum)
+            torch._foreach_add_(buffers, steps)
+            steps = buffers
+        if group["weight_decay"]:
+            torch._foreach_mul_(moving, 1 - lr * group["weight_decay"])
+        torch._foreach_add_(moving, steps, alpha=-lr)
+
+
+_FACTORS = ("a", "b", "a_inverse", "b_inverse")
+
+
+def _check(group: dict[str, Any]) -> None:
+    for name in ("lr", "damping", "momentum", "weight_decay"):
+        if not group[name] >= 0:
+            raise ValueError(f"{name}={group[name]!r} must not be negative")
+    for p in group["params"]:
+        if type(p.data).__name__ == "DTensor":
+            raise ValueError(
+                f"K-FAC needs whole tensors, and a parameter {tuple(p.shape)} is sharded: use "
+                "DistributedDataParallel"
+            )
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _over_processes(
+    found: Measurement,
+) -> Iterable[tuple[Layer, Sums]]:
+    """Means of what was measured, over all processes: the same layers in the same order on each."""
+    if not _distributed():
+        for layer, sums in found.sums.items():
+            a = None if sums.a is None else sums.a / sums.rows
+            yield layer, Sums(a, 1, None if sums.b is None else sums.b / found.terms)
+        return
+    for layer in found.layers:
+        # A layer may have seen data on other processes only, as experts do.
+        nothing = empty_sums(layer, found.block_size, has_b=not found.inputs_only)
+        sums = found.sums.get(layer, nothing)
+        counts = torch.tensor([sums.rows, found.terms], dtype=torch.float64)
+        counts = counts.to(layer.tensors[0].device)
+        dist.all_reduce(counts)
+        rows, total = counts.tolist()
+        if not rows:
+            continue
+        for factor, over in ((sums.a, rows), (sums.b, total)):
+            if factor is not None:
+                dist.all_reduce(factor)
+                factor /= over
+        yield layer, sums

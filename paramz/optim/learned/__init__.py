@@ -1,0 +1,1 @@
+"""A learned optimizer (muLO) and its meta-training."""

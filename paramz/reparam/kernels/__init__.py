@@ -1,0 +1,1 @@
+"""How weight maps are computed: Triton kernels where there is a GPU, plain torch elsewhere."""

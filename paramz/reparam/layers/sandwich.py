@@ -1,0 +1,54 @@
+"""The sandwich layer: a 1-Lipschitz layer from free parameters, the direct parametrization."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from paramz.anatomy.axes import OUT_IN, Axes
+
+
+class Sandwich(nn.Module):
+    """y = sqrt(2) A^T Psi relu(sqrt(2) Psi^-1 B x + b), with A A^T + B B^T = I.
+
+    Wang and Manchester 2023 (arXiv 2301.11526), theorem 3.2: 1-Lipschitz for any X, Y, d, b, with
+    Psi = diag(e^d) and, by the Cayley transform, Z = X - X^T + Y^T Y, A^T = (I + Z)^-1 (I - Z),
+    B^T = -2 Y (I + Z)^-1. It starts with A A^T = B B^T = I/2 (in the span of Y), so that relu alone
+    changes the variance. Under muP X and Y are hidden where both sizes grow, d and b vectors.
+
+    Args:
+        inputs: size of the last axis of the input.
+        outputs: that of the output.
+
+    >>> Sandwich(6, 4)(torch.ones(2, 6)).shape
+    torch.Size([2, 4])
+    """
+
+    AXES: ClassVar[Mapping[str, Axes]] = {"x": OUT_IN, "y": Axes(fan_in=(0,), fan_out=(1,))}
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        y = nn.init.orthogonal_(torch.empty(inputs, outputs), gain=math.tan(math.pi / 8))
+        self.y = nn.Parameter(y)
+        self.x = nn.Parameter(torch.zeros(outputs, outputs))
+        self.d = nn.Parameter(torch.zeros(outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """A (outputs, outputs) and B (outputs, inputs)."""
+        z = self.x - self.x.T + self.y.T @ self.y
+        one = torch.eye(len(z), dtype=z.dtype, device=z.device)
+        a_t = torch.linalg.solve(one + z, one - z)
+        b = -2 * torch.linalg.solve((one + z).T, self.y.T)
+        return a_t.T, b
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (..., outputs) of an input (..., inputs)."""
+        a, b = self.matrices()
+        psi = self.d.exp()
+        inside = torch.relu(math.sqrt(2) * (x @ b.T) / psi + self.bias)
+        return math.sqrt(2) * (inside * psi) @ a

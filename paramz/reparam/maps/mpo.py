@@ -1,0 +1,115 @@
+"""Matrix product operators whose central tensor is shared by all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from paramz.anatomy.axes import Axes
+from paramz.reparam.maps.flat import require_matrix
+from paramz.reparam.recipe import Scaling
+
+# A and B are isometries of a fixed size, so W's changes are the core's.
+_SCALINGS = {
+    "core": Scaling("weight", branch=True),
+    "a": Scaling("number", decays=False),
+    "b": Scaling("number", decays=False),
+}
+
+
+@dataclass(frozen=True)
+class MPO:
+    """W_l[(i1 i2 i3), (j1 j2 j3)] = sum A_l[(i1 j1), p] C[p, i2, j2, q] B_l[q, (i3 j3)].
+
+    A matrix product operator of three tensors (Gao et al. 2020, arXiv 1904.06194), whose central
+    one all layers share, with small ones of each layer's own (Liu et al. 2023, arXiv 2303.16753).
+    Weights are grouped as in `Relaxed`. The first weight gives C; A_l and B_l start as random
+    isometries (the identity in the first layer), so that every W_l has the first one's variance,
+    and at full bond the first W is itself. Under muP C has the rule of W_l; A and B, of fixed
+    size, are scalars. Derived here.
+
+    Attributes:
+        ends: i1 = j1 = i3 = j3, the same at every width; its square divides both sizes of W.
+        bond: size of the axes p and q, at most ends^2, which is the default.
+        sizes: those of W; found from the layer.
+    """
+
+    ends: int = 4
+    bond: int = 0
+    sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.ends < 1 or not 0 <= self.bond <= self.ends**2:
+            raise ValueError(
+                f"MPO(ends={self.ends}, bond={self.bond}): ends is at least 1 and bond at most "
+                "ends^2 (0: ends^2)"
+            )
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """C (bond, i2, j2, bond), A (ends^2, bond), B (bond, ends^2)."""
+        return ("core", "a", "b")
+
+    @property
+    def scalings(self) -> Mapping[str, Scaling]:
+        """Rules of C, A and B."""
+        return _SCALINGS
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The central tensor is shared."""
+        return ("core",)
+
+    @property
+    def by_name(self) -> bool:
+        """Weights are grouped by name."""
+        return True
+
+    def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
+        """Keep the sizes; raises ValueError where ends^2 does not divide them."""
+        require_matrix(module, name, axes, "a matrix product operator")
+        sizes = tuple(getattr(module, name).shape)
+        if any(size % self.ends**2 for size in sizes):
+            raise ValueError(
+                f"MPO(ends={self.ends}) needs sizes that {self.ends**2} divides, not {sizes}: "
+                "choose other ends, or other layers with where="
+            )
+        return replace(self, sizes=sizes)
+
+    def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
+        """Parts of a weight that shares with no other."""
+        return self.split_all([weight])[0]
+
+    def split_all(self, weights: Sequence[Tensor]) -> list[dict[str, Tensor | nn.Module]]:
+        """Draw the isometries, and take C from the first weight."""
+        first, n = weights[0], self.ends
+        bond = self.bond or n**2
+        (d_out, d_in) = first.shape
+        cube = first.view(n, d_out // n**2, n, n, d_in // n**2, n)
+        outer = cube.permute(0, 3, 1, 4, 2, 5).reshape(n * n, d_out // n**2, d_in // n**2, n * n)
+        one = torch.eye(n * n, dtype=first.dtype, device=first.device)
+        core = outer[:bond, :, :, :bond]
+        if bond < n**2:
+            core = core * (first.square().sum() / core.square().sum()).sqrt()
+        core = core.contiguous()
+        made: list[dict[str, Tensor | nn.Module]] = []
+        for number in range(len(weights)):
+            a, b = (self._isometry(one) if number else one.clone() for _ in range(2))
+            made.append({"core": core, "a": a[:, :bond].clone(), "b": b[:bond].clone()})
+        return made
+
+    def _isometry(self, one: Tensor) -> Tensor:
+        if one.is_meta:
+            return one.clone()
+        return nn.init.orthogonal_(torch.empty_like(one))
+
+    def weight(self, core: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """The weight of one layer."""
+        n = self.ends
+        whole = torch.einsum("sp,pijq,qt->sijt", a, core, b)
+        i, j = whole.shape[1:3]
+        return whole.view(n, n, i, j, n, n).permute(0, 2, 4, 1, 3, 5).reshape(self.sizes)

@@ -1,0 +1,1 @@
+"""How a sweep is run here: trials, worker processes, halving, refinement."""

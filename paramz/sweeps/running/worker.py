@@ -1,0 +1,183 @@
+"""A worker process: imports the training function once and runs trials one after the other.
+
+Started by the pool as `python -m paramz.sweeps.running.worker FD`, so that its environment (threads,
+GPU) is set before anything is imported, and the parent's `__main__` is not imported a second time.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from paramz.sweeps.running.halving import Race, Stopped
+from paramz.sweeps.running.redact import redact
+from paramz.sweeps.running.seeding import seed, watch_imports
+from paramz.sweeps.running.trial import STOP, Diverged, Rules, Trial, diverged, encoded
+from paramz.sweeps.spec.config import Config
+from paramz.sweeps.spec.target import load_target
+
+_PR_SET_PDEATHSIG = 1
+_ERROR_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the pool tells a worker to run."""
+
+    key: str
+    config: Config
+    directory: Path
+    attempt: int
+    rules: Rules
+    rank: int = 0
+
+
+Outcome = dict[str, Any]
+"""status (one of a result, or "interrupted"), error, traceback, metrics."""
+
+
+def main() -> None:
+    """Serve orders until the pool closes the connection."""
+    _die_with_parent()
+    connection = Connection(int(sys.argv[1]))
+    _leave_signals_to_the_pool()
+    watch_imports()
+    try:
+        function = load_target(sys.argv[2])
+    except Exception:
+        connection.send(("broken", redact(traceback.format_exc())))
+        return
+    connection.send(("ready", os.getpid()))
+    while True:
+        try:
+            order: Order = connection.recv()
+        except EOFError:
+            return
+        connection.send(("done", perform(order, function)))
+
+
+def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
+    """Run one trial in this process, its output going to `log.txt` in its directory."""
+    rules = order.rules
+    trial = Trial(order.directory, order.key, order.attempt, rules.loss_limit, order.rank)
+    log = f"log.{order.rank}.txt" if order.rank else "log.txt"
+    environment = dict(os.environ)
+    seed(order.key)
+    try:
+        with _output_to(order.directory / log):
+            signal.signal(STOP, trial._stop)
+            outcome = _run(order, trial, function)
+    except OSError as error:  # the disk has no room for a log
+        outcome = _outcome("failed", f"{type(error).__name__}: {error}")
+    finally:
+        signal.signal(STOP, signal.SIG_DFL)
+    if os.environ != environment:
+        os.environ.clear()
+        os.environ.update(environment)
+    gc.collect()
+    return outcome
+
+
+def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -> Outcome:
+    try:
+        if order.rules.halving and order.rank == 0:
+            root = order.directory.parents[1]
+            trial.race = Race(root, order.key, order.config, **order.rules.halving)  # type: ignore[arg-type]
+        outcome = _classify(function(order.config, trial), trial)
+    except Diverged as error:
+        outcome = _outcome("diverged", str(error), metrics={"loss": float("nan")})
+    except Stopped as error:
+        outcome = _outcome("stopped", str(error), metrics={"loss": float("nan")})
+    except (Exception, SystemExit) as error:
+        text = "".join(traceback.format_exception_only(error)).strip()
+        outcome = _outcome("failed", text, redact(traceback.format_exc()))
+        print(outcome["traceback"], file=sys.stderr)
+    if trial.race:
+        trial.race.finish(outcome["status"], outcome["metrics"].get("loss"))
+    return outcome
+
+
+def _classify(returned: Any, trial: Trial) -> Outcome:
+    if trial._stopping:
+        return _outcome("interrupted", "stopped to be resumed later")
+    if not isinstance(returned, dict) or "loss" not in returned:
+        got = f"keys {sorted(returned)}" if isinstance(returned, dict) else type(returned).__name__
+        return _outcome(
+            "failed", f"the training function must return metrics with 'loss', got {got}"
+        )
+    try:
+        metrics = {str(name): float(value) for name, value in returned.items()}
+    except (TypeError, ValueError) as error:
+        return _outcome("failed", f"a returned metric is not a number: {error}")
+    if diverged(metrics["loss"], trial.loss_limit):
+        return _outcome("diverged", f"loss {metrics['loss']:g}", metrics=metrics)
+    return _outcome("ok", None, metrics=metrics)
+
+
+def _outcome(
+    status: str,
+    error: str | None,
+    trace: str | None = None,
+    metrics: dict[str, float] | None = None,
+) -> Outcome:
+    return {
+        "status": status,
+        "error": redact(error)[:_ERROR_LENGTH] if error else None,
+        "traceback": trace,
+        "metrics": encoded(metrics or {}),
+    }
+
+
+class _output_to:
+    """Send this process's stdout and stderr, those of C code too, to the end of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.saved = os.dup(1), os.dup(2)
+        fd = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o666)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+
+    def __exit__(self, *_: object) -> None:
+        for stream, number, saved in zip((sys.stdout, sys.stderr), (1, 2), self.saved, strict=True):
+            try:
+                stream.flush()
+            except OSError:
+                pass  # the disk is full: the log is cut short, the result counts
+            os.dup2(saved, number)
+            os.close(saved)
+
+
+def _leave_signals_to_the_pool() -> None:
+    """Let pass what Slurm sends to every process of a job: what follows from it, the pool says."""
+    pool_worker = os.getpid()
+
+    def let_pass(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != pool_worker:  # a child, e.g. of a data loader, that was forked from here
+            os._exit(128 + signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(signum, let_pass)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the pool dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

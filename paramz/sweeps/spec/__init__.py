@@ -1,0 +1,1 @@
+"""What a sweep is: its spec, axes, limits and training function."""

@@ -1,0 +1,67 @@
+"""Clearing out a sweep's directory."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramz.sweeps.store.store import Store
+
+_KEPT = ("attempt-", "result-", "log.", "history.jsonl", "rows.json")
+_DRAFT_AGE = 3600.0  # seconds after which a draft's writer must be dead
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """Something that can go.
+
+    Attributes:
+        path: A file or a folder.
+        why: What it is.
+    """
+
+    path: Path
+    why: str
+
+    def size(self) -> int:
+        """Bytes."""
+        files = self.path.rglob("*") if self.path.is_dir() else [self.path]
+        return sum(file.lstat().st_size for file in files if file.is_file())
+
+    def remove(self) -> None:
+        """Delete it."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def prunable(store: Store, *, checkpoints: bool = False) -> Iterator[Prunable]:
+    """What a sweep's directory holds beyond need.
+
+    Args:
+        store: The sweep.
+        checkpoints: Also what trials with a result "ok" have saved beside their logs and
+            the rows of a coordinate check.
+
+    Yields:
+        Trials that the sweep no longer asks for, quarantined files, drafts of dead writers.
+    """
+    asked = store.trials()
+    for key in sorted(store.finished() - asked.keys()):
+        yield Prunable(store.result(key), "result that the sweep no longer asks for")
+    for folder in sorted((store.root / "trials").iterdir()):
+        if folder.name not in asked:
+            yield Prunable(folder, "trial that the sweep no longer asks for")
+    if (store.root / "quarantine").is_dir():
+        yield Prunable(store.root / "quarantine", "broken files")
+    for draft in sorted(store.results.glob(".*.tmp")):
+        if time.time() - draft.stat().st_mtime > _DRAFT_AGE:
+            yield Prunable(draft, "draft of a writer that died")
+    if checkpoints:
+        for record in store.records():
+            if record["status"] == "ok" and store.trial(record["key"]).is_dir():
+                for path in sorted(store.trial(record["key"]).iterdir()):
+                    if not path.name.startswith(_KEPT):
+                        yield Prunable(path, "saved by a finished trial")

@@ -1,0 +1,142 @@
+"""Optimizer families: which column of the tables an optimizer reads, and how it rescales.
+
+Each row states three facts about an optimizer: the column, the abc exponents (how its learning rate
+and epsilon answer to a factor moved out of the weight) and what it does with weight decay.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+from paramz.theory.rules import Family
+
+_0, _1, _2 = Fraction(0), Fraction(1), Fraction(2)
+
+SGD = Family("sgd", "sgd", lr_shift=_2, eps_shift=_0, decay="l2", eps=None)
+ADAM = Family("adam", "adam", lr_shift=_1, decay="l2-normalised")
+ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled", weight_decay=0.01)
+LION = Family("lion", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
+MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_factor=True)
+# Adam in the eigenbasis of Shampoo's factors: eps is added to rotated gradients.
+SOAP = Family("soap", "muon", lr_shift=_1, weight_decay=0.01, rotated=True)
+# Both factors divide, so a constant in front of a weight or behind it changes nothing but damping.
+KFAC = Family("kfac", "kfac", lr_shift=_0, eps_shift=_0, eps=None, damping=0.1)
+# Only the factor of the inputs: linear in what comes from behind.
+FOOF = Family("foof", "foof", lr_shift=_0, eps_shift=_0, eps=None, behind=_2, damping=0.1)
+# The step is relative to the weight's RMS; `relative` takes that out of the lr of Adam's column,
+# which shifts like Adam's.
+ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)
+
+# Every entry's step has the size of lr whatever the gradient's: normalised features in (muLO).
+LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
+
+
+def shampoo(e: Fraction) -> Family:
+    """Shampoo with the update ``L^-eL G R^-eR``, where e = eL + eR: 1/2 as in Gupta et al. 2018.
+
+    Its eps is added to L = G G^T and R = G^T G.
+
+    Raises:
+        ValueError: e is not between 0 (SGD) and 1 (K-FAC's degree), without 0.
+
+    >>> shampoo(Fraction(1, 2)).lr_shift, shampoo(Fraction(1)).lr_shift
+    (Fraction(1, 1), Fraction(0, 1))
+    """
+    if not 0 < e <= 1:
+        raise ValueError(
+            f"Shampoo's exponents sum to {e}: there are rules for sums over 0 and up to 1, such as "
+            "1/2 (1/4 on each side) and 1 (1/2 on each side)"
+        )
+    return Family("shampoo", "muon", lr_shift=2 - 2 * e, eps_shift=_2, eps=1e-12, exponent=e)
+
+
+SHAMPOO = shampoo(Fraction(1, 2))
+
+# Optimizer class names, lower case, of torch and of the libraries that people use with it.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        **{name: SGD for name in ("sgd", "momentum", "nesterov", "sgd8bit")},
+        **{
+            name: replace(ADAM, name=name)
+            for name in ("adam", "nadam", "radam", "adamax", "rmsprop", "adam8bit")
+        },
+        "adagrad": replace(ADAM, name="adagrad", eps=1e-10),
+        **{
+            name: replace(ADAMW, name=name)
+            for name in ("adamw", "adamw8bit", "pagedadamw", "pagedadamw8bit", "fusedadam")
+        },
+        **{name: replace(LION, name=name) for name in ("lion", "sign", "signsgd", "lion8bit")},
+        "adafactor": ADAFACTOR,
+        "muon": MUON,
+        **{name: replace(SHAMPOO, name=name) for name in ("shampoo", "distributedshampoo")},
+        "soap": SOAP,
+        "kfac": KFAC,
+        "foof": FOOF,
+        "learned": LEARNED,
+        "learnedoptimizer": LEARNED,
+    }
+)
+
+# One family per column, to shift a whole table.
+COLUMNS: Mapping[str, Family] = MappingProxyType(
+    {"sgd": SGD, "adam": ADAMW, "muon": MUON, "kfac": KFAC, "foof": FOOF}
+)
+
+
+def family(
+    optimizer: Any,
+    *,
+    decoupled: bool | None = None,
+    exponent: float | Sequence[float] | None = None,
+    graft: str | None = None,
+) -> Family:
+    """The family of an optimizer given by name, class, instance, or as a `Family` itself.
+
+    Args:
+        optimizer: such as ``"adamw"``, ``torch.optim.AdamW``, an optimizer instance, or a `Family`
+            for an optimizer that paramz does not know.
+        decoupled: overrides the decay kind of Adam's relatives, for NAdam, RAdam and Adam with
+            ``decoupled_weight_decay=True``.
+        exponent: Shampoo's, of each side or of the left and right one.
+        graft: the optimizer from which Shampoo's steps get their size, and so its learning rates.
+
+    Raises:
+        ValueError: paramz does not know it; the message says which known one is closest and how to
+            declare it. Or the exponent is none that Shampoo has rules for.
+
+    >>> family("AdamW").decay, family("nadam", decoupled=True).decay
+    ('decoupled', 'decoupled')
+    """
+    if isinstance(optimizer, Family):
+        found = optimizer
+    else:
+        if isinstance(optimizer, str):
+            name = optimizer
+        else:
+            name = (optimizer if isinstance(optimizer, type) else type(optimizer)).__name__
+        key = name.lower().replace("_", "").replace("-", "")
+        if key not in FAMILIES:
+            close = difflib.get_close_matches(key, FAMILIES, n=1, cutoff=0.5)
+            hint = f"the closest name is {close[0]!r}; " if close else ""
+            raise ValueError(
+                f"paramz does not know the optimizer {name!r}: {hint}known are "
+                f"{', '.join(FAMILIES)}. If its update is normalised entry by entry like Adam's, "
+                f"pass dataclasses.replace(paramz.families.ADAMW, name={key!r}); if it is linear "
+                f"in the gradient, the same with SGD."
+            )
+        found = FAMILIES[key]
+    if exponent is not None and found.exponent is not None:
+        sides = (exponent, exponent) if isinstance(exponent, int | float) else exponent
+        e = sum((Fraction(side).limit_denominator(1000) for side in sides), _0)
+        found = replace(shampoo(e), name=found.name, weight_decay=found.weight_decay, eps=found.eps)
+    if graft is not None and found.exponent is not None:
+        size = family(graft)
+        return replace(found, lr_shift=size.lr_shift, graft=size.column)
+    if decoupled is None or found.column != "adam":
+        return found
+    return replace(found, decay="decoupled" if decoupled else "l2-normalised")

@@ -1,0 +1,398 @@
+"""The core types: a parametrization is data, and these are the types of that data.
+
+A scaling rule is a monomial in *scale ratios*: how much wider (deeper, ...) the target is than the
+base model, per tensor. At the base every ratio is 1, so every rule is the identity there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+Scale = Literal["fan_in", "fan_out", "head", "depth", "experts", "top_k", "batch", "steps"]
+Role = Literal["input", "hidden", "output", "vector", "scalar", "router", "expert"]
+Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
+
+SCALES: tuple[str, ...] = get_args(Scale)
+ROLES: tuple[Role, ...] = get_args(Role)
+
+# A table without a row for these roles has one for the role that they are a special case of.
+SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType({"router": "output", "expert": "hidden"})
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Power:
+    """A monomial in scale ratios with exact exponents, such as ``fan_out / fan_in``.
+
+    Calling it on ratios (target / base, dimensionless) gives the number; a ratio that is not named
+    counts as 1. Unknown scales raise ``ValueError``.
+
+    >>> p = Power(fan_out=1) / Power(fan_in=Fraction(1, 2))
+    >>> print(p, p({"fan_in": 4.0, "fan_out": 4.0}))
+    fan_in^-1/2 fan_out 2.0
+    >>> Power(fan_in=1) * Power(fan_in=-1) == ONE
+    True
+    """
+
+    exponents: tuple[tuple[str, Fraction], ...]
+
+    def __init__(self, **exponents: int | Fraction) -> None:
+        for scale in exponents:
+            if scale not in SCALES:
+                raise ValueError(f"unknown scale {scale!r}; the scales are {', '.join(SCALES)}")
+        pairs = ((s, Fraction(exponents[s])) for s in SCALES if exponents.get(s))
+        object.__setattr__(self, "exponents", tuple(pairs))
+
+    def __mul__(self, other: Power) -> Power:
+        total = dict(self.exponents)
+        for scale, exponent in other.exponents:
+            total[scale] = total.get(scale, Fraction(0)) + exponent
+        return Power(**total)
+
+    def __pow__(self, k: int | Fraction) -> Power:
+        return Power(**{scale: exponent * Fraction(k) for scale, exponent in self.exponents})
+
+    def __truediv__(self, other: Power) -> Power:
+        return self * other**-1
+
+    def __rtruediv__(self, one: Literal[1]) -> Power:
+        if one != 1:
+            raise ValueError(
+                f"a Power is a pure monomial: only 1 / power is defined, not {one!r} /"
+            )
+        return self**-1
+
+    def __call__(self, ratios: Mapping[str, float]) -> float:
+        """The number at these ratios."""
+        value = 1.0
+        for scale, exponent in self.exponents:
+            ratio = ratios.get(scale, 1.0)
+            if ratio != 1.0:
+                value *= float(ratio) ** float(exponent)
+        return value
+
+    def __str__(self) -> str:
+        return " ".join(s if e == 1 else f"{s}^{e}" for s, e in self.exponents) or "1"
+
+    def to_json(self) -> dict[str, str]:
+        """Exponents as strings, exact: ``{"fan_in": "-1/2"}``."""
+        return {scale: str(exponent) for scale, exponent in self.exponents}
+
+    @classmethod
+    def from_json(cls, exponents: Mapping[str, str]) -> Power:
+        """The inverse of `to_json`.
+
+        >>> Power.from_json({"fan_in": "-1/2"}) == Power(fan_in=Fraction(-1, 2))
+        True
+        """
+        return cls(**{scale: Fraction(text) for scale, text in exponents.items()})
+
+
+ONE = Power()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What an optimizer does to a gradient, as far as scaling is concerned.
+
+    Attributes:
+        name: the optimizer, lower case.
+        column: the column of the tables that holds its rules.
+        lr_shift: k in ``lr_raw = lr / a^k`` when the weight is written as ``W = a w``: 1 plus the
+            degree of the update in the gradient (SGD 2, normalised updates 1).
+        eps_shift: j in ``eps_raw = eps * a^j``: eps is added to something of degree j in the
+            gradient.
+        decay: how the optimizer uses its ``weight_decay``: ``decoupled`` (p -= lr wd p), ``l2`` (in
+            the gradient of a plain optimizer), ``l2-normalised`` (in the gradient of an optimizer
+            that then divides by its size, where decay must follow the gradient's scale), ``none``.
+        eps: the optimizer's own default epsilon, None when it has none that scales.
+        weight_decay: the optimizer's own default decay.
+        relative: the step is multiplied by the weight's own RMS (Adafactor), so the table's lr is
+            divided by the init std.
+        shape_factor: the step is multiplied by torch.optim.Muon's factor of the tensor's shape,
+            which is divided out of the table's lr.
+        exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
+            muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
+        graft: the column whose learning rates it has, where another optimizer gives its steps
+            their size (Shampoo).
+        rotated: Adam in the eigenbasis of Shampoo's factors (SOAP), see `Parametrization.entry`.
+        behind: lr_shift for a factor behind the weight, y = a (w x), where it is another than for
+            one in front of it, y = w (a x): an optimizer that divides by the inputs only (FOOF).
+        damping: the optimizer's own default damping of its factors of inputs and output gradients,
+            None when it has none.
+    """
+
+    name: str
+    column: str
+    lr_shift: Fraction
+    eps_shift: Fraction = Fraction(1)
+    decay: Decay = "decoupled"
+    eps: float | None = 1e-8
+    weight_decay: float = 0.0
+    relative: bool = False
+    shape_factor: bool = False
+    exponent: Fraction | None = None
+    graft: str | None = None
+    rotated: bool = False
+    behind: Fraction | None = None
+    damping: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How one tensor's hyperparameters move with the scale ratios. Every field is a `Power`.
+
+    ``init_std`` and ``multiplier`` belong to the weight (W = multiplier * w, std of w), the others
+    to the optimizer. ``weight_decay`` is stated for decoupled decay (p -= lr wd p). ``damping_a``
+    and ``damping_b`` are for constants added to E[a a^T] of a layer's inputs and to E[g g^T] of the
+    gradients of its outputs (K-FAC).
+
+    >>> hidden = Rule(init_std=Power(fan_in=Fraction(-1, 2)), lr=Power(fan_in=-1))
+    >>> print(hidden.lr, "|", (hidden * hidden).lr)
+    fan_in^-1 | fan_in^-2
+    """
+
+    init_std: Power = ONE
+    multiplier: Power = ONE
+    lr: Power = ONE
+    eps: Power = ONE
+    weight_decay: Power = ONE
+    damping_a: Power = ONE
+    damping_b: Power = ONE
+
+    def __mul__(self, other: Rule) -> Rule:
+        return Rule(**{f: getattr(self, f) * getattr(other, f) for f in _RULE_FIELDS})
+
+    def shift(self, a: Power, family: Family, *, behind: bool = False) -> Rule:
+        """The same training run with a factor ``a`` moved from the weight into the multiplier.
+
+        The abc symmetry (Yang and Hu 2021, TP-IV, appendix B; Yang et al. 2022, TP-V, lemma J.1):
+        w -> w / a, multiplier -> a * multiplier, lr -> lr / a^k, eps -> eps * a^j, decoupled
+        decay -> wd * a^k, with k, j of the optimizer's family. The trajectory of ``multiplier * w``
+        is unchanged. The damping of the factor that sees the multiplier, that of the inputs or, if
+        it is ``behind`` the weight, of the outputs, moves by a^2.
+        """
+        k = family.lr_shift if family.behind is None or not behind else family.behind
+        squared = ONE if family.damping is None else a**2
+        return Rule(
+            init_std=self.init_std / a,
+            multiplier=self.multiplier * a,
+            lr=self.lr / a**k,
+            eps=self.eps * a**family.eps_shift,
+            weight_decay=self.weight_decay * a**k,
+            damping_a=self.damping_a * (ONE if behind else squared),
+            damping_b=self.damping_b * (squared if behind else ONE),
+        )
+
+    def folded(self, family: Family) -> Rule:
+        """The equivalent rule whose multiplier is 1: nothing is left to do in forward."""
+        return self.shift(self.multiplier**-1, family)
+
+    def to_json(self) -> dict[str, dict[str, str]]:
+        """Fields whose power is not 1."""
+        powers = {name: getattr(self, name) for name in _RULE_FIELDS}
+        return {name: power.to_json() for name, power in powers.items() if power != ONE}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Mapping[str, str]]) -> Rule:
+        """The inverse of `to_json`."""
+        return cls(**{name: Power.from_json(power) for name, power in fields.items()})
+
+
+_RULE_FIELDS = (
+    "init_std", "multiplier", "lr", "eps", "weight_decay", "damping_a", "damping_b"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parametrization:
+    """A named table: (column of an optimizer family, role of a tensor) -> `Rule`, with its source.
+
+    Attributes:
+        name: as users write it, such as ``"mup"``.
+        source: the paper and table, for people.
+        rules: the table. A missing entry means the theory has no rule there (Muon on a bias), and
+            asking for it raises.
+        attention: the factor on attention logits, in the ratio ``head`` of head sizes:
+            ``head^-1/2`` is the usual 1/sqrt(d_head), ``head^-1`` is muP's 1/d_head.
+        branch: the factor on every residual branch, in the ratio ``depth``.
+        absolute: the ratios of its rules are the sizes themselves (the base has width and depth 1),
+            and weight decay is independent of the learning rate: p -= wd p.
+
+    >>> import paramz
+    >>> print(paramz.MUP.rule("adam", "hidden").lr)
+    fan_in^-1
+    """
+
+    name: str
+    source: str
+    rules: Mapping[tuple[str, str], Rule]
+    attention: Power = field(default=Power(head=Fraction(-1, 2)))
+    branch: Power = ONE
+    absolute: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
+        weights: dict[str, tuple[Power, Power]] = {}
+        for (column, role), rule in self.rules.items():
+            mine = (rule.init_std, rule.multiplier)
+            if weights.setdefault(role, mine) != mine:
+                raise ValueError(
+                    f"{self.name}: {column} x {role} has another init std or multiplier than the "
+                    "columns before it, but weights are drawn before the optimizer is known"
+                )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Parametrization.from_json, (self.to_json(),))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The optimizer columns that the table has, in order."""
+        return tuple(dict.fromkeys(column for column, _ in self.rules))
+
+    @property
+    def scales(self) -> frozenset[str]:
+        """The scales that any rule moves with.
+
+        >>> import paramz
+        >>> sorted(paramz.COMPLETEP.scales)
+        ['depth']
+        """
+        powers = [getattr(rule, f) for rule in self.rules.values() for f in _RULE_FIELDS]
+        return frozenset(scale for power in [*powers, self.branch] for scale, _ in power.exponents)
+
+    def rule(self, column: str, role: str) -> Rule:
+        """The rule of a column and role.
+
+        A router reads ``output`` where the table has no row for it, an expert ``hidden``.
+
+        Raises:
+            KeyError: the table has no such entry; the message lists what it has.
+        """
+        found = self._entry(column, role)
+        if found is not None:
+            return found
+        have = sorted(r for c, r in self.rules if c == column)
+        if not have:
+            hint = f"its columns are {', '.join(self.columns)}"
+        else:
+            hint = f"{column} has rules for {', '.join(have)}"
+        raise KeyError(f"{self.name} has no rule for {column} x {role}: {hint}")
+
+    def entry(self, family: Family, role: str) -> Rule:
+        """The rule of an optimizer's family and a role.
+
+        Shampoo's exponents e need no columns of their own: an update of degree 1 - 2e in the
+        gradient has learning rates that are powers linear in e, so they are given by those of
+        e = 1/2 (muon) and e = 1 (kfac), and its eps, added to G G^T, is muon's squared. This holds
+        for every table that multiplies into another, as the products are taken rule by rule.
+
+        SOAP's steps have entries of one size in the rotated basis, where an input lies along few
+        directions: the size of an output's change is lr times the size of the input, whatever the
+        number of outputs. So it has muon's learning rates without their powers of fan_out, which
+        for a router is the number of experts.
+
+        Raises:
+            KeyError: the table has no such entry; the message lists what it has.
+
+        >>> import paramz
+        >>> from paramz.theory.families import shampoo
+        >>> print(paramz.MUP.entry(shampoo(Fraction(3, 4)), "hidden").lr)
+        fan_in^-1/4 fan_out^1/4
+        """
+        e = family.exponent
+        if family.rotated:
+            muon = self.rule("muon", role)
+            without = ("fan_out", "experts") if role == "router" else ("fan_out",)
+            lr = Power(**{s: x for s, x in muon.lr.exponents if s not in without})
+            return replace(muon, lr=lr, weight_decay=1 / lr)
+        if e is None:
+            return self.rule(family.column, role)
+        half = self.rule("muon", role)
+        lr = half.lr ** (2 - 2 * e)
+        if family.graft is not None:
+            lr = self.rule(family.graft, role).lr
+        elif e != Fraction(1, 2):
+            lr = lr * self.rule("kfac", role).lr ** (2 * e - 1)
+        return replace(half, lr=lr, eps=half.eps**2, weight_decay=1 / lr)
+
+    def _entry(self, column: str, role: str) -> Rule | None:
+        own = self.rules.get((column, role))
+        if own is None and role in SPECIAL_CASE_OF:
+            return self.rules.get((column, SPECIAL_CASE_OF[role]))
+        return own
+
+    def __mul__(self, other: Parametrization) -> Parametrization:
+        """Composition: rules multiply entry by entry; an entry that one side lacks is 1 there.
+
+        The factors on attention logits multiply relative to the usual 1/sqrt(d_head).
+
+        Raises:
+            ValueError: one of them is absolute.
+
+        >>> import paramz
+        >>> (paramz.MUP * paramz.Parametrization(name="x", source="", rules={})).name
+        'mup+x'
+        """
+        for whole in (self, other):
+            if whole.absolute:
+                raise ValueError(
+                    f"{self.name} * {other.name}: {whole.name} is a scheme of its own, with rules "
+                    "for width and depth that start from size 1; it is not a factor of others"
+                )
+        keys = dict.fromkeys([*self.rules, *other.rules])
+        plain = Rule()
+        usual = Power(head=Fraction(-1, 2))
+        return Parametrization(
+            name=f"{self.name}+{other.name}",
+            source=f"{self.source}; {other.source}",
+            rules={k: (self._entry(*k) or plain) * (other._entry(*k) or plain) for k in keys},
+            attention=self.attention * other.attention / usual,
+            branch=self.branch * other.branch,
+        )
+
+    def shift(self, families: Mapping[str, Family], **roles: Power) -> Parametrization:
+        """The same parametrization with a factor moved into the multiplier of some roles.
+
+        Args:
+            families: one family per column of the table (their abc exponents).
+            **roles: the factor per role, such as ``output=Power(fan_in=-1)``.
+        """
+        return replace(
+            self,
+            rules={
+                (column, role): rule.shift(roles[role], families[column]) if role in roles else rule
+                for (column, role), rule in self.rules.items()
+            },
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole table, so that a saved plan does not depend on the version that reads it."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "attention": self.attention.to_json(),
+            "branch": self.branch.to_json(),
+            "absolute": self.absolute,
+            "rules": [[c, r, rule.to_json()] for (c, r), rule in self.rules.items()],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Parametrization:
+        """The inverse of `to_json`.
+
+        >>> import paramz
+        >>> Parametrization.from_json(paramz.MUP.to_json()) == paramz.MUP
+        True
+        """
+        return cls(
+            name=data["name"],
+            source=data["source"],
+            attention=Power.from_json(data["attention"]),
+            branch=Power.from_json(data.get("branch", {})),
+            absolute=data.get("absolute", False),
+            rules={(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]},
+        )

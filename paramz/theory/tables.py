@@ -1,0 +1,311 @@
+"""The parametrizations of the field, as the tables that their papers print.
+
+How to read a table. IN and OUT are the ratios target/base of a tensor's fan_in and fan_out, where
+that dimension grows with width (else 1); HEAD is the ratio of head sizes. DEPTH is the ratio of the
+numbers of blocks, for tensors inside residual branches (else 1); EXPERTS that of the numbers of
+experts, for tensors of experts and routers (else 1). `init` is the std of the weight, `mult` the factor in front of it in the forward pass. `*.lr` and `*.eps` multiply the base
+learning rate and epsilon. Everything is 1 at the base. Decay always keeps lr * wd constant
+(decoupled decay; Yang et al. 2022, appendix B.3), so it needs no column.
+
+roles: input  only fan_out grows (embedding, first layer)    vector  biases, norm gains (fan_out)
+       hidden fan_in and fan_out grow                        scalar  nothing grows
+       output only fan_in grows (readout)
+       router chooses experts; reads output where a table has no row for it
+       expert matrix of an expert; reads hidden where a table has no row for it
+columns: sgd   SGD, momentum, Nesterov
+         adam  Adam(W), NAdam, RAdam, Adamax, Adagrad, RMSprop, Adafactor, Lion, sign
+         muon  Muon, Shampoo with exponents -1/4, and SOAP but for powers of fan_out in its lr; its
+               rules are for matrices only
+         kfac  K-FAC, and Shampoo with exponents -1/2; other Shampoos are between it and muon
+         foof  K-FAC's factor of the inputs alone
+`kfac.damping_a` and `_b` multiply constants added to K-FAC's factors of inputs and output gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from types import MappingProxyType
+
+from paramz.theory.rules import ONE, Parametrization, Power, Rule
+
+HALF = Fraction(1, 2)
+IN = Power(fan_in=1)
+OUT = Power(fan_out=1)
+HEAD = Power(head=1)
+DEPTH = Power(depth=1)
+EXPERTS = Power(experts=1)
+NONE = None  # the theory has no rule here
+
+
+def tabulate(
+    name: str,
+    source: str,
+    *,
+    attention: Power,
+    branch: Power = ONE,
+    absolute: bool = False,
+    columns: tuple[str, ...],
+    **rows: tuple[Power | None, ...],
+) -> Parametrization:
+    """Read a printed table: ``columns`` name the entries of each role's row.
+
+    A family column appears once one of its entries does; a `NONE` lr leaves the entry out.
+
+    Raises:
+        ValueError: a row has another number of entries than there are columns.
+    """
+    return Parametrization(
+        name=name,
+        source=source,
+        rules=_rules(name, columns, rows),
+        attention=attention,
+        branch=branch,
+        absolute=absolute,
+    )
+
+
+def _rules(
+    name: str, columns: tuple[str, ...], rows: Mapping[str, tuple[Power | None, ...]]
+) -> dict[tuple[str, str], Rule]:
+    families = dict.fromkeys(c.split(".")[0] for c in columns if "." in c)
+    rules: dict[tuple[str, str], Rule] = {}
+    for role, row in rows.items():
+        if len(row) != len(columns):
+            raise ValueError(f"{name}, row {role}: {len(row)} entries for {len(columns)} columns")
+        cells = dict(zip(columns, row, strict=True))
+        for family in families:
+            lr = cells[f"{family}.lr"]
+            if lr is None:
+                continue
+            rules[family, role] = Rule(
+                init_std=cells["init"] or ONE,
+                multiplier=cells["mult"] or ONE,
+                lr=lr,
+                eps=cells.get(f"{family}.eps") or ONE,
+                weight_decay=1 / lr,
+                damping_a=cells.get(f"{family}.damping_a") or ONE,
+                damping_b=cells.get(f"{family}.damping_b") or ONE,
+            )
+    return rules
+
+
+def beside(
+    table: Parametrization, *, columns: tuple[str, ...], **rows: tuple[Power | None, ...]
+) -> Parametrization:
+    """More columns for a table whose rows would be too long to read; init and mult are its own.
+
+    Raises:
+        ValueError: a row has another number of entries than there are columns.
+    """
+    weights: dict[str, tuple[Power, Power]] = {}
+    for (_, role), rule in table.rules.items():
+        weights[role] = (rule.init_std, rule.multiplier)
+    whole = {role: (*weights[role], *row) for role, row in rows.items()}
+    more = _rules(table.name, ("init", "mult", *columns), whole)
+    return replace(table, rules={**table.rules, **more})
+
+
+_SECOND = ("kfac.lr", "kfac.damping_a", "kfac.damping_b", "foof.lr", "foof.damping_a")
+_USUAL = ("input", "hidden", "output", "vector", "scalar")
+
+# fmt: off
+SP = tabulate(
+    "sp", "standard parametrization: fan-in init, 1/sqrt(d_head) attention, one learning rate",
+    attention=HEAD**-HALF,
+    columns=("init",    "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps"),
+    input  =(ONE,        ONE,    ONE,      ONE,       ONE,        ONE,       ONE),
+    hidden =(IN**-HALF,  ONE,    ONE,      ONE,       ONE,        ONE,       ONE),
+    output =(IN**-HALF,  ONE,    ONE,      ONE,       ONE,        ONE,       ONE),
+    vector =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
+    scalar =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
+)
+SP = beside(SP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
+
+NTP = tabulate(
+    "ntp", "neural tangent parametrization: Jacot et al. 2018; Yang and Hu 2021 (TP-IV) table 1",
+    attention=HEAD**-HALF,
+    columns=("init",    "mult",     "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps"),
+    input  =(ONE,        ONE,        ONE,      ONE,       ONE,        ONE,       ONE),
+    hidden =(ONE,        IN**-HALF,  ONE,      ONE,       ONE,        ONE,       ONE),
+    output =(ONE,        IN**-HALF,  ONE,      ONE,       ONE,        ONE,       ONE),
+    vector =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
+    scalar =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
+)
+NTP = beside(NTP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
+
+# Form A: nothing in the forward pass, the readout's 1/fan_in sits in its init and learning rate.
+# Muon's column is (OUT/IN)^(1-e) with e = 1/2, from ||dW||_2 ~ sqrt(fan_out/fan_in).
+# eps follows the size of a gradient entry (adam) or of the gradient's spectral norm (muon).
+MUP = tabulate(
+    "mup", "maximal update parametrization: Yang et al. 2022 (TP-V, arXiv 2203.03466) table 3; "
+    "Muon: spectral condition, Yang, Simon and Bernstein 2023 (arXiv 2310.17813)",
+    attention=1 / HEAD,
+    columns=("init",    "mult", "sgd.lr",   "adam.lr", "adam.eps", "muon.lr",         "muon.eps"),
+    input  =(ONE,        ONE,    OUT,        ONE,       1 / OUT,    OUT**HALF,         OUT**-HALF),
+    hidden =(IN**-HALF,  ONE,    OUT / IN,   1 / IN,    1 / OUT,    (OUT / IN)**HALF,  (IN / OUT)**HALF),
+    output =(1 / IN,     ONE,    1 / IN,     1 / IN,    ONE,        IN**-HALF,         IN**HALF),
+    vector =(ONE,        ONE,    OUT,        ONE,       1 / OUT,    NONE,              NONE),
+    scalar =(ONE,        ONE,    ONE,        ONE,       ONE,        NONE,              NONE),
+)
+MUP = beside(
+    MUP,
+    # Ishikawa and Karakida 2023 (arXiv 2312.12226). In B^-1 G A^-1 the sizes of inputs a and of
+    # output gradients g cancel but for 1/(|a| |g|), which is the spectral norm that an update needs
+    # when |a|^2 ~ IN and |g|^2 ~ 1/OUT; constants added to the factors have to follow these two.
+    columns=_SECOND,
+    input  =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
+    hidden =(ONE,          IN,   1 / OUT,    OUT,        IN),
+    output =(ONE,          IN,   ONE,        ONE,        IN),
+    vector =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
+    scalar =(ONE,          ONE,  ONE,        ONE,        ONE),
+)
+
+# muP with unit init everywhere: the mean-field multipliers 1/sqrt(fan_in) and 1/fan_in in front.
+# It is MUP.shift(hidden=IN^-1/2, output=1/IN): the same training run, written differently.
+MEAN_FIELD = tabulate(
+    "mean-field", "mean-field parametrization: Mei et al. 2018; Everett et al. 2024 "
+    "(arXiv 2407.05872) table 1; equal to muP by the abc symmetry",
+    attention=1 / HEAD,
+    columns=("init", "mult",     "sgd.lr", "adam.lr",  "adam.eps",        "muon.lr",  "muon.eps"),
+    input  =(ONE,     ONE,        OUT,      ONE,        1 / OUT,           OUT**HALF,  OUT**-HALF),
+    hidden =(ONE,     IN**-HALF,  OUT,      IN**-HALF,  1/(OUT*IN**HALF),  OUT**HALF,  OUT**-HALF),
+    output =(ONE,     1 / IN,     IN,       ONE,        1 / IN,            IN**HALF,   IN**-HALF),
+    vector =(ONE,     ONE,        OUT,      ONE,        1 / OUT,           NONE,       NONE),
+    scalar =(ONE,     ONE,        ONE,      ONE,        ONE,               NONE,       NONE),
+)
+MEAN_FIELD = beside(
+    MEAN_FIELD,
+    columns=_SECOND,
+    input  =(ONE, ONE,    1 / OUT, OUT, ONE),
+    hidden =(ONE, ONE,    1 / OUT, OUT, ONE),
+    output =(ONE, 1 / IN, ONE,     ONE, 1 / IN),
+    vector =(ONE, ONE,    1 / OUT, OUT, ONE),
+    scalar =(ONE, ONE,    ONE,     ONE, ONE),
+)
+
+# Depth and experts are factors: they say nothing of width, so they are used as "mup+completep",
+# "mup+moe" or "mup+completep+moe". At any role only tensors inside residual branches have a DEPTH.
+# With the branch factor DEPTH^-a the gradient inside a branch is DEPTH^-a times smaller, and the
+# branches' updates have to add up to one over DEPTH of them. An update of degree 1 - 2e in the
+# gradient (SGD e = 0, normalised ones e = 1/2) then needs lr * DEPTH^(2a(1-e) - 1).
+DEPTH_MUP = tabulate(
+    "depth-mup", "Depth-muP, branch factor depth^-1/2: Yang et al. 2023 (TP-VI, arXiv 2310.02244); "
+    "Bordelon et al. 2023 (arXiv 2309.16620); Muon by the spectral condition",
+    attention=HEAD**-HALF,
+    branch=DEPTH**-HALF,
+    columns=("init", "mult", "sgd.lr", "adam.lr",    "adam.eps",   "muon.lr",    "muon.eps"),
+    input  =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
+    hidden =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
+    output =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
+    vector =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
+    scalar =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
+)
+DEPTH_MUP = beside(DEPTH_MUP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, 1 / DEPTH, ONE, ONE)))
+
+COMPLETEP = tabulate(
+    "completep", "CompleteP, branch factor 1/depth: Dey et al. 2025 (arXiv 2505.01618) table 1; "
+    "SGD and Muon by the same condition",
+    attention=HEAD**-HALF,
+    branch=1 / DEPTH,
+    columns=("init", "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps"),
+    input  =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
+    hidden =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
+    output =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
+    vector =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
+    scalar =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
+)
+COMPLETEP = beside(COMPLETEP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, DEPTH**-2, DEPTH, ONE)))
+
+# An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
+# 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has
+# the width rule's (OUT/IN)^1/2 with OUT = experts. The router is a readout to the experts.
+_MOE_COLUMNS = ("init",   "mult", "sgd.lr", "adam.lr", "adam.eps",  "muon.lr",     "muon.eps")
+_MOE_EXPERT  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, ONE,           1 / EXPERTS)
+_MOE_VECTOR  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, NONE,          NONE)
+_MOE_ROUTER  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, EXPERTS**HALF, 1 / EXPERTS)
+_MOE_SECOND  = (1 / EXPERTS, ONE, EXPERTS**-2, EXPERTS, ONE)
+# The gradient of all logits of a router has entries 1/experts: its size is experts^-1/2.
+_MOE_ROUTER_SECOND = (ONE, ONE, 1 / EXPERTS, EXPERTS, ONE)
+MOE_MUP = tabulate(
+    "moe", "MoE-muP, routers as readouts: Malasnicki et al. 2025 (arXiv 2508.09752); experts: "
+    "Jiang et al. 2026 (arXiv 2601.20205)",
+    attention=HEAD**-HALF, columns=_MOE_COLUMNS,
+    router=_MOE_ROUTER, expert=_MOE_EXPERT,
+    input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
+    vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
+)
+MOE_MUP = beside(
+    MOE_MUP,
+    columns=_SECOND,
+    router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
+    input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
+    vector=_MOE_SECOND, scalar=_MOE_SECOND,
+)
+
+# The other policy: frameworks give the router the init of a hidden matrix, std 1/sqrt(fan_in).
+MOE_HIDDEN_ROUTER = tabulate(
+    "moe-hidden-router", "as moe, but routers start like hidden matrices, as frameworks do",
+    attention=HEAD**-HALF, columns=_MOE_COLUMNS,
+    router=(IN**HALF, *_MOE_ROUTER[1:]), expert=_MOE_EXPERT,
+    input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
+    vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
+)
+MOE_HIDDEN_ROUTER = beside(
+    MOE_HIDDEN_ROUTER,
+    columns=_SECOND,
+    router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
+    input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
+    vector=_MOE_SECOND, scalar=_MOE_SECOND,
+)
+
+# Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
+# 1 (DEPTH: layers of the stack, for tensors in it). Gradients have unit scale too, through backward
+# factors of their own, so SGD has Adam's rules and eps none. The embedding's 1/sqrt(fan_out) is
+# u-muP's departure from muP, which has 1. A bare unit multiplier leaves Muon its spectral rule.
+# K-FAC has none: its B is made of true gradients, which the backward factors rescale.
+_U_ADAM_INPUT, _U_ADAM_HIDDEN = (OUT * DEPTH)**-HALF, (IN * DEPTH)**-HALF
+U_MUP = tabulate(
+    "u-mup", "u-muP: Blake et al. 2024 (arXiv 2407.17465) table 2, as in unit_scaling 0.3.5; "
+    "Muon: spectral condition, not published",
+    attention=1 / HEAD, absolute=True,
+    columns=("init", "mult",     "sgd.lr",       "adam.lr",       "muon.lr"),
+    input  =(ONE,     ONE,        _U_ADAM_INPUT,  _U_ADAM_INPUT,   OUT**HALF),
+    hidden =(ONE,     IN**-HALF,  _U_ADAM_HIDDEN, _U_ADAM_HIDDEN,  (OUT / DEPTH)**HALF),
+    output =(ONE,     1 / IN,     ONE,            ONE,             IN**HALF),
+    vector =(ONE,     ONE,        DEPTH**-HALF,   DEPTH**-HALF,    NONE),
+    scalar =(ONE,     ONE,        DEPTH**-HALF,   DEPTH**-HALF,    NONE),
+)
+# fmt: on
+
+PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
+    {
+        p.name: p
+        for p in (SP, NTP, MUP, MEAN_FIELD, DEPTH_MUP, COMPLETEP, MOE_MUP, MOE_HIDDEN_ROUTER, U_MUP)
+    }
+)
+
+
+def parametrization(name: str | Parametrization) -> Parametrization:
+    """Look a parametrization up by name; ``"a+b"`` is the product of both.
+
+    Raises:
+        ValueError: the name is unknown; the message lists the known ones.
+
+    >>> parametrization("mup") is MUP
+    True
+    """
+    if isinstance(name, Parametrization):
+        return name
+    parts = [part.strip().lower().replace("μ", "mu") for part in name.split("+")]
+    for part in parts:
+        if part not in PARAMETRIZATIONS:
+            known = ", ".join(PARAMETRIZATIONS)
+            raise ValueError(
+                f"unknown parametrization {part!r}; known: {known}, and products 'a+b'"
+            )
+    product = PARAMETRIZATIONS[parts[0]]
+    for part in parts[1:]:
+        product = product * PARAMETRIZATIONS[part]
+    return product

@@ -1,0 +1,159 @@
+"""Attention logits are q k / d_head, times the root of the base's d_head, where head sizes grow."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from cases import attention_classifier, build64, gpt, gpt2, llama
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+from paramz.apply.hf import config_factory
+
+IDS = torch.arange(12).reshape(2, 6)
+
+
+def in_heads(x, heads):
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("separate", [False, True], ids=["packed", "kdim"])
+@pytest.mark.parametrize("keywords", [False, True], ids=["positional", "keywords"])
+def test_torch_multihead_attention(separate, keywords):
+    heads, base, width, other = 4, 8, 32, 5
+
+    def build(width=base):
+        sizes = {"kdim": other, "vdim": other} if separate else {}
+        return nn.MultiheadAttention(width, heads, batch_first=True, **sizes)
+
+    model = build64(build, width)
+    nn.init.normal_(model.in_proj_bias)
+    paramz.parametrize_(model, "mup", base=lambda w=base: build64(build, w))
+    query = torch.randn(2, 5, width, dtype=torch.float64)
+    memory = torch.randn(2, 7, other if separate else width, dtype=torch.float64)
+    if keywords:
+        got, _ = model(query=query, key=memory, value=memory)
+    else:
+        got, _ = model(query, memory, memory)
+
+    if separate:
+        matrices = (model.q_proj_weight, model.k_proj_weight, model.v_proj_weight)
+    else:
+        matrices = model.in_proj_weight.chunk(3)
+    q, k, v = (
+        in_heads(F.linear(x, w, b), heads)
+        for x, w, b in zip(
+            (query, memory, memory), matrices, model.in_proj_bias.chunk(3), strict=True
+        )
+    )
+    size, base_size = width // heads, base // heads
+    logits = q @ k.transpose(-1, -2) / size * base_size**0.5
+    expected = model.out_proj((logits.softmax(-1) @ v).transpose(1, 2).flatten(-2))
+    assert torch.allclose(got, expected, atol=1e-12)
+
+
+def test_torch_encoder_layer_in_evaluation():
+    # In evaluation torch takes a fused path that would not see a hook, unless hooks turn it off.
+    model = build64(attention_classifier, 32).eval()
+    paramz.parametrize_(model, "mup", base=lambda w=8: build64(attention_classifier, w))
+    x = torch.randn(2, 5, 32, dtype=torch.float64)
+    with torch.no_grad():
+        evaluated = model(x)
+    assert torch.allclose(evaluated, model.train()(x), atol=1e-12)
+    paramz.remove_(model)
+    assert not torch.allclose(evaluated, model(x), atol=1e-3)
+
+
+def huggingface(kind):
+    """A target whose heads are four times the base's, the factory of the base, and the queries."""
+    if kind == "gpt2":
+        model = build64(gpt2, 64).eval()
+        base = gpt2
+        width = 16
+
+        def queries(model):
+            return [
+                p[..., :64]
+                for block in model.transformer.h
+                for p in (block.attn.c_attn.weight, block.attn.c_attn.bias)
+            ]
+    else:
+        model = build64(llama, 64).eval()
+        base = config_factory(model, heads="size")
+        width = 16
+
+        def queries(model):
+            return [layer.self_attn.q_proj.weight for layer in model.model.layers]
+
+    for q in queries(model):  # logits of a size at which the scale matters
+        nn.init.normal_(q, std=2.0)
+    return model, base, width, queries
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_huggingface_attention(kind, implementation):
+    model, base, width, queries = huggingface(kind)
+    model.set_attn_implementation(implementation)
+    plain = copy.deepcopy(model)
+    plan = paramz.parametrize_(model, "mup", base=base, base_width=width, init=False)
+    assert len(plan.attention) == 2
+    for path in plan.multipliers:  # the tied readout of GPT-2 is another test's
+        model.get_submodule(path)._forward_pre_hooks.clear()
+    with torch.no_grad():
+        assert not torch.allclose(model(IDS).logits, plain(IDS).logits, atol=1e-4)
+        for q in queries(plain):
+            q.mul_((1 / 4) ** 0.5)  # q k / sqrt(d) becomes q k / d * sqrt(d_base)
+        assert torch.allclose(model(IDS).logits, plain(IDS).logits, atol=1e-12)
+
+
+def test_a_plain_gpt_keeps_its_scale_in_an_attribute():
+    model = gpt(32)
+    plan = paramz.parametrize_(model, "mup", base=gpt)
+    base_head, head = 4, 16
+    assert [block.attn.scale for block in model.blocks] == [base_head**0.5 / head] * 2
+    assert {(s.module, s.attribute) for s in plan.attention} == {
+        ("blocks.0.attn", "scale"),
+        ("blocks.1.attn", "scale"),
+    }
+    model = gpt(32)
+    paramz.parametrize_(model, "sp", base=gpt)
+    assert [block.attn.scale for block in model.blocks] == [head**-0.5] * 2
+
+
+def test_nothing_to_do_where_the_number_of_heads_grows():
+    assert paramz.make_plan(llama(64), "mup", base=llama).attention == ()
+
+
+class PlainAttention(nn.Module):
+    """The size of its heads grows and its scale is out of reach."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.num_heads = 2
+        self.qkv = nn.Linear(width, 3 * width)
+
+
+def test_a_scale_out_of_reach_is_a_warning():
+    def build(width=8):
+        return nn.ModuleDict({"attn": PlainAttention(width)})
+
+    with pytest.warns(UserWarning, match="attn: the size of a head grows with width, but there is"):
+        paramz.make_plan(build(32), "mup", base=build)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paramz.make_plan(build(32), "sp", base=build)
+
+
+def test_a_scale_that_was_changed_meanwhile_is_not_overwritten():
+    model = gpt(32)
+    paramz.parametrize_(model, "mup", base=gpt)
+    model.blocks[1].attn.scale = 3.0
+    with pytest.raises(ValueError) as error:
+        paramz.remove_(model)
+    assert str(error.value) == (
+        "blocks.1.attn.scale is 3.0, where the plan expects 0.25: the model was changed since it "
+        "was planned"
+    )

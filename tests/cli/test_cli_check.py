@@ -1,0 +1,53 @@
+"""paramz check and paramz plan: exit codes, files and messages."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from paramz.cli import app
+
+ROOT = Path(__file__).parents[2]
+MLP = f"{ROOT / 'sweeps' / 'train_mlp.py'}:task"
+SMALL = ["--widths", "32,64,128,256", "--seeds", "2", "--steps", "1"]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_check_passes_under_mup_and_exits_1_under_sp(tmp_path: Path) -> None:
+    assert run("check", MLP, *SMALL)[0] == 0
+    code, output = run("check", MLP, *SMALL, "-p", "sp", "--out", str(tmp_path))
+    assert code == 1
+    assert "FAIL: sp with adamw" in output
+    saved = json.loads((tmp_path / "coord" / "sp-adamw.json").read_text())
+    assert saved["passed"] is False
+    assert run("check", MLP, *SMALL, "-p", "sp", "--expect-fail")[0] == 0
+
+
+def test_json_is_one_document() -> None:
+    _, output = run("check", MLP, *SMALL, "--json")
+    assert json.loads(output)["tolerance"] == 0.1
+
+
+def test_bad_input_exits_2_with_the_reason() -> None:
+    for arguments, message in [
+        (["check", "nofile.py:task"], "no file nofile.py"),
+        (["check", MLP, "-p", "mupp"], "unknown parametrization 'mupp'"),
+        (["check", MLP, "--optimizer", "adamv"], "torch.optim has no 'adamv'"),
+        (["plan", MLP, "--width", "64", "--base-width", "32", "-p", "x"], "unknown"),
+    ]:
+        code, output = run(*arguments)
+        assert code == 2
+        assert message in output
+
+
+def test_plan_prints_the_table() -> None:
+    code, output = run("plan", MLP, "--width", "256", "--base-width", "64")
+    assert code == 0
+    assert "hidden.weight" in output
+    assert "fan_in^-1 = 0.25" in output
+    code, output = run("plan", MLP, "--width", "256", "--base-width", "64", "--json")
+    assert json.loads(output)["parametrization"]["name"] == "mup"

@@ -1,0 +1,45 @@
+"""The README's code runs as written, and its commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_blocks_run_in_order() -> None:
+    code = "\n".join(blocks("python"))
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    assert "fan_in^-1 = 0.0625" in ran.stdout
+    assert "PASS" in ran.stdout
+
+
+def test_example_is_six_lines() -> None:
+    assert len(blocks("python")[0].strip().splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    "verb", sorted(set(re.findall(r"^paramz ([a-z]+) ", README, re.MULTILINE)))
+)
+def test_verbs_exist(verb: str) -> None:
+    from typer.testing import CliRunner
+
+    from paramz.cli import app
+
+    shown = CliRunner().invoke(app, [verb, "--help"])
+    assert shown.exit_code == 0, shown.output
+
+
+def test_files_it_links_to_exist() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"(sweeps/\w+\.\w+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []

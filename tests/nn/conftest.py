@@ -1,0 +1,1 @@
+"""Makes `umup_models`, the models of these tests, importable."""
