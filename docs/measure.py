@@ -123,7 +123,7 @@ def row(case: Case, df: pd.DataFrame) -> dict[str, Any]:
         "lr": verdict.lr,
         "seeds": df.seed.nunique(),
         "setting": " ".join(f"{k}={v}" for k, v in case.config.items()),
-        "verdict": verdict.sentence.partition(":")[0],
+        "verdict": verdict.outcome.upper(),
         "module": worst.module,
         "slope": round(worst.slope, 3),
         "lo": round(worst.lo, 3),

@@ -77,8 +77,8 @@ def worst(verdict: paramz.Verdict) -> str:
     else:
         proved = [s for s in verdict.slopes if s.proved]
         slope = proved[0] if proved else next(s for s in verdict.slopes if s.passed is False)
-    word = verdict.sentence.split(":")[0].lower()
-    return f"{word} {slope.slope:+.2f} [{slope.lo:+.2f}, {slope.hi:+.2f}] `{slope.module}`"
+    interval = f"[{slope.lo:+.2f}, {slope.hi:+.2f}]"
+    return f"{verdict.outcome} {slope.slope:+.2f} {interval} `{slope.module}`"
 
 
 def roles_of(animal: Animal) -> str:

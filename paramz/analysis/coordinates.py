@@ -1,4 +1,4 @@
-"""The judgement on a coordinate check: slopes with intervals, pass or fail, culprit and cause.
+"""The judgement on a coordinate check: pass, fail or undecided, with the culprit and the cause.
 
 Imports no torch, so that a report or a notebook can judge a table that was saved.
 """
@@ -6,69 +6,18 @@ Imports no torch, so that a report or a notebook can judge a table that was save
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from scipy import optimize, stats
+
+from paramz.analysis.outcome import Outcome
+from paramz.analysis.slopes import Slope, axis_of, judged_slopes
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-# Inside a numbered module, such as blocks.1.attention.
-_INSIDE = re.compile(r"(^|[.])[0-9]+[.]")
-_EXPERT = re.compile(r"(^|[.])experts[.][0-9]+([.]|$)")
-
-# What a check may vary; the table has one of these columns.
-AXES = ("width", "depth", "experts")
-
-
-def axis_of(df: pd.DataFrame) -> str:
-    """The column of a coordinate check that holds its scale.
-
-    Raises:
-        ValueError: it has none of them, or several.
-
-    >>> import pandas as pd
-    >>> axis_of(pd.DataFrame({"depth": [2, 4], "rms": [1.0, 1.0]}))
-    'depth'
-    """
-    found = [axis for axis in AXES if axis in df.columns]
-    if len(found) != 1:
-        raise ValueError(
-            f"a coordinate check has one of the columns {', '.join(AXES)}; this table has "
-            f"{', '.join(df.columns)}"
-        )
-    return found[0]
-
-
-@dataclass(frozen=True)
-class Slope:
-    """How one quantity of one module moves with width (or depth, or experts): log against log.
-
-    Attributes:
-        module: its path.
-        role: the role of its weight, empty for containers.
-        step: updates made so far.
-        quantity: ``delta``, ``update`` or ``output``.
-        slope: least squares over scales and seeds.
-        lo, hi: its 95 % interval (Student's t over the residuals).
-        passed: whether it is within the tolerance where it is judged; None where it is not.
-        proved: a failure whose whole interval lies beyond the tolerance.
-    """
-
-    module: str
-    role: str
-    step: int
-    quantity: str
-    slope: float
-    lo: float
-    hi: float
-    passed: bool | None
-    proved: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,29 +25,73 @@ class Verdict:
     """Whether a coordinate check passed, by what numbers, and if not, where and why.
 
     Attributes:
-        passed: all judged slopes are within the tolerance. Where one is not, but the interval of
-            none lies wholly beyond it, the sentence says UNDECIDED instead of FAIL.
+        parametrization: what was checked.
+        optimizer: with which optimizer.
+        lr: at which learning rate.
+        outcome: ``"pass"`` where all judged slopes are within the tolerance, ``"fail"`` where the
+            interval of one lies wholly beyond it, else ``"undecided"``.
         tolerance: the largest absolute slope that passes.
         culprit: the first failing module in forward order, None when passed.
-        sentence: the verdict with its numbers, for people.
+        finding: the numbers that decided, for people, without the outcome.
         slopes: all slopes, in forward order.
     """
 
     parametrization: str
     optimizer: str
     lr: float
-    passed: bool
+    outcome: Outcome
     tolerance: float
     culprit: str | None
-    sentence: str
+    finding: str
     slopes: tuple[Slope, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outcome is ``"pass"``."""
+        return self.outcome == "pass"
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in capitals, followed by the finding."""
+        return f"{self.outcome.upper()}: {self.finding}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as written beside the table."""
-        return asdict(self)
+        return asdict(self) | {"passed": self.passed, "sentence": self.sentence}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """The verdict that `to_json` gave, in this version or in one that wrote no ``outcome``.
+
+        Fields that the data lacks are left empty.
+
+        Raises:
+            ValueError: the data has no outcome, or one that does not exist, and none can be
+                inferred from ``passed`` and ``sentence``.
+        """
+        outcome, finding = _outcome_of(data)
+        return cls(
+            parametrization=str(data.get("parametrization", "")),
+            optimizer=str(data.get("optimizer", "")),
+            lr=float(data.get("lr", "nan")),
+            outcome=outcome,
+            tolerance=float(data.get("tolerance", "nan")),
+            culprit=data.get("culprit"),
+            finding=finding,
+            slopes=tuple(_read_slope(slope) for slope in data.get("slopes", ())),
+        )
 
     def save(self, df: pd.DataFrame, folder: str | Path, label: str) -> Path:
-        """Write ``<label>.csv`` and ``<label>.json`` for `paramz report`; returns the csv path."""
+        """Write ``<label>.csv`` and ``<label>.json`` for ``paramz report``.
+
+        Args:
+            df: the table that was judged.
+            folder: where to write, made if it does not exist.
+            label: name of the two files.
+
+        Returns:
+            the path of the table.
+        """
         directory = Path(folder)
         directory.mkdir(parents=True, exist_ok=True)
         table = directory / f"{label}.csv"
@@ -108,40 +101,78 @@ class Verdict:
         return table
 
 
+def _outcome_of(data: Mapping[str, Any]) -> tuple[Outcome, str]:
+    """Outcome and finding of a saved verdict.
+
+    Verdicts of before `Outcome` hold ``passed``, which is false for undecided ones, too, and a
+    sentence whose first word tells the two apart. Nothing else may read a sentence.
+    """
+    if "outcome" in data:
+        for outcome in get_args(Outcome):
+            if data["outcome"] == outcome:
+                return outcome, str(data.get("finding", ""))
+        raise ValueError(
+            f"no outcome {data['outcome']!r} of a coordinate check; there are "
+            f"{', '.join(get_args(Outcome))}"
+        )
+    if "passed" not in data or "sentence" not in data:
+        raise ValueError(
+            "this is no verdict of a coordinate check: it has no outcome, nor a sentence with "
+            "passed, as older versions wrote; write it anew with paramz check --out"
+        )
+    sentence = str(data["sentence"])
+    word, colon, rest = sentence.partition(": ")
+    prefixed = bool(colon) and word in ("PASS", "FAIL", "UNDECIDED")
+    finding = rest if prefixed else sentence
+    if data["passed"]:
+        return "pass", finding
+    return ("undecided" if prefixed and word == "UNDECIDED" else "fail"), finding
+
+
+def _read_slope(data: Mapping[str, Any]) -> Slope:
+    known = {field.name for field in fields(Slope)}
+    return Slope(**{"role": "", **{k: v for k, v in data.items() if k in known}})
+
+
 def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) -> Verdict:
     """Judge a coordinate check.
 
     Every module but readouts passes when the slope of its output's change (``delta``) is within the
-    tolerance at every step. A readout (over width a router is one, too) passes when its change does
-    not grow beyond the tolerance and the part made by its own update is flat at the largest width:
-    its change contains random sums (the initial readout acting on changed features, features that
-    the batch does not share) which shrink like width^-1/2 and are no failure. Where the update's
-    slope is below -tolerance, its squares are fitted by ``limit^2 + random^2 / width`` and that
-    curve's slope at the largest width is judged: it is -1/2 where there is no limit, as when the
-    learning rate falls too fast.
+    tolerance at every step. A readout (over width, routers count as readouts) passes when its
+    change does not grow beyond the tolerance and the part made by its own update is flat at the
+    largest width: its change contains random sums (the initial readout acting on changed features,
+    features that the batch does not share) which shrink like width^-1/2 and are no failure. Where
+    the update's slope is below -tolerance, its squares are fitted by ``limit^2 + random^2 / width``
+    and that curve's slope at the largest width is judged: it is -1/2 where there is no limit, as
+    when the learning rate falls too fast.
 
     Modules that output the same at all times (rotary tables) and modules around a readout, which
     repeat it, are not judged.
 
-    Over depth the state after each block is judged, and what is outside the blocks: inside a block,
-    Depth-muP lets the parts made by single layers shrink, and a layer sees its state a part of a
-    block later in a shallow model than in a deep one. Modules inside one of a list of experts are
-    not judged either: they see other tokens at every step.
+    Over depth the state after each block is judged, and what is outside the blocks. Modules inside
+    a block are not: Depth-muP lets the parts made by single layers shrink, and since a block is a
+    larger share of a shallow model, the middle of a block lies further along its depth than along
+    that of a deep one. Modules inside one of a list of experts are not judged either: they see
+    other tokens at every step.
 
     Args:
         df: as returned by `paramz.coord_check`, of one parametrization and optimizer.
         tolerance: the largest absolute slope that passes.
         lr: which learning rate to judge; the middle one if left out.
 
+    Returns:
+        the verdict with all slopes.
+
     Raises:
-        ValueError: the table is empty or mixes parametrizations, lr is not in it, or activations
-            are not finite at every width.
+        ValueError: the table is empty or mixes parametrizations, lr is not in it, activations are
+            not finite at every width, or there is no module that can be judged.
     """
     names = df[["parametrization", "optimizer"]].drop_duplicates()
     if len(names) != 1:
         raise ValueError(
             f"a verdict is on one parametrization and optimizer; the table has {len(names)}"
         )
+    name, optimizer = (str(value) for value in names.iloc[0])
     lrs = sorted(df.lr.unique())
     chosen = lrs[(len(lrs) - 1) // 2] if lr is None else lr
     # A table read from CSV has the empty role of containers as a missing value.
@@ -149,113 +180,72 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     if part.empty:
         raise ValueError(f"lr={lr} is not in the table; it has {lrs}")
     axis = axis_of(df)
-    bad = part[~np.isfinite(part.rms)]
-    if not bad.empty:
-        first = bad.iloc[0]
-        raise ValueError(
-            f"activations of {first.module} are not finite at {axis} {first[axis]}, step "
-            f"{first.step}, lr {chosen:.4g}: the check diverged; lower lr"
-        )
-    slopes = _slopes(part, axis, tolerance)
-    failures = [s for s in slopes if s.passed is False]
-    name, optimizer = names.iloc[0]
+    _require_finite(part, axis, chosen)
+    slopes = judged_slopes(part, axis, tolerance)
+    outcome, culprit, what = _decide(slopes, axis, tolerance)
     span = f"{axis} {part[axis].min()} to {part[axis].max()}, lr {chosen:.4g}"
-    head = f"{name} with {optimizer}, {span}"
-    culprit = None
-    if failures:
-        proved = [s for s in failures if s.proved]
-        worst = (proved or failures)[0]
-        culprit = worst.module
-        what = (
-            f"{head}: {culprit} changes like {axis}^{worst.slope:+.2f} "
-            f"[{worst.lo:+.2f}, {worst.hi:+.2f}] at step {worst.step}"
-        )
-        if proved:
-            cause = _cause(slopes, worst, tolerance, axis)
-            sentence = f"FAIL: {what}, beyond ±{tolerance:g}. Likely cause: {cause}"
-        else:
-            sentence = (
-                f"UNDECIDED: {what}; the interval reaches into ±{tolerance:g}, so more seeds or "
-                "a wider range must decide"
-            )
-    else:
-        judged = [s for s in slopes if s.passed]
-        worst = max(judged, key=lambda s: abs(s.slope) if s.role != "output" else 0.0)
-        sentence = (
-            f"PASS: {head}: all {len({s.module for s in judged})} judged modules within "
-            f"±{tolerance:g}; the largest slope is {worst.slope:+.2f} "
-            f"[{worst.lo:+.2f}, {worst.hi:+.2f}] ({worst.module}, step {worst.step})"
-        )
     return Verdict(
-        parametrization=str(name),
-        optimizer=str(optimizer),
+        parametrization=name,
+        optimizer=optimizer,
         lr=float(chosen),
-        passed=not failures,
+        outcome=outcome,
         tolerance=tolerance,
         culprit=culprit,
-        sentence=sentence,
+        finding=f"{name} with {optimizer}, {span}: {what}",
         slopes=tuple(slopes),
     )
 
 
-def _slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
-    """Slopes in forward order, judged."""
-    judged_readouts = set(df[(df.quantity == "update") & (df.role == "output")].module)
-    around = {
-        module
-        for module in df.module.unique()
-        if any(readout.startswith(f"{module}.") for readout in judged_readouts)
-    }
-    scales = df[axis].nunique()
-    order = {module: i for i, module in enumerate(df[df.step == df.step.max()].module.unique())}
-    slopes = []
-    for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
-        module, role, step, quantity = (str(part) for part in key)
-        positive = cell[cell.rms > 0]
-        if positive[axis].nunique() < scales:
-            continue
-        slope, lo, hi = _fit(np.log(positive[axis]), np.log(positive.rms))
-        passed, proved = None, False
-        hidden = _EXPERT.search(module) or (axis == "depth" and _INSIDE.search(module))
-        if module not in around and not hidden:
-            judged = slope
-            # A router is a readout to its experts: its change holds the same random sums.
-            readout = role == "output" or (axis == "width" and role == "router")
-            if axis == "width" and readout and slope < -tolerance:
-                judged = _slope_at_largest(positive[axis], positive.rms)
-            passed = _judge(readout, quantity, judged, tolerance)
-            proved = passed is False and (lo > tolerance or hi < -tolerance)
-        slopes.append(Slope(module, role, int(step), quantity, slope, lo, hi, passed, proved))
-    return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
+def _require_finite(df: pd.DataFrame, axis: str, lr: float) -> None:
+    bad = df[~np.isfinite(df.rms)]
+    if not bad.empty:
+        first = bad.iloc[0]
+        raise ValueError(
+            f"activations of {first.module} are not finite at {axis} {first[axis]}, step "
+            f"{first.step}, lr {lr:.4g}: the check diverged; lower lr"
+        )
 
 
-def _judge(readout: bool, quantity: str, slope: float, tolerance: float) -> bool | None:
-    if readout:
-        if quantity == "delta":
-            return bool(slope <= tolerance)
-        return bool(abs(slope) <= tolerance) if quantity == "update" else None
-    return bool(abs(slope) <= tolerance) if quantity == "delta" else None
+def _decide(
+    slopes: Sequence[Slope], axis: str, tolerance: float
+) -> tuple[Outcome, str | None, str]:
+    """The outcome, the culprit (None for a pass) and the numbers that decided."""
+    failures = [s for s in slopes if s.passed is False]
+    if not failures:
+        return "pass", None, _what_passed(slopes, tolerance)
+    proved = [s for s in failures if s.proved]
+    worst = (proved or failures)[0]
+    what = (
+        f"{worst.module} changes like {axis}^{worst.slope:+.2f} "
+        f"[{worst.lo:+.2f}, {worst.hi:+.2f}] at step {worst.step}"
+    )
+    if proved:
+        cause = _cause(slopes, worst, tolerance, axis)
+        return "fail", worst.module, f"{what}, beyond ±{tolerance:g}. Likely cause: {cause}"
+    return (
+        "undecided",
+        worst.module,
+        f"{what}; the interval reaches into ±{tolerance:g}, so more seeds or a wider range must "
+        "decide",
+    )
 
 
-def _slope_at_largest(widths: Any, rms: Any) -> float:
-    """D log rms / d log width at the largest width, of rms^2 = limit^2 + random^2 / width."""
-    m, square = np.asarray(widths, dtype=float), np.asarray(rms, dtype=float) ** 2
-    # Dividing by the squares makes every point count by its relative error.
-    (limit, random), _ = optimize.nnls(np.stack([1 / square, 1 / (m * square)], 1), np.ones(len(m)))
-    random /= m.max()
-    return float(-0.5 * random / (limit + random))
+def _what_passed(slopes: Sequence[Slope], tolerance: float) -> str:
+    judged = [s for s in slopes if s.passed]
+    if not judged:
+        raise ValueError(
+            "no module of this table can be judged: none has changes of its output above zero at "
+            "every scale; check a model with trainable modules, after at least one update"
+        )
+    worst = max(judged, key=lambda s: abs(s.slope) if s.role != "output" else 0.0)
+    return (
+        f"all {len({s.module for s in judged})} judged modules within "
+        f"±{tolerance:g}; the largest slope is {worst.slope:+.2f} "
+        f"[{worst.lo:+.2f}, {worst.hi:+.2f}] ({worst.module}, step {worst.step})"
+    )
 
 
-def _fit(x: Any, y: Any) -> tuple[float, float, float]:
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    fit = stats.linregress(x, y)
-    if len(x) < 3:
-        return float(fit.slope), float("-inf"), float("inf")
-    half = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
-    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
-
-
-def _cause(slopes: list[Slope], first: Slope, limit: float, axis: str) -> str:
+def _cause(slopes: Sequence[Slope], first: Slope, limit: float, axis: str) -> str:
     """What most likely made the first proved failure, from its own update and its output."""
     module = first.module
     own = {s.module: s for s in slopes if s.quantity == "update"}

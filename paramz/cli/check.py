@@ -106,7 +106,7 @@ def check(
         typer.echo(json.dumps(judged.to_json(), indent=1))
     else:
         _show(judged)
-    failed = judged.sentence.startswith("FAIL")
+    failed = judged.outcome == "fail"
     raise typer.Exit(0 if (failed if expect_fail else judged.passed) else 1)
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paramz.analysis.columns import require
-from paramz.analysis.coordinates import axis_of
 from paramz.analysis.plots.style import new_axes, new_row, power_ticks, scale_colors, theme
+from paramz.analysis.slopes import axis_of
 
 PANELS = 5
 

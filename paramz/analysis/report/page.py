@@ -28,7 +28,7 @@ def page(title: str, body: str) -> str:
     >>> page("A & B", "<p>x</p>").count("A &amp; B")
     1
     """
-    here = files("paramz.analysis")
+    here = files("paramz.analysis.report")
     style = here.joinpath("page.css").read_text(encoding="utf-8")
     script = here.joinpath("page.js").read_text(encoding="utf-8")
     return (

@@ -1,0 +1,86 @@
+"""The part of the page on coordinate checks: each verdict, its panels and its slopes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from paramz.analysis import plots
+from paramz.analysis.coordinates import Verdict
+from paramz.analysis.outcome import Outcome
+from paramz.analysis.report.page import table
+from paramz.analysis.report.section import Request, Section, drawing, join, judgement
+from paramz.analysis.slopes import Slope, axis_of
+
+_WORDS: dict[Outcome, str] = {"pass": "Pass", "fail": "Fail", "undecided": "Undecided"}
+
+
+def checks_section(folder: Path, request: Request) -> Section:
+    """What the coordinate checks in a folder say.
+
+    Args:
+        folder: holds ``<label>.csv``, and ``<label>.json`` with its verdict where it was judged.
+        request: what to show.
+
+    Returns:
+        the part, with panels of the same modules for all checks over one scale, so that they
+        compare; empty where the folder holds no check.
+
+    Raises:
+        ValueError: a JSON file holds no verdict.
+    """
+    checks = {p.stem: pd.read_csv(p) for p in sorted(folder.glob("*.csv"))}
+    if not checks:
+        return Section()
+    by_axis: dict[str, list[pd.DataFrame]] = {}
+    for df in checks.values():
+        by_axis.setdefault(axis_of(df), []).append(df)
+    modules = {axis: plots.steepest(pd.concat(tables)) for axis, tables in by_axis.items()}
+    parts = [Section("<h3>Coordinate check</h3>")]
+    for label, df in checks.items():
+        verdict = _read_verdict(folder / f"{label}.json")
+        parts.append(_check_section(label, df, verdict, modules[axis_of(df)], request))
+    return join(parts)
+
+
+def _check_section(
+    label: str, df: pd.DataFrame, verdict: Verdict | None, modules: list[str], request: Request
+) -> Section:
+    html, verdicts, axis = "", [], axis_of(df)
+    if verdict is not None:
+        verdicts.append(verdict.sentence)
+        html += judgement(verdict.outcome, _WORDS[verdict.outcome], verdict.finding)
+    png = request.png(f"coord-{label}")
+    caption = (
+        f"{label}: change of each module's output since step 0 against {axis}, a line per "
+        "step; flat is right. The modules whose size varies most are shown"
+    )
+    shown = [m for m in modules if m in set(df["module"])]
+    html += drawing(plots.coord_check(df, modules=shown)[0], png, caption)
+    if verdict is not None and verdict.slopes:
+        html += _slopes(label, axis, verdict.slopes)
+    return Section(html, verdicts, [png])
+
+
+def _slopes(label: str, axis: str, slopes: tuple[Slope, ...]) -> str:
+    listed = table(
+        pd.DataFrame([asdict(s) for s in slopes]), dict.fromkeys(("slope", "lo", "hi"), "+.3f")
+    )
+    return (
+        f"<details><summary>Slopes of {escape(label)}: log size against log {axis}"
+        f"</summary>{listed}</details>"
+    )
+
+
+def _read_verdict(path: Path) -> Verdict | None:
+    """The verdict saved in a file; None where there is no file."""
+    if not path.is_file():
+        return None
+    try:
+        return Verdict.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,91 @@
+"""Writing the page: one run after the other, each with its sweep and its coordinate checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from paramz.analysis.report.checks import checks_section
+from paramz.analysis.report.page import page
+from paramz.analysis.report.section import Request, Section, join
+from paramz.analysis.report.sweep import sweep_section
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Attributes:
+        path: the HTML page.
+        verdicts: its sentences, as ``run: sentence`` where there are several runs.
+        figures: the PNG files beside it.
+    """
+
+    path: Path
+    verdicts: list[str]
+    figures: list[Path]
+
+
+def write_report(
+    folder: str | Path, *, hp: str = "lr", loss: str = "loss", scale: str | None = None
+) -> Report:
+    """Write ``report.html`` into a run's folder, or into a folder of several runs.
+
+    Args:
+        folder: the run, or the folder that holds runs.
+        hp: the hyperparameter whose transfer is judged.
+        loss: the metric that is minimized.
+        scale: the scale; by default width, or depth where width does not vary.
+
+    Returns:
+        where it was written and what it says.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no run in it.
+        ValueError: the JSON file beside a coordinate check holds no verdict.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}")
+    runs = find_runs(root)
+    if not runs:
+        raise FileNotFoundError(
+            f"{root} holds no run: a run is a folder with results/ (written by `paramz sweep`) or "
+            "coord/ (written by `paramz check`)"
+        )
+    sections = [
+        # PNG files are named after the run where there are several.
+        _run_section(run, Request(root, "" if run == root else f"{run.name}-", hp, loss, scale))
+        for run in runs
+    ]
+    title = f"{root.resolve().name}: transfer report"
+    body = f"<h1>{escape(title)}</h1>" + "".join(s.html for s in sections)
+    path = root / "report.html"
+    path.write_text(page(title, body), encoding="utf-8")
+    named = zip(runs, sections, strict=True)
+    return Report(
+        path,
+        [v if len(runs) == 1 else f"{r.name}: {v}" for r, s in named for v in s.verdicts],
+        [f for s in sections for f in s.figures],
+    )
+
+
+def find_runs(root: Path) -> list[Path]:
+    """The runs in a folder: the folder itself if it is one, else those of its folders that are."""
+
+    def is_run(path: Path) -> bool:
+        return (path / "results").is_dir() or (path / "coord").is_dir()
+
+    return [root] if is_run(root) else sorted(p for p in root.iterdir() if is_run(p))
+
+
+def _run_section(run: Path, request: Request) -> Section:
+    parts = []
+    if (run / "results").is_dir():
+        parts.append(sweep_section(run, request))
+    if (run / "coord").is_dir():
+        parts.append(checks_section(run / "coord", request))
+    whole = join(parts)
+    html = f"<section><h2>{escape(run.resolve().name)}</h2>{whole.html}</section>"
+    return Section(html, whole.verdicts, whole.figures)
