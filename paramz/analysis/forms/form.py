@@ -1,0 +1,36 @@
+"""What the fit needs to know of a law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paramz.analysis.columns import Array
+
+
+@dataclass(frozen=True)
+class Form:
+    """A law in internal parameters, theta; ``natural`` turns them into those that people write.
+
+    Attributes:
+        name: its key in `FORMS`.
+        formula: the law as people write it.
+        inputs: names of the inputs, in the order of the rows of ``logs``.
+        params: names of the parameters, as ``natural`` gives them.
+        evaluate: (theta (fits, p), logs (inputs, rows)) -> log response (fits, rows) and its
+            Jacobian (fits, p, rows).
+        starts: (logs, log response) -> starts (starts, p).
+        natural: (theta, means taken off the logs) -> parameters (fits, p).
+        vanishing: parameters that are zero at their bound.
+        centered: whether logs come with their mean taken off.
+    """
+
+    name: str
+    formula: str
+    inputs: tuple[str, ...]
+    params: tuple[str, ...]
+    evaluate: Callable[[Array, Array], tuple[Array, Array]]
+    starts: Callable[[Array, Array], Array]
+    natural: Callable[[Array, Array], Array]
+    vanishing: tuple[str, ...] = ()
+    centered: bool = True
