@@ -1,8 +1,10 @@
 """Transfer metrics, scaling laws, plots and the report. Imports no torch.
 
-The tables and fits are imported at once; figures and the report, which need matplotlib, when they
-are first used.
+Tables and fits are imported with the package; figures and the report, which need matplotlib, when
+they are first used.
 """
+
+from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any

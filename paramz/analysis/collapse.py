@@ -2,9 +2,11 @@
 
 With hyperparameters that transfer, (L(t) - E) / (L(T) - E) against t / T is one curve for every
 compute-optimally trained scale ("supercollapse", Qiu et al., arXiv 2507.02119); where they do not,
-the curves part. E is chosen here to make them agree best, so a floor at its bound, zero, means
-that the curves do not tell it.
+the curves part. E is chosen here to make them agree best. If it ends at a bound of its range, the
+curves do not determine it.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -22,11 +24,11 @@ class Collapse:
     """Normalized curves and how far they part.
 
     Attributes:
-        curves: `scale, progress, loss`: normalized, averaged over seeds.
-        floor: The E that was taken off.
-        spread: Standard deviation across scales over the mean, averaged over progress.
-        noise: The same across seeds within a scale; NaN with one seed.
-        at_bound: Whether the floor is zero or the lowest final loss: then it is not to be trusted.
+        curves: ``scale, progress, loss``: normalized, averaged over seeds.
+        floor: the E that was taken off.
+        spread: standard deviation across scales over the mean, averaged over progress.
+        noise: the same across seeds within a scale; NaN with one seed.
+        at_bound: whether the floor is zero or the lowest final loss: then it is not to be trusted.
     """
 
     curves: pd.DataFrame
@@ -47,17 +49,18 @@ def collapse(
     """Normalize the loss curves of a sweep over scales.
 
     Args:
-        df: One row per logged step of each run.
-        scale: Column of the scale.
-        step: Column of the step, or of the tokens; each run's last is its end.
-        loss: Column of the loss.
-        seed: Column of the seed; may be absent.
+        df: one row per logged step of each run.
+        scale: column of the scale.
+        step: column of the step, or of the tokens; each run ends at its last.
+        loss: column of the loss.
+        seed: column of the seed; may be absent.
 
     Returns:
-        The curves and their spread.
+        the curves and their spread.
 
     Raises:
-        ValueError: There is one scale only, or the losses cannot be used.
+        KeyError: a column is missing.
+        ValueError: there is one scale only, or a column holds values that cannot be used.
 
     >>> rows = [{"width": w, "step": t, "loss": 1.5 + 40 / w * t**-0.5}
     ...         for w in (32, 64, 128) for t in range(1, 101)]
@@ -101,6 +104,7 @@ def collapse(
 
 
 def _on_grid(run: pd.DataFrame, step: str, loss: str, progress: Array) -> Array:
+    """The losses of a run at these shares of its steps."""
     run = run.sort_values(step)
     t = numbers(run, step)
     return np.interp(progress, t / t[-1], numbers(run, loss))

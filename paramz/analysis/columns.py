@@ -1,5 +1,7 @@
 """Columns of a results table, checked once so that no fit meets a string, a zero or a NaN."""
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -12,7 +14,7 @@ def require(df: pd.DataFrame, *names: str) -> None:
     """Raise when a column is missing, listing those there are.
 
     Raises:
-        KeyError: A name is not a column of the table.
+        KeyError: a name is not a column of the table.
     """
     missing = [name for name in names if name not in df.columns]
     if missing:
@@ -21,17 +23,17 @@ def require(df: pd.DataFrame, *names: str) -> None:
 
 
 def numbers(df: pd.DataFrame, name: str) -> Array:
-    """The column as floats; NaN and infinities pass.
+    """The column as floats; NaN and infinities are let through.
 
     Args:
-        df: The table.
-        name: One of its columns.
+        df: the table.
+        name: one of its columns.
 
     Returns:
-        The values, shape (rows,).
+        the values, shape (rows,).
 
     Raises:
-        ValueError: A value is not a number; the message shows the first one and its row.
+        ValueError: a value is not a number; the message shows the first one and its row.
 
     >>> numbers(pd.DataFrame({"loss": ["2.5", 3]}), "loss")
     array([2.5, 3. ])
@@ -52,14 +54,14 @@ def positive(df: pd.DataFrame, name: str) -> Array:
     """The column as finite floats above zero: what a logarithm needs.
 
     Args:
-        df: The table.
-        name: One of its columns.
+        df: the table.
+        name: one of its columns.
 
     Returns:
-        The values, shape (rows,).
+        the values, shape (rows,).
 
     Raises:
-        ValueError: A value is missing, not finite or not above zero.
+        ValueError: a value is missing, not finite or not above zero.
     """
     values = numbers(df, name)
     bad = ~(np.isfinite(values) & (values > 0))

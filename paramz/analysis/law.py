@@ -1,8 +1,10 @@
 """Fitting a scaling law to a table of runs."""
 
+from __future__ import annotations
+
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,12 @@ import pandas as pd
 from paramz.analysis.columns import Mask, positive, require
 from paramz.analysis.forms import FORMS, Form
 from paramz.analysis.lawfit import LawFit, LawWarning
-from paramz.analysis.robust import minimize
+from paramz.analysis.problem import make_problem
 
 # As in Hoffmann et al., arXiv 2203.15556, and the refits of it.
 DELTA = 1e-3
 
+# Which rows to keep out of a fit.
 Holdout = Callable[[pd.DataFrame], Mask]
 
 
@@ -43,96 +46,76 @@ class ScalingLaw:
     ) -> LawFit:
         """Fit the law to finished runs, by the Huber loss of log residuals.
 
-        Give each input its column: `N="params", D="tokens"`. A law with a single input takes any
-        one keyword, which then is its name in the formula: `width="width"`. Units do not matter
-        but to the coefficients; say what N counts (with embeddings or without).
+        Give each input its column: ``N="params", D="tokens"``. A law with a single input takes any
+        one keyword, which then is its name in the formula: ``width="width"``. Units change the
+        coefficients only; say what N counts (with embeddings or without).
 
         Args:
-            df: One row per run.
-            loss: Column of the response.
-            delta: Where the Huber loss turns linear, in log response.
-            holdout: Which rows to keep out of the fit; see `largest`.
-            groups: Column of what is resampled together, such as the run that several checkpoints
+            df: one row per run.
+            loss: column of the response.
+            delta: where the Huber loss turns linear, in log response.
+            holdout: which rows to keep out of the fit; see `largest`.
+            groups: column of what is resampled together, such as the run that several checkpoints
                 belong to.
-            **inputs: Column of each input.
+            **inputs: column of each input.
 
         Returns:
-            The fit.
+            the fit.
 
         Raises:
-            ValueError: There is no such form; the inputs do not match it; or there are too few
-                rows or values. Columns that are missing or hold no positive numbers raise too.
+            KeyError: a column is missing.
+            ValueError: there is no such form, the inputs do not match it, a column holds values
+                that have no logarithm, or there are too few rows or values.
         """
         form = _form(self.form)
         columns = _columns(form, inputs)
         require(df, loss, *columns.values(), *([groups] if groups else []))
-        if delta <= 0:
-            raise ValueError(f"delta must be above zero, got {delta}")
         held = holdout(df) if holdout else np.zeros(len(df), dtype=bool)
-        data, kept_out = df[~held], df[held]
-        log_y = np.log(positive(data, loss))
-        raw = np.stack([np.log(positive(data, c)) for c in columns.values()])
-        if len(data) < len(form.params):
-            raise ValueError(
-                f"{len(data)} rows cannot determine the {len(form.params)} parameters of "
-                f"{form.name!r}: {', '.join(form.params)}"
-            )
-        for column, values in zip(columns.values(), raw, strict=True):
-            if np.ptp(values) == 0:
-                raise ValueError(
-                    f"column {column!r} has the one value {np.exp(values[0]):g} in the rows that "
-                    "are fitted: its exponent cannot be told"
-                )
-        means = raw.mean(axis=1) if form.centered else np.zeros(len(raw))
-        logs = raw - means[:, None]
-
-        starts = form.starts(logs, log_y)
-        fits = minimize(lambda theta: form.evaluate(theta, logs), starts, log_y, delta=delta)
+        data = df[~held]
+        problem = make_problem(form, columns, data, loss, delta)
+        starts = form.starts(problem.logs, problem.log_y)
+        fits = problem.minimize(starts)
         best = int(np.argmin(fits.objective))
         theta = fits.theta[best]
-        value, _ = form.evaluate(theta[None], logs)
-        residuals = pd.Series(log_y - value[0], index=data.index, name="residual")
-        params = pd.Series(form.natural(theta[None], means)[0], index=list(form.params))
-        at_best = int((fits.objective <= fits.objective[best] * (1 + 1e-6) + 1e-15).sum())
-        told = _warnings(form, params, residuals, data, loss, delta, groups, at_best, len(starts))
-        if not fits.converged[best]:
-            told.append("the optimizer did not end at a minimum: treat the parameters as a guess")
-        for text in told:
-            warnings.warn(text, LawWarning, stacklevel=2)
-        return LawFit(
+        at_best = fits.objective <= fits.objective[best] * (1 + 1e-6) + 1e-15
+        fit = LawFit(
             form=form,
             columns=columns,
             loss=loss,
-            params=params,
+            params=pd.Series(problem.natural(theta[None])[0], index=list(form.params)),
             objective=float(fits.objective[best]),
             delta=delta,
             nobs=len(data),
             converged=bool(fits.converged[best]),
-            n_at_best=at_best,
+            n_at_best=int(at_best.sum()),
             n_starts=len(starts),
-            residuals=residuals,
-            warnings=tuple(told),
+            residuals=pd.Series(problem.residuals(theta), index=data.index, name="residual"),
+            warnings=(),
             data=data,
-            held_out=kept_out,
+            held_out=df[held],
+            _problem=problem,
             _theta=theta,
-            _means=means,
             _groups=data[groups].to_numpy() if groups else None,
         )
+        cautions = tuple(_cautions(fit, groups))
+        for text in cautions:
+            warnings.warn(text, LawWarning, stacklevel=2)
+        return replace(fit, warnings=cautions)
 
 
 def largest(column: str, count: int | None = None, *, frac: float | None = None) -> Holdout:
     """Hold out the rows with the largest values of a column.
 
     Args:
-        column: Usually the compute or the size.
-        count: How many rows.
-        frac: Or which fraction of the rows, rounded up.
+        column: usually the compute or the size.
+        count: how many rows.
+        frac: or which fraction of the rows, rounded up.
 
     Returns:
-        What `ScalingLaw.fit(holdout=...)` takes.
+        what ``ScalingLaw.fit(holdout=...)`` takes.
 
     Raises:
-        ValueError: Neither or both of count and frac are given.
+        ValueError: neither or both of count and frac are given.
 
     >>> largest("N", 1)(pd.DataFrame({"N": [1, 3, 2]}))
     array([False,  True, False])
@@ -154,14 +137,14 @@ def compare(fits: Sequence[LawFit]) -> pd.DataFrame:
     """Laws side by side, the one with the smallest held-out error first.
 
     Args:
-        fits: Fits of the same rows with the same rows held out.
+        fits: fits of the same rows with the same rows held out.
 
     Returns:
-        `law, params, objective, scatter, holdout` (mean absolute relative error, NaN without
+        ``law, params, objective, scatter, holdout`` (mean absolute relative error, NaN without
         held-out rows).
 
     Raises:
-        ValueError: The fits do not share their rows, so that their errors do not compare.
+        ValueError: the fits do not share their rows, so that their errors do not compare.
     """
     first = fits[0]
     if any(not f.data.index.equals(first.data.index) for f in fits):
@@ -188,7 +171,10 @@ def _form(form: str | Form) -> Form:
 
 
 def _columns(form: Form, given: dict[str, str]) -> dict[str, str]:
-    """Input -> column; a single input may have any name, and inputs default to their own."""
+    """The column of each input.
+
+    A single input may have any name. Of several, those that are not given are their own columns.
+    """
     if form.inputs == ("x",):
         if len(given) != 1:
             raise ValueError(
@@ -203,41 +189,32 @@ def _columns(form: Form, given: dict[str, str]) -> dict[str, str]:
     return {name: given.get(name, name) for name in form.inputs}
 
 
-def _warnings(
-    form: Form,
-    params: pd.Series,
-    residuals: pd.Series,
-    data: pd.DataFrame,
-    loss: str,
-    delta: float,
-    groups: str | None,
-    at_best: int,
-    starts: int,
-) -> list[str]:
-    told = []
-    if len(data) < len(params) + 3:
-        told.append(
-            f"{len(data)} rows for {len(params)} parameters: fewer than 3 to spare, so the "
+def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
+    """What to be careful about in a fit."""
+    if fit.nobs < len(fit.params) + 3:
+        yield (
+            f"{fit.nobs} rows for {len(fit.params)} parameters: fewer than 3 to spare, so the "
             "intervals rest on hardly any residuals"
         )
-    floor = 1e-4 * float(data[loss].astype(float).min())
-    for name in form.vanishing:
-        if params[name] < floor:
-            told.append(
+    floor = 1e-4 * float(fit.data[fit.loss].astype(float).min())
+    for name in fit.form.vanishing:
+        if fit.params[name] < floor:
+            yield (
                 f"{name} fell to its bound, zero: the data do not show a floor; try 'pure_power', "
                 "or extend the range"
             )
-    if starts > 1 and at_best == 1:
-        told.append(f"one of {starts} starts reached the best objective: it may not be the lowest")
-    if delta > 10 * DELTA and (residuals.abs() <= delta).all():
-        told.append(
-            f"no residual exceeds delta = {delta:g}, so this is plain least squares: an outlier "
-            "would count in full"
+    if fit.n_starts > 1 and fit.n_at_best == 1:
+        yield (f"one of {fit.n_starts} starts reached the best objective: it may not be the lowest")
+    if fit.delta > 10 * DELTA and (fit.residuals.abs() <= fit.delta).all():
+        yield (
+            f"no residual exceeds delta = {fit.delta:g}, so this is plain least squares: an "
+            "outlier would count in full"
         )
-    if groups and data[groups].duplicated().any():
-        told.append(
+    if groups and fit.data[groups].duplicated().any():
+        yield (
             f"several rows share a {groups!r}: checkpoints taken before a learning-rate schedule "
             "has ended lie above what a run of that length reaches, and bias D's exponent; keep "
             "the last of each, or use a constant rate with a short decay for each"
         )
-    return told
+    if not fit.converged:
+        yield "the optimizer did not end at a minimum: treat the parameters as a guess"

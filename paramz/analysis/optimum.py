@@ -1,9 +1,12 @@
 """Where a loss curve over a hyperparameter has its minimum, and how sure that is.
 
-The curve is met as it comes out of a sweep: a coarse grid, few seeds, and on one side often a
-cliff where training diverges. A parabola through everything is dragged off by the cliff, so it
-is fitted to a short window around the best grid point, and never trusted further than that.
+The curve comes out of a sweep: a coarse grid, few seeds, and on one side often a cliff where
+training diverges. The cliff would drag a parabola through all points away from the minimum, so it
+is fitted to a short window around the best grid point, and its vertex is used only inside that
+window.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -16,7 +19,8 @@ WINDOW = 0.05
 # Weight of a second neighbour. With weight one, bowls that are steeper on one side put the vertex
 # of a five-point parabola half a grid step off; with zero, the noise of three points is doubled.
 OUTER = 0.1
-# A step this many times higher than two steps on the other side is a cliff, not a bowl's side.
+# Where one step up is this many times higher than two steps up the other side, it is a cliff, not
+# the side of a bowl.
 CLIFF = 5.0
 
 
@@ -25,16 +29,17 @@ class Optimum:
     """The minimum of one curve over x = log2 of the hyperparameter.
 
     Attributes:
-        x: Position of the minimum: the vertex of the local parabola.
-        lo: Lower end of its interval; -inf where the grid ends before the loss rises.
-        hi: Upper end; inf likewise.
-        grid: Grid point with the lowest mean loss.
-        loss: Mean loss there.
-        curvature: Second derivative of the local parabola, in loss per octave squared.
-        flag: "" for a bracketed minimum, "edge" at an end of the grid, "cliff" where a
+        x: position of the minimum: the vertex of the local parabola.
+        lo: lower end of its interval; -inf where the grid ends before the loss rises.
+        hi: upper end; inf likewise.
+        grid: grid point with the lowest mean loss.
+        loss: mean loss there.
+        curvature: second derivative of the local parabola, in loss per octave squared.
+        flag: ``""`` for a bracketed minimum, ``"edge"`` at an end of the grid, ``"cliff"`` where a
             neighbour diverged or lies far higher than the other side of the bowl.
-        interval: What the interval was made from: "seeds", "residuals" or "grid" (half a step).
-        draws: Bootstrap positions, shape (draws,).
+        interval: what the interval was made from: ``"seeds"``, ``"residuals"`` or ``"grid"`` (half
+            a step).
+        draws: bootstrap positions, shape (draws,).
     """
 
     x: float
@@ -55,22 +60,22 @@ def find_optimum(
 
     With two or more seeds the interval resamples seeds; with one, it redraws the window from the
     scatter about its parabola; where the window has no more points than the parabola has
-    coefficients, it is half a grid step either side. To the first two it adds what the bowl's
-    shape leaves open, for a bowl is no parabola: the distance between the vertices of the three
-    and of the five best-placed points, up to half a grid step.
+    coefficients, it is half a grid step either side. As a bowl is no parabola, the first two are
+    widened by the distance between the vertices of the parabolas through the middle three and the
+    middle five points, up to half a grid step.
 
     Args:
-        x: Increasing grid, shape (grid,), in log2 of the hyperparameter.
-        losses: Shape (seeds, grid). inf marks a diverged run; NaN one that does not exist.
-        draws: Size of the bootstrap.
-        level: Coverage of the interval.
-        seed: Seed of the bootstrap.
+        x: increasing grid, shape (grid,), in log2 of the hyperparameter.
+        losses: shape (seeds, grid); inf marks a diverged run, NaN one that does not exist.
+        draws: size of the bootstrap.
+        level: coverage of the interval.
+        seed: seed of the bootstrap.
 
     Returns:
-        The optimum.
+        the optimum.
 
     Raises:
-        ValueError: No grid point is free of diverged runs.
+        ValueError: no grid point is free of diverged runs.
 
     >>> x = np.arange(-8.0, -2.0)
     >>> found = find_optimum(x, 3 + 0.1 * (x[None] + 5.3) ** 2)
@@ -84,7 +89,7 @@ def find_optimum(
     at = int(np.argmin(mean))
     flag = _flag(mean, at)
     rng = np.random.default_rng(seed)
-    kind, sample = _draw(x, losses, mean, float(vertex), draws, rng)
+    kind, sample = _resample(x, losses, mean, float(vertex), draws, rng)
     tail = (1 - level) / 2
     lo, hi = np.quantile(sample, [tail, 1 - tail])
     if at == 0:
@@ -108,16 +113,16 @@ def vertices(x: Array, y: Array) -> tuple[Array, Array, Array]:
     """The windowed-parabola minimum of many curves on one grid.
 
     The window is the best point, its two neighbours and, if both are within `WINDOW` of the
-    minimum, the next ones that are too. Should the wider fit leave its window or
-    open downwards, the three points decide. At an end of the grid, or beside a diverged point,
-    the best grid point itself is returned.
+    minimum, those of the next two that are, too. Where the vertex of the wider fit lies outside its
+    window, or its parabola opens downwards, the three points decide. At an end of the grid, or
+    beside a diverged point, the best grid point itself is returned.
 
     Args:
-        x: Grid, shape (grid,).
-        y: Losses, shape (curves, grid), inf where diverged.
+        x: grid, shape (grid,).
+        y: losses, shape (curves, grid), inf where diverged.
 
     Returns:
-        Vertex, best grid point and curvature (NaN where none), each of shape (curves,).
+        vertex, best grid point and curvature (NaN where none), each of shape (curves,).
     """
     n = len(x)
     at = np.argmin(y, axis=1)
@@ -173,6 +178,7 @@ def _mean_over_seeds(losses: Array) -> Array:
 
 
 def _flag(mean: Array, at: int) -> str:
+    """The flag of a minimum at this grid point."""
     if at in (0, len(mean) - 1):
         return "edge"
     left, right = mean[at - 1] - mean[at], mean[at + 1] - mean[at]
@@ -186,7 +192,7 @@ def _flag(mean: Array, at: int) -> str:
     return ""
 
 
-def _draw(
+def _resample(
     x: Array, losses: Array, mean: Array, vertex: float, draws: int, rng: np.random.Generator
 ) -> tuple[str, Array]:
     """Bootstrap positions of the minimum and the name of what was resampled."""

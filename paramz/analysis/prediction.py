@@ -1,10 +1,12 @@
 """The loss of a model that was not trained, from a sweep of smaller ones.
 
 Under muP one setting of the hyperparameters is right at every width, so that the losses of a width
-sweep at fixed hyperparameters lie on one power law and the next width can be read off it ("research
-without re-search", Yao et al., arXiv 2304.06875). What that is worth is shown each time: the
-largest scales are first held out and predicted from the rest.
+sweep at fixed hyperparameters lie on one power law, which gives the loss of the next width
+("research without re-search", Yao et al., arXiv 2304.06875). Every prediction comes with a test of
+it: the largest scales are first held out and predicted from the rest.
 """
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
@@ -18,24 +20,24 @@ from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.runs import tidy_runs
 
-# Seed means of a sweep hold no stray points as figures read off a plot do, and there are few of
-# them: the delta of 1e-3 that published fits use would make the law pass through three of them.
+# Published fits use 1e-3, against stray points among many that were read off a plot. The seed means
+# of a sweep are few and hold none, and with 1e-3 the law would pass exactly through three of them.
 DELTA = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A law through one group's losses, what it says ahead and how it did on held-out scales.
+    """A law through one group's losses, its predictions, and its errors on held-out scales.
 
     Attributes:
-        group: The group.
-        hp: Value of the hyperparameter at which all its scales are compared.
-        points: `scale, loss, seeds`: the mean losses that are fitted.
-        fit: The law through all of them.
-        ahead: `scale, mean, lo, hi`: the predictions, with 95% intervals for the mean of as many
+        group: the group.
+        hp: the value of the hyperparameter at which all its scales are compared.
+        points: ``scale, loss, seeds``: the mean losses that are fitted.
+        fit: the law through all of them.
+        ahead: ``scale, mean, lo, hi``: the predictions, with 95% intervals for the mean of as many
             seeds as were run.
-        trial: The law without the held-out scales; its `holdout_error` says how well it did.
-        warnings: What to be careful about.
+        trial: the law without the held-out scales; its ``holdout_error`` says how well it did.
+        warnings: what to be careful about.
     """
 
     group: str
@@ -47,7 +49,15 @@ class Prediction:
     warnings: tuple[str, ...]
 
     def sentences(self, scale: str, hp: str) -> list[str]:
-        """The prediction in words."""
+        """The prediction in words.
+
+        Args:
+            scale: what to call the scale.
+            hp: what to call the hyperparameter.
+
+        Returns:
+            the law, its errors on held-out scales, each prediction and each warning.
+        """
         tested = ", ".join(
             f"{size:g} {error:+.2%}"
             for size, error in zip(
@@ -87,23 +97,24 @@ def predict_loss(
     without reason.
 
     Args:
-        df: One row per run.
-        at: Scales to predict.
-        scale: Column of the scale.
-        hp: Column of the hyperparameter.
-        value: Its value; by default the best of each group's smallest scale, which is what tuning
+        df: one row per run.
+        at: scales to predict.
+        scale: column of the scale.
+        hp: column of the hyperparameter.
+        value: its value; by default the best of each group's smallest scale, which is what tuning
             a small model would have given.
-        loss: Column of the loss.
-        by: Column or columns of the groups.
-        law: A law with one input.
-        hold: How many of the largest scales the trial holds out.
+        loss: column of the loss.
+        by: column or columns of the groups.
+        law: a law with one input.
+        hold: how many of the largest scales the trial holds out.
 
     Returns:
-        One per group whose runs at that value suffice.
+        one prediction per group.
 
     Raises:
-        ValueError: A group has too few scales, a run at the value diverged, or the value was not
-            run.
+        KeyError: a column is missing.
+        ValueError: a group has too few scales, a run at the value diverged, or the value was not
+            run; or a column holds values that cannot be used.
 
     >>> widths = [32, 64, 128, 256, 512, 1024, 2048]
     >>> df = pd.DataFrame({"width": widths, "lr": 0.01, "loss": [2 + 3 / w**0.5 for w in widths]})
@@ -112,59 +123,67 @@ def predict_loss(
     (2.0469, 2.046875)
     """
     runs = tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by)
-    return [
-        _predict(str(group), part, at, scale, hp, value, law, hold)
-        for group, part in runs.groupby("group", sort=False)
-    ]
+    asked = _Asked(tuple(at), scale, hp, value, law, hold)
+    return [_predict(str(group), part, asked) for group, part in runs.groupby("group", sort=False)]
 
 
-def _predict(
-    group: str,
-    runs: pd.DataFrame,
-    at: Sequence[float],
-    scale: str,
-    hp: str,
-    value: float | None,
-    law: str,
-    hold: int,
-) -> Prediction:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of every group: the arguments of `predict_loss` that do not select runs."""
+
+    at: tuple[float, ...]
+    scale: str
+    hp: str
+    value: float | None
+    law: str
+    hold: int
+
+
+def _predict(group: str, runs: pd.DataFrame, asked: _Asked) -> Prediction:
     means = runs.groupby(["scale", "x"])["loss"].agg(["mean", "size"])
     smallest = means.loc[runs["scale"].min()]["mean"]
-    x = float(smallest.idxmin()) if value is None else float(np.log2(value))
+    x = float(smallest.idxmin()) if asked.value is None else float(np.log2(asked.value))
     points = means[np.abs(means.index.get_level_values("x") - x) < 1e-6].reset_index()
     points = points.rename(columns={"mean": "loss", "size": "seeds"})[["scale", "loss", "seeds"]]
-    name = f"{group} at {hp} {2**x:.4g}"
+    name = f"{group} at {asked.hp} {2**x:.4g}"
     if points.empty:
         ran = ", ".join(f"{2**v:.4g}" for v in sorted(runs["x"].unique()))
-        raise ValueError(f"{name}: not run; the values of {hp} are {ran}")
+        raise ValueError(f"{name}: not run; the values of {asked.hp} are {ran}")
     if np.isinf(points["loss"]).any():
         where = ", ".join(f"{s:g}" for s in points.loc[np.isinf(points["loss"]), "scale"])
         raise ValueError(
-            f"{name}: diverged at {scale} {where}, so the losses lie on no one law: choose a "
-            f"smaller {hp}"
+            f"{name}: diverged at {asked.scale} {where}, so the losses lie on no one law: choose "
+            f"a smaller {asked.hp}"
         )
-    width: dict[str, Any] = {scale: "scale"}
+    inputs: dict[str, Any] = {asked.scale: "scale"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LawWarning)
         try:
-            fit = ScalingLaw(law).fit(points, delta=DELTA, **width)
-            trial = ScalingLaw(law).fit(
-                points, delta=DELTA, holdout=largest("scale", hold), **width
-            )
+            law = ScalingLaw(asked.law)
+            fit = law.fit(points, delta=DELTA, **inputs)
+            trial = law.fit(points, delta=DELTA, holdout=largest("scale", asked.hold), **inputs)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        sizes = np.asarray(at, dtype=float)
-        ahead = (
-            fit.predict(pd.DataFrame({"scale": sizes}))
-            if len(sizes)
-            else pd.DataFrame(columns=["mean", "lo", "hi"], dtype=float)
-        )
-        laws = [str(w.message) for w in caught if issubclass(w.category, LawWarning)]
-    told = list(dict.fromkeys(laws))
+        ahead = _ahead(fit, asked.at)
+    # The two fits give the same warnings where they share the reason.
+    cautions = list(
+        dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, LawWarning))
+    )
     if unclear := fit.unclear():
-        told.append(
+        cautions.append(
             f"the interval of {', '.join(unclear)} holds zero: the loss does not clearly fall "
-            f"with {scale}"
+            f"with {asked.scale}"
         )
+    return Prediction(group, 2**x, points, fit, ahead, trial, tuple(cautions))
+
+
+def _ahead(fit: LawFit, at: tuple[float, ...]) -> pd.DataFrame:
+    """The predictions at these scales; without scales an empty table of the same columns."""
+    sizes = np.asarray(at, dtype=float)
+    ahead = (
+        fit.predict(pd.DataFrame({"scale": sizes}))
+        if len(sizes)
+        else pd.DataFrame(columns=["mean", "lo", "hi"], dtype=float)
+    )
     ahead.insert(0, "scale", sizes)
-    return Prediction(group, 2**x, points, fit, ahead, trial, tuple(told))
+    return ahead

@@ -4,10 +4,12 @@ The Huber loss of log residuals is what scaling laws are fitted with. With the u
 is nearly an absolute value: few residuals lie inside delta, its second derivative comes from those
 few alone, and a general optimizer, which sees an objective of 1e-3 whose changes fall below its
 default tolerances, stops early (that is how the published Chinchilla exponents went wrong;
-Besiroglu et al., arXiv 2404.10102). Here the objective is divided by delta squared, the step uses
-the second derivative of the loss as it is, and weights of iteratively reweighted least squares,
-whose step is always safe, serve as damping.
+Besiroglu et al., arXiv 2404.10102). Here the objective is divided by delta squared, and the step
+uses the exact second derivative of the loss. Damping adds a multiple of the weights of iteratively
+reweighted least squares, whose steps always descend.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ Evaluate = Callable[[Array], tuple[Array, Array]]
 
 # Work arrays of at most this many numbers stay in a core's cache.
 _CHUNK = 200_000
+_MOST_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Fits:
     """Minima of the same model on several resamples, or from several starts.
 
     Attributes:
-        theta: Shape (fits, parameters).
-        objective: Sum of Huber losses, not scaled, shape (fits,).
-        converged: Whether the predicted gain of a further step vanished, shape (fits,).
+        theta: the parameters, shape (fits, parameters).
+        objective: sum of Huber losses, not scaled, shape (fits,).
+        converged: whether the predicted gain of a further step vanished, shape (fits,).
     """
 
     theta: Array
@@ -39,7 +42,7 @@ class Fits:
 
 
 def huber(residual: Array, delta: float) -> Array:
-    """r^2 / 2 within delta, delta (|r| - delta / 2) beyond.
+    """The Huber loss: r^2 / 2 within delta, delta (|r| - delta / 2) beyond.
 
     >>> huber(np.array([0.5, 3.0]), 1.0)
     array([0.125, 2.5  ])
@@ -57,22 +60,20 @@ def minimize(
     delta: float,
     weights: Array | None = None,
     tolerance: float = 1e-12,
-    iterations: int = 300,
 ) -> Fits:
     """Minimize the weighted sum of Huber losses of value - target, for each fit on its own.
 
     Args:
-        evaluate: The model.
-        start: Shape (fits, parameters).
-        target: Shape (rows,), or (fits, rows) for a target of each fit's own.
-        delta: Where the loss turns from square to linear.
-        weights: Shape (fits, rows), for instance how often a resample holds each row.
-        tolerance: A fit ends when the gain it expects from its next step is below this part of
+        evaluate: the model.
+        start: shape (fits, parameters).
+        target: shape (rows,), or (fits, rows) where each fit has a target of its own.
+        delta: where the loss turns from square to linear.
+        weights: shape (fits, rows), for instance how often a resample holds each row.
+        tolerance: a fit ends when the gain it expects from its next step is below this fraction of
             its objective.
-        iterations: At most.
 
     Returns:
-        The fits.
+        the minima, in the order of the starts.
     """
     fits, size = start.shape
     rows = target.shape[-1]
@@ -81,7 +82,7 @@ def minimize(
     weight = np.broadcast_to(weight, (fits, rows))
     step = max(1, _CHUNK // (rows * size))
     parts = [
-        _minimize(evaluate, start[s], target[s], weight[s], delta, tolerance, iterations)
+        _minimize(evaluate, start[s], target[s], weight[s], delta, tolerance)
         for s in (slice(i, i + step) for i in range(0, fits, step))
     ]
     return Fits(
@@ -98,8 +99,8 @@ def _minimize(
     weight: Array,
     delta: float,
     tolerance: float,
-    iterations: int,
 ) -> Fits:
+    """The minima of fits that are few enough to be worked on at once."""
     theta = start.copy()
     fits, size = theta.shape
     damping = np.ones(fits)
@@ -108,7 +109,7 @@ def _minimize(
     residual = value - target
     objective = _objective(residual, weight, delta)
     active = np.arange(fits)
-    for _ in range(iterations):
+    for _ in range(_MOST_STEPS):
         step, gain = _step(
             residual[active], jacobian[active], weight[active], damping[active], delta
         )
@@ -122,7 +123,7 @@ def _minimize(
         theta[took], residual[took] = trial[better], moved[better]
         jacobian[took], objective[took] = slope[better], new[better]
         damping[active] = np.clip(damping[active] * np.where(better, 0.2, 6.0), 1e-9, 1e12)
-        # A gain below rounding is no gain. The floor is for data the law fits exactly.
+        # A gain below rounding is no gain. The floor is for data that the law fits exactly.
         done[active] = gain <= tolerance * np.maximum(objective[active], 1e-6)
         active = active[~done[active]]
         if not len(active):
@@ -146,7 +147,8 @@ def _step(
     pull = (weight / delta) * np.clip(residual / delta, -1.0, 1.0)
     hessian = (jacobian * curvature[:, None]) @ jacobian.transpose(0, 2, 1)
     gradient = (jacobian @ pull[..., None])[..., 0]
-    # Parameters that nothing depends on (a term that has vanished) must not make it singular.
+    # A parameter whose term has vanished, so that nothing depends on it, must not make the Hessian
+    # singular.
     diagonal = np.einsum("bii->bi", hessian)
     diagonal += 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
     step = np.asarray(-np.linalg.solve(hessian, gradient[..., None])[..., 0], dtype=np.float64)

@@ -1,5 +1,7 @@
 """A sweep's runs: which columns are what, checked before anything is computed from them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,20 +22,22 @@ def tidy_runs(
     """The runs of a sweep in the columns every analysis of it starts from, checked.
 
     Args:
-        df: One row per run; those with status "failed" (an error, no measurement) are left out.
-        hp: Column of the hyperparameter, as its value.
-        loss: Column of the loss.
-        scale: Column of the scale.
-        by: Column or columns of the groups. The default "parametrization" may be absent.
-        seed: Column of the seed; may be absent.
+        df: one row per run; those with status ``"failed"`` (an error, not a measurement) are left
+            out.
+        hp: column of the hyperparameter, as its value.
+        loss: column of the loss.
+        scale: column of the scale.
+        by: column or columns of the groups. The default ``"parametrization"`` may be absent.
+        seed: column of the seed; may be absent.
 
     Returns:
-        `group, scale, x, seed, loss`: x is log2 of the hyperparameter, and a loss that is not
-        finite, or that of a run with status "diverged", is inf.
+        ``group, scale, x, seed, loss``: x is log2 of the hyperparameter, and a loss that is not
+        finite, or that of a run with status ``"diverged"``, is inf.
 
     Raises:
-        ValueError: Two runs share group, scale, hyperparameter and seed, or there is one scale
-            only. Missing columns and values that cannot be used raise too.
+        KeyError: a column is missing.
+        ValueError: two runs share group, scale, hyperparameter and seed, there is one scale only,
+            or a column holds values that cannot be used.
     """
     require(df, hp, loss, scale)
     if "status" in df.columns:
@@ -77,7 +81,7 @@ def tidy_runs(
 
 
 def baseline_first(df: pd.DataFrame) -> pd.DataFrame:
-    """The baseline first; the store's own order is that of hashes."""
+    """The runs with SP first, then by name; a store lists them in the order of hashes."""
     if "parametrization" not in df.columns:
         return df
     return df.sort_values(
@@ -89,7 +93,7 @@ def choose_scale(df: pd.DataFrame) -> str:
     """The scale that was swept: width, or else depth, whichever has several values.
 
     Raises:
-        ValueError: Neither varies.
+        ValueError: neither varies.
 
     >>> choose_scale(pd.DataFrame({"width": [64, 64], "depth": [2, 4]}))
     'depth'
@@ -101,10 +105,18 @@ def choose_scale(df: pd.DataFrame) -> str:
 
 
 def group_columns(df: pd.DataFrame, hp: str, scale: str) -> list[str]:
-    """The columns that tell curves apart: the parametrization, and settings that vary besides.
+    """The columns that tell curves apart: the parametrization, and other settings that vary.
 
     A setting is a column of text, truth values or whole numbers which differs between runs that
     are otherwise the same; columns of fractions are taken for metrics.
+
+    Args:
+        df: one row per run.
+        hp: column of the hyperparameter.
+        scale: column of the scale.
+
+    Returns:
+        names of columns.
 
     >>> df = pd.DataFrame({"optimizer": ["adamw", "sgd"], "width": 64, "lr": 0.1, "seed": 0})
     >>> group_columns(df, "lr", "width")

@@ -1,7 +1,7 @@
 """The smoothly broken power law of Caballero et al., arXiv 2210.14891, eq. 1 with one break.
 
-The internal parameters are log E, log b, c0, c1, log d (with the mean of log x taken off) and a
-free coordinate of f, the sharpness of the break, which stays within `_SHARPNESS`.
+The internal parameters are log E, log b - c0 mean log x, c0, c1, log d - mean log x, and a
+coordinate of the sharpness f that is free while f stays within `_SHARPNESS`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The law of Kaplan et al., arXiv 2001.08361, eq. 1.5, whose two terms stand under a power.
 
-The internal parameters are k = u log Nc (with the mean of log N taken off), u = alpha_N / alpha_D,
-d = log Dc (with the mean of log D taken off) and log alpha_D.
+The internal parameters are k = u (log Nc - mean log N), u = alpha_N / alpha_D,
+d = log Dc - mean log D, and log alpha_D.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Figures: each function takes what the analysis returns, draws on `ax` and gives it back.
+"""Figures: each function takes what the analysis returns, draws on ``ax`` and gives it back.
 
-None of them shows or saves anything. Without `ax` they make a figure in the common style
+None of them shows or saves anything. Without ``ax`` they make a figure in the common style
 (`paramz.analysis.plots.style`).
 """
+
+from __future__ import annotations
 
 from paramz.analysis.plots.coord import coord_check, coord_module, steepest
 from paramz.analysis.plots.law import isoflop, law, residuals

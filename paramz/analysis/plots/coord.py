@@ -1,5 +1,7 @@
 """Figures of a coordinate check: sizes of activations, and of their changes, against scale."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paramz.analysis.columns import require
-from paramz.analysis.plots.style import new_axes, new_row, power_ticks, scale_colors, theme
+from paramz.analysis.plots.style import (
+    new_axes,
+    new_row,
+    power_ticks,
+    scale_colors,
+    share_labels,
+    theme,
+)
 from paramz.analysis.slopes import axis_of
 
 PANELS = 5
@@ -23,25 +32,21 @@ def coord_check(
     """Size against scale, one panel per module, one line per training step.
 
     Args:
-        df: Columns `step, module, quantity, rms`, one of `width`, `depth` and `experts`, and
-            possibly `seed`: the table of `paramz.coord_check`.
-        quantity: "output", "delta" (output minus output at the first step) or "update".
-        modules: Which, in order; by default those of `steepest`.
-        axes: One per module; by default a new figure.
+        df: columns ``step, module, quantity, rms``, one of ``width``, ``depth`` and ``experts``,
+            and possibly ``seed``: the table of `paramz.coord_check`.
+        quantity: ``"output"``, ``"delta"`` (output minus output at the first step) or ``"update"``.
+        modules: which, in order; by default those of `steepest`.
+        axes: one per module; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     shown = list(modules) if modules is not None else steepest(df, quantity)
     panels = list(axes) if axes is not None else new_row(len(shown), width=2.5, height=2.7)
     for ax, module in zip(panels, shown, strict=True):
         coord_module(df, module, quantity, ax)
         ax.set_title(module, fontsize=8)
-    for ax in panels[1:]:
-        ax.set_ylabel("")
-    for ax in panels[:-1]:
-        if legend := ax.get_legend():
-            legend.remove()
+    share_labels(panels)
     return panels
 
 
@@ -51,16 +56,16 @@ def coord_module(
     """One module's root mean square against scale, a line per step, averaged over seeds.
 
     Args:
-        df: As in `coord_check`.
-        module: Its name in the column `module`.
-        quantity: Which rows.
-        ax: Where to draw; by default a new figure.
+        df: as in `coord_check`.
+        module: its name in the column ``module``.
+        quantity: which rows.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
 
     Raises:
-        ValueError: The table has no such rows; the message lists what there is.
+        ValueError: the table has no such rows; the message lists what there is.
     """
     ax = new_axes(ax)
     require(df, "step", "module", "quantity", "rms")
@@ -88,12 +93,12 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
     """The modules whose size changes fastest with scale at the last step, in the model's order.
 
     Args:
-        df: As in `coord_check`; several checks over the same scale may be stacked.
-        quantity: Which rows.
-        count: How many at most.
+        df: as in `coord_check`; several checks over the same scale may be stacked.
+        quantity: which rows.
+        count: how many at most.
 
     Returns:
-        Names of modules.
+        names of modules.
 
     >>> rows = [{"module": m, "width": w, "step": 1, "quantity": "delta", "rms": w**p}
     ...         for m, p in (("a", 0.0), ("b", 0.5), ("c", -1.0)) for w in (64, 128)]

@@ -1,14 +1,25 @@
 """Figures of scaling laws: the law with what was held out, its residuals, isoFLOP curves."""
 
+from __future__ import annotations
+
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paramz.analysis.columns import numbers, positive, require
+from paramz.analysis.columns import Array, numbers, positive, require
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.plots.style import INK, group_style, new_axes, power_ticks, scale_colors, theme
+
+# How rows that were held out are marked.
+_STAR: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "*",
+    "markersize": 11,
+    "markerfacecolor": "none",
+}
 
 
 def law(
@@ -16,75 +27,41 @@ def law(
 ) -> Axes:
     """Data, law and 95% predictive band against the input; held-out rows are stars.
 
-    A law with two inputs is drawn as measured against fitted response, where the diagonal is
-    perfection.
+    A law with two inputs is drawn as measured against fitted response, where a perfect fit lies on
+    the diagonal.
 
     Args:
-        fit: The fitted law.
-        to: How far to draw, in the input; by default to the largest row, held out or not.
-        label: What the legend calls it.
-        index: Which colour and marker of the groups to take.
-        ax: Where to draw; by default a new figure.
+        fit: the fitted law.
+        to: how far to draw, in the input; by default to the largest row, held out or not.
+        label: what the legend calls it.
+        index: which colour and marker of the groups to take.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     ax = new_axes(ax)
     color, marker = group_style(index)
-    held = fit.held_out
     if len(fit.columns) == 1:
-        column = next(iter(fit.columns.values()))
-        rows = pd.concat([fit.data, held])
-        low, high = positive(rows, column).min(), positive(rows, column).max()
-        x = np.geomspace(low, max(high, to or high), 200)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LawWarning)
-            band = fit.predict(pd.DataFrame({column: x}))
-        ax.plot(x, band["mean"], color=color)
-        if not fit.unclear():  # else it would fill the figure
-            ax.fill_between(x, band["lo"], band["hi"], color=color, alpha=0.18, linewidth=0)
-        across, across_held = positive(fit.data, column), positive(held, column)
-        if x[-1] < 100 * x[0]:
-            power_ticks(ax, x[0] * 2.0 ** np.arange(np.log2(x[-1] / x[0]) + 0.01))
-        else:
-            ax.set_xscale("log")
-        ax.set_xlabel(next(iter(fit.columns)))
-        # The band of a law that is not determined would flatten everything else.
-        seen = rows[fit.loss].astype(float)
-        pad = 0.25 * (seen.max() - seen.min())
-        bottom = min(seen.min(), float(band["mean"].min())) - pad
-        if ax.lines[:-1]:
-            bottom = min(bottom, ax.get_ylim()[0])
-            ax.set_ylim(bottom, max(seen.max() + pad, ax.get_ylim()[1]))
-        else:
-            ax.set_ylim(bottom, seen.max() + pad)
+        x, x_held = _draw_over_input(ax, fit, to, color)
     else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LawWarning)
-            across = fit.predict(fit.data)["mean"].to_numpy()
-            across_held = fit.predict(held)["mean"].to_numpy() if len(held) else np.array([])
-        ends = [across.min(), across.max()]
-        ax.plot(ends, ends, color=INK, linewidth=0.8)
-        ax.set_xlabel(f"fitted {fit.loss}")
+        x, x_held = _draw_over_fitted(ax, fit)
     ax.plot(
-        across,
+        x,
         fit.data[fit.loss],
         linestyle="none",
         marker=marker,
         color=color,
         label=label or "fitted",
     )
-    if len(held):
+    if len(fit.held_out):
         ax.plot(
-            across_held,
-            held[fit.loss],
-            linestyle="none",
-            marker="*",
-            markersize=11,
-            markerfacecolor="none",
+            x_held,
+            fit.held_out[fit.loss],
             markeredgewidth=1.2,
             color=color,
             label=f"{label} held out".strip(),
+            **_STAR,
         )
     ax.set_ylabel(fit.loss)
     with theme():
@@ -92,16 +69,68 @@ def law(
     return ax
 
 
+def _draw_over_input(ax: Axes, fit: LawFit, to: float | None, color: str) -> tuple[Array, Array]:
+    """Draw a law of one input with its band.
+
+    Returns:
+        where the fitted and the held-out rows stand on the x axis.
+    """
+    column = next(iter(fit.columns.values()))
+    rows = pd.concat([fit.data, fit.held_out])
+    low, high = positive(rows, column).min(), positive(rows, column).max()
+    x = np.geomspace(low, max(high, to or high), 200)
+    band = _predict_quietly(fit, pd.DataFrame({column: x}))
+    ax.plot(x, band["mean"], color=color)
+    if not fit.unclear():  # otherwise the band would fill the figure
+        ax.fill_between(x, band["lo"], band["hi"], color=color, alpha=0.18, linewidth=0)
+    if x[-1] < 100 * x[0]:
+        power_ticks(ax, x[0] * 2.0 ** np.arange(np.log2(x[-1] / x[0]) + 0.01))
+    else:
+        ax.set_xscale("log")
+    ax.set_xlabel(next(iter(fit.columns)))
+    # The y axis follows the data: the band of a law that is not determined would flatten them.
+    seen = rows[fit.loss].astype(float)
+    pad = 0.25 * (seen.max() - seen.min())
+    bottom, top = min(seen.min(), float(band["mean"].min())) - pad, seen.max() + pad
+    if ax.lines[:-1]:  # another law has been drawn
+        bottom, top = min(bottom, ax.get_ylim()[0]), max(top, ax.get_ylim()[1])
+    ax.set_ylim(bottom, top)
+    return positive(fit.data, column), positive(fit.held_out, column)
+
+
+def _draw_over_fitted(ax: Axes, fit: LawFit) -> tuple[Array, Array]:
+    """Draw the diagonal on which a perfect fit lies.
+
+    Returns:
+        the fitted responses of the fitted and of the held-out rows.
+    """
+    x, x_held = (
+        _predict_quietly(fit, rows)["mean"].to_numpy() if len(rows) else np.array([])
+        for rows in (fit.data, fit.held_out)
+    )
+    ends = [x.min(), x.max()]
+    ax.plot(ends, ends, color=INK, linewidth=0.8)
+    ax.set_xlabel(f"fitted {fit.loss}")
+    return x, x_held
+
+
+def _predict_quietly(fit: LawFit, rows: pd.DataFrame) -> pd.DataFrame:
+    """Predictions without the warning that they lie far outside the data, which a figure shows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LawWarning)
+        return fit.predict(rows)
+
+
 def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None) -> Axes:
     """Relative residuals against a column; a trend here is what the law does not capture.
 
     Args:
-        fit: The fitted law.
-        against: A column of the data; by default the first input's.
-        ax: Where to draw; by default a new figure.
+        fit: the fitted law.
+        against: a column of the data; by default the first input's.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     ax = new_axes(ax)
     column = against or next(iter(fit.columns.values()))
@@ -117,15 +146,12 @@ def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None
     )
     if len(fit.held_out):
         held = fit.holdout_error["error"].astype(float)
-        # The error is of the prediction, the residual of the measurement.
+        # An error is prediction minus measurement, a residual measurement minus law.
         ax.plot(
             positive(fit.held_out, column),
             -100 * np.log1p(held),
-            linestyle="none",
-            marker="*",
-            markersize=11,
-            markerfacecolor="none",
             color=color,
+            **_STAR,
         )
     ax.set_xscale("log")
     ax.set_xlabel(column)
@@ -147,17 +173,19 @@ def isoflop(
     is wide or off-centre or alpha differs from beta (arXiv 2603.22339). Fit the law instead.
 
     Args:
-        df: One row per run.
-        N: Column of the parameters.
-        C: Column of the compute; equal values belong together.
-        loss: Column of the loss.
-        ax: Where to draw; by default a new figure.
+        df: one row per run.
+        N: column of the parameters.
+        C: column of the compute; equal values belong together.
+        loss: column of the loss.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
 
     Raises:
-        ValueError: No compute has the three runs that a parabola needs.
+        KeyError: a column is missing.
+        ValueError: no compute has the three runs that a parabola needs, or a column holds values
+            that cannot be used.
     """
     require(df, N, C, loss)
     frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})

@@ -1,10 +1,12 @@
-"""One look for every figure: readable in print, in grey and by colour-blind readers.
+"""One style for every figure: readable in print, in grey and by colour-blind readers.
 
 Scales (width, depth) take a sequence that grows monotonically in lightness; groups take the
 Okabe-Ito colours, always together with a marker of their own.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -53,7 +55,7 @@ RC: dict[Any, Any] = {
 
 
 def theme() -> AbstractContextManager[None]:
-    """The style as a context; what is drawn or saved inside takes it on."""
+    """The style as a context manager; what is drawn or saved inside has it."""
     return mpl.rc_context(RC)
 
 
@@ -98,8 +100,17 @@ def _panels(count: int, size: tuple[float, float], *, share: bool) -> list[Axes]
         return list(fig.subplots(1, count, sharey=share, squeeze=False)[0])
 
 
+def share_labels(panels: Sequence[Axes]) -> None:
+    """Keep the y label of the first of several panels side by side, and the legend of the last."""
+    for ax in panels[1:]:
+        ax.set_ylabel("")
+    for ax in panels[:-1]:
+        if legend := ax.get_legend():
+            legend.remove()
+
+
 def power_ticks(ax: Axes, values: Iterable[float]) -> None:
-    """Log2 x axis whose ticks are the given scales, written out."""
+    """A log2 x axis whose ticks are the given scales, written out."""
     ticks = sorted(set(values))
     ax.set_xscale("log", base=2)
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])

@@ -1,5 +1,7 @@
 """Figures of a sweep: loss against the hyperparameter, the optimum's path, regret, collapse."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +16,7 @@ from paramz.analysis.plots.style import (
     new_row,
     power_ticks,
     scale_colors,
+    share_labels,
     theme,
 )
 from paramz.analysis.transfer import Transfer
@@ -26,11 +29,11 @@ def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Loss against log2 of the hyperparameter, one panel per group, one line per scale.
 
     Args:
-        found: From `paramz.analysis.transfer`.
-        axes: One per group; by default a new figure.
+        found: from `paramz.analysis.transfer`.
+        axes: one per group; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     panels = list(axes) if axes is not None else new_row(len(found.groups))
     for ax, group in zip(panels, found.groups, strict=True):
@@ -39,11 +42,7 @@ def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
     lo, hi = found.curves["log2_hp"].min(), found.curves["log2_hp"].max()
     for ax in panels:
         ax.set_xlim(lo - 0.4, hi + 0.4)
-    for ax in panels[1:]:
-        ax.set_ylabel("")
-    for ax in panels[:-1]:
-        if legend := ax.get_legend():
-            legend.remove()
+    share_labels(panels)
     return panels
 
 
@@ -51,12 +50,12 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     """One group's loss curves with each optimum ringed; crosses at the top mark divergence.
 
     Args:
-        found: From `paramz.analysis.transfer`.
-        group: One of `found.groups`.
-        ax: Where to draw; by default a new figure.
+        found: from `paramz.analysis.transfer`.
+        group: one of ``found.groups``.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     ax = new_axes(ax)
     curves = found.curves[found.curves["group"] == group]
@@ -114,11 +113,11 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
     An interval that is open at one side (the grid ends before the loss rises) is an arrow.
 
     Args:
-        found: From `paramz.analysis.transfer`.
-        ax: Where to draw; by default a new figure.
+        found: from `paramz.analysis.transfer`.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     ax = new_axes(ax)
     slopes = found.drift.set_index("group")["slope"]
@@ -159,15 +158,16 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
 def regret(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     """Heat map of regret: tuned at one scale (down), evaluated at another (across).
 
-    Cells show the loss above the best at that scale; those that diverged or were not run say so.
+    Cells show the loss above the best at that scale: ``div.`` where the run diverged, a dash where
+    it lies outside the grid.
 
     Args:
-        found: From `paramz.analysis.transfer`.
-        group: One of `found.groups`.
-        ax: Where to draw; by default a new figure.
+        found: from `paramz.analysis.transfer`.
+        group: one of ``found.groups``.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     rows = found.regret[found.regret["group"] == group]
     value = rows.pivot(index="tuned_at", columns="evaluated_at", values="regret")
@@ -199,11 +199,11 @@ def collapse(found: Collapse, ax: Axes | None = None) -> Axes:
     """Normalized training curves, a line per scale: one curve where hyperparameters transfer.
 
     Args:
-        found: From `paramz.analysis.collapse`.
-        ax: Where to draw; by default a new figure.
+        found: from `paramz.analysis.collapse`.
+        ax: where to draw; by default a new figure.
 
     Returns:
-        The axes.
+        the axes.
     """
     ax = new_axes(ax)
     colors = scale_colors(found.curves["scale"])

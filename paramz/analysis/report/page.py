@@ -1,5 +1,7 @@
 """A self-contained HTML page: style, script and figures inside it, nothing fetched."""
 
+from __future__ import annotations
+
 import io
 import math
 import re
@@ -19,7 +21,7 @@ def page(title: str, body: str) -> str:
     """The whole document.
 
     Args:
-        title: Plain text.
+        title: plain text.
         body: HTML.
 
     Returns:
@@ -44,8 +46,8 @@ def table(df: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
     """A sortable table.
 
     Args:
-        df: Its columns become the headings; NaN is shown as a dash.
-        formats: Format specification per column, for numbers.
+        df: the columns become the headings; NaN is shown as a dash.
+        formats: format specification per column, for numbers.
 
     Returns:
         HTML.
@@ -81,12 +83,13 @@ def _cell(value: object, spec: str) -> str:
 def figure(fig: Figure, png: Path, caption: str) -> str:
     """A figure inside the page, with the same picture as PNG beside it.
 
-    In the page the text and axes take the colour of the page, so that it reads on dark and light.
+    In the page its text and axes take the colour of the page's text, so that they can be read on
+    dark and light.
 
     Args:
-        fig: The figure; its ids are made unique with the name of the file.
-        png: Where the PNG goes.
-        caption: Plain text; also what a screen reader says.
+        fig: the figure; its ids are made unique with the name of the file.
+        png: where the PNG goes.
+        caption: plain text; also what a screen reader says.
 
     Returns:
         HTML.

@@ -1,0 +1,60 @@
+"""How a law divides a compute between parameters N and tokens D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from paramz.analysis.columns import Array
+from paramz.analysis.problem import Problem
+
+
+def allocate(
+    problem: Problem, theta: Array, flops: float | Sequence[float], per: float, level: float
+) -> pd.DataFrame:
+    """N and D that minimize the loss for each compute C = per * N * D.
+
+    Args:
+        problem: what was fitted; its inputs are N and D.
+        theta: internal parameters of the fit, then those of a bootstrap, shape (1 + draws, p).
+        flops: one or more computes.
+        per: FLOP per parameter and token, in the units of N and D.
+        level: coverage of the intervals.
+
+    Returns:
+        ``C, N, N_lo, N_hi, D, D_lo, D_hi`` and ``exponent, exponent_lo, exponent_hi``, the slope of
+        log N over log C.
+    """
+    tail = (1 - level) / 2
+    rows = []
+    for c in np.atleast_1d(np.asarray(flops, dtype=float)):
+        log_c = np.log(c / per)
+        at = _best_log_n(problem, theta, log_c)
+        slope = _best_log_n(problem, theta, log_c + 0.5) - _best_log_n(problem, theta, log_c - 0.5)
+        row = {"C": c}
+        for name, values in (
+            ("N", np.exp(at)),
+            ("D", np.exp(log_c - at)),
+            ("exponent", slope),
+        ):
+            lo, hi = np.quantile(values[1:], [tail, 1 - tail])
+            row |= {name: values[0], f"{name}_lo": lo, f"{name}_hi": hi}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _best_log_n(problem: Problem, theta: Array, log_c: float) -> Array:
+    """Where along N * D = C the law is lowest: a grid in log N, then a parabola."""
+    means = problem.means
+    seen = problem.logs.mean(axis=1) + means
+    middle = seen[0] + (log_c - seen.sum()) / 2
+    grid = middle + np.linspace(-14, 14, 561)
+    logs = np.stack([grid - means[0], log_c - grid - means[1]])
+    values, _ = problem.form.evaluate(theta, logs)
+    rows, at = np.arange(len(theta)), np.clip(values.argmin(axis=1), 1, len(grid) - 2)
+    left, here, right = (values[rows, at + i] for i in (-1, 0, 1))
+    bend = left - 2 * here + right
+    shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
+    return np.asarray(grid[at] + np.clip(shift, -1, 1) * (grid[1] - grid[0]))
