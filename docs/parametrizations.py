@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from paramz.nn import Alphas, taus
-from paramz.plan.groups import DECAYS
+from paramz.plan.settings import DECAYS
 from paramz.theory.families import shampoo as shampoo_of
 from paramz.theory.horizon import HORIZONS
-from paramz.theory.rules import ONE, Parametrization, Power
+from paramz.theory.power import ONE, Power
+from paramz.theory.rules import Parametrization
 from paramz.theory.tables import PARAMETRIZATIONS, U_MUP
 
 HERE = Path(__file__).parent

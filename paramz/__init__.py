@@ -21,22 +21,25 @@ if TYPE_CHECKING:
     from paramz.apply.parametrize import init_ as init_
     from paramz.apply.parametrize import make_plan as make_plan
     from paramz.apply.parametrize import parametrize_ as parametrize_
-    from paramz.apply.parametrize import plan_of as plan_of
     from paramz.apply.parametrize import remove_ as remove_
     from paramz.apply.schedules import check_schedule as check_schedule
     from paramz.apply.task import Task as Task
     from paramz.check.run import coord_check as coord_check
     from paramz.compat.convert.convert import convert as convert
     from paramz.optim.make import make_optimizers as make_optimizers
+    from paramz.plan.on_model import plan_of as plan_of
     from paramz.plan.plan import Plan as Plan
+    from paramz.plan.settings import DECAYS as DECAYS
     from paramz.reparam.maps.compander import Compander as Compander
     from paramz.reparam.maps.weight_norm import WeightNorm as WeightNorm
     from paramz.reparam.reparametrize import reparametrize_ as reparametrize_
     from paramz.reparam.reparametrize import unreparametrize_ as unreparametrize_
+    from paramz.theory.families import Family as Family
     from paramz.theory.families import family as family
-    from paramz.theory.rules import Family as Family
+    from paramz.theory.horizon import HORIZONS as HORIZONS
+    from paramz.theory.horizon import transfer_run as transfer_run
+    from paramz.theory.power import Power as Power
     from paramz.theory.rules import Parametrization as Parametrization
-    from paramz.theory.rules import Power as Power
     from paramz.theory.rules import Rule as Rule
     from paramz.theory.tables import COMPLETEP as COMPLETEP
     from paramz.theory.tables import DEPTH_MUP as DEPTH_MUP
@@ -56,8 +59,10 @@ _HOME = {
     "Branches": "anatomy.branches",
     "COMPLETEP": "theory.tables",
     "Compander": "reparam.maps.compander",
+    "DECAYS": "plan.settings",
     "DEPTH_MUP": "theory.tables",
-    "Family": "theory.rules",
+    "Family": "theory.families",
+    "HORIZONS": "theory.horizon",
     "MEAN_FIELD": "theory.tables",
     "MOE_HIDDEN_ROUTER": "theory.tables",
     "MOE_MUP": "theory.tables",
@@ -65,7 +70,7 @@ _HOME = {
     "NTP": "theory.tables",
     "Parametrization": "theory.rules",
     "Plan": "plan.plan",
-    "Power": "theory.rules",
+    "Power": "theory.power",
     "Rule": "theory.rules",
     "SP": "theory.tables",
     "Task": "apply.task",
@@ -86,10 +91,11 @@ _HOME = {
     "make_plan": "apply.parametrize",
     "parametrization": "theory.tables",
     "parametrize_": "apply.parametrize",
-    "plan_of": "apply.parametrize",
+    "plan_of": "plan.on_model",
     "remove_": "apply.parametrize",
     "reparametrize_": "reparam.reparametrize",
     "restore_": "apply.adopt",
+    "transfer_run": "theory.horizon",
     "unreparametrize_": "reparam.reparametrize",
 }
 _MODULES = {

@@ -1,7 +1,6 @@
 """The training loop that the shipped tasks share: linear warm-up and decay, resumable."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -36,15 +35,12 @@ def fit(
     torch.manual_seed(config.get("seed", 0))
     scheme = paramz.parametrization(config.get("parametrization", "mup"))
     model = task.build(config["width"])
-    plan = paramz.parametrize_(
+    plan = task.parametrize_(
         model,
         scheme,
-        base=partial(task.build, **_base_numbers(scheme, config)),
         base_width=config.get("base_width", 32),
-        roles=task.roles,
-        branches=task.branches,
-        example=task.batch(0),
         alphas=_alphas(config),
+        **_base_numbers(scheme, config),
     )
     optimizers = paramz.make_optimizers(
         plan,

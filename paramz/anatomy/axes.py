@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from paramz.anatomy import names
+
 
 @dataclass(frozen=True, slots=True)
 class Axes:
@@ -38,15 +40,6 @@ _NORMS = (
     nn.GroupNorm,
     nn.modules.batchnorm._NormBase,
     nn.PReLU,
-)
-
-# Learned tables that users and libraries keep as bare parameters, one row per position or token.
-TABLE_NAMES = (
-    "pos_emb",
-    "pos_embed",
-    "pos_embedding",
-    "position_embeddings",
-    "positional_embedding",
 )
 
 
@@ -87,13 +80,13 @@ def _conv(module: Any, *, fan_in: int, fan_out: int) -> Axes:
 
 
 def _huggingface(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None:
-    """Types that transformers defines itself, told by what they declare, without importing it."""
+    """Types that transformers defines itself, recognised without importing it."""
     kind = type(module).__name__
-    if kind == "Conv1D" and len(shape) == 2:
+    if kind == names.TRANSPOSED_LINEAR and len(shape) == 2:
         return IN_OUT
     if len(shape) == 3 and isinstance(getattr(module, "is_transposed", None), bool):
         return STACK_IN_OUT if module.is_transposed else STACK_OUT_IN  # its expert stacks
-    if len(shape) == 2 and name == "weight" and kind.endswith(("Router", "Gate")):
+    if len(shape) == 2 and name == "weight" and kind.endswith(names.ROUTER_CLASSES):
         return OUT_IN
     return None
 
@@ -101,12 +94,12 @@ def _huggingface(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes |
 def _by_name(name: str, shape: tuple[int, ...]) -> Axes | None:
     """Bare parameters whose name or shape leaves no doubt."""
     last = len(shape) - 1
-    if name in TABLE_NAMES:
+    if name in names.TABLES:
         return Axes(fan_in=(last - 1,), fan_out=(last,))
     if name.endswith("bias"):
         return _entrywise(shape)  # one bias per expert: (experts, d)
-    if name == "A_log":
-        return _entrywise(shape)  # Mamba's rates, one row of a fixed state per channel: (d, state)
+    if name in names.ENTRYWISE:
+        return _entrywise(shape)
     if shape[last] != 1 and all(size == 1 for size in shape[:last]):
         return _entrywise(shape)  # class tokens: (1, 1, d)
     return None

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
-from paramz.plan.roles import Row
-from paramz.theory.rules import Power
+from paramz.anatomy import names
+from paramz.anatomy.paths import is_number, join, pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Residual:
         hooked: paths of the ends without such parameters.
         modules: paths of all ends.
         ratio: number of blocks over that of the base.
+        called: path of an end -> that of the module whose forward runs, where they differ.
     """
 
     blocks: Mapping[str, str]
@@ -51,39 +52,9 @@ class Residual:
     hooked: tuple[str, ...]
     modules: tuple[str, ...]
     ratio: float
-
-    def mark(self, row: Row) -> Row:
-        """The row with its depth ratio, if it is inside a branch."""
-        if row.name not in self.blocks:
-            return row
-        return replace(
-            row,
-            ratios={**row.ratios, "depth": self.ratio},
-            block=self.blocks[row.name],
-            ends=row.name in self.ends,
-        )
+    called: Mapping[str, str]
 
 
-# Modules that end a branch, as they are named inside a block: attention output, then feed-forward.
-_ENDS = re.compile(
-    r"(^|[.])("
-    r"o_proj|out_proj|c_proj|proj|out|to_out|out_lin|(Self|EncDec)?Attention[.]o|attention[.]output[.]dense"
-    r"|(self_attn|attention|self_attention)[.]dense"
-    r"|down_proj|down|fc2|fc_out|linear2|lin2|w2|wo|dense_4h_to_h|output[.]dense"
-    r")$"
-)
-# Norms between the last linear map and the sum (Gemma 2 and 3, OLMo 2, GLM 4): they end the branch.
-_NORM_ENDS = (
-    "post_self_attn_layernorm",
-    "post_mlp_layernorm",
-    "post_feedforward_layernorm",
-)
-_RESNETS = (  # children that tell the layout, and the end of its only branch
-    ({"conv3", "bn3"}, r"^bn3$"),
-    ({"conv2", "bn2"}, r"^bn2$"),
-    ({"shortcut", "layer"}, r"^layer[.]\d+[.]normalization$"),
-)
-_SKIPS = re.compile(r"^(downsample|shortcut)([.]|$)")
 _LINEAR = (
     nn.Linear,
     nn.modules.conv._ConvNd,
@@ -109,25 +80,15 @@ def find_branches(model: nn.Module, base: nn.Module, declared: Branches | None =
     (blocks, modules), (base_blocks, _) = (
         _declared(m, declared) if declared else _known(m) for m in (model, base)
     )
-    names = {path: _end_parameters(model, path) for path in modules}
+    parameters = {path: _end_parameters(model, path) for path in modules}
     return Residual(
         blocks,
-        ends=frozenset(name for path in modules for name in names[path]),
-        hooked=tuple(path for path in modules if not names[path]),
+        ends=frozenset(name for path in modules for name in parameters[path]),
+        hooked=tuple(path for path in modules if not parameters[path]),
         modules=tuple(modules),
         ratio=len(set(blocks.values())) / len(set(base_blocks.values())),
+        called={path: _called(model, path) for path in modules},
     )
-
-
-def branch_hooks(
-    model: nn.Module, residual: Residual, power: Power, fold: bool
-) -> dict[str, float]:
-    """Module path -> factor on its output, where the branch factor cannot be or is not folded."""
-    factor = power({"depth": residual.ratio})
-    if factor == 1.0:
-        return {}
-    paths = residual.hooked if fold else residual.modules
-    return {_called(model, path): factor for path in paths}
 
 
 def _called(model: nn.Module, path: str) -> str:
@@ -141,8 +102,7 @@ def _known(model: nn.Module) -> tuple[dict[str, str], list[str]]:
     modules: list[str] = []
     found: list[str] = []
     for path, module in model.named_modules():
-        numbered = path.rpartition(".")[2].isdigit()
-        if not numbered or any(path.startswith(f"{block}.") for block in found):
+        if not is_number(path) or any(path.startswith(f"{block}.") for block in found):
             continue
         ends = _ends_of_block(module)
         _every_part_ends(path, module, ends)
@@ -152,7 +112,7 @@ def _known(model: nn.Module) -> tuple[dict[str, str], list[str]]:
         modules += [f"{path}.{end}" for end in ends]
         outside = _outside(module)
         for name, _ in module.named_parameters():
-            if not (_SKIPS.search(name) or name.partition(".")[0] in outside):
+            if not (names.SKIP_CONNECTIONS.search(name) or name.partition(".")[0] in outside):
                 blocks[f"{path}.{name}"] = path
     if not found:
         raise ValueError(
@@ -166,14 +126,14 @@ def _known(model: nn.Module) -> tuple[dict[str, str], list[str]]:
 def _ends_of_block(block: nn.Module) -> list[str]:
     """Paths inside a block of the modules that end its branches; empty if it is no known block."""
     children = set(block._modules)
-    for layout, pattern in _RESNETS:
+    for layout, end in names.RESNET_BLOCKS:
         if layout <= children:
-            ends = [p for p, _ in block.named_modules() if re.search(pattern, p)]
+            ends = [p for p, _ in block.named_modules() if re.search(end, p)]
             return ends[-1:]
-    norm_ends = [name for name in _NORM_ENDS if name in children]
+    norm_ends = [name for name in names.BRANCH_END_NORMS if name in children]
     if norm_ends:
-        attention = "post_self_attn_layernorm"
-        return [*([] if attention in norm_ends else ["post_attention_layernorm"]), *norm_ends]
+        own = names.POST_ATTENTION_NORM in norm_ends
+        return [*([] if own else [names.PLAIN_POST_ATTENTION_NORM]), *norm_ends]
     if not any(_is_norm(child) for child in block._modules.values()):
         return []
     ends = [path for path, module in block.named_modules() if _ends(path, module)]
@@ -185,10 +145,10 @@ def _ends_of_block(block: nn.Module) -> list[str]:
 
 
 def _ends(path: str, module: nn.Module) -> bool:
-    if _ENDS.search(path):
+    if names.BRANCH_ENDS.search(path):
         return True
     # Stacked experts hold their last map as a parameter, (experts, ...).
-    return any(_ENDS.search(name) for name in module._parameters)
+    return any(names.BRANCH_ENDS.search(name) for name in module._parameters)
 
 
 def _last_of(stack: nn.Sequential) -> list[str]:
@@ -213,10 +173,10 @@ def _outside(block: nn.Module) -> set[str]:
 def _every_part_ends(path: str, block: nn.Module, ends: list[str]) -> None:
     """An attention or feed-forward module without a known end would be left out silently."""
     normed = any(_is_norm(child) for child in block._modules.values())
-    if not normed or any(end in ("bn2", "bn3", *_NORM_ENDS) for end in ends):
+    if not normed or any(end in (*names.RESNET_NORMS, *names.BRANCH_END_NORMS) for end in ends):
         return
     for name, child in block._modules.items():
-        if child is None or _SKIPS.search(name):
+        if child is None or names.SKIP_CONNECTIONS.search(name):
             continue
         matrices = [n for n, p in child.named_parameters() if p.ndim >= 2]
         ended = any(end == name or end.startswith(f"{name}.") for end in ends)
@@ -231,9 +191,13 @@ def _every_part_ends(path: str, block: nn.Module, ends: list[str]) -> None:
 def _end_parameters(model: nn.Module, path: str) -> list[str]:
     """Names of the parameters that an end's output is linear in: all of a linear layer or norm."""
     module = model.get_submodule(path)
-    linear = isinstance(module, _LINEAR) or type(module).__name__ == "Conv1D"
-    names = [n for n in module._parameters if linear or _ENDS.search(re.sub(r"_bias$", "", n))]
-    return [f"{path}.{name}" for name in names if module._parameters[name] is not None]
+    linear = isinstance(module, _LINEAR) or type(module).__name__ == names.TRANSPOSED_LINEAR
+    return [
+        join(path, name)
+        for name, parameter in module._parameters.items()
+        if parameter is not None
+        and (linear or names.BRANCH_ENDS.search(name.removesuffix("_bias")))
+    ]
 
 
 def _declared(model: nn.Module, declared: Branches) -> tuple[dict[str, str], list[str]]:
@@ -243,22 +207,21 @@ def _declared(model: nn.Module, declared: Branches) -> tuple[dict[str, str], lis
         if (match := re.search(declared.inside, name))
     }
     paths = [path for path, _ in model.named_modules() if path and re.search(declared.ends, path)]
-    for what, pattern, found, there in (
+    for what, regex, found, there in (
         ("inside", declared.inside, blocks, [n for n, _ in model.named_parameters()]),
         ("ends", declared.ends, paths, [n for n, _ in model.named_modules() if n]),
     ):
         if not found:
             raise ValueError(
-                f"Branches({what}={pattern!r}) matches nothing; there are {', '.join(there[:12])}"
+                f"Branches({what}={regex!r}) matches nothing; there are {', '.join(there[:12])}"
             )
     return blocks, paths
 
 
 def _how(model: nn.Module) -> str:
     numbered = (n for n, _ in model.named_parameters() if re.search(r"\b\d+\b", n))
-    example = re.sub(r"\d+", "[0-9]+", next(numbered, "layers.0.f.weight")).rpartition(".")[0]
-    pattern = example.replace(".", "[.]")
+    example = next(numbered, "layers.0.f.weight").rpartition(".")[0]
     return (
         "Declare them: branches=paramz.Branches(inside=r'^<regex of parameter names>', "
-        f"ends=r'<regex of module paths, such as {pattern}$>')"
+        f"ends=r'<regex of module paths, such as {pattern(example)}$>')"
     )

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-_ROUTERS = ("gate", "router", "wg", "gating")
-_TOP_K = ("top_k", "num_experts_per_tok", "k")
+from paramz.anatomy import names
+from paramz.anatomy.paths import join
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,14 @@ def find_layers(model: nn.Module) -> dict[str, Layer]:
     """The mixture-of-experts layers of a model, by path."""
     found = {}
     for path, module in model.named_modules():
-        experts = module._modules.get("experts")
+        experts = module._modules.get(names.EXPERT_CONTAINER)
         if experts is None:
             continue
         count = _count(experts)
         if count is not None:
-            owners = [module, *(module._modules.get(name) for name in _ROUTERS)]
-            tops = (vars(o).get(name) for o in owners if o is not None for name in _TOP_K)
+            owners = [module, *(module._modules.get(name) for name in names.ROUTERS)]
+            present = [vars(owner) for owner in owners if owner is not None]
+            tops = (own.get(name) for own in present for name in names.ACTIVE_EXPERTS)
             top_k = next((k for k in tops if isinstance(k, int)), None)
             found[path] = Layer(path, count, top_k)
     return found
@@ -63,18 +64,18 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, Part]
     parts = {}
     for path, layer in layers.items():
         module = model.get_submodule(path)
-        prefix = f"{path}." if path else ""
-        experts = module.get_submodule("experts")
+        container = join(path, names.EXPERT_CONTAINER)
+        experts = model.get_submodule(container)
         for name, parameter in experts.named_parameters(remove_duplicate=False):
             stacked = not isinstance(experts, nn.ModuleList)
             if stacked and (parameter.ndim < 2 or parameter.shape[0] != layer.experts):
                 continue
-            parts[f"{prefix}experts.{name}"] = Part("expert", path, 0 if stacked else None)
-        for router in _ROUTERS:
+            parts[join(container, name)] = Part("expert", path, 0 if stacked else None)
+        for router in names.ROUTERS:
             child = module._modules.get(router)
             for name, parameter in child.named_parameters() if child is not None else ():
                 if parameter.shape[:1] == (layer.experts,):
-                    parts[f"{prefix}{router}.{name}"] = Part("router", path, 0)
+                    parts[join(join(path, router), name)] = Part("router", path, 0)
     return parts
 
 
@@ -99,7 +100,9 @@ def gate_sums(model: nn.Module, *, tokens: int = 256) -> dict[str, float]:
     sums = {}
     for path, layer in find_layers(model).items():
         module = model.get_submodule(path)
-        router: Any = next((module._modules[n] for n in _ROUTERS if n in module._modules), None)
+        router: Any = next(
+            (module._modules[n] for n in names.ROUTERS if n in module._modules), None
+        )
         weight = getattr(router, "weight", None)
         if layer.top_k is None or not isinstance(weight, torch.Tensor) or weight.is_meta:
             continue

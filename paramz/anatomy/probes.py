@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from paramz.anatomy.hf_config import config_factory
+from paramz.anatomy.paths import join, split
 from paramz.anatomy.twins import match_modules
 
 Factory = Callable[[int], nn.Module]
@@ -46,9 +48,9 @@ class Probes:
 
     def twin_name(self, parameter: str) -> str | None:
         """The name in the probes of a parameter of the target."""
-        path, _, local = parameter.rpartition(".")
+        path, local = split(parameter)
         twin = self.twin(path)
-        return None if twin is None else f"{twin}.{local}" if twin else local
+        return None if twin is None else join(twin, local)
 
 
 def build_probes(
@@ -88,8 +90,6 @@ def build_probes(
             )
         return Probes(base, wider)
     if isinstance(base, int):
-        from paramz.apply.hf import config_factory
-
         base_width, base = base, config_factory(model)
     if not callable(base):
         raise TypeError(f"base must be a factory, a module or a width, not {type(base).__name__}")

@@ -6,11 +6,12 @@ with that the names. With 12 blocks on a base of 4, the twin of blocks 3 to 5 is
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 
 from torch import nn
+
+from paramz.anatomy.paths import join, unnumbered
 
 
 def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
@@ -38,7 +39,7 @@ def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
                 alike = [n for n, m in others.items() if signature(m) == signature(child)]
                 chosen = min(alike, key=lambda n: (abs(int(n) - place), int(n)), default=None)
             if chosen in others:
-                pair(child, others[chosen], _join(path, name), _join(twin, chosen))
+                pair(child, others[chosen], join(path, name), join(twin, chosen))
 
     pair(target, base, "", "")
     return matched
@@ -68,9 +69,5 @@ def _numbered(children: Mapping[str, nn.Module]) -> bool:
 
 
 def _signature(module: nn.Module) -> tuple[str, frozenset[str]]:
-    names = (re.sub(r"\b\d+\b", "#", name) for name, _ in module.named_parameters())
+    names = (unnumbered(name) for name, _ in module.named_parameters())
     return type(module).__name__, frozenset(names)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name

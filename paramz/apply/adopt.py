@@ -15,7 +15,10 @@ from torch import nn
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.probes import Factory
 from paramz.apply.fold import scaled_weights, unfold_scales_
-from paramz.apply.parametrize import make_plan, plan_of, put_on_
+from paramz.apply.hooks import install_
+from paramz.apply.parametrize import make_plan
+from paramz.apply.planners import planner_of
+from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
 from paramz.theory.rules import Parametrization
@@ -63,7 +66,7 @@ def adopt_(
     if plan_of(model) is not None:
         raise ValueError("the model is under a plan already: paramz.fold_ makes it plain")
     scheme = find_parametrization(parametrization)
-    if scheme.absolute:
+    if planner_of(scheme).replaces_layers:
         raise ValueError(
             f"{scheme.name} replaces layers and draws their weights, so it cannot adopt a trained "
             "model"
@@ -85,7 +88,7 @@ def adopt_(
         )
     made = replace(made, attention=tuple(kept), multipliers={}, branches={}, notes=tuple(notes))
     unfold_scales_(model, made)
-    put_on_(model, made)
+    install_(model, made)
     return made
 
 
@@ -115,7 +118,7 @@ def restore_(model: nn.Module, plan: Plan) -> None:
         return
     if before is not None:
         raise ValueError("the model is under another plan: paramz.remove_(model) takes it off")
-    if plan.parametrization.absolute:
+    if planner_of(plan.parametrization).replaces_layers:
         raise ValueError(
             f"{plan.parametrization.name} replaces layers: call paramz.parametrize_(model, "
             f"{plan.parametrization.name!r}, init=False, example=...) as before training, then load"
@@ -123,7 +126,7 @@ def restore_(model: nn.Module, plan: Plan) -> None:
     differ = _differences(model, plan)
     if differ:
         raise ValueError(f"the plan is of another model: {'; '.join(differ[:4])}")
-    put_on_(model, plan)
+    install_(model, plan)
 
 
 def _differences(model: nn.Module, plan: Plan) -> list[str]:

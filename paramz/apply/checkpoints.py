@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from paramz.apply.parametrize import plan_of
+from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 
 PLAN_FILE = "paramz.json"

@@ -8,18 +8,15 @@ tuned at the base then means something else at the target, and the readout decid
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from paramz.plan.groups import trainable_rows
+from paramz.plan.matching import trainable_rows
+from paramz.plan.plan import Plan
+from paramz.plan.row import Row
 from paramz.theory.families import ADAMW
-from paramz.theory.rules import ONE
-
-if TYPE_CHECKING:
-    from paramz.plan.plan import Plan
-    from paramz.plan.roles import Row
+from paramz.theory.power import ONE
 
 
 def clip_grad_norm_(plan: Plan, model: nn.Module, max_norm: float) -> torch.Tensor:
@@ -50,7 +47,7 @@ def clip_grad_norm_(plan: Plan, model: nn.Module, max_norm: float) -> torch.Tens
     """
     by_ratio: dict[float, list[torch.Tensor]] = {}
     parameters = []
-    for row, parameter in trainable_rows(plan, model):
+    for row, parameter in trainable_rows(plan.rows, model):
         ratio = gradient_ratio(plan, row)
         if parameter.grad is not None:
             by_ratio.setdefault(ratio, []).append(parameter.grad)
@@ -72,7 +69,7 @@ def gradient_ratio(plan: Plan, row: Row) -> float:
         ValueError: the table says nothing of the size of gradients.
     """
     scheme = plan.parametrization
-    if scheme.absolute or scheme.rule("adam", "hidden").eps == ONE:
+    if scheme.rule("adam", "hidden").eps == ONE:
         raise ValueError(
             f"{scheme.name} has no rule for the size of gradients, so their norm cannot be told in "
             "units of the base: use torch.nn.utils.clip_grad_norm_"

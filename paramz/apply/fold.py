@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from paramz.anatomy.attention import KEY_INPUT, AttentionScale, set_scale
-from paramz.anatomy.embeddings import EMBED_SCALE
+from paramz.anatomy import names
+from paramz.anatomy.attention import KEY_INPUT
+from paramz.plan.on_model import set_scale_
 from paramz.plan.plan import Plan
-
-_QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
-_FUSED = ("c_attn", "qkv", "in_proj", "qkv_proj")
+from paramz.plan.row import ModuleScale
 
 
 def fold_weights_(model: nn.Module, plan: Plan) -> None:
@@ -30,7 +29,7 @@ def fold_weights_(model: nn.Module, plan: Plan) -> None:
             for part in weights:
                 part.mul_(scale.value / scale.plain)
             if scale.attribute != KEY_INPUT:
-                set_scale(model, scale, scale.plain)
+                set_scale_(model, scale, scale.plain)
 
 
 def unfold_scales_(model: nn.Module, plan: Plan) -> None:
@@ -41,18 +40,18 @@ def unfold_scales_(model: nn.Module, plan: Plan) -> None:
                 part.mul_(scale.plain / scale.value)
 
 
-def _scaled_parts(model: nn.Module, plan: Plan) -> list[tuple[AttentionScale, list[torch.Tensor]]]:
+def _scaled_parts(model: nn.Module, plan: Plan) -> list[tuple[ModuleScale, list[torch.Tensor]]]:
     scales = [scale for scale in plan.attention if scale.value != scale.plain]
     return [(scale, scaled_weights(model, plan, scale)) for scale in scales]
 
 
-def scaled_weights(model: nn.Module, plan: Plan, scale: AttentionScale) -> list[torch.Tensor]:
+def scaled_weights(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[torch.Tensor]:
     """Views of the weights that a scale of the plan can be folded into.
 
     Raises:
         ValueError: there are none; the message says why.
     """
-    if scale.attribute == EMBED_SCALE:
+    if scale.attribute == names.EMBED_SCALE:
         return _embedding_parts(model, plan, scale)
     return _query_parts(model, scale)
 
@@ -75,10 +74,10 @@ def _refuse_what_no_weight_holds(plan: Plan) -> None:
         )
 
 
-def _embedding_parts(model: nn.Module, plan: Plan, scale: AttentionScale) -> list[torch.Tensor]:
+def _embedding_parts(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[torch.Tensor]:
     """The table that a module's ``embed_scale`` multiplies."""
     module = model.get_submodule(scale.module)
-    table = module if isinstance(module, nn.Embedding) else module._modules.get("embed_tokens")
+    table = module if isinstance(module, nn.Embedding) else module._modules.get(names.EMBEDDING)
     if isinstance(table, nn.Embedding):
         rows = (r for r in plan.rows if model.get_parameter(r.name) is table.weight)
         if not next(rows).aliases:
@@ -90,14 +89,14 @@ def _embedding_parts(model: nn.Module, plan: Plan, scale: AttentionScale) -> lis
     )
 
 
-def _query_parts(model: nn.Module, scale: AttentionScale) -> list[torch.Tensor]:
+def _query_parts(model: nn.Module, scale: ModuleScale) -> list[torch.Tensor]:
     """Views of the weights and biases that make the queries of one attention module."""
     module = model.get_submodule(scale.module)
     if isinstance(module, nn.MultiheadAttention):
         return _multihead_queries(module)
     children = dict(module.named_children())
-    normed = [name for name in children if name in ("q_norm", "q_layernorm", "query_norm")]
-    query = next((children[name] for name in _QUERIES if name in children), None)
+    normed = [name for name in children if name in names.QUERY_NORMS]
+    query = next((children[name] for name in names.QUERIES if name in children), None)
     if normed:
         gain = getattr(children[normed[0]], "weight", None)
         if isinstance(gain, torch.Tensor):
@@ -105,12 +104,12 @@ def _query_parts(model: nn.Module, scale: AttentionScale) -> list[torch.Tensor]:
     elif query is not None:
         return [p for p in query.parameters(recurse=False)]
     else:
-        fused = next((children[name] for name in _FUSED if name in children), None)
-        if fused is not None and not hasattr(module, "num_key_value_groups"):
+        fused = next((children[name] for name in names.FUSED_QUERIES if name in children), None)
+        if fused is not None and not hasattr(module, names.GROUPED_QUERIES):
             return _first_third(fused)
     raise ValueError(
         f"{scale.module}: paramz cannot find the query projection of this "
-        f"{type(module).__name__} (looked for {', '.join(_QUERIES + _FUSED)} in "
+        f"{type(module).__name__} (looked for {', '.join(names.QUERIES + names.FUSED_QUERIES)} in "
         f"{', '.join(children) or 'no submodules'}), so it cannot fold its attention scale "
         f"{scale.value:.4g}; plain code would use {scale.plain:.4g}"
     )
@@ -129,7 +128,7 @@ def _first_third(fused: nn.Module) -> list[torch.Tensor]:
     """The queries of a projection to (query, key, value) in that order."""
     weight, bias = fused.weight, fused.bias
     assert isinstance(weight, torch.Tensor)
-    out_axis = 1 if type(fused).__name__ == "Conv1D" else 0
+    out_axis = 1 if type(fused).__name__ == names.TRANSPOSED_LINEAR else 0
     size = weight.shape[out_axis] // 3
     parts = [weight.narrow(out_axis, 0, size)]
     if isinstance(bias, torch.Tensor):

@@ -9,40 +9,21 @@ model already follows the rule, its random numbers stay as drawn.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from paramz.plan.roles import Row
+from paramz.anatomy.paths import split
+from paramz.anatomy.probes import Probes
+from paramz.plan.plan import Plan
+from paramz.plan.row import Init, Row
 
 
-@dataclass(frozen=True, slots=True)
-class Init:
-    """How a tensor was initialised, as measured.
-
-    Attributes:
-        kind: ``constant`` (all entries ``value``, as one entry always is), or ``uniform`` or
-            ``normal`` around zero.
-        std: root mean square of the entries; 0 for constants.
-        value: the constant.
-        size: number of entries, which bounds how well std is known.
-        bound: largest absolute entry.
-    """
-
-    kind: Literal["constant", "uniform", "normal"]
-    std: float
-    value: float
-    size: int
-    bound: float
-
-
-def measure(parameter: torch.Tensor) -> Init:
+def measure_init(parameter: torch.Tensor) -> Init:
     """Measure how a tensor was initialised.
 
-    >>> measure(torch.ones(8)).kind
+    >>> measure_init(torch.ones(8)).kind
     'constant'
     """
     values = parameter.detach()
@@ -131,7 +112,7 @@ def torch_law(
     """
     fan_ins = []
     for full, model, init in ((base_name, base, base_init), (name, target, target_init)):
-        path, _, local = full.rpartition(".")
+        path, local = split(full)
         module = model.get_submodule(path)
         if isinstance(module, nn.Embedding) and init.kind == "normal":
             if abs(init.std - 1) > 4 * math.sqrt(0.5 / init.size):
@@ -160,3 +141,47 @@ def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
             parameter.uniform_(-bound, bound)
         else:
             parameter.normal_(0.0, std)
+
+
+def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
+    """Scale every tensor's own random values to the rule, and record what was measured."""
+    parameters = dict(model.named_parameters())
+    base_parameters = dict(probes.base.named_parameters(remove_duplicate=False))
+    at_base = all(
+        row.shape == row.base_shape and all(ratio == 1.0 for ratio in row.ratios.values())
+        for row in made.rows
+    )
+    rulebook = made.rulebook
+    rows, falling = [], 0
+    for row in made.rows:
+        twin = probes.twin_name(row.name) or row.name
+        if base_parameters[twin].is_meta:
+            raise ValueError(
+                "the base model is on the meta device, so its init cannot be measured: pass a "
+                "factory or a real module as base, or init=False"
+            )
+        base_init = measure_init(base_parameters[twin])
+        parameter = parameters[row.name]
+        factor = None
+        if not parameter.is_meta:
+            own = measure_init(parameter)
+            known = torch_law(twin, probes.base, base_init, row.name, model, own)
+            wanted = rulebook.weight(row).init_std(row.ratios)
+            if at_base:
+                factor = 1.0
+            elif own.kind == "constant":
+                factor = rulebook.branch_factor(row)
+            else:
+                factor = init_factor(row, wanted, base_init, own, known)
+                falling += falls_with_depth(row, wanted / factor)
+            if factor != 1.0:
+                with torch.no_grad():
+                    parameter.mul_(factor)
+        rows.append(replace(row, base_init=base_init, factor=factor))
+    notes = made.notes
+    if falling:
+        notes += (
+            f"the model's own init of {falling} tensors falls like depth^-1/2: the scheme's factor "
+            "replaces it",
+        )
+    return replace(made, rows=tuple(rows), notes=notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from paramz.anatomy.branches import Branches
+from paramz.apply.parametrize import make_plan, parametrize_
+from paramz.nn.residual import Alphas
+from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
+from paramz.theory.rules import Parametrization
 
 
 def default_loss(model: nn.Module, batch: Any) -> torch.Tensor:
@@ -58,3 +63,64 @@ class Task:
     loss: Callable[[nn.Module, Any], torch.Tensor] = default_loss
     roles: Overrides = field(default_factory=dict)
     branches: Branches | None = None
+
+    def parametrize_(
+        self,
+        model: nn.Module,
+        parametrization: str | Parametrization,
+        *,
+        base_width: int,
+        alphas: Alphas | None = None,
+        **base_sizes: int,
+    ) -> Plan:
+        """`paramz.parametrize_` with everything that the task knows: build, roles, branches, batch.
+
+        Args:
+            model: one of the task's models, freshly built.
+            parametrization: a name such as ``"mup"``, or a `Parametrization`.
+            base_width: the width of the base.
+            alphas: u-muP's hyperparameters.
+            **base_sizes: what else ``build`` takes for the base, such as ``depth=2``.
+
+        Raises:
+            ValueError: as for `paramz.parametrize_`.
+            TypeError: as for `paramz.parametrize_`.
+
+        >>> net = lambda width: nn.Sequential(nn.Linear(4, width), nn.Linear(width, 2))
+        >>> task = Task(net, lambda step: (torch.ones(1, 4), torch.zeros(1, dtype=torch.long)))
+        >>> [row.role for row in task.parametrize_(net(32), "mup", base_width=8).rows]
+        ['input', 'vector', 'output', 'scalar']
+        """
+        asked = self._asked(base_width, base_sizes)
+        return parametrize_(model, parametrization, alphas=alphas, **asked)
+
+    def make_plan(
+        self,
+        model: nn.Module,
+        parametrization: str | Parametrization,
+        *,
+        base_width: int,
+        **base_sizes: int,
+    ) -> Plan:
+        """`paramz.make_plan` with everything that the task knows; the model stays as it is.
+
+        Args:
+            model: one of the task's models; it may be on the meta device.
+            parametrization: a name such as ``"mup"``, or a `Parametrization`.
+            base_width: the width of the base.
+            **base_sizes: what else ``build`` takes for the base, such as ``depth=2``.
+
+        Raises:
+            ValueError: as for `paramz.make_plan`.
+            TypeError: as for `paramz.make_plan`.
+        """
+        return make_plan(model, parametrization, **self._asked(base_width, base_sizes))
+
+    def _asked(self, base_width: int, base_sizes: Mapping[str, int]) -> dict[str, Any]:
+        return {
+            "base": partial(self.build, **base_sizes) if base_sizes else self.build,
+            "base_width": base_width,
+            "roles": self.roles,
+            "branches": self.branches,
+            "example": self.batch(0),
+        }

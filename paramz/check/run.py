@@ -16,7 +16,6 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_all_start_methods, get_context
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ from torch import nn
 
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.twins import match_modules
-from paramz.apply.parametrize import parametrize_
 from paramz.apply.task import Task, default_loss
 from paramz.check.jobs import Job, Rows, make_jobs, table
 from paramz.check.recording import recording, rms
@@ -182,23 +180,16 @@ def measure(job: Job) -> Rows:
     """All rows of one scale and seed."""
     task = task_of(job)
     torch.manual_seed(job.seed)
+    base_sizes: dict[str, int] = {}
     if job.axis == "width":
-        model, base, base_width = task.build(job.scale), task.build, job.base
+        model, base_width = task.build(job.scale), job.base
     else:
         model = task.build(job.width, **{job.axis: job.scale})
         # A scheme without a rule for the axis has no base of another size.
         scaled = job.axis in find_parametrization(job.parametrization).scales
         smaller = job.base if scaled else job.scale
-        base, base_width = partial(task.build, **{job.axis: smaller}), job.width
-    plan = parametrize_(
-        model,
-        job.parametrization,
-        base=base,
-        base_width=base_width,
-        roles=task.roles,
-        branches=task.branches,
-        example=task.batch(0),
-    )
+        base_sizes, base_width = {job.axis: smaller}, job.width
+    plan = task.parametrize_(model, job.parametrization, base_width=base_width, **base_sizes)
     shown = None if job.axis == "width" else _shown(model, task, job)
     units = _branch_units(model, plan)
     _without_dropout(model)
@@ -288,7 +279,9 @@ def _branch_units(model: nn.Module, plan: Plan) -> dict[str, float]:
     """Modules whose output is that of a residual branch -> the branch factor in it."""
     blocks = {row.block for row in plan.rows if row.block is not None}
     ends = {
-        row.name.rpartition(".")[0]: plan.branch_factor(row) for row in plan.rows if row.ends
+        row.name.rpartition(".")[0]: plan.rulebook.branch_factor(row)
+        for row in plan.rows
+        if row.ends
     } | dict(plan.branches)
     units = {}
     for path, factor in ends.items():

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from paramz.cli.sweep import Retry, run_or_submit
+from paramz.cli.launchers import launcher_for
+from paramz.cli.sweep import launch
+from paramz.sweeps.running.launcher import Options
 
 
 def register(app: typer.Typer) -> None:
@@ -75,6 +77,7 @@ def check(
     from paramz.analysis.coordinates import judge
 
     label = label or f"{parametrization}-{optimizer}"
+    options = Options(retry="none", profile=profile)
     try:
         asked: dict[str, Any] = {
             "widths": _whole(widths),
@@ -88,14 +91,14 @@ def check(
             "seeds": seeds,
             "config": _config(settings),
         }
-        if profile is None:
+        if launcher_for(options).returns_at_once:
+            out = out or Path("runs") / "check"
+            folder = out / "coord" / label
+            df = _gathered(_locate(task), folder, options, as_json, minutes=minutes, **asked)
+        else:
             from paramz.check.run import coord_check
 
             df = coord_check(_locate(task), workers=workers, **asked)
-        else:
-            out = out or Path("runs") / "check"
-            folder = out / "coord" / label
-            df = _gathered(_locate(task), folder, profile, as_json, minutes=minutes, **asked)
         judged = judge(df, tolerance=tolerance)
     except (ValueError, TypeError, KeyError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -123,28 +126,20 @@ def plan(
     """Show which tensor gets which role, init, learning rate, epsilon and decay, and why."""
     import torch
 
-    from paramz.apply.parametrize import make_plan
     from paramz.sweeps.spec.target import load_target
 
     try:
         made = load_target(_locate(task))(_config(settings), None)
         with torch.device("meta"):
             model = made.build(width)
-        found = make_plan(
-            model,
-            parametrization,
-            base=made.build,
-            base_width=base_width,
-            roles=made.roles,
-            example=made.batch(0),
-        )
+        found = made.make_plan(model, parametrization, base_width=base_width)
     except (ValueError, TypeError, KeyError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(json.dumps(found.to_json()) if as_json else found.summary(optimizer, full=full))
 
 
-def _gathered(task: str, folder: Path, profile: Path, as_json: bool, **asked: Any) -> Any:
+def _gathered(task: str, folder: Path, options: Options, as_json: bool, **asked: Any) -> Any:
     """The table if the cluster has measured all of it; else submit the rest and exit with 3."""
     from paramz.check.sweep import check_sweep, gather
     from paramz.sweeps import Store
@@ -152,7 +147,7 @@ def _gathered(task: str, folder: Path, profile: Path, as_json: bool, **asked: An
     wanted, store = check_sweep(task, **asked), Store(folder)
     found = gather(wanted, store)
     if found is None:
-        run_or_submit(lambda: wanted, store, Retry.none, None, profile, as_json)
+        launch(lambda: wanted, store, options, as_json=as_json)
         typer.echo("not measured yet; the same command judges it when it is", err=True)
         raise typer.Exit(3)
     return found

@@ -1,28 +1,106 @@
-"""Make the optimizers that a plan's groups are for, by name."""
+"""Make the optimizers that a plan's groups are for, by name.
+
+To support another optimizer that torch does not have, add its family to `paramz.theory.families`
+and its maker to `MAKERS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from paramz.plan.groups import Group, split_groups
+from paramz.optim.kfac.kfac import KFAC
+from paramz.optim.shampoo.shampoo import Shampoo
+from paramz.plan.groups import Group
 from paramz.plan.plan import Plan
+from paramz.plan.settings import torch_optimizers
 from paramz.theory.rules import ROLES
 
-# Options that torch wants in the constructor, not in groups.
-_FUSED = ("adam", "adamw", "sgd")
+Optimizer = torch.optim.Optimizer
+Options = dict[str, Any]
 
-# Optimizers that paramz brings: these options are the optimizer's, all others go to the groups.
-_KFAC = (
+_HIDDEN = ("hidden", "expert")
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How one optimizer is made.
+
+    Attributes:
+        make: from its groups, the model, and its own options.
+        takes: the tensors that it is for: ``all``; ``matrices`` of any role; or only ``hidden``
+            ones. An AdamW takes what is left.
+        own: options of its constructor that are not settings of its groups.
+    """
+
+    make: Callable[[list[Group], nn.Module, Options], Optimizer]
+    takes: Literal["all", "matrices", "hidden"] = "all"
+    own: tuple[str, ...] = ()
+
+
+def _kfac(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+    return KFAC(groups, model, factors="both", **own)
+
+
+def _foof(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+    return KFAC(groups, model, factors="inputs", **own)
+
+
+def _shampoo(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+    return Shampoo(groups)
+
+
+def _soap(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+    try:
+        from pytorch_optimizer import SOAP
+    except ImportError as error:
+        raise ImportError(
+            "SOAP is pytorch_optimizer's: pip install 'torch-paramz[second-order]'"
+        ) from error
+    made: Optimizer = SOAP(groups)
+    return made
+
+
+def _muon(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+    return torch.optim.Muon(groups)
+
+
+def _torch(kind: Callable[..., Optimizer]) -> Maker:
+    return Maker(lambda groups, model, own: kind(groups))
+
+
+def _fused(kind: Callable[..., Optimizer]) -> Maker:
+    """For those that have one kernel for all tensors, which torch wants to be asked for once."""
+    return Maker(lambda groups, model, own: kind(groups, **_fused_if_possible(model)))
+
+
+def _fused_if_possible(model: nn.Module) -> Options:
+    fits = all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in model.parameters()
+    )
+    return {"fused": True} if fits else {}
+
+
+_KFAC_OWN = (
     "likelihood", "fisher", "sharing", "damping_kind", "factor_decay",
     "covariance_every", "inverse_every", "block_size", "seed",
 )  # fmt: skip
-# Those with rules for matrices of any role, and for nothing else.
-_MATRICES = ("shampoo", "soap")
-_OURS = ("kfac", "foof", *_MATRICES)
+
+MAKERS: Mapping[str, Maker] = {
+    **{name: _torch(kind) for name, kind in torch_optimizers().items()},
+    "adam": _fused(torch.optim.Adam),
+    "adamw": _fused(torch.optim.AdamW),
+    "sgd": _fused(torch.optim.SGD),
+    "muon": Maker(_muon, takes="hidden"),
+    "kfac": Maker(_kfac, own=_KFAC_OWN),
+    "foof": Maker(_foof, own=_KFAC_OWN),
+    "shampoo": Maker(_shampoo, takes="matrices"),
+    "soap": Maker(_soap, takes="matrices"),
+}
 
 
 @runtime_checkable
@@ -42,7 +120,7 @@ def make_optimizers(
     rest_lr: float | None = None,
     adamw: Mapping[str, Any] | None = None,
     **options: Any,
-) -> list[torch.optim.Optimizer]:
+) -> list[Optimizer]:
     """The optimizers for a model under a plan, some with an AdamW for what they leave.
 
     Args:
@@ -57,10 +135,12 @@ def make_optimizers(
             ``adjust_lr_fn="match_rms_adamw"``.
         adamw: settings of an AdamW for all but hidden matrices, such as ``dict(lr=3e-3)``. Without
             it K-FAC and FOOF take all tensors, Shampoo and SOAP all matrices.
-        **options: such as weight_decay, betas, momentum, damping.
+        **options: settings as for `Plan.param_groups`, such as weight_decay, betas or role_lr. The
+            AdamW beside another optimizer shares its weight_decay, decay, no_decay and role_lr.
 
     Raises:
         ValueError: there is no such optimizer, or the plan has no rules for it.
+        TypeError: an option that neither paramz nor the optimizer has.
         ImportError: SOAP without pytorch_optimizer.
 
     >>> import paramz
@@ -73,48 +153,22 @@ def make_optimizers(
     ['KFAC']
     """
     name = optimizer.lower()
-    by_name = {n.lower(): c for n, c in vars(torch.optim).items() if isinstance(c, type)}
-    if name not in (*by_name, *_OURS):
-        known = ", ".join([*sorted(by_name), *_OURS])
-        raise ValueError(f"torch.optim has no {optimizer!r}; it has {known}")
-    hooked = name in ("kfac", "foof")
-    own = {key: options.pop(key) for key in _KFAC if key in options} if hooked else {}
+    if name not in MAKERS:
+        raise ValueError(f"no optimizer {optimizer!r}; there are {', '.join(sorted(MAKERS))}")
+    maker = MAKERS[name]
+    own = {key: options.pop(key) for key in maker.own if key in options}
     left: list[Group] = []
-    rest = lr if rest_lr is None else rest_lr
-    if name in ("muon", *_MATRICES) or adamw is not None:
-        decay = {k: v for k, v in options.items() if k in ("weight_decay", "decay")}
-        roles = ROLES if name in _MATRICES and adamw is None else ("hidden", "expert")
-        both = {name: {"lr": lr, **options}, "adamw": {"lr": rest, **decay, **(adamw or {})}}
-        groups, left = split_groups(plan, model, both, roles=roles)
-    else:
+    if maker.takes == "all" and adamw is None:
         groups = plan.param_groups(model, name, lr=lr, **options)
-    others: list[torch.optim.Optimizer] = [torch.optim.AdamW(left)] if left else []
-    if name == "shampoo":
-        from paramz.optim.shampoo.shampoo import Shampoo
-
-        return [Shampoo(groups), *others]
-    if name == "soap":
-        return [_soap(groups), *others]
-    if name in _OURS:
-        from paramz.optim.kfac.kfac import KFAC
-
-        return [KFAC(groups, model, factors="inputs" if name == "foof" else "both", **own), *others]
-    fused = {"fused": True} if name in _FUSED and _can_fuse(model) else {}
-    return [by_name[name](groups, **fused), *others]
+    else:
+        shared = {key: value for key, value in options.items() if key in _SHARED}
+        beside = {"lr": lr if rest_lr is None else rest_lr, **shared, **(adamw or {})}
+        roles = ROLES if maker.takes == "matrices" and adamw is None else _HIDDEN
+        both = {name: {"lr": lr, **options}, "adamw": beside}
+        groups, left = plan.split_groups(model, roles=roles, **both)
+    made = maker.make(groups, model, own)
+    return [made, torch.optim.AdamW(left)] if left else [made]
 
 
-def _soap(groups: list[Group]) -> torch.optim.Optimizer:
-    try:
-        from pytorch_optimizer import SOAP
-    except ImportError as error:
-        raise ImportError(
-            "SOAP is pytorch_optimizer's: pip install 'torch-paramz[second-order]'"
-        ) from error
-    made: torch.optim.Optimizer = SOAP(groups)
-    return made
-
-
-def _can_fuse(model: nn.Module) -> bool:
-    return all(
-        p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in model.parameters()
-    )
+# What the AdamW beside another optimizer has in common with it.
+_SHARED = ("weight_decay", "decay", "no_decay", "role_lr")

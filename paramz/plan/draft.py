@@ -1,105 +1,184 @@
-"""Draft a plan: roles, branches, attention scales and hooks, before anything is applied."""
+"""Draft a plan: what a parametrization means for the facts of a model, before it is applied."""
 
 from __future__ import annotations
 
-from torch import nn
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 
-from paramz.anatomy.attention import USUAL, find_attention
-from paramz.anatomy.branches import Branches, Residual, branch_hooks, find_branches
-from paramz.anatomy.embeddings import find_embed_scales, scales_tied_readout
-from paramz.anatomy.moe import gate_notes
-from paramz.anatomy.probes import Probes
-from paramz.plan.plan import Plan, weight_rule
-from paramz.plan.roles import Overrides, Row, find_roles
-from paramz.theory.rules import ONE, Parametrization
+from paramz.anatomy import names
+from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
+from paramz.anatomy.branches import Residual
+from paramz.anatomy.facts import Facts
+from paramz.anatomy.tensors import ModelTensor, Use
+from paramz.plan.plan import Plan
+from paramz.plan.roles import Overrides, find_roles
+from paramz.plan.row import ModuleScale, Row
+from paramz.plan.rulebook import Rulebook
+from paramz.theory.power import ONE, Power
+from paramz.theory.rules import Parametrization
+
+# The factor 1/sqrt(d_head) on attention logits, which is in the code of the models themselves.
+USUAL = Power(head=Fraction(-1, 2))
 
 
-def draft_plan(
-    model: nn.Module,
-    scheme: Parametrization,
-    probes: Probes,
-    roles: Overrides | None,
-    branches: Branches | None,
-    fold: bool,
-) -> Plan:
-    """The plan of a model, without the measured init."""
-    rows, residual = find_rows(model, scheme, probes, roles, branches)
-    notes = []
-    if residual is not None:
-        factor = scheme.branch({"depth": residual.ratio})
-        notes.append(f"depth times {residual.ratio:.4g}: residual branches times {factor:.4g}")
-    if "experts" in scheme.scales:
-        notes += gate_notes(model, probes.base, probes.twin)
-    # SP and NTP are what the code says, with its own factors.
-    embeddings = find_embed_scales(model, probes) if scheme.attention != USUAL else ()
+def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None) -> Plan:
+    """The plan of a model, without the measured init.
+
+    Args:
+        facts: of the model, read with the scales of the parametrization.
+        rulebook: the parametrization's.
+        roles: ordered overrides ``{regex: role or Axes}``.
+
+    Raises:
+        ValueError: as for `find_rows`, or a multiplier has no place with ``fold=False``.
+
+    Warns:
+        UserWarning: heads grow, and the factor on their logits is out of reach.
+    """
+    scheme = rulebook.scheme
+    rows = find_rows(facts, scheme, roles)
+    notes = facts.notes
+    branches: dict[str, float] = {}
+    if facts.residual is not None:
+        factor = scheme.branch({"depth": facts.residual.ratio})
+        depth = f"depth times {facts.residual.ratio:.4g}: residual branches times {factor:.4g}"
+        notes = (depth, *notes)
+        branches = branch_hooks(facts.residual, factor, rulebook.folded)
     return Plan(
         parametrization=scheme,
         rows=tuple(rows),
-        attention=(*find_attention(model, probes, scheme.attention), *embeddings),
-        multipliers=_multipliers(model, scheme, rows, fold),
-        branches=branch_hooks(model, residual, scheme.branch, fold) if residual else {},
-        folded=fold,
-        notes=tuple(notes),
+        attention=_module_scales(facts, scheme.attention),
+        multipliers=_multipliers(facts, rulebook, rows),
+        branches=branches,
+        folded=rulebook.folded,
+        notes=notes,
     )
 
 
-def find_rows(
-    model: nn.Module,
-    scheme: Parametrization,
-    probes: Probes,
-    roles: Overrides | None,
-    branches: Branches | None,
-) -> tuple[list[Row], Residual | None]:
-    """One row per parameter with all its ratios, and the residual branches if depth is scaled.
+def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = None) -> list[Row]:
+    """One row per parameter with all its ratios.
 
     Raises:
-        ValueError: as for `find_roles` and `find_branches`, or the width grows under a scheme that
-            has no rule for it.
+        ValueError: as for `find_roles`, or the width grows under a scheme that has no rule for it.
     """
-    rows = find_roles(model, probes, roles, scheme.scales)
+    rows = find_roles(facts.tensors, roles)
     wider = next((row for row in rows if any(r != 1.0 for r in row.widths)), None)
     if wider is not None and not scheme.scales & {"fan_in", "fan_out"}:
         raise ValueError(
             f"{wider.name} is {wider.shape} and {wider.base_shape} in the base, but {scheme.name} "
             f"says nothing of width. Multiply it with a scheme that does: 'mup+{scheme.name}'"
         )
-    if "depth" not in scheme.scales:
-        return rows, None
-    residual = find_branches(model, probes.base, branches)
-    return [residual.mark(row) for row in rows], residual
+    if facts.residual is None:
+        return rows
+    return [_inside_branch(row, facts.residual) for row in rows]
 
 
-def _multipliers(
-    model: nn.Module, scheme: Parametrization, rows: list[Row], fold: bool
-) -> dict[str, float]:
+def _inside_branch(row: Row, residual: Residual) -> Row:
+    """The row with its depth ratio, if it is inside a residual branch."""
+    if row.name not in residual.blocks:
+        return row
+    return replace(
+        row,
+        ratios={**row.ratios, "depth": residual.ratio},
+        block=residual.blocks[row.name],
+        ends=row.name in residual.ends,
+    )
+
+
+def branch_hooks(residual: Residual, factor: float, fold: bool) -> dict[str, float]:
+    """Module path -> factor on its output, where the branch factor cannot be or is not folded."""
+    if factor == 1.0:
+        return {}
+    paths = residual.hooked if fold else residual.modules
+    return {residual.called[path]: factor for path in paths}
+
+
+def _module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
+    """The factors in modules' own code that the plan sets."""
+    found = [_logit_scale(heads, power) for heads in facts.heads]
+    # SP and NTP are what the code says, with its own factors.
+    if power != USUAL:
+        _warn_of_unreachable(facts.heads)
+        found += [
+            ModuleScale(each.module, names.EMBED_SCALE, each.plain, each.base)
+            for each in facts.embeddings
+        ]
+    return tuple(scale for scale in found if scale is not None)
+
+
+def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
+    ratios = {"head": heads.head}
+    if heads.attribute is None or (heads.constant and power == USUAL):
+        return None
+    if heads.attribute == KEY_INPUT:
+        return ModuleScale(heads.module, KEY_INPUT, 1.0, (power / USUAL)(ratios))
+    # Where the model's own factor stays though heads grow, 1/sqrt(d_head) is in the init of its
+    # queries, which the plan gives the init of other hidden matrices: then all of 1/d_head is due.
+    return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base * power(ratios))
+
+
+def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
+    unreachable = [heads.module for heads in found if heads.attribute is None]
+    if unreachable:
+        warnings.warn(
+            f"{', '.join(unreachable[:4])}: the size of a head grows with width, but there is no "
+            f"attribute ({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the "
+            "logits keep the scale that is in the code (1/sqrt(d_head), if it calls "
+            "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on, "
+            "or let the number of heads grow instead.",
+            stacklevel=6,
+        )
+
+
+def _multipliers(facts: Facts, rulebook: Rulebook, rows: Sequence[Row]) -> dict[str, float]:
     """Module path -> factor on its input, where folding is impossible or not wanted."""
     found = {}
-    for row in rows:
+    for row, tensor in zip(rows, (each.tensor for each in facts.tensors), strict=True):
         for path in row.readouts:
-            # One tensor, two roles: init and lr of the input, so the readout's smaller effective
-            # weight must come from a multiplier.
-            wanted = weight_rule(scheme, "output", folded=True).init_std
-            own = weight_rule(scheme, row.role, folded=fold).init_std
-            found[path] = wanted({"fan_in": row.ratios["fan_out"]}) / own(row.ratios)
-            if scales_tied_readout(model) and scheme.attention != USUAL:
-                found[path] *= row.ratios["fan_out"] ** 0.5
-        power = weight_rule(scheme, row.role, folded=fold).multiplier
+            found[path] = _readout_factor(facts, rulebook, row)
+        power = rulebook.of_role(row.role).multiplier
         if power != ONE:
-            path, _, local = row.name.rpartition(".")
-            module = model.get_submodule(path)
-            hookable = nn.Linear | nn.modules.conv._ConvNd | nn.Embedding
-            sharing = {alias.rpartition(".")[0] for alias in row.aliases} - set(row.readouts)
-            if any(model.get_submodule(other) is not module for other in sharing):
-                raise ValueError(
-                    f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, and "
-                    f"{', '.join(sorted(sharing))} shares the tensor, which fold=False does not "
-                    "do. Use fold=True."
-                )
-            if local != "weight" or not isinstance(module, hookable):
-                raise ValueError(
-                    f"{row.name}: {scheme.name} puts a multiplier {power} in front of it, and only "
-                    "the weight of a linear, conv or embedding layer can take one as a hook, not "
-                    f"the {local} of {type(module).__name__}. Use fold=True."
-                )
-            found[path] = power(row.ratios)
+            use = _place_for_factor(
+                row, tensor, f"{rulebook.scheme.name} puts a multiplier {power}"
+            )
+            found[use.module] = power(row.ratios)
     return {path: value for path, value in found.items() if value != 1.0}
+
+
+def _readout_factor(facts: Facts, rulebook: Rulebook, row: Row) -> float:
+    """The factor on the input of a tied readout.
+
+    One tensor has two roles there. It has the init and lr of the input, so the smaller effective
+    weight of the readout has to come from a multiplier.
+    """
+    scheme = rulebook.scheme
+    wanted = Rulebook(scheme).of_role("output").init_std
+    own = rulebook.of_role(row.role).init_std
+    factor = wanted({"fan_in": row.ratios["fan_out"]}) / own(row.ratios)
+    if facts.scaled_readout and scheme.attention != USUAL:
+        factor *= row.ratios["fan_out"] ** 0.5
+    return factor
+
+
+def _place_for_factor(row: Row, tensor: ModelTensor, what: str) -> Use:
+    """The module whose input can be multiplied in place of a tensor.
+
+    Raises:
+        ValueError: there is none.
+    """
+    first = tensor.uses[0]
+    sharing = {use.module: use.owner for use in tensor.uses[1:] if use.module not in row.readouts}
+    if any(owner != first.owner for owner in sharing.values()):
+        raise ValueError(
+            f"{row.name}: {what} in front of it, and {', '.join(sorted(sharing))} shares the "
+            "tensor, which fold=False does not do. Use fold=True."
+        )
+    if not first.takes_factor:
+        raise ValueError(
+            f"{row.name}: {what} in front of it, and only the weight of a linear, conv or "
+            f"embedding layer can take one as a hook, not the {first.local} of {first.kind}. Use "
+            "fold=True."
+        )
+    return first

@@ -10,19 +10,21 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from paramz.anatomy.attention import AttentionScale
-from paramz.apply.initial import Init
-from paramz.plan.groups import Group, param_groups, split_groups
-from paramz.plan.roles import Row
-from paramz.plan.rulebook import PartOf, part_rule
+from paramz.anatomy.names import EMBED_SCALE
+from paramz.plan.groups import Group, make_groups, split_tensors
+from paramz.plan.matching import trainable_rows
+from paramz.plan.row import Init, ModuleScale, PartOf, Row
+from paramz.plan.rulebook import Rulebook
+from paramz.plan.settings import Settings
 from paramz.plan.summary import Summary, summarize
-from paramz.theory.rules import ONE, SPECIAL_CASE_OF, Family, Parametrization, Power, Rule
+from paramz.theory.families import Family
+from paramz.theory.families import family as find_family
+from paramz.theory.rules import Parametrization, Rule
 
 FORMAT = 1
 
@@ -34,7 +36,7 @@ class Plan:
     Attributes:
         parametrization: the table in use.
         rows: one per parameter, in the order of ``named_parameters()``.
-        attention: attention modules whose logit scale changes.
+        attention: factors in modules' own code that change: on attention logits, on embeddings.
         multipliers: module path -> factor on its input (on its output for an embedding).
         branches: module path -> factor on its output, for ends of residual branches that have no
             weights to fold it into (or all of them, if not folded).
@@ -46,12 +48,17 @@ class Plan:
 
     parametrization: Parametrization
     rows: tuple[Row, ...]
-    attention: tuple[AttentionScale, ...] = ()
+    attention: tuple[ModuleScale, ...] = ()
     multipliers: Mapping[str, float] = field(default_factory=dict)
     branches: Mapping[str, float] = field(default_factory=dict)
     folded: bool = True
     notes: tuple[str, ...] = ()
     computed: tuple[Row, ...] = ()
+
+    @property
+    def rulebook(self) -> Rulebook:
+        """The parametrization's rules in the form that this plan applies them in."""
+        return Rulebook(self.parametrization, self.folded)
 
     def rule(self, row: Row, family: Family) -> Rule:
         """The rule of a row for an optimizer family, with the multiplier folded if the plan does.
@@ -59,46 +66,14 @@ class Plan:
         Raises:
             KeyError: the table has no rule for this family and role.
         """
-        rule = self.parametrization.entry(family, row.role)
-        branch = self.parametrization.branch if row.ends else ONE
-        whole = _rule(rule, branch, family, self.folded)
-        if row.part is None:
-            return whole
-        return part_rule(whole, row.part, family, absolute=self.parametrization.absolute)
-
-    def weight_rule(self, row: Row) -> Rule:
-        """The rule as far as the weight is concerned (init std and multiplier)."""
-        rule = self._branch(row) * weight_rule(self.parametrization, row.role, folded=self.folded)
-        if not self.folded:
-            return rule
-        return Rule(init_std=rule.init_std * rule.multiplier)
-
-    def branch_factor(self, row: Row) -> float:
-        """What is folded into a weight that ends a residual branch; else 1."""
-        return self._branch(row).multiplier(row.ratios) if self.folded else 1.0
-
-    def _branch(self, row: Row) -> Rule:
-        return Rule(multiplier=self.parametrization.branch) if row.ends else Rule()
+        return self.rulebook.rule(row, family)
 
     def init_std(self, row: Row) -> float | None:
         """The std that the row's init has under the plan; None before it was measured."""
-        if row.base_init is None:
-            return None
-        return row.base_init.std * self.weight_rule(row).init_std(row.ratios)
+        return self.rulebook.init_std(row)
 
     def param_groups(
-        self,
-        model: nn.Module,
-        optimizer: Any,
-        *,
-        lr: float,
-        weight_decay: float | None = None,
-        eps: float | None = None,
-        damping: float | None = None,
-        decay: str | None = None,
-        no_decay: tuple[str, ...] = (),
-        role_lr: Mapping[str, float] | None = None,
-        **options: Any,
+        self, model: nn.Module, optimizer: Any, *, lr: float, **settings: Any
     ) -> list[Group]:
         """Plain parameter groups for any torch optimizer, with the plan's lr, eps and decay.
 
@@ -109,40 +84,39 @@ class Plan:
             model: the model (DDP, FSDP and compile wrappers may be around it by now).
             optimizer: name, class or instance, such as ``"adamw"`` or ``torch.optim.AdamW``.
             lr: learning rate at the base.
-            weight_decay: at the base; the optimizer's own default if left out (u-muP: 0).
-            eps: at the base; the optimizer's own default if left out.
-            damping: of K-FAC and FOOF, at the base; the optimizer's own default if left out. Groups
+            **settings: what else is meant at the base, all of it optional:
+
+                ``weight_decay``: the optimizer's own default if left out (u-muP: 0).
+
+                ``eps``: the optimizer's own default if left out.
+
+                ``damping``: of K-FAC and FOOF; the optimizer's own default if left out. Groups
                 get it as ``damping`` for damping that is relative to a factor's trace, and times
                 the plan's rules as ``damping_a`` and ``damping_b`` for constants on the factors of
                 inputs and output gradients.
-            decay: what weight_decay means and how it moves: ``"lr-constant"`` (the default; u-muP's
-                is ``"independent"``), ``"coupled"``, ``"independent"`` or ``"1/width"``, with their
-                sources in `paramz.plan.groups.DECAYS`.
-            no_decay: roles without decay, such as ``("vector", "scalar")``.
-            role_lr: base learning rates of roles that are tuned apart from ``lr``, such as
+
+                ``decay``: what weight_decay means and how it moves: ``"lr-constant"`` (the default;
+                u-muP's is ``"independent"``), ``"coupled"``, ``"independent"`` or ``"1/width"``,
+                with their sources in `paramz.DECAYS`.
+
+                ``no_decay``: roles without decay, such as ``("vector", "scalar")``.
+
+                ``role_lr``: base learning rates of roles that are tuned apart from ``lr``, such as
                 ``{"input": 2**-4}``; the same rules take them to the target.
-            **options: passed to every group (betas, momentum, ...). Shampoo's ``exponent``, of
-                each side or of the left and right one, chooses its rules.
+
+                Any option of the optimizer, passed to every group (betas, momentum, ...).
+                Shampoo's ``exponent``, of each side or of the left and right one, chooses its
+                rules.
 
         Raises:
+            TypeError: a setting that neither paramz nor the optimizer has.
             ValueError: the model has trainable tensors that the plan does not know or lacks some
                 that it does, the optimizer is unknown, an option is out of range, or a readout is
                 all zero and the optimizer is K-FAC.
             KeyError: the table has no rule for this optimizer and a tensor's role.
         """
-        return param_groups(
-            self,
-            model,
-            optimizer,
-            lr=lr,
-            weight_decay=weight_decay,
-            eps=eps,
-            damping=damping,
-            decay=decay,
-            no_decay=no_decay,
-            role_lr=role_lr,
-            **options,
-        )
+        asked = Settings.of(optimizer, lr=lr, **settings)
+        return make_groups(self.rulebook, trainable_rows(self.rows, model), asked)
 
     def split_groups(
         self,
@@ -171,8 +145,19 @@ class Plan:
 
         Raises:
             ValueError: not exactly two optimizers, or as for `param_groups`.
+            TypeError: as for `param_groups`.
         """
-        return split_groups(self, model, optimizers, roles)
+        if len(optimizers) != 2:
+            raise ValueError(
+                f"split_groups takes two optimizers, one for hidden matrices and one for the rest, "
+                f"as in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
+            )
+        first, second = (Settings.of(name, **given) for name, given in optimizers.items())
+        matrices, rest = split_tensors(trainable_rows(self.rows, model), roles, first.family)
+        return [
+            make_groups(self.rulebook, matrices, first),
+            make_groups(self.rulebook, rest, second),
+        ]
 
     def summary(
         self,
@@ -188,7 +173,11 @@ class Plan:
             exponent: Shampoo's, of each side or of the left and right one.
             full: one line per tensor; else repeated blocks are collapsed.
         """
-        return summarize(self, optimizer, exponent=exponent, full=full)
+        family = find_family(optimizer, exponent=exponent)
+        changes = [f"{scale.module}: {_said(scale)}" for scale in self.attention]
+        changes += [f"{path}: input times {c:.4g}" for path, c in self.multipliers.items()]
+        changes += [f"{path}: output times {c:.4g}" for path, c in self.branches.items()]
+        return summarize(self.rulebook, self.rows, family, changes, full=full).noted(self.notes)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, with the whole table, so that it reads alike in any version."""
@@ -216,7 +205,7 @@ class Plan:
         return cls(
             parametrization=Parametrization.from_json(data["parametrization"]),
             rows=tuple(_row(row) for row in data["rows"]),
-            attention=tuple(AttentionScale(**scale) for scale in data["attention"]),
+            attention=tuple(ModuleScale(**scale) for scale in data["attention"]),
             multipliers=dict(data["multipliers"]),
             branches=dict(data.get("branches", {})),
             notes=tuple(data.get("notes", ())),
@@ -241,29 +230,9 @@ class Plan:
             raise ValueError(f"{path} is no plan that this version reads: {error}") from error
 
 
-@cache
-def _rule(rule: Rule, branch: Power, family: Family, folded: bool) -> Rule:
-    """Thousands of tensors share a few rules, so each is worked out once."""
-    if not folded:
-        return Rule(multiplier=branch) * rule
-    # A layer's own multiplier is in front of its weight, that of a branch behind it.
-    whole = Rule(multiplier=branch) * rule.folded(family)
-    return whole.shift(1 / branch, family, behind=True)
-
-
-def weight_rule(parametrization: Parametrization, role: str, *, folded: bool) -> Rule:
-    """Init std and multiplier of a role. They do not depend on the optimizer.
-
-    Raises:
-        KeyError: no column of the table has the role.
-    """
-    for wanted in (role, SPECIAL_CASE_OF.get(role)):
-        for column, known in parametrization.rules:
-            if known == wanted:
-                rule = parametrization.rules[column, known]
-                std = rule.init_std * rule.multiplier if folded else rule.init_std
-                return Rule(init_std=std, multiplier=ONE if folded else rule.multiplier)
-    raise KeyError(f"{parametrization.name} has no rule for role {role!r}")
+def _said(scale: ModuleScale) -> str:
+    kind = "" if scale.attribute == EMBED_SCALE else "attention logits, "
+    return f"{kind}{scale.attribute} {scale.plain:.4g} -> {scale.value:.4g}"
 
 
 def _row(data: Mapping[str, Any]) -> Row:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from paramz.plan.groups import decay_ratio, lr_ratio
-from paramz.theory.families import family as find_family
-from paramz.theory.rules import ONE, Family, Power
-
-if TYPE_CHECKING:
-    from paramz.plan.plan import Plan
-    from paramz.plan.roles import Row
+from paramz.plan.ratios import decay_ratio, lr_ratio
+from paramz.plan.row import Row
+from paramz.plan.rulebook import Rulebook
+from paramz.theory.families import Family
+from paramz.theory.power import ONE, Power
 
 _COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr")
 _STD = _COLUMNS.index("init std")
@@ -28,6 +27,10 @@ class Summary:
     columns: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+
+    def noted(self, notes: tuple[str, ...]) -> Summary:
+        """The same table with more notes below it."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -59,22 +62,24 @@ class Summary:
 
 
 def summarize(
-    plan: Plan, optimizer: Any, *, exponent: float | tuple[float, float] | None, full: bool
+    rulebook: Rulebook, rows: Sequence[Row], family: Family, changes: Sequence[str], *, full: bool
 ) -> Summary:
-    """See `Plan.summary`."""
-    family = find_family(optimizer, exponent=exponent)
-    lines = [_cells(plan, row, family) for row in plan.rows]
+    """The rows of a plan as a table, see `Plan.summary`.
+
+    Args:
+        rulebook: the plan's.
+        rows: the plan's.
+        family: of the optimizer whose lr, eps (or damping) and decay are shown.
+        changes: what the plan changes in the model's modules, each ``path: what``.
+        full: one line per tensor; else repeated blocks are collapsed.
+    """
+    lines = [_cells(rulebook, row, family) for row in rows]
     if not full:
         lines = _collapse(_pool_std(lines))
-    notes = [
-        f"{s.module}: {_scaled(s.attribute)}{s.attribute} {s.plain:.4g} -> {s.value:.4g}"
-        for s in plan.attention
-    ]
-    notes += [f"{path}: input times {c:.4g}" for path, c in plan.multipliers.items()]
-    notes += [f"{path}: output times {c:.4g}" for path, c in plan.branches.items()]
+    notes = list(changes)
     title = (
-        f"{plan.parametrization.name} · {family.name} · {len(plan.rows)} tensors. Each entry: the "
-        "rule, and the number that multiplies the base value (std: the value itself)"
+        f"{rulebook.scheme.name} · {family.name} · {len(rows)} tensors. Each entry: the rule, and "
+        "the number that multiplies the base value (std: the value itself)"
     )
     if family.damping is not None:
         notes.append(
@@ -82,25 +87,21 @@ def summarize(
         )
     constants = ("eps",) if family.damping is None else ("damping A", "damping B")
     columns = (*_COLUMNS, *constants, "decay")
-    return Summary(title, columns, tuple(lines), (*_collapse_notes(notes), *plan.notes))
+    return Summary(title, columns, tuple(lines), tuple(_collapse_notes(notes)))
 
 
-def _scaled(attribute: str) -> str:
-    return "" if attribute == "embed_scale" else "attention logits, "
-
-
-def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
-    weight = plan.weight_rule(row)
+def _cells(rulebook: Rulebook, row: Row, family: Family) -> tuple[str, ...]:
+    weight = rulebook.weight(row)
     head = (
         row.name + "".join(f" = {alias}" for alias in row.aliases),
         "x".join(map(str, row.shape)) or "()",
         row.role,
         row.why,
-        _init(plan, row, weight.init_std),
+        _init(rulebook, row, weight.init_std),
         _entry(row, weight.multiplier, weight.multiplier(row.ratios)),
     )
     try:
-        rule = plan.rule(row, family)
+        rule = rulebook.rule(row, family)
     except KeyError:
         return (*head, "no rule", "", *([""] if family.damping is None else ["", ""]))
     powers = [] if family.eps is None else [rule.eps]
@@ -109,19 +110,19 @@ def _cells(plan: Plan, row: Row, family: Family) -> tuple[str, ...]:
     decay = rule.weight_decay * (rule.eps if family.decay == "l2-normalised" else ONE)
     return (
         *head,
-        _entry(row, rule.lr, lr_ratio(plan, row, family)),
+        _entry(row, rule.lr, lr_ratio(rulebook, row, family)),
         *([_entry(row, power, power(row.ratios)) for power in powers] or [""]),
-        _entry(row, decay, decay_ratio(plan, row, family)),
+        _entry(row, decay, decay_ratio(rulebook, row, family)),
     )
 
 
-def _init(plan: Plan, row: Row, power: Power) -> str:
+def _init(rulebook: Rulebook, row: Row, power: Power) -> str:
     if row.base_init is None:
         return _entry(row, power, power(row.ratios))
     if row.base_init.kind == "constant":
-        return f"all {row.base_init.value * plan.branch_factor(row):g}"
+        return f"all {row.base_init.value * rulebook.branch_factor(row):g}"
     # Two digits: the base is a sample, and equal blocks should look equal.
-    return _text(row, power, f"{plan.init_std(row):.2g}")
+    return _text(row, power, f"{rulebook.init_std(row):.2g}")
 
 
 def _entry(row: Row, power: Power, value: float) -> str:

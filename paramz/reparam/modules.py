@@ -118,6 +118,11 @@ def _become(module: nn.Module, maps: Maps) -> None:
     module.__class__ = _class(plain, maps) if maps else plain
 
 
+def is_reparametrized(model: nn.Module) -> bool:
+    """Whether weights of a model are computed from others, see `paramz.reparametrize_`."""
+    return any(isinstance(module, Reparametrized) for module in model.modules())
+
+
 def maps_of(module: nn.Module) -> Maps:
     """The names of a module's computed tensors, and what computes them."""
     return type(module).maps if isinstance(module, Reparametrized) else ()

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 from torch import Tensor, nn
 
 from paramz.anatomy.axes import Axes
-from paramz.theory.rules import ONE, Power
+from paramz.theory.power import ONE, Power
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,13 @@
-"""reparametrize_ and its inverse, and how both stand with a plan."""
+"""`reparametrize_` and its inverse, for models with and without a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-
 from torch import nn
 
-from paramz.apply.parametrize import _MARK, is_reparametrized, plan_of
-from paramz.plan.plan import Plan
+from paramz.plan.on_model import plan_of, remember_
+from paramz.reparam.modules import is_reparametrized
 from paramz.reparam.recipe import Recipe
-from paramz.reparam.rows import contract, expand
+from paramz.reparam.rows import with_parts, without_parts
 from paramz.reparam.weights import Mapped, put_on_, split_, take_off_
 from paramz.reparam.where import Where, find_weights
 
@@ -60,7 +56,7 @@ def reparametrize_(model: nn.Module, recipe: Recipe, where: Where | None = None)
     made = list(entries.values())
     split_(made)
     if plan is not None:
-        vars(model)[_MARK] = expand(plan, made)
+        remember_(model, with_parts(plan, made))
     put_on_(made)
 
 
@@ -82,75 +78,4 @@ def unreparametrize_(model: nn.Module) -> None:
     plan = plan_of(model)
     take_off_(model)
     if plan is not None:
-        vars(model)[_MARK] = contract(plan, model)
-
-
-def with_plain_weights(
-    model: nn.Module,
-    call: Callable[..., Plan],
-    base: Any,
-    wider: Any,
-    *,
-    redraw: bool,
-    apply: bool = False,
-) -> Plan:
-    """Plan a reparametrized model: `call` sees plain weights, and so it does in its base models.
-
-    Args:
-        model: the target; reparametrized again afterwards, also if the call raises.
-        call: `parametrize_` or `make_plan` with all but base and wider bound.
-        base: what the user gave.
-        wider: what the user gave.
-        redraw: the call may change weights, so their parts are made anew if there was no plan.
-        apply: the plan stays on the model.
-    """
-    before = plan_of(model)
-    entries = take_off_(model)
-    if before is not None:
-        vars(model)[_MARK] = contract(before, model)
-    if isinstance(base, nn.Module):
-        others = [m for m in (base, wider) if isinstance(m, nn.Module)]
-    else:
-        others = []
-        base = _plain_factory(base) if callable(base) else base
-    lent = [taken for other in others for taken in take_off_(other)]
-    keep = before
-    try:
-        made = call(base=base, wider=wider)
-        if redraw and before is None:
-            factors = {row.name: row.factor for row in made.rows}
-            # At the base no weight is touched, and neither are its parts.
-            changed = [e for e in entries if factors[e.names[0]] not in (1.0, None)]
-            # Weights that share a tensor are split together.
-            together = {e.recipe for e in changed if getattr(e.recipe, "shared", ())}
-            split_([e for e in entries if e in changed or e.recipe in together])
-        made = expand(made, entries)
-        keep = made if apply else before
-    finally:
-        put_on_(lent)
-        put_on_(entries)
-        vars(model).pop(_MARK, None)
-        if keep is not None:
-            vars(model)[_MARK] = keep
-    return made
-
-
-def draw_again_(model: nn.Module, plan: Plan, draw: Callable[[nn.Module, Plan], None]) -> None:
-    """Draw a reparametrized model afresh: the plain weights first, then their parts from them."""
-    entries = take_off_(model)
-    try:
-        draw(model, contract(plan, model))
-        split_(entries)
-    finally:
-        put_on_(entries)
-
-
-def _plain_factory(base: Callable[[int], nn.Module]) -> Callable[..., nn.Module]:
-    @wraps(base)
-    def build(*width: int) -> nn.Module:
-        made = base(*width)
-        if isinstance(made, nn.Module):
-            take_off_(made)
-        return made
-
-    return build
+        remember_(model, without_parts(plan, model))

@@ -1,4 +1,4 @@
-"""Rows of the plan for the tensors of a reparametrization, told from the row of the weight."""
+"""Rows of a plan for the tensors that a weight is computed from, derived from the weight's row."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from paramz.plan.plan import Plan, weight_rule
-from paramz.plan.roles import Row
-from paramz.plan.rulebook import PartOf
+from paramz.plan.plan import Plan
+from paramz.plan.row import PartOf, Row
+from paramz.plan.rulebook import Rulebook
 from paramz.reparam.recipe import Recipe, Scaling, SharingRecipe
 from paramz.reparam.weights import Mapped
-from paramz.theory.rules import ONE, Power, Role
+from paramz.theory.power import ONE, Power
+from paramz.theory.rules import Role
 from paramz.theory.tables import IN, OUT
 
 
-def expand(plan: Plan, entries: Sequence[Mapped]) -> Plan:
+def with_parts(plan: Plan, entries: Sequence[Mapped]) -> Plan:
     """The plan with rows for the parts of these weights in place of the weights' own.
 
     Raises:
@@ -40,8 +41,8 @@ def expand(plan: Plan, entries: Sequence[Mapped]) -> Plan:
             names = [f"{full}_{name}" for full in entry.names]
             at = seen.setdefault(id(value), len(rows))
             if at == len(rows):
-                base, wider = (each.get(name) for each in shapes)
-                rows.append(_row(plan, row, names, scaling, tuple(value.shape), base, wider))
+                three = (tuple(value.shape), shapes[0][name], shapes[1][name])
+                rows.append(_row(plan.rulebook, row, names, scaling, three))
             else:
                 first = rows[at]
                 assert first.part is not None
@@ -57,8 +58,8 @@ def expand(plan: Plan, entries: Sequence[Mapped]) -> Plan:
     return replace(plan, rows=tuple(rows), computed=(*plan.computed, *moved))
 
 
-def contract(plan: Plan, model: nn.Module) -> Plan:
-    """The inverse of `expand`, for a model whose weights are plain again."""
+def without_parts(plan: Plan, model: nn.Module) -> Plan:
+    """The inverse of `with_parts`, for a model whose weights are plain again."""
     order = {name: n for n, (name, _) in enumerate(model.named_parameters())}
     back = {row.name: row for row in plan.computed if row.name in order}
     rows: list[Row] = []
@@ -83,18 +84,21 @@ def _shapes(recipe: Recipe, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]
     return {n: tuple(p.shape) for n, p in parts.items() if not isinstance(p, nn.Module)}
 
 
+Shape = tuple[int, ...]
+
+
 def _row(
-    plan: Plan,
+    rulebook: Rulebook,
     row: Row,
     names: list[str],
     scaling: Scaling,
-    shape: tuple[int, ...],
-    base: tuple[int, ...] | None,
-    wider: tuple[int, ...] | None,
+    shapes: tuple[Shape, Shape, Shape],
 ) -> Row:
-    assert base is not None and wider is not None
+    """The row of a part of a row's weight; its shapes are at the target, base and wider probe."""
+    shape, base, wider = shapes
     growing = tuple(a for a, (b, w) in enumerate(zip(base, wider, strict=True)) if b != w)
-    std, branch = _init_std(plan, row), _branch(plan, row)
+    # How W's std at init moves, without the branch factor that was folded into it.
+    std, branch = rulebook.of_role(row.role).init_std, _folded_branch(rulebook, row)
     if scaling.role in ("reads", "writes") and growing == (0, 1):
         role = row.role
         ratios = {**row.ratios, "fan_in": shape[1] / base[1], "fan_out": shape[0] / base[0]}
@@ -118,14 +122,9 @@ def _row(
     )
 
 
-def _init_std(plan: Plan, row: Row) -> Power:
-    """How W's std at init moves, without the branch factor that was folded into it."""
-    return weight_rule(plan.parametrization, row.role, folded=plan.folded).init_std
-
-
-def _branch(plan: Plan, row: Row) -> Power:
+def _folded_branch(rulebook: Rulebook, row: Row) -> Power:
     """The branch factor that was folded into W."""
-    return plan.parametrization.branch if row.ends and plan.folded else ONE
+    return rulebook.scheme.branch if row.ends and rulebook.folded else ONE
 
 
 def _role(row: Row, scaling: Scaling) -> Role:

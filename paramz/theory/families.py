@@ -8,12 +8,63 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
-from paramz.theory.rules import Family
+Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What an optimizer does to a gradient, as far as scaling is concerned.
+
+    Attributes:
+        name: the optimizer, lower case.
+        column: the column of the tables that holds its rules.
+        lr_shift: k in ``lr_raw = lr / a^k`` when the weight is written as ``W = a w``: 1 plus the
+            degree of the update in the gradient (SGD 2, normalised updates 1).
+        eps_shift: j in ``eps_raw = eps * a^j``: eps is added to something of degree j in the
+            gradient.
+        decay: how the optimizer uses its ``weight_decay``: ``decoupled`` (p -= lr wd p), ``l2`` (in
+            the gradient of a plain optimizer), ``l2-normalised`` (in the gradient of an optimizer
+            that then divides by its size, where decay must follow the gradient's scale), ``none``.
+        eps: the optimizer's own default epsilon, None when it has none that scales.
+        weight_decay: the optimizer's own default decay.
+        relative: the step is multiplied by the weight's own RMS (Adafactor), so the table's lr is
+            divided by the init std.
+        shape_factor: the step is multiplied by torch.optim.Muon's factor of the tensor's shape,
+            which is divided out of the table's lr.
+        exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
+            muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
+        graft: the column whose learning rates it has, where another optimizer gives its steps
+            their size (Shampoo).
+        rotated: Adam in the eigenbasis of Shampoo's factors (SOAP), see `Parametrization.entry`.
+        behind: lr_shift for a factor behind the weight, y = a (w x), where it is another than for
+            one in front of it, y = w (a x): an optimizer that divides by the inputs only (FOOF).
+        damping: the optimizer's own default damping of its factors of inputs and output gradients,
+            None when it has none.
+        options: what else a parameter group of the optimizer may hold, for optimizers that torch
+            does not have; None: torch's class says it.
+    """
+
+    name: str
+    column: str
+    lr_shift: Fraction
+    eps_shift: Fraction = Fraction(1)
+    decay: Decay = "decoupled"
+    eps: float | None = 1e-8
+    weight_decay: float = 0.0
+    relative: bool = False
+    shape_factor: bool = False
+    exponent: Fraction | None = None
+    graft: str | None = None
+    rotated: bool = False
+    behind: Fraction | None = None
+    damping: float | None = None
+    options: tuple[str, ...] | None = None
+
 
 _0, _1, _2 = Fraction(0), Fraction(1), Fraction(2)
 
@@ -23,17 +74,32 @@ ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled", weight_decay=0.0
 LION = Family("lion", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
 MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_factor=True)
 # Adam in the eigenbasis of Shampoo's factors: eps is added to rotated gradients.
-SOAP = Family("soap", "muon", lr_shift=_1, weight_decay=0.01, rotated=True)
+_SOAP_OPTIONS = (
+    "betas", "shampoo_beta", "precondition_frequency", "max_precondition_dim", "merge_dims",
+    "precondition_1d", "correct_bias", "normalize_gradient", "data_format", "maximize",
+)  # fmt: skip
+SOAP = Family("soap", "muon", lr_shift=_1, weight_decay=0.01, rotated=True, options=_SOAP_OPTIONS)
 # Both factors divide, so a constant in front of a weight or behind it changes nothing but damping.
-KFAC = Family("kfac", "kfac", lr_shift=_0, eps_shift=_0, eps=None, damping=0.1)
+KFAC = Family(
+    "kfac", "kfac", lr_shift=_0, eps_shift=_0, eps=None, damping=0.1, options=("momentum",)
+)
 # Only the factor of the inputs: linear in what comes from behind.
-FOOF = Family("foof", "foof", lr_shift=_0, eps_shift=_0, eps=None, behind=_2, damping=0.1)
+FOOF = Family(
+    "foof", "foof", lr_shift=_0, eps_shift=_0, eps=None, behind=_2, damping=0.1,
+    options=("momentum",),
+)  # fmt: skip
 # The step is relative to the weight's RMS; `relative` takes that out of the lr of Adam's column,
 # which shifts like Adam's.
 ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)
 
 # Every entry's step has the size of lr whatever the gradient's: normalised features in (muLO).
-LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
+LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, eps=None, options=())
+
+
+_SHAMPOO_OPTIONS = (
+    "exponent", "betas", "relative_eps", "statistics", "graft", "block_size", "update_every",
+    "statistics_every", "root",
+)  # fmt: skip
 
 
 def shampoo(e: Fraction) -> Family:
@@ -52,7 +118,10 @@ def shampoo(e: Fraction) -> Family:
             f"Shampoo's exponents sum to {e}: there are rules for sums over 0 and up to 1, such as "
             "1/2 (1/4 on each side) and 1 (1/2 on each side)"
         )
-    return Family("shampoo", "muon", lr_shift=2 - 2 * e, eps_shift=_2, eps=1e-12, exponent=e)
+    return Family(
+        "shampoo", "muon", lr_shift=2 - 2 * e, eps_shift=_2, eps=1e-12, exponent=e,
+        options=_SHAMPOO_OPTIONS,
+    )  # fmt: skip
 
 
 SHAMPOO = shampoo(Fraction(1, 2))
@@ -73,7 +142,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         **{name: replace(LION, name=name) for name in ("lion", "sign", "signsgd", "lion8bit")},
         "adafactor": ADAFACTOR,
         "muon": MUON,
-        **{name: replace(SHAMPOO, name=name) for name in ("shampoo", "distributedshampoo")},
+        "shampoo": SHAMPOO,
+        "distributedshampoo": replace(SHAMPOO, name="distributedshampoo", options=None),
         "soap": SOAP,
         "kfac": KFAC,
         "foof": FOOF,
@@ -133,7 +203,8 @@ def family(
     if exponent is not None and found.exponent is not None:
         sides = (exponent, exponent) if isinstance(exponent, int | float) else exponent
         e = sum((Fraction(side).limit_denominator(1000) for side in sides), _0)
-        found = replace(shampoo(e), name=found.name, weight_decay=found.weight_decay, eps=found.eps)
+        kept = {name: getattr(found, name) for name in ("name", "weight_decay", "eps", "options")}
+        found = replace(shampoo(e), **kept)
     if graft is not None and found.exponent is not None:
         size = family(graft)
         return replace(found, lr_shift=size.lr_shift, graft=size.column)

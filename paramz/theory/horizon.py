@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from paramz.theory.families import family as find_family
-from paramz.theory.rules import ONE, Power
+from paramz.theory.power import ONE, Power
 
 HALF = Fraction(1, 2)
 BATCH = Power(batch=1)

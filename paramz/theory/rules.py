@@ -1,7 +1,6 @@
-"""The core types: a parametrization is data, and these are the types of that data.
+"""The types of the theory: a `Rule` for one tensor, and a `Parametrization`, a table of rules.
 
-A scaling rule is a monomial in *scale ratios*: how much wider (deeper, ...) the target is than the
-base model, per tensor. At the base every ratio is 1, so every rule is the identity there.
+Every rule is made of powers of scale ratios (`paramz.Power`), so at the base it is the identity.
 """
 
 from __future__ import annotations
@@ -12,133 +11,17 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-Scale = Literal["fan_in", "fan_out", "head", "depth", "experts", "top_k", "batch", "steps"]
-Role = Literal["input", "hidden", "output", "vector", "scalar", "router", "expert"]
-Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
+from paramz.theory.families import Family as Family
+from paramz.theory.power import ONE as ONE
+from paramz.theory.power import SCALES as SCALES
+from paramz.theory.power import Power as Power
 
-SCALES: tuple[str, ...] = get_args(Scale)
+Role = Literal["input", "hidden", "output", "vector", "scalar", "router", "expert"]
+
 ROLES: tuple[Role, ...] = get_args(Role)
 
 # A table without a row for these roles has one for the role that they are a special case of.
 SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType({"router": "output", "expert": "hidden"})
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Power:
-    """A monomial in scale ratios with exact exponents, such as ``fan_out / fan_in``.
-
-    Calling it on ratios (target / base, dimensionless) gives the number; a ratio that is not named
-    counts as 1. Unknown scales raise ``ValueError``.
-
-    >>> p = Power(fan_out=1) / Power(fan_in=Fraction(1, 2))
-    >>> print(p, p({"fan_in": 4.0, "fan_out": 4.0}))
-    fan_in^-1/2 fan_out 2.0
-    >>> Power(fan_in=1) * Power(fan_in=-1) == ONE
-    True
-    """
-
-    exponents: tuple[tuple[str, Fraction], ...]
-
-    def __init__(self, **exponents: int | Fraction) -> None:
-        for scale in exponents:
-            if scale not in SCALES:
-                raise ValueError(f"unknown scale {scale!r}; the scales are {', '.join(SCALES)}")
-        pairs = ((s, Fraction(exponents[s])) for s in SCALES if exponents.get(s))
-        object.__setattr__(self, "exponents", tuple(pairs))
-
-    def __mul__(self, other: Power) -> Power:
-        total = dict(self.exponents)
-        for scale, exponent in other.exponents:
-            total[scale] = total.get(scale, Fraction(0)) + exponent
-        return Power(**total)
-
-    def __pow__(self, k: int | Fraction) -> Power:
-        return Power(**{scale: exponent * Fraction(k) for scale, exponent in self.exponents})
-
-    def __truediv__(self, other: Power) -> Power:
-        return self * other**-1
-
-    def __rtruediv__(self, one: Literal[1]) -> Power:
-        if one != 1:
-            raise ValueError(
-                f"a Power is a pure monomial: only 1 / power is defined, not {one!r} /"
-            )
-        return self**-1
-
-    def __call__(self, ratios: Mapping[str, float]) -> float:
-        """The number at these ratios."""
-        value = 1.0
-        for scale, exponent in self.exponents:
-            ratio = ratios.get(scale, 1.0)
-            if ratio != 1.0:
-                value *= float(ratio) ** float(exponent)
-        return value
-
-    def __str__(self) -> str:
-        return " ".join(s if e == 1 else f"{s}^{e}" for s, e in self.exponents) or "1"
-
-    def to_json(self) -> dict[str, str]:
-        """Exponents as strings, exact: ``{"fan_in": "-1/2"}``."""
-        return {scale: str(exponent) for scale, exponent in self.exponents}
-
-    @classmethod
-    def from_json(cls, exponents: Mapping[str, str]) -> Power:
-        """The inverse of `to_json`.
-
-        >>> Power.from_json({"fan_in": "-1/2"}) == Power(fan_in=Fraction(-1, 2))
-        True
-        """
-        return cls(**{scale: Fraction(text) for scale, text in exponents.items()})
-
-
-ONE = Power()
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What an optimizer does to a gradient, as far as scaling is concerned.
-
-    Attributes:
-        name: the optimizer, lower case.
-        column: the column of the tables that holds its rules.
-        lr_shift: k in ``lr_raw = lr / a^k`` when the weight is written as ``W = a w``: 1 plus the
-            degree of the update in the gradient (SGD 2, normalised updates 1).
-        eps_shift: j in ``eps_raw = eps * a^j``: eps is added to something of degree j in the
-            gradient.
-        decay: how the optimizer uses its ``weight_decay``: ``decoupled`` (p -= lr wd p), ``l2`` (in
-            the gradient of a plain optimizer), ``l2-normalised`` (in the gradient of an optimizer
-            that then divides by its size, where decay must follow the gradient's scale), ``none``.
-        eps: the optimizer's own default epsilon, None when it has none that scales.
-        weight_decay: the optimizer's own default decay.
-        relative: the step is multiplied by the weight's own RMS (Adafactor), so the table's lr is
-            divided by the init std.
-        shape_factor: the step is multiplied by torch.optim.Muon's factor of the tensor's shape,
-            which is divided out of the table's lr.
-        exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
-            muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
-        graft: the column whose learning rates it has, where another optimizer gives its steps
-            their size (Shampoo).
-        rotated: Adam in the eigenbasis of Shampoo's factors (SOAP), see `Parametrization.entry`.
-        behind: lr_shift for a factor behind the weight, y = a (w x), where it is another than for
-            one in front of it, y = w (a x): an optimizer that divides by the inputs only (FOOF).
-        damping: the optimizer's own default damping of its factors of inputs and output gradients,
-            None when it has none.
-    """
-
-    name: str
-    column: str
-    lr_shift: Fraction
-    eps_shift: Fraction = Fraction(1)
-    decay: Decay = "decoupled"
-    eps: float | None = 1e-8
-    weight_decay: float = 0.0
-    relative: bool = False
-    shape_factor: bool = False
-    exponent: Fraction | None = None
-    graft: str | None = None
-    rotated: bool = False
-    behind: Fraction | None = None
-    damping: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,8 +102,10 @@ class Parametrization:
         attention: the factor on attention logits, in the ratio ``head`` of head sizes:
             ``head^-1/2`` is the usual 1/sqrt(d_head), ``head^-1`` is muP's 1/d_head.
         branch: the factor on every residual branch, in the ratio ``depth``.
-        absolute: the ratios of its rules are the sizes themselves (the base has width and depth 1),
-            and weight decay is independent of the learning rate: p -= wd p.
+        unit_scaled: every weight starts at unit scale, so the ratios of its rules are the sizes
+            themselves, as if the base had width and depth 1.
+        decay: the policy that weight decay follows unless the user names another; the policies are
+            in `paramz.DECAYS`.
 
     >>> import paramz
     >>> print(paramz.MUP.rule("adam", "hidden").lr)
@@ -232,7 +117,8 @@ class Parametrization:
     rules: Mapping[tuple[str, str], Rule]
     attention: Power = field(default=Power(head=Fraction(-1, 2)))
     branch: Power = ONE
-    absolute: bool = False
+    unit_scaled: bool = False
+    decay: str = "lr-constant"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
@@ -331,17 +217,18 @@ class Parametrization:
         The factors on attention logits multiply relative to the usual 1/sqrt(d_head).
 
         Raises:
-            ValueError: one of them is absolute.
+            ValueError: one of them is unit-scaled.
 
         >>> import paramz
         >>> (paramz.MUP * paramz.Parametrization(name="x", source="", rules={})).name
         'mup+x'
         """
         for whole in (self, other):
-            if whole.absolute:
+            if whole.unit_scaled:
                 raise ValueError(
-                    f"{self.name} * {other.name}: {whole.name} is a scheme of its own, with rules "
-                    "for width and depth that start from size 1; it is not a factor of others"
+                    f"{self.name} * {other.name}: {whole.name} has rules for width and depth that "
+                    "start from size 1, so it cannot be multiplied with another scheme; use it "
+                    "alone"
                 )
         keys = dict.fromkeys([*self.rules, *other.rules])
         plain = Rule()
@@ -376,7 +263,8 @@ class Parametrization:
             "source": self.source,
             "attention": self.attention.to_json(),
             "branch": self.branch.to_json(),
-            "absolute": self.absolute,
+            "unit_scaled": self.unit_scaled,
+            "decay": self.decay,
             "rules": [[c, r, rule.to_json()] for (c, r), rule in self.rules.items()],
         }
 
@@ -388,11 +276,14 @@ class Parametrization:
         >>> Parametrization.from_json(paramz.MUP.to_json()) == paramz.MUP
         True
         """
+        # Plans written by version 0.1 before the layout of folders have this key and no decay.
+        unit_scaled = data.get("unit_scaled", data.get("absolute", False))
         return cls(
             name=data["name"],
             source=data["source"],
             attention=Power.from_json(data["attention"]),
             branch=Power.from_json(data.get("branch", {})),
-            absolute=data.get("absolute", False),
+            unit_scaled=unit_scaled,
+            decay=data.get("decay", "independent" if unit_scaled else "lr-constant"),
             rules={(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]},
         )

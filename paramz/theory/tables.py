@@ -24,11 +24,12 @@ columns: sgd   SGD, momentum, Nesterov
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 from types import MappingProxyType
 
-from paramz.theory.rules import ONE, Parametrization, Power, Rule
+from paramz.theory.power import ONE, Power
+from paramz.theory.printed import tabulate, with_columns
+from paramz.theory.rules import Parametrization
 
 HALF = Fraction(1, 2)
 IN = Power(fan_in=1)
@@ -37,74 +38,6 @@ HEAD = Power(head=1)
 DEPTH = Power(depth=1)
 EXPERTS = Power(experts=1)
 NONE = None  # the theory has no rule here
-
-
-def tabulate(
-    name: str,
-    source: str,
-    *,
-    attention: Power,
-    branch: Power = ONE,
-    absolute: bool = False,
-    columns: tuple[str, ...],
-    **rows: tuple[Power | None, ...],
-) -> Parametrization:
-    """Read a printed table: ``columns`` name the entries of each role's row.
-
-    A family column appears once one of its entries does; a `NONE` lr leaves the entry out.
-
-    Raises:
-        ValueError: a row has another number of entries than there are columns.
-    """
-    return Parametrization(
-        name=name,
-        source=source,
-        rules=_rules(name, columns, rows),
-        attention=attention,
-        branch=branch,
-        absolute=absolute,
-    )
-
-
-def _rules(
-    name: str, columns: tuple[str, ...], rows: Mapping[str, tuple[Power | None, ...]]
-) -> dict[tuple[str, str], Rule]:
-    families = dict.fromkeys(c.split(".")[0] for c in columns if "." in c)
-    rules: dict[tuple[str, str], Rule] = {}
-    for role, row in rows.items():
-        if len(row) != len(columns):
-            raise ValueError(f"{name}, row {role}: {len(row)} entries for {len(columns)} columns")
-        cells = dict(zip(columns, row, strict=True))
-        for family in families:
-            lr = cells[f"{family}.lr"]
-            if lr is None:
-                continue
-            rules[family, role] = Rule(
-                init_std=cells["init"] or ONE,
-                multiplier=cells["mult"] or ONE,
-                lr=lr,
-                eps=cells.get(f"{family}.eps") or ONE,
-                weight_decay=1 / lr,
-                damping_a=cells.get(f"{family}.damping_a") or ONE,
-                damping_b=cells.get(f"{family}.damping_b") or ONE,
-            )
-    return rules
-
-
-def beside(
-    table: Parametrization, *, columns: tuple[str, ...], **rows: tuple[Power | None, ...]
-) -> Parametrization:
-    """More columns for a table whose rows would be too long to read; init and mult are its own.
-
-    Raises:
-        ValueError: a row has another number of entries than there are columns.
-    """
-    weights: dict[str, tuple[Power, Power]] = {}
-    for (_, role), rule in table.rules.items():
-        weights[role] = (rule.init_std, rule.multiplier)
-    whole = {role: (*weights[role], *row) for role, row in rows.items()}
-    more = _rules(table.name, ("init", "mult", *columns), whole)
-    return replace(table, rules={**table.rules, **more})
 
 
 _SECOND = ("kfac.lr", "kfac.damping_a", "kfac.damping_b", "foof.lr", "foof.damping_a")
@@ -121,7 +54,7 @@ SP = tabulate(
     vector =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
     scalar =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
 )
-SP = beside(SP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
+SP = with_columns(SP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
 
 NTP = tabulate(
     "ntp", "neural tangent parametrization: Jacot et al. 2018; Yang and Hu 2021 (TP-IV) table 1",
@@ -133,7 +66,7 @@ NTP = tabulate(
     vector =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
     scalar =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
 )
-NTP = beside(NTP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
+NTP = with_columns(NTP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
 
 # Form A: nothing in the forward pass, the readout's 1/fan_in sits in its init and learning rate.
 # Muon's column is (OUT/IN)^(1-e) with e = 1/2, from ||dW||_2 ~ sqrt(fan_out/fan_in).
@@ -149,7 +82,7 @@ MUP = tabulate(
     vector =(ONE,        ONE,    OUT,        ONE,       1 / OUT,    NONE,              NONE),
     scalar =(ONE,        ONE,    ONE,        ONE,       ONE,        NONE,              NONE),
 )
-MUP = beside(
+MUP = with_columns(
     MUP,
     # Ishikawa and Karakida 2023 (arXiv 2312.12226). In B^-1 G A^-1 the sizes of inputs a and of
     # output gradients g cancel but for 1/(|a| |g|), which is the spectral norm that an update needs
@@ -175,7 +108,7 @@ MEAN_FIELD = tabulate(
     vector =(ONE,     ONE,        OUT,      ONE,        1 / OUT,           NONE,       NONE),
     scalar =(ONE,     ONE,        ONE,      ONE,        ONE,               NONE,       NONE),
 )
-MEAN_FIELD = beside(
+MEAN_FIELD = with_columns(
     MEAN_FIELD,
     columns=_SECOND,
     input  =(ONE, ONE,    1 / OUT, OUT, ONE),
@@ -202,7 +135,7 @@ DEPTH_MUP = tabulate(
     vector =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
     scalar =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
 )
-DEPTH_MUP = beside(DEPTH_MUP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, 1 / DEPTH, ONE, ONE)))
+DEPTH_MUP = with_columns(DEPTH_MUP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, 1 / DEPTH, ONE, ONE)))
 
 COMPLETEP = tabulate(
     "completep", "CompleteP, branch factor 1/depth: Dey et al. 2025 (arXiv 2505.01618) table 1; "
@@ -216,7 +149,7 @@ COMPLETEP = tabulate(
     vector =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
     scalar =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
 )
-COMPLETEP = beside(COMPLETEP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, DEPTH**-2, DEPTH, ONE)))
+COMPLETEP = with_columns(COMPLETEP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, DEPTH**-2, DEPTH, ONE)))
 
 # An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
 # 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has
@@ -236,7 +169,7 @@ MOE_MUP = tabulate(
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
     vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
 )
-MOE_MUP = beside(
+MOE_MUP = with_columns(
     MOE_MUP,
     columns=_SECOND,
     router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
@@ -252,7 +185,7 @@ MOE_HIDDEN_ROUTER = tabulate(
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
     vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
 )
-MOE_HIDDEN_ROUTER = beside(
+MOE_HIDDEN_ROUTER = with_columns(
     MOE_HIDDEN_ROUTER,
     columns=_SECOND,
     router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
@@ -269,7 +202,7 @@ _U_ADAM_INPUT, _U_ADAM_HIDDEN = (OUT * DEPTH)**-HALF, (IN * DEPTH)**-HALF
 U_MUP = tabulate(
     "u-mup", "u-muP: Blake et al. 2024 (arXiv 2407.17465) table 2, as in unit_scaling 0.3.5; "
     "Muon: spectral condition, not published",
-    attention=1 / HEAD, absolute=True,
+    attention=1 / HEAD, unit_scaled=True, decay="independent",
     columns=("init", "mult",     "sgd.lr",       "adam.lr",       "muon.lr"),
     input  =(ONE,     ONE,        _U_ADAM_INPUT,  _U_ADAM_INPUT,   OUT**HALF),
     hidden =(ONE,     IN**-HALF,  _U_ADAM_HIDDEN, _U_ADAM_HIDDEN,  (OUT / DEPTH)**HALF),

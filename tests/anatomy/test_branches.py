@@ -8,8 +8,8 @@ from cases import convnet, gpt, gpt2, llama
 from torch import nn
 
 import paramz
-from paramz.anatomy.branches import Branches, branch_hooks, find_branches
-from paramz.theory.rules import Power
+from paramz.anatomy.branches import Branches, find_branches
+from paramz.plan.draft import branch_hooks
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -143,7 +143,7 @@ def test_hooks_scale_what_folding_scales(name):
         for handle in handles:
             handle.remove()
         deeper = replace(residual, ratio=2.0)
-        factors = branch_hooks(model, deeper, Power(depth=-1), fold=False)
+        factors = branch_hooks(deeper, 1 / deeper.ratio, fold=False)
         assert halved.items() <= factors.items()
         for path, factor in factors.items():
             _scale(model, path, factor)
@@ -212,7 +212,7 @@ def test_a_branch_without_a_known_end_is_an_error_and_can_be_declared():
     model = odd(16, depth=4)
     plan = paramz.parametrize_(model, "mup+completep", base=odd, branches=declared)
     rows = {row.name: row for row in plan.rows}
-    assert plan.branch_factor(rows["1.3.mixer.1.weight"]) == 0.5
+    assert plan.rulebook.branch_factor(rows["1.3.mixer.1.weight"]) == 0.5
     assert rows["1.3.mixer.0.weight"].ratios["depth"] == 2.0
     assert "depth" not in rows["0.weight"].ratios
 

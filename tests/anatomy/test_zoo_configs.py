@@ -93,8 +93,8 @@ def test_widths_that_fit_are_listed():
 
 
 def test_the_alias_is_the_module():
-    from paramz.integrations import hf
+    from paramz.anatomy import hf_config
 
-    assert paramz.hf.scaled_config is hf.scaled_config
+    assert paramz.hf.scaled_config is hf_config.scaled_config
     with pytest.raises(AttributeError, match="paramz.hf. has no attribute 'nothing'"):
         _ = paramz.hf.nothing

@@ -11,7 +11,7 @@ from test_branches import resnet
 from torch import nn
 
 import paramz
-from paramz.theory.rules import Power
+from paramz.theory.power import Power
 from paramz.theory.tables import COMPLETEP, DEPTH_MUP, HALF
 
 
@@ -169,4 +169,4 @@ def test_a_shallower_target_reads_the_same_rules():
     model = Deep(8, 1)
     plan = paramz.parametrize_(model, "mup+completep", base=partial(Deep, depth=4))
     assert {row.ratios["depth"] for row in plan.rows if row.block} == {0.25}
-    assert plan.branch_factor(next(row for row in plan.rows if row.ends)) == 4.0
+    assert plan.rulebook.branch_factor(next(row for row in plan.rows if row.ends)) == 4.0

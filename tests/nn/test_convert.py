@@ -209,7 +209,7 @@ def test_roles_are_refused():
 
 def test_alphas_are_refused_where_they_would_do_nothing():
     alphas = Alphas(res=2.0)
-    with pytest.raises(ValueError, match="alphas are hyperparameters of u-mup, mup has none"):
+    with pytest.raises(ValueError, match="alphas are hyperparameters of u-mup, and mup has none"):
         paramz.parametrize_(Plain(), "mup", base=Plain, base_width=8, alphas=alphas)
     model = Plain()
     paramz.parametrize_(model, "u-mup", example=tokens(), alphas=alphas)

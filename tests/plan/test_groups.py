@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import paramz
-from paramz.plan.groups import clean_name
+from paramz.plan.matching import clean_name
 from paramz.theory.families import FAMILIES
 
 LR = 0.25

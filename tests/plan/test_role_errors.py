@@ -208,7 +208,7 @@ def test_a_width_at_which_a_size_is_not_whole():
     assert text == (
         "num_attention_heads = 8 at width 64 would be 5/2 at width 20. Widths that keep every size "
         "whole: [16, 32, 48]. Or let the heads grow instead of their number: "
-        "base=paramz.apply.hf.config_factory(model, heads='size'), base_width=20"
+        "base=paramz.hf.config_factory(model, heads='size'), base_width=20"
     )
 
 

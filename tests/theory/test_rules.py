@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import paramz
 from paramz.theory.families import COLUMNS, FAMILIES
-from paramz.theory.rules import ONE, ROLES, SCALES, SPECIAL_CASE_OF, Parametrization, Power, Rule
+from paramz.theory.power import ONE, SCALES, Power
+from paramz.theory.rules import ROLES, SPECIAL_CASE_OF, Parametrization, Rule
 
 exponents = st.builds(Fraction, st.integers(-6, 6), st.sampled_from([1, 2, 3]))
 powers = st.builds(Power, fan_in=exponents, fan_out=exponents, depth=exponents)

@@ -9,7 +9,8 @@ import pytest
 
 import paramz
 from paramz.theory.families import COLUMNS, shampoo
-from paramz.theory.rules import ONE, ROLES, Parametrization, Power
+from paramz.theory.power import ONE, Power
+from paramz.theory.rules import ROLES, Parametrization
 from paramz.theory.tables import DEPTH, EXPERTS, HALF, HEAD, IN, OUT, PARAMETRIZATIONS, tabulate
 
 WEIGHTS = {"input": OUT, "hidden": OUT / IN, "output": 1 / IN}

@@ -132,7 +132,7 @@ def _convert_model(model: nn.Module, source: str) -> Conversion:
     from paramz.compat.convert.model import model_findings, plan_of_model
 
     plan = plan_of_model(model)
-    if plan.parametrization.absolute:
+    if plan.parametrization.unit_scaled:
         code = (
             "# from a plain model, whatever its layers\n"
             "plan = paramz.parametrize_(model, 'u-mup', example=batch)\n"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from torch import nn
 
-from paramz.apply.parametrize import plan_of
 from paramz.compat.convert.code import Finding
 from paramz.compat.mup.infshape import InfDim, InfShape
 from paramz.compat.mup.layer import MuReadout
 from paramz.compat.mup.rows import READOUT_MULTIPLIER, rows_of_shapes
 from paramz.compat.mup.shape import load_base_shapes
+from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 
 

@@ -142,7 +142,7 @@ def kaiming_normal_(
 def _factor(tensor: Tensor) -> float:
     """Std at the target / std at the base."""
     row = row_of(tensor)
-    return RULES.weight_rule(row).init_std(row.ratios)
+    return RULES.weight(row).init_std(row.ratios)
 
 
 def _xavier(tensor: Tensor, gain: float) -> float:
@@ -163,7 +163,7 @@ def _base(tensor: Tensor) -> Tensor:
 def _adjusted(tensor: Tensor, fan: int, base_fan: int) -> float:
     """The rule's factor on torch's std, which falls as fan^-1/2; exactly 1 where they agree."""
     row = row_of(tensor)
-    return math.sqrt(fan / base_fan * (RULES.weight_rule(row).init_std ** 2)(row.ratios))
+    return math.sqrt(fan / base_fan * (RULES.weight(row).init_std ** 2)(row.ratios))
 
 
 def _mean(tensor: Tensor, what: str) -> None:

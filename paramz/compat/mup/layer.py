@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from paramz.compat.mup.tensors import row_of
-from paramz.plan.roles import Row
+from paramz.plan.row import Row
 
 
 class MuReadout(nn.Linear):

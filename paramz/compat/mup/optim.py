@@ -16,11 +16,10 @@ from torch.optim import SGD, Adam, AdamW
 
 from paramz.compat.mup.rows import RULES
 from paramz.compat.mup.tensors import row_of
-from paramz.plan.groups import decay_ratio, lr_ratio
-from paramz.theory.families import ADAMW, FAMILIES
+from paramz.plan.ratios import decay_ratio, lr_ratio
+from paramz.theory.families import ADAMW, FAMILIES, Family
 from paramz.theory.families import SGD as LINEAR
 from paramz.theory.families import family as find_family
-from paramz.theory.rules import Family
 
 Group = dict[str, Any]
 

@@ -17,8 +17,9 @@ from torch import nn
 
 from paramz.anatomy.axes import Axes, axes_of
 from paramz.compat.mup.infshape import InfShape
-from paramz.plan.plan import Plan
-from paramz.plan.roles import Row, _by_axes
+from paramz.plan.roles import role_by_axes
+from paramz.plan.row import Row
+from paramz.plan.rulebook import Rulebook
 from paramz.theory.families import COLUMNS
 from paramz.theory.rules import Role
 from paramz.theory.tables import IN, MUP
@@ -30,7 +31,7 @@ READOUT_MULTIPLIER = replace(
     name="mup, readout multiplier",
     source="Yang et al. 2022 (TP-V, arXiv 2203.03466) table 8, as in the mup package",
 )
-RULES = Plan(parametrization=READOUT_MULTIPLIER, rows=(), folded=False)
+RULES = Rulebook(READOUT_MULTIPLIER, folded=False)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def row_of_shape(
     found: dict[Role, tuple[Axes, str, list[str]]] = {}
     for use, axes in known:
         kind = "roles" if said else type(use.module).__name__
-        role, why = _by_axes(axes, growing, kind)
+        role, why = role_by_axes(axes, growing, kind)
         found.setdefault(role, (axes, why, []))[2].append(use.path)
     readouts: tuple[str, ...] = ()
     if not growing:

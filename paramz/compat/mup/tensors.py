@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from paramz.apply.parametrize import _MARK, plan_of
 from paramz.compat.mup.infshape import InfDim, InfShape
 from paramz.compat.mup.rows import row_of_shape
-from paramz.plan.groups import clean_name
+from paramz.plan.matching import clean_name
+from paramz.plan.on_model import plan_of, remember_
 from paramz.plan.plan import Plan
-from paramz.plan.roles import Row
+from paramz.plan.row import Row
 
 _NOTE = "_paramz_mup"
 _MODELS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -46,7 +46,7 @@ class _Note:
 
 def put_plan(model: nn.Module, plan: Plan) -> None:
     """Put a plan on a model and make its tensors known."""
-    vars(model)[_MARK] = plan
+    remember_(model, plan)
     vars(model)[_NOTE] = _Note(model)
     _remember(model)
 

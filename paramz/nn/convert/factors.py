@@ -14,7 +14,6 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from paramz.anatomy.attention import AttentionScale
 from paramz.nn.convert.atoms import ACTIVATIONS, KNOWN_FUNCTIONS, Atom
 from paramz.nn.functional import (
     Constraint,
@@ -27,6 +26,7 @@ from paramz.nn.functional import (
 )
 from paramz.nn.residual import Alphas, taus
 from paramz.nn.scale import Scale
+from paramz.plan.row import ModuleScale
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Factors:
     readouts: frozenset[str]
     norms: Mapping[str, tuple[float, float]]
     inside: frozenset[str]
-    attention: tuple[AttentionScale, ...] = ()
+    attention: tuple[ModuleScale, ...] = ()
 
 
 @dataclass
@@ -76,7 +76,7 @@ def find_factors(
     atoms: Sequence[Atom],
     sizes: Mapping[str, tuple[int, float]],
     alphas: Alphas,
-    attention: Sequence[AttentionScale] = (),
+    attention: Sequence[ModuleScale] = (),
 ) -> Factors:
     """The factors of every linear layer and norm.
 

@@ -17,17 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-# Layers told by class name: those of transformers, which is not imported for it.
-_ACTIVATIONS = {
-    "GELU": "gelu",
-    "GELUActivation": "gelu",
-    "GELUTanh": "gelu",
-    "NewGELUActivation": "gelu",
-    "PytorchGELUTanh": "gelu",
-    "ReLU": "relu",
-    "SiLU": "silu",
-    "SiLUActivation": "silu",
-}
+from paramz.anatomy import names
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ def layer_kind(module: nn.Module) -> str | None:
     kind = type(module).__name__
     if type(module).__module__.startswith("paramz."):
         return None
-    if type(module).forward is nn.Linear.forward or kind == "Conv1D":
+    if type(module).forward is nn.Linear.forward or kind == names.TRANSPOSED_LINEAR:
         return "linear"
     if type(module).forward in (nn.Conv1d.forward, nn.Conv2d.forward):
         return "conv"
@@ -70,7 +60,7 @@ def layer_kind(module: nn.Module) -> str | None:
         return "embedding"
     if isinstance(module, nn.LayerNorm | nn.RMSNorm) or kind.endswith("RMSNorm"):
         return "norm"
-    return _ACTIVATIONS.get(kind)
+    return names.ACTIVATIONS.get(kind)
 
 
 def trace(model: nn.Module, example: Any) -> list[Op]:

@@ -19,7 +19,7 @@ from paramz.nn.layers.modules import (
 )
 from paramz.nn.layers.multihead import MultiheadAttention
 from paramz.plan.plan import Plan
-from paramz.plan.roles import Row
+from paramz.plan.row import Row
 from paramz.theory.rules import Role
 from paramz.theory.tables import U_MUP
 

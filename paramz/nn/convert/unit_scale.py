@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from paramz.anatomy.attention import ATTRIBUTES, AttentionScale, set_scale
+from paramz.anatomy import names
 from paramz.nn.convert.atoms import PROJECTIONS, Atom, find_atoms
 from paramz.nn.convert.factors import Factors, find_factors
 from paramz.nn.convert.trace import layer_kind, trace
@@ -28,8 +28,10 @@ from paramz.nn.layers.modules import (
 from paramz.nn.layers.multihead import MultiheadAttention
 from paramz.nn.residual import Alphas
 from paramz.nn.scale import Scale
+from paramz.plan.on_model import set_scale_
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
+from paramz.plan.row import ModuleScale
 from paramz.theory.tables import U_MUP
 
 
@@ -86,7 +88,7 @@ def unit_scale_(
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, new)
     for found in factors.attention:
-        set_scale(model, found, found.value)
+        set_scale_(model, found, found.value)
     if init:
         _initialise_(model)
     return factors
@@ -145,7 +147,7 @@ def unit_scaled_plan(
 
 def _logit_factors(
     model: nn.Module, atoms: Sequence[Atom], alphas: Alphas
-) -> tuple[AttentionScale, ...]:
+) -> tuple[ModuleScale, ...]:
     """The attention modules that keep their factor on the logits in an attribute."""
     found = []
     for atom in atoms:
@@ -155,9 +157,9 @@ def _logit_factors(
         if "scale" not in atom.facts:
             continue  # a MultiheadAttention, which is replaced whole
         scale, new = atom.facts["scale"], alphas.attn_softmax / atom.facts["d_head"]
-        attribute = next((name for name in ATTRIBUTES if own.get(name) == scale), None)
+        attribute = next((name for name in names.LOGIT_SCALES if own.get(name) == scale), None)
         if attribute is not None:
-            found.append(AttentionScale(atom.path, attribute, scale, new))
+            found.append(ModuleScale(atom.path, attribute, scale, new))
     return tuple(found)
 
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from paramz.apply.parametrize import parametrize_
 from paramz.apply.task import Task
 from paramz.optim.learned.learned import initial_state, initial_theta, learned_step
 from paramz.theory.families import LEARNED
@@ -81,9 +80,7 @@ def parametrized(
 ) -> tuple[nn.Module, dict[str, float]]:
     """A fresh model of the task, and what each tensor's learning rate is multiplied by."""
     model = task.build(width)
-    plan = parametrize_(
-        model, parametrization, base=task.build, base_width=base_width, roles=task.roles
-    )
+    plan = task.parametrize_(model, parametrization, base_width=base_width)
     names = {id(p): n for n, p in model.named_parameters()}
     groups = plan.param_groups(model, LEARNED, lr=1.0)
     return model, {names[id(p)]: g["lr"] for g in groups for p in g["params"]}

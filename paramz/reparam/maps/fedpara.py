@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paramz.anatomy.axes import Axes
 from paramz.reparam.recipe import Scaling
-from paramz.theory.rules import Power
+from paramz.theory.power import Power
 from paramz.theory.tables import IN
 
 # At a fixed rank all factors have t = (std of W)^(1/4) for a size. With h = W x, the change by dX

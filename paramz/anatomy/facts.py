@@ -1,0 +1,165 @@
+"""What there is to know of a model and its base before a parametrization gives it a meaning.
+
+`read_facts` looks at the model and its probes once. What a scheme makes of the facts
+(`paramz.plan.roles`, `paramz.plan.draft`) are functions of them alone and needs no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from paramz.anatomy.attention import GrowingHeads, find_growing_heads
+from paramz.anatomy.branches import Branches, Residual, find_branches
+from paramz.anatomy.embeddings import EmbeddingScale, find_embedding_scales, scales_tied_readout
+from paramz.anatomy.moe import Layer, Part, find_layers, find_parts, gate_notes
+from paramz.anatomy.paths import unnumbered
+from paramz.anatomy.probes import Probes
+from paramz.anatomy.tensors import ONE_WIDTH, ModelTensor, read_tensors, require_same_names
+from paramz.anatomy.twins import resized
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorFacts:
+    """One tensor of the model and its twins in the probes.
+
+    Attributes:
+        tensor: its shape, names and uses in the model.
+        base_shape, wider_shape: in the base and in the wider probe.
+        part: what it is of a mixture-of-experts layer, if it is in one.
+        expert_ratios: the layer's numbers of experts (``experts``) and of active ones (``top_k``),
+            target / base; empty outside such layers.
+    """
+
+    tensor: ModelTensor
+    base_shape: tuple[int, ...]
+    wider_shape: tuple[int, ...]
+    part: Part | None = None
+    expert_ratios: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The tensor's first name in the model."""
+        return self.tensor.names[0]
+
+    @property
+    def growing(self) -> tuple[int, ...]:
+        """The axes that are larger in the wider probe."""
+        return tuple(a for a, n in enumerate(self.base_shape) if n != self.wider_shape[a])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A model, as far as any parametrization needs to know it.
+
+    Attributes:
+        tensors: its parameters, in the order of ``named_parameters()``.
+        heads: attention modules whose heads grow with width.
+        embeddings: factors on embeddings that grow with width.
+        scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
+        residual: its residual branches; None unless depth was asked for.
+        notes: what a reader of the plan should know, one sentence each.
+    """
+
+    tensors: tuple[TensorFacts, ...]
+    heads: tuple[GrowingHeads, ...] = ()
+    embeddings: tuple[EmbeddingScale, ...] = ()
+    scaled_readout: bool = False
+    residual: Residual | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_facts(
+    model: nn.Module,
+    probes: Probes,
+    scales: Set[str] = frozenset(),
+    branches: Branches | None = None,
+) -> Facts:
+    """Read a model and its probes.
+
+    Args:
+        model: the target, on any device; only names, shapes and attributes are read (and the
+            routers of experts run, to see what their gates add up to).
+        probes: base and wider model, matched to the model by `Probes.matched` where numbers of
+            blocks or experts may differ.
+        scales: what is scaled beside width: with ``depth`` or ``experts`` the numbers of blocks or
+            experts may differ from the base's, and residual branches or experts are looked for.
+        branches: where the residual branches are, for models whose blocks paramz does not know.
+
+    Raises:
+        ValueError: names of the models differ, or as `find_branches` does.
+
+    >>> from paramz.anatomy.probes import build_probes
+    >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Linear(w, 2))
+    >>> facts = read_facts(net(32), build_probes(net(32), net))
+    >>> [(tensor.name, tensor.growing) for tensor in facts.tensors]
+    [('0.weight', (0,)), ('0.bias', (0,)), ('1.weight', (1,)), ('1.bias', ())]
+    """
+    tensors = _tensors(model, probes, "experts" in scales)
+    return Facts(
+        tensors=tensors,
+        heads=tuple(find_growing_heads(model, probes)),
+        embeddings=tuple(find_embedding_scales(model, probes)),
+        scaled_readout=scales_tied_readout(model),
+        residual=find_branches(model, probes.base, branches) if "depth" in scales else None,
+        notes=tuple(gate_notes(model, probes.base, probes.twin)) if "experts" in scales else (),
+    )
+
+
+def _tensors(model: nn.Module, probes: Probes, experts: bool) -> tuple[TensorFacts, ...]:
+    target, base, wider = (read_tensors(m) for m in (model, probes.base, probes.wider))
+    require_same_names(base, wider, ("the base model", "the wider probe"))
+    twins = _twin_names(model, probes, target, base)
+    layers, base_layers = find_layers(model), find_layers(probes.base)
+    parts = find_parts(model, layers)
+    found = []
+    for name, tensor in target.items():
+        twin, part = twins[name], parts.get(name)
+        ratios: Mapping[str, float] = {}
+        if part is not None and experts:
+            ratios = _ratios(layers[part.layer], base_layers[probes.twin(part.layer) or ""])
+        found.append(
+            TensorFacts(
+                tensor=tensor,
+                base_shape=base[twin].shape,
+                wider_shape=wider[twin].shape,
+                part=part,
+                expert_ratios=ratios,
+            )
+        )
+    return tuple(found)
+
+
+def _ratios(layer: Layer, base: Layer) -> dict[str, float]:
+    ratios = {"experts": layer.experts / base.experts}
+    if layer.top_k is not None and base.top_k is not None:
+        ratios["top_k"] = layer.top_k / base.top_k
+    return ratios
+
+
+def _twin_names(
+    model: nn.Module,
+    probes: Probes,
+    target: Mapping[str, ModelTensor],
+    base: Mapping[str, ModelTensor],
+) -> dict[str, str]:
+    """Target parameter -> base parameter, all of them, or an error."""
+    who = "the target model", "the base model"
+    if probes.twins is None:
+        sizes = resized(model, probes.base) if target.keys() != base.keys() else []
+        fix = (
+            f"Here {'; '.join(sizes[:3])}. Make them equal, or scale them: with 'mup+completep' or "
+            "'mup+depth-mup' for residual blocks, with 'mup+moe' for experts."
+        )
+        require_same_names(target, base, who, fix if sizes else ONE_WIDTH)
+        return {name: name for name in target}
+    twins = {name: probes.twin_name(name) or name for name in target}
+    # Blocks of the base that stand for none of the target's are no difference.
+    used = set(twins.values())
+    alike = {unnumbered(name) for name in used}
+    require_same_names(
+        twins.values(), [n for n in base if n in used or unnumbered(n) not in alike], who
+    )
+    return twins

@@ -1,0 +1,127 @@
+"""The names by which other libraries call things: attributes, submodules, config fields, classes.
+
+Everything that paramz recognises by its name stands here, so supporting another library's layer is
+a matter of adding its name.
+"""
+
+from __future__ import annotations
+
+import re
+
+# ---- Classes -------------------------------------------------------------------------------------
+
+# transformers' linear layer that stores its weight as (in, out).
+TRANSPOSED_LINEAR = "Conv1D"
+# transformers' routers of experts, whose weight is (experts, d).
+ROUTER_CLASSES = ("Router", "Gate")  # how the class's name ends
+
+# Modules that compute an activation function -> the function.
+ACTIVATIONS = {
+    "GELU": "gelu",
+    "GELUActivation": "gelu",
+    "GELUTanh": "gelu",
+    "NewGELUActivation": "gelu",
+    "PytorchGELUTanh": "gelu",
+    "ReLU": "relu",
+    "SiLU": "silu",
+    "SiLUActivation": "silu",
+}
+
+# ---- Parameters ----------------------------------------------------------------------------------
+
+# Learned tables that users and libraries keep as bare parameters, one row per position or token.
+TABLES = (
+    "pos_emb",
+    "pos_embed",
+    "pos_embedding",
+    "position_embeddings",
+    "positional_embedding",
+)
+# Mamba's decay rates, one row of a fixed state per channel: (d, state).
+ENTRYWISE = ("A_log",)
+
+# ---- Attention -----------------------------------------------------------------------------------
+
+# Where a module keeps the factor on the logits: transformers, timm, and plain GPTs.
+LOGIT_SCALES = ("scaling", "scale", "softmax_scale", "attn_scale", "attention_scale")
+HEAD_COUNTS = ("num_heads", "n_head", "n_heads", "nhead", "num_attention_heads", "heads")
+# The size of a head in modules whose logit scale does not depend on it: T5.
+HEAD_SIZES = ("key_value_proj_dim",)
+# Submodules that make the queries, alone or together with keys and values (in this order).
+QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
+FUSED_QUERIES = ("c_attn", "qkv", "in_proj", "qkv_proj")
+# Norms between the query projection and the logits.
+QUERY_NORMS = ("q_norm", "q_layernorm", "query_norm")
+# An attribute of attention modules whose queries have more heads than their keys.
+GROUPED_QUERIES = "num_key_value_groups"
+
+# ---- Embeddings ----------------------------------------------------------------------------------
+
+# The factor on embeddings: Gemma and its heirs keep it on the embedding, as a buffer beside a float
+# of the second name; BART, Pegasus, Marian and their heirs as a float, on the embedding or on the
+# encoder and decoder that own it as `embed_tokens`.
+EMBED_SCALE = "embed_scale"
+EMBED_SCALE_FLOAT = "scalar_embed_scale"
+EMBEDDING = "embed_tokens"
+# T5 and its heirs divide what goes into a tied readout by sqrt(d_model). T5 says so in its config;
+# these classes ask their config whether they are tied instead.
+SCALES_DECODER_OUTPUTS = "scale_decoder_outputs"
+SCALED_WHEN_TIED = (
+    "UMT5ForConditionalGeneration",
+    "SwitchTransformersForConditionalGeneration",
+    "UdopForConditionalGeneration",
+)
+
+# ---- Experts -------------------------------------------------------------------------------------
+
+EXPERT_CONTAINER = "experts"
+ROUTERS = ("gate", "router", "wg", "gating")
+ACTIVE_EXPERTS = ("top_k", "num_experts_per_tok", "k")
+
+# ---- Residual blocks -----------------------------------------------------------------------------
+
+# Modules that end a branch, as they are named inside a block: attention output, then feed-forward.
+BRANCH_ENDS = re.compile(
+    r"(^|[.])("
+    r"o_proj|out_proj|c_proj|proj|out|to_out|out_lin|(Self|EncDec)?Attention[.]o|attention[.]output[.]dense"
+    r"|(self_attn|attention|self_attention)[.]dense"
+    r"|down_proj|down|fc2|fc_out|linear2|lin2|w2|wo|dense_4h_to_h|output[.]dense"
+    r")$"
+)
+# Norms between the last linear map and the sum (Gemma 2 and 3, OLMo 2, GLM 4): they end the branch.
+POST_ATTENTION_NORM = "post_self_attn_layernorm"
+BRANCH_END_NORMS = (
+    POST_ATTENTION_NORM,
+    "post_mlp_layernorm",
+    "post_feedforward_layernorm",
+)
+# The norm after attention in blocks that have one of the last two.
+PLAIN_POST_ATTENTION_NORM = "post_attention_layernorm"
+# ResNet blocks: the children that tell the layout, and the end of its only branch.
+RESNET_BLOCKS = (
+    ({"conv3", "bn3"}, r"^bn3$"),
+    ({"conv2", "bn2"}, r"^bn2$"),
+    ({"shortcut", "layer"}, r"^layer[.]\d+[.]normalization$"),
+)
+RESNET_NORMS = ("bn2", "bn3")
+SKIP_CONNECTIONS = re.compile(r"^(downsample|shortcut)([.]|$)")
+
+# ---- Hugging Face configs ------------------------------------------------------------------------
+
+# Fields that grow in proportion to the width.
+CONFIG_WIDTHS = (
+    "hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim",
+    "intermediate_size", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim",
+    "moe_intermediate_size", "shared_expert_intermediate_size",
+)  # fmt: skip
+CONFIG_HEADS = (
+    "num_attention_heads", "n_head", "num_heads", "n_heads",
+    "encoder_attention_heads", "decoder_attention_heads",
+)  # fmt: skip
+CONFIG_KV_HEADS = ("num_key_value_heads",)
+CONFIG_HEAD_SIZES = ("head_dim", "d_kv")
+CONFIG_DEPTHS = (
+    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
+    "num_decoder_layers",
+)  # fmt: skip
+CONFIG_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")

@@ -1,0 +1,47 @@
+"""Names of modules and parameters as paths: joined, split, and alike but for their numbers."""
+
+from __future__ import annotations
+
+import re
+
+
+def join(path: str, name: str) -> str:
+    """The path of a child: ``name`` itself in the model's root.
+
+    >>> join("", "head"), join("layers.0", "weight")
+    ('head', 'layers.0.weight')
+    """
+    return f"{path}.{name}" if path else name
+
+
+def split(name: str) -> tuple[str, str]:
+    """The path of the module that owns a name, and the name in it.
+
+    >>> split("layers.0.weight"), split("weight")
+    (('layers.0', 'weight'), ('', 'weight'))
+    """
+    path, _, local = name.rpartition(".")
+    return path, local
+
+
+def unnumbered(name: str) -> str:
+    """The name with ``#`` for the numbers of blocks: equal for the same tensor of every block.
+
+    >>> unnumbered("layers.12.fc1.weight")
+    'layers.#.fc1.weight'
+    """
+    return re.sub(r"\b\d+\b", "#", name)
+
+
+def is_number(name: str) -> bool:
+    """Whether a child is one of a numbered list, as ``layers.0`` is of ``layers``."""
+    return name.rpartition(".")[2].isdigit()
+
+
+def pattern(name: str) -> str:
+    """A regular expression for this name in every block, to paste into ``roles=`` or `Branches`.
+
+    >>> pattern("layers.0.weight")
+    'layers[.][0-9]+[.]weight'
+    """
+    return "[.]".join("[0-9]+" if part.isdigit() else part for part in name.split("."))

@@ -1,0 +1,145 @@
+"""The tensors of a model: their shapes, their names, and the modules that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+from paramz.anatomy.axes import Axes, axes_of
+from paramz.anatomy.paths import join
+
+# Layers whose input (or, for an embedding, output) can be multiplied in place of the weight.
+_TAKE_FACTORS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
+
+
+class Owned(NamedTuple):
+    """A parameter under one of its names."""
+
+    path: str
+    module: nn.Module
+    local: str
+    parameter: nn.Parameter
+
+    @property
+    def name(self) -> str:
+        """Its name in the model."""
+        return join(self.path, self.local)
+
+
+def owned_parameters(model: nn.Module) -> Iterator[Owned]:
+    """Every parameter of a model under every name that it has, in the order of the modules.
+
+    >>> [each.name for each in owned_parameters(nn.Sequential(nn.Linear(2, 3)))]
+    ['0.weight', '0.bias']
+    """
+    for path, module in model.named_modules(remove_duplicate=False):
+        for local, parameter in module._parameters.items():
+            if parameter is not None:
+                yield Owned(path, module, local, parameter)
+
+
+@dataclass(frozen=True)
+class Use:
+    """One appearance of a tensor in a module.
+
+    Attributes:
+        module: the module's path.
+        local: the tensor's name in it.
+        kind: the module's class.
+        axes: which axes of the tensor are its fan_in and fan_out there; None if the class does not
+            tell.
+        owner: equal for two uses by the same module under two paths.
+        takes_factor: a factor on the module's input (an embedding's output) can stand for one on
+            the tensor.
+    """
+
+    module: str
+    local: str
+    kind: str
+    axes: Axes | None
+    owner: int = 0
+    takes_factor: bool = False
+
+
+@dataclass(frozen=True)
+class ModelTensor:
+    """A parameter with all its names and uses, the first one first."""
+
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    uses: tuple[Use, ...]
+
+
+def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
+    """The parameters of a model by their first name, tied ones once.
+
+    >>> list(read_tensors(nn.Linear(2, 3)))
+    ['weight', 'bias']
+    """
+    owners: dict[int, int] = {}
+    by_id: dict[int, list[Owned]] = {}
+    for each in owned_parameters(model):
+        by_id.setdefault(id(each.parameter), []).append(each)
+        owners.setdefault(id(each.module), len(owners))
+    return {found[0].name: _tensor(found, owners) for found in by_id.values()}
+
+
+def _tensor(found: list[Owned], owners: Mapping[int, int]) -> ModelTensor:
+    shape = tuple(found[0].parameter.shape)
+    uses = (
+        Use(
+            module=each.path,
+            local=each.local,
+            kind=type(each.module).__name__,
+            axes=axes_of(each.module, each.local, shape),
+            owner=owners[id(each.module)],
+            takes_factor=each.local == "weight" and isinstance(each.module, _TAKE_FACTORS),
+        )
+        for each in found
+    )
+    return ModelTensor(shape, tuple(each.name for each in found), tuple(uses))
+
+
+ONE_WIDTH = (
+    "Probes must differ in width alone: give them the target's depth, the same tying and the same "
+    "optional layers."
+)
+
+
+def require_same_names(
+    one: Iterable[str], other: Iterable[str], who: tuple[str, str], fix: str = ONE_WIDTH
+) -> None:
+    """Refuse models whose parameters have different names.
+
+    Args:
+        one: names of the first model.
+        other: names of the second.
+        who: what to call the two.
+        fix: what would make them equal.
+
+    Raises:
+        ValueError: names differ; the message lists them.
+    """
+    first, second = dict.fromkeys(one), dict.fromkeys(other)
+    only_first = [name for name in first if name not in second]
+    only_second = [name for name in second if name not in first]
+    if only_first or only_second:
+        raise ValueError(
+            f"{who[0]} and {who[1]} have different parameters.\n"
+            f"  only in {who[0]}: {listed(only_first)}\n"
+            f"  only in {who[1]}: {listed(only_second)}\n"
+            f"{fix}"
+        )
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """The first few of some names, for a message.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more

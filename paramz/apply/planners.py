@@ -1,0 +1,186 @@
+"""Which way a parametrization is planned and applied: relative to a base model, or unit-scaled.
+
+`planner_of` is the one place that chooses. Every verb (`parametrize_`, `fold_`, `remove_` ...) asks
+the planner of its scheme.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from paramz.anatomy.branches import Branches
+from paramz.anatomy.facts import Facts, read_facts
+from paramz.anatomy.probes import Factory, Probes, build_probes
+from paramz.apply.fold import fold_weights_
+from paramz.apply.hooks import install_, uninstall_
+from paramz.apply.initial import initialise_
+from paramz.nn.convert.fold import fold_scales_
+from paramz.nn.convert.unit_scale import unit_scaled_plan
+from paramz.nn.residual import Alphas
+from paramz.plan.draft import draft_plan, find_rows
+from paramz.plan.on_model import plan_of, remember_
+from paramz.plan.plan import Plan
+from paramz.plan.roles import Overrides
+from paramz.plan.row import Row
+from paramz.plan.rulebook import Rulebook
+from paramz.theory.rules import Parametrization
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a caller of `paramz.parametrize_` asks for; the attributes are its arguments."""
+
+    scheme: Parametrization
+    base: nn.Module | Factory | int | None = None
+    base_width: int | None = None
+    wider: nn.Module | int | None = None
+    roles: Overrides | None = None
+    branches: Branches | None = None
+    fold: bool = True
+    init: bool = True
+    example: Any = None
+    alphas: Alphas | None = None
+
+
+@dataclass(frozen=True)
+class Planner:
+    """How schemes of one kind are planned and applied.
+
+    Attributes:
+        draft: the plan of a model, which stays as it is.
+        apply_: puts a model under a scheme.
+        remove_: takes a plan off again, leaving the weights.
+        fold_: makes a model plain with the same function.
+        replaces_layers: the model has other layers afterwards, and newly drawn weights.
+    """
+
+    draft: Callable[[nn.Module, Request], Plan]
+    apply_: Callable[[nn.Module, Request], Plan]
+    remove_: Callable[[nn.Module, Plan], None]
+    fold_: Callable[[nn.Module, Plan], None]
+    replaces_layers: bool
+
+
+def planner_of(scheme: Parametrization) -> Planner:
+    """The planner of a scheme.
+
+    >>> import paramz
+    >>> planner_of(paramz.MUP).replaces_layers, planner_of(paramz.U_MUP).replaces_layers
+    (False, True)
+    """
+    return _UNIT_SCALED if scheme.unit_scaled else _RELATIVE
+
+
+# ---- Relative to a base model --------------------------------------------------------------------
+
+
+def _draft(model: nn.Module, asked: Request) -> Plan:
+    facts, _ = _read(model, asked, measure=False)
+    return draft_plan(facts, Rulebook(asked.scheme, asked.fold), asked.roles)
+
+
+def _apply_(model: nn.Module, asked: Request) -> Plan:
+    scheme, before = asked.scheme, plan_of(model)
+    if asked.alphas is not None:
+        raise ValueError(
+            f"alphas are hyperparameters of u-mup, and {scheme.name} has none: leave alphas out"
+        )
+    if before is None and asked.init:
+        _refuse_trained(model)
+    # An earlier plan changed scales and hooks; the same call again must find what it found then.
+    facts, probes = _read(model, asked, measure=asked.init)
+    if before is not None:
+        return _again(before, asked, find_rows(facts, scheme, asked.roles))
+    made = draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles)
+    if asked.init:
+        made = initialise_(model, probes, made)
+    install_(model, made)
+    return made
+
+
+def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Probes]:
+    scales = asked.scheme.scales
+    probes = build_probes(
+        model, asked.base, base_width=asked.base_width, wider=asked.wider, measure=measure
+    ).matched(model, scales)
+    return read_facts(model, probes, scales, asked.branches), probes
+
+
+def _refuse_trained(model: nn.Module) -> None:
+    """A config that paramz.hf.save_pretrained wrote says that the weights are trained."""
+    saved = getattr(getattr(model, "config", None), "paramz", None)
+    inner = next((path for path, m in model.named_modules() if path and plan_of(m)), None)
+    if saved:
+        raise ValueError(
+            f"this {type(model).__name__}'s config says that it was trained under {saved}: scaling "
+            "its weights as if they were fresh would break it. Put the saved plan back with "
+            "paramz.hf.from_pretrained or paramz.restore_, or set config.paramz = None for a fresh "
+            "model."
+        )
+    if inner is not None:
+        raise ValueError(
+            f"{inner} inside this {type(model).__name__} is under a plan already, which would be "
+            "applied twice. Plan the whole model only, before anything is wrapped around it, or "
+            "call paramz.remove_ on the inner one first."
+        )
+
+
+def _again(before: Plan, asked: Request, rows: list[Row]) -> Plan:
+    same = (
+        before.parametrization == asked.scheme
+        and before.folded == asked.fold
+        and [replace(row, base_init=None, factor=None) for row in before.rows] == rows
+    )
+    if same:
+        return before
+    raise ValueError(
+        f"the model is already under {before.parametrization.name} with another base or other "
+        "roles. Build it afresh, or call paramz.remove_(model) first (its weights keep their init)."
+    )
+
+
+_RELATIVE = Planner(_draft, _apply_, uninstall_, fold_weights_, replaces_layers=False)
+
+
+# ---- Unit-scaled (u-muP) -------------------------------------------------------------------------
+
+
+def _draft_unit_scaled(model: nn.Module, asked: Request) -> Plan:
+    copied = copy.deepcopy(model)
+    return unit_scaled_plan(copied, asked.example, roles=asked.roles, init=False)
+
+
+def _apply_unit_scaled_(model: nn.Module, asked: Request) -> Plan:
+    made = unit_scaled_plan(
+        model,
+        asked.example,
+        roles=asked.roles,
+        alphas=asked.alphas,
+        init=asked.init,
+        before=plan_of(model),
+    )
+    remember_(model, made)
+    return made
+
+
+def _cannot_remove(model: nn.Module, plan: Plan) -> None:
+    raise ValueError(
+        f"{plan.parametrization.name} has replaced the model's layers, which cannot be undone: "
+        "build the model afresh, or export its function with paramz.fold_"
+    )
+
+
+def _fold_unit_scaled_(model: nn.Module, plan: Plan) -> None:
+    fold_scales_(model)
+    fold_weights_(model, plan)
+
+
+_UNIT_SCALED = Planner(
+    _draft_unit_scaled, _apply_unit_scaled_, _cannot_remove, _fold_unit_scaled_,
+    replaces_layers=True,
+)  # fmt: skip

@@ -1,0 +1,75 @@
+"""Match a model's parameters to the rows of a plan, by their names and whatever wraps the model."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from torch import nn
+
+from paramz.plan.row import Row
+
+# What wrappers put in front of a parameter's name (DDP, torch's AveragedModel, PEFT), one in
+# another, and between its parts (compile, FSDP1, checkpointing, PEFT).
+_BEFORE = ("module.", "base_model.model.")
+_BETWEEN = (
+    ("_orig_mod.", ""),
+    ("_fsdp_wrapped_module.", ""),
+    ("_checkpoint_wrapped_module.", ""),
+    (".base_layer.", "."),
+)
+
+
+def clean_name(name: str, known: Container[str] = ()) -> str:
+    """A parameter's name without what DDP, FSDP, compile, checkpointing, EMA and PEFT add.
+
+    Args:
+        name: as in ``named_parameters()`` of the wrapper.
+        known: stops at one of these names, for models that have a ``module`` of their own.
+
+    >>> clean_name("module._orig_mod.module.layers.0.weight")
+    'layers.0.weight'
+    """
+    if name in known:
+        return name
+    for wrapper, plain in _BETWEEN:
+        name = name.replace(wrapper, plain)
+    while name not in known:
+        wrapper = next((w for w in _BEFORE if name.startswith(w)), "")
+        if not wrapper:
+            break
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
+    """Every trainable tensor of a model with its row: each exactly once, or an error.
+
+    Args:
+        rows: those of the plan.
+        model: the model; DDP, FSDP and compile wrappers may be around it.
+
+    Raises:
+        ValueError: the model has parameters that have no row, or lacks some that have one.
+    """
+    by_name = {name: row for row in rows for name in (row.name, *row.aliases)}
+    found, unknown = [], []
+    seen = set()
+    for name, parameter in model.named_parameters():
+        row = by_name.get(clean_name(name, by_name))
+        if row is None:
+            unknown.append(f"{name} {tuple(parameter.shape)}")
+            continue
+        seen.add(row.name)
+        if parameter.requires_grad:
+            found.append((row, parameter))
+    missing = [row.name for row in rows if row.name not in seen]
+    if unknown or missing:
+        raise ValueError(
+            "the model's parameters are not those of the plan.\n"
+            f"  not in the plan: {', '.join(unknown) or 'none'}\n"
+            f"  not in the model: {', '.join(missing) or 'none'}\n"
+            "If parameters were added after planning (adapters, a new head), plan the final model: "
+            "paramz.parametrize_(final, ..., base=a factory that adds them, too), or "
+            "paramz.adopt_(final, ...) if its weights are trained."
+        )
+    return found

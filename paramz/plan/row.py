@@ -1,0 +1,107 @@
+"""The records that a plan consists of: a row per tensor, and the scales it sets on modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from paramz.theory.rules import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How a tensor was initialised, as measured.
+
+    Attributes:
+        kind: ``constant`` (all entries ``value``, as one entry always is), or ``uniform`` or
+            ``normal`` around zero.
+        std: root mean square of the entries; 0 for constants.
+        value: the constant.
+        size: number of entries, which bounds how well std is known.
+        bound: largest absolute entry.
+    """
+
+    kind: Literal["constant", "uniform", "normal"]
+    std: float
+    value: float
+    size: int
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartOf:
+    """What a row of the plan says of a tensor that a weight is computed from.
+
+    Attributes:
+        weight: the name of that weight.
+        size: exponents of s, what the tensor's size is over that of its role, as text.
+        uses: exponents of the number of weights that share the tensor, as text.
+        decays: weight decay means something for it.
+    """
+
+    weight: str
+    size: Mapping[str, str] = field(default_factory=dict)
+    uses: Mapping[str, str] = field(default_factory=dict)
+    decays: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One tensor of the target model and what paramz knows of it.
+
+    Attributes:
+        name: the parameter's first name in the model.
+        aliases: its other names, when it is tied.
+        shape, base_shape: at the target and at the base.
+        role: the row of the tables it reads.
+        why: how the role was found.
+        ratios: target / base of fan_in and fan_out, where they grow; of depth inside residual
+            branches, and of experts and top_k inside mixture-of-experts layers, where the
+            parametrization has rules for them.
+        growing: the axes that grow.
+        readouts: modules that use a tied tensor as readout while its role is input.
+        block: the block whose residual branch it is inside, where depth is scaled.
+        ends: the output of a residual branch is linear in it, so it takes the branch factor.
+        base_init: the base model's init, measured; None until then.
+        factor: what the target's own init was multiplied by; None until applied.
+        part: for a tensor that a reparametrization computes a weight from: of which, and how its
+            rule follows.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    shape: tuple[int, ...]
+    base_shape: tuple[int, ...]
+    role: Role
+    why: str
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    growing: tuple[int, ...] = ()
+    readouts: tuple[str, ...] = ()
+    block: str | None = None
+    ends: bool = False
+    base_init: Init | None = None
+    factor: float | None = None
+    part: PartOf | None = None
+
+    @property
+    def widths(self) -> list[float]:
+        """Its ratios in width, of those that it has."""
+        return [self.ratios[scale] for scale in ("fan_in", "fan_out") if scale in self.ratios]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleScale:
+    """A factor in a module's own code that the plan sets: on attention logits, or an embedding.
+
+    Attributes:
+        module: its path in the model.
+        attribute: the attribute that holds the factor, or `paramz.anatomy.attention.KEY_INPUT`.
+        plain: the value in the unparametrized model.
+        value: the value under the parametrization.
+    """
+
+    module: str
+    attribute: str
+    plain: float
+    value: float

@@ -1,0 +1,179 @@
+"""Settings of an optimizer's parameter groups: what a user asks for, with every name checked."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from paramz.theory.families import Family
+from paramz.theory.families import family as find_family
+from paramz.theory.rules import ROLES
+
+# What weight decay means and how it moves, by the name of the policy.
+DECAYS: Mapping[str, str] = MappingProxyType(
+    {
+        "lr-constant": "lr * weight_decay, what decay takes away in a step: Yang et al. 2022 "
+        "(TP-V), appendix B.3; Dey et al. 2025 (arXiv 2505.01618)",
+        "coupled": "weight_decay itself, so that decay weakens where the learning rate does: what "
+        "torch's optimizers do when nobody scales it",
+        "independent": "weight_decay as the part taken away in a step at the peak learning rate, "
+        "whatever that is: Loshchilov and Hutter 2019; Wortsman et al. 2023 (arXiv 2309.14322)",
+        "1/width": "weight_decay * width, with weight_decay as in independent: Qiu et al. 2025 "
+        "(arXiv 2512.05620), for runs whose length grows with the model",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user wants of one optimizer's parameter groups; every number is meant at the base.
+
+    Attributes:
+        family: the optimizer's.
+        lr: learning rate.
+        weight_decay: None for the optimizer's own default (for a scheme whose decay is independent
+            of the learning rate: 0).
+        eps: None for the optimizer's own default.
+        damping: of K-FAC and FOOF; None for the optimizer's own default.
+        decay: a policy of `paramz.DECAYS`; None for the scheme's own.
+        no_decay: roles without weight decay.
+        role_lr: learning rates of roles that are tuned apart from ``lr``.
+        options: everything else that the groups are to hold (betas, momentum, ...).
+
+    >>> Settings.of("adamw", lr=0.1, betas=(0.9, 0.95)).options
+    {'betas': (0.9, 0.95)}
+    """
+
+    family: Family
+    lr: float
+    weight_decay: float | None = None
+    eps: float | None = None
+    damping: float | None = None
+    decay: str | None = None
+    no_decay: tuple[str, ...] = ()
+    role_lr: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.damping is not None and self.family.damping is None:
+            raise ValueError(f"damping={self.damping!r}: {self.family.name} has no damping")
+        unknown = [role for role in self.role_lr if role not in ROLES]
+        if unknown:
+            raise ValueError(
+                f"role_lr has {', '.join(map(repr, unknown))}, but the roles are {', '.join(ROLES)}"
+            )
+        if self.decay is not None and self.decay not in DECAYS:
+            raise ValueError(f"decay={self.decay!r} is no policy; there are {', '.join(DECAYS)}")
+        numbers = {name: getattr(self, name) for name in ("lr", "weight_decay", "eps", "damping")}
+        numbers |= {f"role_lr[{role!r}]": lr for role, lr in self.role_lr.items()}
+        for name, value in numbers.items():
+            if value is not None and (not math.isfinite(value) or value < 0):
+                raise ValueError(f"{name}={value!r} must be a finite number that is not negative")
+
+    @classmethod
+    def of(cls, optimizer: Any, **given: Any) -> Settings:
+        """The settings that a caller gave, sorted into those of paramz and those of the optimizer.
+
+        Args:
+            optimizer: name, class, instance or `Family`.
+            **given: the attributes of `Settings`, and options of the optimizer.
+
+        Raises:
+            TypeError: there is no lr, or a name that neither paramz nor the optimizer has: torch
+                takes unknown keys of a group without a word and trains without them.
+            ValueError: the optimizer is unknown or a value is out of range.
+        """
+        if "lr" not in given:
+            raise TypeError(f"lr is missing: at which learning rate was {optimizer!r} tuned?")
+        family = find_family(
+            optimizer,
+            decoupled=given.get("decoupled_weight_decay"),
+            exponent=given.get("exponent"),
+            graft=given.get("graft"),
+        )
+        options = {name: value for name, value in given.items() if name not in _OWN}
+        _refuse_unknown(options, optimizer, family)
+        own = {name: value for name, value in given.items() if name in _OWN and value is not None}
+        return cls(family=family, options=options, **own)
+
+    @property
+    def base_eps(self) -> float:
+        """Epsilon at the base."""
+        return (self.family.eps or 0.0) if self.eps is None else self.eps
+
+    @property
+    def base_damping(self) -> float:
+        """Damping at the base."""
+        return (self.family.damping or 0.0) if self.damping is None else self.damping
+
+    @property
+    def adjust_lr_fn(self) -> str | None:
+        """Which factor of a tensor's shape torch.optim.Muon puts on its steps."""
+        return self.options.get("adjust_lr_fn")
+
+
+_OWN = ("lr", "weight_decay", "eps", "damping", "decay", "no_decay", "role_lr")
+
+
+def _refuse_unknown(options: Mapping[str, Any], optimizer: Any, family: Family) -> None:
+    known, anything_goes = _known_options(optimizer, family)
+    for name in options:
+        if name in known:
+            continue
+        close = difflib.get_close_matches(name, [*_OWN, *known], n=1, cutoff=0.75)
+        if anything_goes and not close:
+            continue
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise TypeError(
+            f"{name}={options[name]!r} is no option of {family.name}, so training would run "
+            f"without it.{hint} paramz takes {', '.join(_OWN)}; {family.name} takes "
+            f"{', '.join(sorted(known)) or 'nothing else'}. If your optimizer does have "
+            f"{name}, pass its class instead of its name."
+        )
+
+
+def _known_options(optimizer: Any, family: Family) -> tuple[frozenset[str], bool]:
+    """Names of the options that the optimizer has, and whether it takes any other name, too."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        known, more = _parameters(type(optimizer))
+        return known | frozenset(optimizer.defaults) - frozenset(_OWN), more
+    if isinstance(optimizer, type):
+        return _parameters(optimizer)
+    if family.options is not None:
+        return frozenset(family.options), False
+    found = torch_optimizers().get(family.name)
+    if found is not None:
+        return _parameters(found)
+    # An optimizer of another library, by its name: whatever one of torch's has.
+    common = [_parameters(kind)[0] for kind in torch_optimizers().values()]
+    return frozenset({"exponent", "graft"}.union(*common)), False
+
+
+@cache
+def _parameters(kind: Any) -> tuple[frozenset[str], bool]:
+    parameters = list(inspect.signature(kind).parameters.values())
+    names = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    more = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return frozenset(names - {"params", *_OWN}), more
+
+
+@cache
+def torch_optimizers() -> Mapping[str, type[torch.optim.Optimizer]]:
+    """Torch's optimizers by their name in lower case.
+
+    >>> torch_optimizers()["adamw"].__name__
+    'AdamW'
+    """
+    return {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    }
