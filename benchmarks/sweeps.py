@@ -2,9 +2,11 @@
 
     python benchmarks/sweeps.py            # about four minutes
 
-Ratios are medians over alternating runs. For the scale figures the CPU time is given beside the
-wall time, which on a busy machine, or with cold file caches, says more about the others.
+Ratios are medians over alternating runs. At 100,000 trials the CPU time is given beside the wall
+time, because the wall time also depends on other processes and on the file cache.
 """
+
+from __future__ import annotations
 
 import contextlib
 import io
@@ -17,10 +19,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from paramz.slurm import Profile, make_plan
+from paramz.slurm import Profile, pack
 from paramz.sweeps import Sweep
-from paramz.sweeps.running.pool import Pool, Stop
-from paramz.sweeps.running.runner import prepare, task
+from paramz.sweeps.running.pool import Pool
+from paramz.sweeps.running.runner import assignment, prepare
+from paramz.sweeps.running.stopping import Stop
 from paramz.sweeps.store.status import status
 from paramz.sweeps.store.store import Store
 
@@ -38,7 +41,7 @@ def work(config):
     return {"loss": 0.0}
 '''
 ROUNDS = 5
-# With 20, two seconds for two workers, the start of the second one costs a tenth of the speed-up.
+# 20 pieces take two workers two seconds, and the start of the second one costs a tenth of that.
 PIECES = 60
 
 
@@ -46,25 +49,25 @@ def seconds(folder: Path, name: str, function: str, trials: int, workers: int) -
     """Wall time from the first trial's start to the last one's result."""
     sweep = Sweep(train=f"{folder}/functions.py:{function}", axes={"n": list(range(trials))})
     store = Store(folder / name)
-    tasks = [task(sweep, key, config) for key, config in prepare(sweep, store).items()]
+    assignments = [assignment(sweep, key, c) for key, c in prepare(sweep, store).items()]
     begun: list[float] = []
 
     def note(kind: str, key: str, status: str) -> None:
         if kind == "start" and not begun:
             begun.append(time.perf_counter())
 
-    Pool(store, sweep.train, workers=workers, on_event=note).run(tasks, Stop())
+    Pool(store, sweep.train, workers=workers, on_event=note).run(assignments, Stop())
     return time.perf_counter() - begun[0]
 
 
 def overhead(folder: Path) -> None:
-    """Time of a trial that does nothing: dispatch, claim, log, result on disk."""
+    """Time of a trial that does nothing: dispatch, attempt, log, result on disk."""
     each = [seconds(folder, f"nothing{i}", "nothing", 100, 1) / 100 for i in range(ROUNDS)]
     print(f"overhead per trial     {1000 * statistics.median(each):8.1f} ms   (target: under 50)")
 
 
 def bare(folder: Path, workers: int) -> float:
-    """Wall time of the same pieces of work in processes that nothing watches over."""
+    """Wall time of the same pieces of work in plain processes, without a pool."""
     code = f"import functions; [functions.work({{}}) for _ in range({PIECES // workers})]"
     start = time.perf_counter()
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=folder) for _ in range(workers)]
@@ -74,7 +77,7 @@ def bare(folder: Path, workers: int) -> float:
 
 
 def speedup(folder: Path) -> None:
-    """Throughput of two workers over that of one, and what the machine itself gives just then."""
+    """Throughput of two workers over that of one, and the same for plain processes."""
     ratios, possible = [], []
     for i in range(ROUNDS):
         one = seconds(folder, f"one{i}", "work", PIECES, 1)
@@ -86,7 +89,7 @@ def speedup(folder: Path) -> None:
 
 
 def scale(folder: Path) -> None:
-    """A spec of 100,000 trials planned for Slurm, and the status over as many results."""
+    """A spec of 100,000 trials packed into Slurm jobs, and the status over as many results."""
     start, cpu = time.perf_counter(), time.process_time()
     sweep = Sweep(
         train=f"{folder}/functions.py:nothing",
@@ -100,11 +103,11 @@ def scale(folder: Path) -> None:
         resources={"minutes": "width / 64"},
     )
     profile = Profile(pack={"workers": 8, "minutes": 120}, max_jobs=500)
-    plan = make_plan(sweep, profile, sweep.trials, max_array=101)
-    planned, used = time.perf_counter() - start, time.process_time() - cpu
-    longest = max(len(array.jobs) for array in plan.arrays)
-    print(f"plan of {plan.trials} trials {planned:8.2f} s, {used:.2f} s of CPU (target: under 5)")
-    print(f"  {plan.jobs} jobs (allowed: 500), arrays of at most {longest} (allowed: 101)")
+    packing = pack(sweep, profile, sweep.trials, max_array=101)
+    wall, used = time.perf_counter() - start, time.process_time() - cpu
+    longest = max(len(array.jobs) for array in packing.arrays)
+    print(f"packing {packing.trials} trials {wall:7.2f} s, {used:.2f} s of CPU (target: under 5)")
+    print(f"  {packing.jobs} jobs (allowed: 500), arrays of at most {longest} (allowed: 101)")
     store = Store(folder / "many").create()
     store.set_trials(sweep.trials)
     record = {"format": 1, "status": "ok", "error": None, "traceback": None, "attempts": 1}

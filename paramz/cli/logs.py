@@ -1,5 +1,7 @@
 """Verb: logs."""
 
+from __future__ import annotations
+
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from paramz.sweeps.spec.config import Config
     from paramz.sweeps.store.store import Store
 
-_FAILED_SHOWN = 5
+_FAILED_SHOWN = 5  # trials whose logs are printed if no key is given
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +24,17 @@ def register(app: typer.Typer) -> None:
 def logs(
     directory: Directory,
     key: Annotated[
-        str | None, typer.Argument(help="Key of a trial, or its beginning. Default: the failed.")
+        str | None,
+        typer.Argument(
+            help="The key of a trial, or its beginning. Default: the first failed trials."
+        ),
     ] = None,
-    lines: Annotated[int, typer.Option("-n", min=1, help="Last lines of a log.")] = 30,
+    lines: Annotated[
+        int, typer.Option("-n", min=1, help="How many of the last lines of a log to print.")
+    ] = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Print the log of a trial, or of the first failed ones, with the attempts at them."""
+    """Print the log of a trial and the attempts at it; without a key, those of failed trials."""
     store = opened(directory)
     asked = store.trials()
     if key is None:
@@ -48,16 +55,17 @@ def logs(
         typer.echo(_text(trial))
 
 
-def _one(store: "Store", asked: dict[str, "Config"], beginning: str) -> str:
+def _one(store: Store, asked: dict[str, Config], beginning: str) -> str:
+    """The key that has this beginning, if there is exactly one."""
     found = [key for key in asked if key.startswith(beginning)]
     if len(found) == 1:
         return found[0]
-    number = f"{len(found)} trials" if found else "no trial"
-    typer.echo(f"error: {number} of {store.root} with a key that begins {beginning!r}", err=True)
+    has = f"{len(found)} trials of {store.root} have" if found else f"no trial of {store.root} has"
+    typer.echo(f"error: {has} a key that begins with {beginning!r}", err=True)
     raise typer.Exit(2)
 
 
-def _trial(store: "Store", key: str, config: "Config", lines: int) -> dict[str, Any]:
+def _trial(store: Store, key: str, config: Config, lines: int) -> dict[str, Any]:
     from paramz.sweeps.store.files import read_json
 
     paths = sorted(store.trial(key).glob("attempt-*.json"))

@@ -1,4 +1,6 @@
-"""Verbs that act on a sweep's directory: retry, cancel, collect, prune."""
+"""Verbs that act on the directory of a sweep: retry, cancel, collect, prune."""
+
+from __future__ import annotations
 
 import json
 import sys
@@ -7,8 +9,11 @@ from typing import Annotated
 
 import typer
 
+from paramz.cli.launchers import launchers
 from paramz.cli.status import AsJson, Directory, opened
-from paramz.cli.sweep import Retry, counted, run_or_submit
+from paramz.cli.sweep import RETRY_HELP, Profile, RetryChoice, Workers, launch
+from paramz.sweeps.running.launcher import LaunchError, Options
+from paramz.sweeps.running.wording import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -21,32 +26,25 @@ def register(app: typer.Typer) -> None:
 
 def retry(
     directory: Directory,
-    which: Annotated[
-        Retry, typer.Option(help="Results to throw away first; diverged includes failed.")
-    ] = Retry.failed,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once, locally.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="Submit to Slurm with this profile.")] = None,
+    which: Annotated[RetryChoice, typer.Option(help=RETRY_HELP)] = RetryChoice.failed,
+    workers: Workers = None,
+    profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run again what failed in a sweep, and what it is missing, from its directory alone."""
+    """Run the failed and missing trials of a sweep, given only its directory."""
     from paramz.sweeps.running.runner import reopen
 
     store = opened(directory)
-    run_or_submit(lambda: reopen(store), store, which, workers, profile, as_json)
+    options = Options(which.value, workers, profile)
+    launch(lambda: reopen(store), store, options, as_json=as_json)
 
 
 def cancel(directory: Directory, as_json: AsJson = False) -> None:
-    """Cancel the Slurm jobs of a sweep; running trials get the chance to save themselves."""
-    from paramz.slurm.queue import SlurmError, queued
-    from paramz.slurm.queue import cancel as scancel
-    from paramz.slurm.submission import job_name
-
+    """Cancel the Slurm jobs of a sweep. Running trials may save themselves first."""
     store = opened(directory)
     try:
-        jobs = [job.job for job in queued(job_name(store))]
-        if jobs:
-            scancel(jobs)
-    except SlurmError as error:
+        jobs = [job for launcher in launchers() for job in launcher.cancel(store)]
+    except LaunchError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
@@ -60,11 +58,13 @@ def collect(
     directory: Directory,
     out: Annotated[
         Path | None,
-        typer.Option(help="Table to write, .csv or .parquet. Default: results.csv there."),
+        typer.Option(
+            help="The table, .csv or .parquet. Default: results.csv in the sweep's directory."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write all results of a sweep into one table."""
+    """Write all results of a sweep to one table."""
     from paramz.sweeps.store.store import load
 
     store = opened(directory)
@@ -91,12 +91,14 @@ def collect(
 def prune(
     directory: Directory,
     checkpoints: Annotated[
-        bool, typer.Option("--checkpoints", help="Also what finished trials saved.")
+        bool, typer.Option("--checkpoints", help="Include the files that finished trials saved.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it only list.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete them instead of listing them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List, and with --yes delete, what a sweep's directory holds beyond need."""
+    """List the files in a sweep's directory that it no longer needs; delete them with --yes."""
     from collections import Counter
 
     from paramz.sweeps.store.prune import prunable
@@ -113,5 +115,5 @@ def prune(
         return
     for why, number in Counter(item.why for item in found).items():
         typer.echo(f"{number:6d}  {why}")
-    verb = "deleted" if yes else "can go; --yes deletes them"
+    verb = "deleted" if yes else "can be deleted; --yes deletes them"
     typer.echo(f"{len(found)} items, {size / 1e6:.1f} MB, {verb}" if found else "nothing to prune")

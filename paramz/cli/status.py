@@ -1,12 +1,20 @@
 """Verbs that look at a sweep: status, watch."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from paramz.cli.launchers import launchers
+from paramz.sweeps.running.launcher import LaunchError
+from paramz.sweeps.running.wording import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,7 +22,7 @@ if TYPE_CHECKING:
     from paramz.sweeps.store.status import Status
     from paramz.sweeps.store.store import Store
 
-Directory = Annotated[Path, typer.Argument(help="Directory of a sweep, runs/<name>.")]
+Directory = Annotated[Path, typer.Argument(help="The directory of a sweep, runs/<name>.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -24,8 +32,8 @@ def register(app: typer.Typer) -> None:
     app.command("watch")(watch)
 
 
-def opened(directory: Path) -> "Store":
-    """The sweep in a directory, or an error message and exit code 2."""
+def opened(directory: Path) -> Store:
+    """The store in a directory; if there is none, an error message and exit code 2."""
     from paramz.sweeps.store.store import open_store
 
     try:
@@ -36,27 +44,27 @@ def opened(directory: Path) -> "Store":
 
 
 def status(directory: Directory, as_json: AsJson = False) -> None:
-    """Show how a sweep stands: trials by state, failures by kind, jobs, ETA."""
+    """Show how far a sweep has come: trials by state, failures by kind, jobs, remaining time."""
     from rich.console import Console
 
     store = opened(directory)
-    found, jobs, note = _look(store)
+    look = _look(store)
     if as_json:
-        typer.echo(_json(found, jobs, note, indent=2))
+        typer.echo(look.to_json(indent=2))
     elif sys.stdout.isatty():
-        Console().print(_table(found, jobs, note))
+        Console().print(_table(look))
     else:
-        typer.echo("\n".join(_lines(found, jobs, note)))
+        typer.echo("\n".join([look.headline(), *look.details()]))
 
 
 def watch(
     directory: Directory,
     every: Annotated[float, typer.Option(min=0.5, help="Seconds between looks.")] = 10.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document a line, one per look.")
+        bool, typer.Option("--json", help="Print one JSON document per look, each on one line.")
     ] = False,
 ) -> None:
-    """Show a sweep's status until nothing of it runs or waits in a queue."""
+    """Show the status of a sweep again and again until nothing of it runs or waits in a queue."""
     from rich.live import Live
 
     store = opened(directory)
@@ -65,14 +73,14 @@ def watch(
         if live:
             live.start()
         while True:
-            found, jobs, note = _look(store)
+            look = _look(store)
             if live:
-                live.update(_table(found, jobs, note), refresh=True)
+                live.update(_table(look), refresh=True)
             elif as_json:
-                typer.echo(_json(found, jobs, note))
+                typer.echo(look.to_json())
             else:
-                typer.echo(time.strftime("%H:%M:%S ") + _headline(found))
-            if not found.counts["running"] and not found.counts["queued"] and not jobs:
+                typer.echo(time.strftime("%H:%M:%S ") + look.headline())
+            if look.is_over():
                 return
             time.sleep(every)
     except KeyboardInterrupt:
@@ -82,72 +90,87 @@ def watch(
             live.stop()
 
 
-def _look(store: "Store") -> tuple["Status", dict[str, int], str | None]:
-    """The status, Slurm's jobs by state, and a remark if the queue could not be asked."""
+@dataclass(frozen=True)
+class _Look:
+    """What one look at a sweep shows.
+
+    Attributes:
+        status: the status of the sweep.
+        jobs: number of queued and running jobs in each state.
+        notes: why a queue could not be asked.
+    """
+
+    status: Status
+    jobs: dict[str, int]
+    notes: tuple[str, ...]
+
+    def to_json(self, indent: int | None = None) -> str:
+        note = "\n".join(self.notes) or None
+        return json.dumps(self.status.to_dict() | {"jobs": self.jobs, "note": note}, indent=indent)
+
+    def headline(self) -> str:
+        counts = ", ".join(f"{n} {name}" for name, n in self.status.counts.items() if n)
+        return f"{self.status.directory}: {self.status.trials} trials: {counts}{self.eta()}"
+
+    def eta(self) -> str:
+        return "" if self.status.eta is None else f", ETA {duration(self.status.eta)}"
+
+    def details(self) -> list[str]:
+        lines = []
+        if self.jobs:
+            lines.append("jobs: " + ", ".join(f"{n} {state}" for state, n in self.jobs.items()))
+        for kind in self.status.failures:
+            lines.append(f"{kind.count} failed: {kind.error} (e.g. {kind.example})")
+        if self.status.quarantined:
+            lines.append(f"{self.status.quarantined} broken files in quarantine/")
+        return [*lines, *self.notes]
+
+    def is_over(self) -> bool:
+        """Whether no trial runs and no job waits or runs."""
+        counts = self.status.counts
+        return not (counts["running"] or counts["queued"] or self.jobs)
+
+
+def _look(store: Store) -> _Look:
+    """Read the status of a sweep; warnings about broken files go to stderr."""
     import warnings
-    from collections import Counter
 
     from paramz.sweeps.store.status import status
 
     jobs: Counter[str] = Counter()
-    live: set[str] = set()
-    note = None
-    if (store.root / "slurm").is_dir():
-        from paramz.slurm.queue import SlurmError, queued
-        from paramz.slurm.submission import job_name, trials_of
-
+    queued: set[str] = set()
+    notes = []
+    for launcher in launchers():
         try:
-            waiting = queued(job_name(store))
-            jobs.update(job.state.lower() for job in waiting)
-            live = trials_of(store, waiting)
-        except SlurmError as error:
-            note = f"the queue could not be asked: {error}"
+            live = launcher.live(store)
+        except LaunchError as error:
+            notes.append(f"the queue could not be asked: {error}")
+        else:
+            jobs.update(live.jobs)
+            queued |= live.trials
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = status(store, live)
+        found = status(store, queued)
     for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
-    return found, dict(jobs), note
+    return _Look(found, dict(jobs), tuple(notes))
 
 
-def _json(
-    found: "Status", jobs: dict[str, int], note: str | None, indent: int | None = None
-) -> str:
-    return json.dumps(found.to_dict() | {"jobs": jobs, "note": note}, indent=indent)
-
-
-def _headline(found: "Status") -> str:
-    from paramz.sweeps.running.progress import duration
-
-    counts = ", ".join(f"{number} {name}" for name, number in found.counts.items() if number)
-    eta = f", ETA {duration(found.eta)}" if found.eta is not None else ""
-    return f"{found.directory}: {found.trials} trials: {counts}{eta}"
-
-
-def _lines(found: "Status", jobs: dict[str, int], note: str | None) -> list[str]:
-    lines = [_headline(found)]
-    if jobs:
-        lines.append("jobs: " + ", ".join(f"{number} {state}" for state, number in jobs.items()))
-    lines += [f"{kind.count} failed: {kind.error} (e.g. {kind.example})" for kind in found.failures]
-    if found.quarantined:
-        lines.append(f"{found.quarantined} broken files in quarantine/")
-    return lines + ([note] if note else [])
-
-
-def _table(found: "Status", jobs: dict[str, int], note: str | None) -> "Table":
+def _table(look: _Look) -> Table:
     from rich.table import Table
 
-    table = Table(title=_headline(found).partition(": ")[0], title_justify="left", box=None)
+    status = look.status
+    table = Table(title=status.directory, title_justify="left", box=None)
     table.add_column("state")
     table.add_column("trials", justify="right")
     table.add_column("")
-    for name, number in found.counts.items():
-        share = "█" * round(40 * number / max(1, found.trials))
+    for name, number in status.counts.items():
+        share = "█" * round(40 * number / max(1, status.trials))
         table.add_row(name, str(number), f"[{_COLOURS[name]}]{share}[/]")
-    for line in _lines(found, jobs, note)[1:]:
+    for line in look.details():
         table.add_row("", "", line)
-    if found.eta is not None:
-        table.add_row("", "", _headline(found).rpartition(", ")[2])
+    if status.eta is not None:
+        table.add_row("", "", look.eta().removeprefix(", "))
     return table
 
 

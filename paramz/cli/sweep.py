@@ -1,27 +1,44 @@
-"""Verbs: sweep."""
+"""Verb: sweep."""
+
+from __future__ import annotations
 
 import json
-import math
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paramz.cli.launchers import launcher_for
+from paramz.sweeps.running.launcher import LaunchError, Options, Report
+
 if TYPE_CHECKING:
-    from paramz.slurm import Plan, Profile
     from paramz.sweeps import Store, Sweep
 
 
-class Retry(StrEnum):
-    """Which results a rerun throws away first."""
+class RetryChoice(StrEnum):
+    """The values of ``--retry``; those of `paramz.sweeps.running.launcher.Retry`."""
 
     failed = "failed"
     none = "none"
     diverged = "diverged"
     all = "all"
+
+
+RETRY_HELP = (
+    "Which results to put aside first, so that their trials run again; diverged includes failed."
+)
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="On this machine: number of trials at once. Default: one per CPU that a trial needs.",
+    ),
+]
+Profile = Annotated[
+    Path | None, typer.Option(help="Submit to Slurm with this cluster profile, a YAML file.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,169 +47,54 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep(
-    spec: Annotated[Path, typer.Argument(help="The sweep: a YAML file.")],
+    spec: Annotated[Path, typer.Argument(help="The spec of the sweep, a YAML file.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory of the results. Default: runs/<spec name>."),
+        typer.Option(help="Directory of the results. Default: runs/<name of the spec>."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once, locally.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="Submit to Slurm with this profile.")] = None,
-    retry: Annotated[
-        Retry, typer.Option(help="Results to throw away first; diverged includes failed.")
-    ] = Retry.failed,
+    workers: Workers = None,
+    profile: Profile = None,
+    retry: Annotated[RetryChoice, typer.Option(help=RETRY_HELP)] = RetryChoice.failed,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would run; run and write nothing.")
+        bool, typer.Option("--dry-run", help="Show what would run, without running it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Run every trial of a sweep that has no result yet; rerunning resumes it."""
+    """Run the trials of a sweep that have no result yet. The same command resumes a sweep."""
     from paramz.sweeps import Store, Sweep
 
     store = Store(out or Path("runs") / spec.stem)
-    if dry_run:
-        _guarded(lambda: _dry_run(Sweep.from_yaml(spec), store, profile, as_json))
-    else:
-        run_or_submit(lambda: Sweep.from_yaml(spec), store, retry, workers, profile, as_json)
+    options = Options(retry.value, workers, profile)
+    launch(lambda: Sweep.from_yaml(spec), store, options, as_json=as_json, dry_run=dry_run)
 
 
-def run_or_submit(
-    read: Callable[[], "Sweep"],
-    store: "Store",
-    retry: Retry,
-    workers: int | None,
-    profile: Path | None,
+def launch(
+    read: Callable[[], Sweep],
+    store: Store,
+    options: Options,
+    *,
     as_json: bool,
+    dry_run: bool = False,
 ) -> None:
-    """Run a sweep here, or submit it if a profile is given."""
-    if profile is None:
-        code = _guarded(lambda: _run(read(), store, retry, workers, as_json))
-    else:
-        code = _guarded(lambda: _submit(read(), store, retry, profile, as_json))
-    if code:
-        raise typer.Exit(code)
+    """Run a sweep, or show what would run, with the launcher that the options ask for.
 
-
-def _guarded(action: Callable[[], int]) -> int:
-    """Turn the errors that a user can mend into one message and exit code 2."""
-    from paramz.slurm.queue import SlurmError
-    from paramz.slurm.submission import SubmissionError
-    from paramz.sweeps.running.pool import BrokenTarget
-
+    Errors that the user can correct become one message and exit code 2.
+    """
+    launcher = launcher_for(options)
+    act = launcher.preview if dry_run else launcher.submit
     try:
-        return action()
-    except (ValueError, BrokenTarget, SlurmError, SubmissionError) as error:
+        report = act(read(), store, options)
+    except (ValueError, LaunchError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    _print(report, as_json)
+    if report.code:
+        raise typer.Exit(report.code)
 
 
-def _run(wanted: "Sweep", store: "Store", retry: Retry, workers: int | None, as_json: bool) -> int:
-    """Run locally. Exit codes: 0 all done, 1 some failed or are left, 130 stopped."""
-    from collections import Counter
-
-    from paramz.sweeps.running.runner import run_missing
-
-    tally = run_missing(wanted, store, retry.value, workers)
-    counts = Counter(tally.saved.values())
+def _print(report: Report, as_json: bool) -> None:
     if as_json:
-        _print_json(
-            {
-                "directory": str(store.root),
-                "trials": len(store.trials()),
-                "ran": dict(counts),
-                "left": tally.left,
-            }
-        )
-    return 130 if tally.interrupted else int(bool(tally.left or counts["failed"]))
-
-
-def _submit(wanted: "Sweep", store: "Store", retry: Retry, profile: Path, as_json: bool) -> int:
-    from paramz.slurm import submit
-
-    done = submit(wanted, profile, store.root, retry=retry.value)
-    if as_json:
-        _print_json({"directory": str(done.directory), "jobs": done.jobs} | _numbers(done.plan))
-        return 0
-    if done.skipped:
-        typer.echo(f"{counted(done.skipped, 'trial')} already with jobs that wait or run")
-    if done.jobs:
-        typer.echo(f"{_sentence(done.plan)}: submitted as {', '.join(done.jobs)}")
-        typer.echo(f"paramz watch {store.root}")
-    else:
-        typer.echo("nothing to submit")
-    return 0
-
-
-def _dry_run(wanted: "Sweep", store: "Store", profile: Path | None, as_json: bool) -> int:
-    from paramz.sweeps.running.runner import check_budget
-
-    check_budget(wanted)
-    if profile is not None:
-        from paramz.slurm import Profile, submit
-
-        site = Profile.from_yaml(profile)
-        _show_arrays(submit(wanted, site, store.root, dry_run=True).plan, site, store, as_json)
-        return 0
-    finished = store.finished() & wanted.trials.keys()
-    missing = [config for key, config in wanted.trials.items() if key not in finished]
-    if as_json:
-        document = {"directory": str(store.root), "train": wanted.train, "done": len(finished)}
-        _print_json(document | {"configs": missing})
-        return 0
-    typer.echo(f"{wanted.train}\n{len(missing)} trials to run, {len(finished)} done: {store.root}")
-    for config in missing[:20]:
-        typer.echo("  " + "  ".join(f"{name}={value}" for name, value in config.items()))
-    if len(missing) > 20:
-        typer.echo(f"  and {len(missing) - 20} more")
-    return 0
-
-
-def _show_arrays(plan: "Plan", site: "Profile", store: "Store", as_json: bool) -> None:
-    from paramz.slurm.packing import sbatch_text
-    from paramz.slurm.submission import job_name
-
-    folder = store.root.absolute() / "slurm" / "logs"
-    texts = [sbatch_text(array, site, job_name(store), folder) for array in plan.arrays]
-    if as_json:
-        arrays = [
-            {
-                "jobs": len(array.jobs),
-                "trials": array.trials,
-                "trials_at_once": array.workers,
-                "minutes": array.minutes,
-                "script": text,
-            }
-            for array, text in zip(plan.arrays, texts, strict=True)
-        ]
-        _print_json({"directory": str(store.root), "arrays": arrays} | _numbers(plan))
+        typer.echo(json.dumps(report.document, indent=2))
         return
-    for array, text in zip(plan.arrays, texts, strict=True):
-        rounds = max(map(len, array.jobs)) / array.workers
-        typer.echo(
-            f"# array of {counted(len(array.jobs), 'job')}, {counted(array.trials, 'trial')}: "
-            f"{array.workers} at once, {counted(math.ceil(rounds), 'round')}, "
-            f"{array.minutes} minutes a job\n{text}"
-        )
-    typer.echo(f"# {_sentence(plan)}; nothing was submitted")
-
-
-def _numbers(plan: "Plan") -> dict[str, Any]:
-    hours = {"gpu_hours": round(plan.gpu_hours, 2), "cpu_hours": round(plan.cpu_hours, 2)}
-    return {"trials": plan.trials, "jobs_planned": plan.jobs} | hours
-
-
-def _sentence(plan: "Plan") -> str:
-    trials, jobs = counted(plan.trials, "trial"), counted(plan.jobs, "job")
-    return (
-        f"{trials} in {jobs} in {counted(len(plan.arrays), 'array')}, at most "
-        f"{plan.gpu_hours:.1f} GPU-hours and {plan.cpu_hours:.1f} CPU-hours"
-    )
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things: `1 job`, `2 jobs`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    json.dump(document, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    for line in report.lines:
+        typer.echo(line)

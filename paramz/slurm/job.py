@@ -1,6 +1,7 @@
-"""What runs inside a Slurm job: the same pool as on one machine, and what signals mean here."""
+"""What runs inside a Slurm job: the same pool as on one machine, with Slurm's signals."""
 
-import json
+from __future__ import annotations
+
 import os
 import signal
 import socket
@@ -10,110 +11,114 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from submitit.core.utils import DelayedSubmission
 from submitit.helpers import TorchDistributedEnvironment
 from submitit.slurm.slurm import SlurmJobEnvironment
 
 from paramz.slurm.follower import follow
-from paramz.sweeps.running.pool import Pool, Stop, Tally
-from paramz.sweeps.running.process import Task
-from paramz.sweeps.running.trial import Rules
+from paramz.slurm.order import JobOrder
+from paramz.sweeps.running.pool import Pool
+from paramz.sweeps.running.recording import Tally
+from paramz.sweeps.running.stopping import Stop
 from paramz.sweeps.store.attempt import STALE
 from paramz.sweeps.store.store import Store
 
-_RESERVE = 20.0  # seconds of the warning kept for requeueing
+_RESERVE = 20.0  # seconds between the warning and the time limit that are kept for requeueing
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job. This is what submitit pickles, so it holds a path and nothing else."""
+    """One job, as submitit pickles it; a change of paramz before its start does no harm.
+
+    Attributes:
+        order: the path of its order.
+    """
 
     order: str
 
     def __call__(self) -> dict[str, int]:
-        """Run the job's trials; those that have a result, or run elsewhere, are passed over."""
-        order = json.loads(Path(self.order).read_text(encoding="utf-8"))
+        """Run the trials of the job, except those that have a result or are run elsewhere."""
+        order = JobOrder.read(Path(self.order))
         store = Store(Path(self.order).parents[3])
-        stop = _Signals(grace=max(5.0, order["signal_seconds"] - _RESERVE))
+        stop = _SlurmStop(grace=max(5.0, order.signal_seconds - _RESERVE))
         environment = SlurmJobEnvironment()
         if environment.num_tasks > 1:
-            ranks = _ranks()
+            ranks = _torchrun_variables()
             if environment.global_rank > 0:
                 follow(store, order, ranks, stop)
                 stop.finish()
                 return {}
-            tally = self._lead(store, order, stop, [ranks])
+            tally = _run_pool(store, order, stop, [ranks])
         else:
-            tally = self._lead(store, order, stop, _gpu_shares(order["gpus"], order["workers"]))
-        stop.finish(idle=bool(tally.interrupted))
+            tally = _run_pool(store, order, stop, _gpu_shares(order.gpus, order.workers))
+        stop.finish(interrupted=bool(tally.interrupted))
         if tally.unsaved:
             raise OSError(f"{len(tally.unsaved)} results could not be written: {store.results}")
         return {"ran": len(tally.saved), "left to others": len(tally.busy)}
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit runs after a requeue: the same again. The state of trials is on disk."""
+        """What submitit runs after a requeue: the same job, as the state of trials is on disk."""
         return DelayedSubmission(self)
 
-    def _lead(
-        self, store: Store, order: Any, stop: Stop, environment: list[Mapping[str, str]]
-    ) -> Tally:
-        limits = (order["threads"], order["minutes"], order["silent_minutes"])
-        tasks = [Task(task["key"], task["config"], *limits) for task in order["tasks"]]
-        pool = Pool(
-            store,
-            order["train"],
-            workers=order["workers"],
-            rules=Rules(**order["rules"]),
-            environment=environment,
-            on_event=_say,
-        )
-        return pool.run(tasks, stop, patience=STALE + 30)
 
+class _SlurmStop(Stop):
+    """A request to stop that SIGUSR2 and SIGTERM make; both let running trials save themselves.
 
-class _Signals(Stop):
-    """USR2: trials save themselves, then submitit requeues. TERM: they save themselves.
-
-    TERM comes with a cancellation and with preemption, which Slurm follows with its own requeue;
-    the job cannot tell them apart, so having saved it waits for the end it is promised.
+    Slurm sends SIGUSR2 before the time limit; submitit then requeues the job. It sends SIGTERM
+    when the job is cancelled, and when it is preempted, in which case Slurm requeues it itself.
+    The job cannot tell these two apart. Having saved its trials, it waits for Slurm to end it.
     """
 
     def __init__(self, grace: float) -> None:
         super().__init__(grace=grace)
-        self.received: int | None = None
-        self.requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
+        self._received: int | None = None
+        self._requeue = signal.getsignal(signal.SIGUSR2)  # submitit's handler
         signal.signal(signal.SIGUSR2, self._receive)
         signal.signal(signal.SIGTERM, self._receive)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        self.received = self.received or signum
+        self._received = self._received or signum
         self.request()
 
-    def finish(self, idle: bool = True) -> None:
-        """After the pool: requeue if warned, wait for the end if terminated."""
-        if self.received == signal.SIGUSR2 and idle and callable(self.requeue):
-            self.requeue(signal.SIGUSR2, None)
-        while self.received == signal.SIGTERM and idle:
+    def finish(self, interrupted: bool = True) -> None:
+        """Once the pool has ended with trials interrupted: requeue the job or wait for its end."""
+        if self._received == signal.SIGUSR2 and interrupted and callable(self._requeue):
+            self._requeue(signal.SIGUSR2, None)
+        while self._received == signal.SIGTERM and interrupted:
             time.sleep(60)
 
 
+def _run_pool(
+    store: Store, order: JobOrder, stop: Stop, environment: list[Mapping[str, str]]
+) -> Tally:
+    pool = Pool(
+        store,
+        order.train,
+        workers=order.workers,
+        limits=order.limits,
+        environment=environment,
+        on_event=_say,
+    )
+    return pool.run(order.assignments(), stop, patience=STALE + 30)
+
+
 def _say(kind: str, key: str, status: str) -> None:
-    """A line in the job's log, if the disk has room for it."""
+    """Write a line to the log of the job, if the disk has room for it."""
     with suppress(OSError):
         print(kind, key, status, flush=True)
 
 
-def _ranks() -> dict[str, str]:
-    """The variables of torchrun for this process of several."""
+def _torchrun_variables() -> dict[str, str]:
+    """The environment variables that torchrun would set for this process."""
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    os.environ["MASTER_ADDR"] = socket.gethostname()  # followers take it from the claim
+    os.environ["MASTER_ADDR"] = socket.gethostname()  # of rank 0; others read it from its attempt
     names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return {name: os.environ[name] for name in names}
 
 
 def _gpu_shares(gpus: float, workers: int) -> list[Mapping[str, str]]:
-    """Which of the job's GPUs each worker sees; a fraction of a GPU means sharing it."""
+    """Which of the job's GPUs each worker sees; workers that need a fraction of a GPU share one."""
     visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if not gpus or not visible:
         return [{}]

@@ -1,4 +1,6 @@
-"""Planning: which trials go into which jobs, which jobs into which arrays. Touches no Slurm."""
+"""Packing trials into jobs and jobs into arrays. Nothing here calls Slurm."""
+
+from __future__ import annotations
 
 import math
 import sys
@@ -16,13 +18,13 @@ DEFAULT_MAX_ARRAY = 1001  # Slurm's own default for MaxArraySize
 
 @dataclass(frozen=True)
 class Array:
-    """Jobs of one shape, submitted at once.
+    """Jobs that ask for the same resources and are submitted together.
 
     Attributes:
-        need: The resources of each of their trials.
-        workers: Trials at once in a job.
-        minutes: Time limit of a job.
-        jobs: The keys of each job's trials.
+        need: the resources of each trial.
+        workers: how many trials of a job run at once.
+        minutes: time limit of a job.
+        jobs: the keys of the trials of each job.
     """
 
     need: Need
@@ -42,67 +44,73 @@ class Array:
 
     @property
     def trials(self) -> int:
-        """Trials in all jobs."""
+        """Number of trials in all jobs."""
         return sum(map(len, self.jobs))
 
-    def hours(self, of: int) -> float:
-        """Upper bound on resource hours: every job up to its time limit."""
-        return len(self.jobs) * self.need.nodes * of * self.minutes / 60
+    def hours(self, amount: int) -> float:
+        """Hours of a resource, of which each node gives `amount`, if all jobs run to the limit."""
+        return len(self.jobs) * self.need.nodes * amount * self.minutes / 60
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that a submission would send to Slurm."""
+class Packing:
+    """Everything that a submission sends to Slurm.
+
+    Attributes:
+        arrays: the arrays of jobs.
+    """
 
     arrays: tuple[Array, ...]
 
     @property
     def trials(self) -> int:
-        """Trials in all arrays."""
+        """Number of trials in all arrays."""
         return sum(array.trials for array in self.arrays)
 
     @property
     def jobs(self) -> int:
-        """Jobs in all arrays."""
+        """Number of jobs in all arrays."""
         return sum(len(array.jobs) for array in self.arrays)
 
     @property
     def gpu_hours(self) -> float:
-        """Upper bound on GPU-hours."""
+        """Upper bound on the GPU-hours."""
         return sum(array.hours(array.gpus) for array in self.arrays)
 
     @property
     def cpu_hours(self) -> float:
-        """Upper bound on CPU-hours."""
-        return sum(array.hours(array.cpus * _tasks(array)) for array in self.arrays)
+        """Upper bound on the CPU-hours."""
+        return sum(array.hours(array.cpus * _processes_per_node(array)) for array in self.arrays)
 
 
-def make_plan(
+def pack(
     sweep: Sweep,
     profile: Profile,
     trials: Mapping[str, Config],
     max_array: int | None = None,
     max_jobs: int | None = None,
-) -> Plan:
-    """Put trials into jobs and jobs into arrays.
+) -> Packing:
+    """Pack trials into jobs and jobs into arrays.
 
-    Trials of equal resources share jobs: `pack.workers` at once, in as many rounds as fit into
-    `pack.minutes` by the trials' time limit; more rounds if there were more than `max_jobs` jobs.
+    Trials that need the same resources share jobs: ``pack.workers`` of them run at once, in as many
+    rounds as their time limits allow within ``pack.minutes``. Jobs take more rounds if there would
+    otherwise be too many of them.
 
     Args:
-        sweep: Gives the resources and the budget.
-        profile: Gives packing and limits.
-        trials: What to run.
-        max_array: The cluster's MaxArraySize; the profile's own goes first.
-        max_jobs: Jobs that the cluster lets the user submit; the profile's own may be less.
+        sweep: gives the resources and the budget.
+        profile: gives the shape of jobs and limits of its own.
+        trials: the configs of the trials to run, by key.
+        max_array: how many jobs the cluster allows in an array (MaxArraySize); ``max_array`` of
+            the profile takes precedence.
+        max_jobs: how many jobs the cluster allows the user to submit; the lower of this and
+            ``max_jobs`` of the profile counts.
 
     Raises:
-        ValueError: If a trial has no time limit, or the plan exceeds the budget.
+        ValueError: a trial has no time limit, or the jobs may use more than the budget allows.
     """
-    need_of = sweep.need
     groups: dict[Need, list[str]] = {}
     for key, config in trials.items():
-        groups.setdefault(need_of(config), []).append(key)
+        groups.setdefault(sweep.need(config), []).append(key)
     if any(need.minutes is None for need in groups):
         raise ValueError(
             "Slurm needs a time limit: give resources.minutes, a number or arithmetic such as "
@@ -114,13 +122,16 @@ def make_plan(
         stretch = max(stretch + 1, min(stretch * jobs // allowed, len(trials)))
     limit = profile.max_array or max_array or DEFAULT_MAX_ARRAY
     arrays = (_arrays(need, keys, profile, stretch, limit) for need, keys in groups.items())
-    plan = Plan(tuple(array for group in arrays for array in group))
-    _check_budget(sweep, plan)
-    return plan
+    packing = Packing(tuple(array for group in arrays for array in group))
+    _check_hours(sweep, packing)
+    return packing
 
 
 def _shape(need: Need, trials: int, profile: Profile, stretch: int) -> tuple[int, int]:
-    """Trials at once in a job, and rounds of them; a trial of many processes has its own job."""
+    """How many trials of a job run at once, and in how many rounds.
+
+    A trial with several processes has a job to itself.
+    """
     if need.processes > 1:
         return 1, 1
     workers = min(profile.pack.workers, trials)
@@ -146,29 +157,29 @@ def _arrays(
         yield Array(need, workers, minutes, tuple(jobs[i : i + limit]))
 
 
-def _check_budget(sweep: Sweep, plan: Plan) -> None:
+def _check_hours(sweep: Sweep, packing: Packing) -> None:
     for name in ("gpu_hours", "cpu_hours"):
-        allowed, planned = getattr(sweep.budget, name), getattr(plan, name)
-        if allowed is not None and planned > allowed:
+        allowed, hours = getattr(sweep.budget, name), getattr(packing, name)
+        if allowed is not None and hours > allowed:
             raise ValueError(
-                f"the plan may take {planned:.1f} {name.replace('_', '-')} by its time limits, "
-                f"budget.{name} allows {allowed:g}"
+                f"the jobs may take {hours:.1f} {name.replace('_', '-')} by their time limits, "
+                f"but budget.{name} allows {allowed:g}"
             )
 
 
-def _tasks(array: Array) -> int:
-    """Processes that srun starts on each node."""
+def _processes_per_node(array: Array) -> int:
+    """How many processes srun starts on each node."""
     return array.need.processes // array.need.nodes
 
 
 def parameters(array: Array, profile: Profile, name: str, comment: str) -> dict[str, Any]:
-    """What submitit's SlurmExecutor is told."""
+    """The parameters of submitit's ``SlurmExecutor`` for an array."""
     asked: dict[str, Any] = {
         "job_name": name,
         "comment": comment,
         "time": array.minutes,
         "nodes": array.need.nodes,
-        "ntasks_per_node": _tasks(array),
+        "ntasks_per_node": _processes_per_node(array),
         "cpus_per_task": array.cpus,
         "mem": f"{math.ceil(array.workers * array.need.memory_gb * 1024)}MB",
         "array_parallelism": profile.array_parallelism,
@@ -190,7 +201,7 @@ def parameters(array: Array, profile: Profile, name: str, comment: str) -> dict[
         asked["gres"] = f"gpu:{kind}{array.gpus}"
     srun = [f"--container-image={profile.container}"] if profile.container else []
     if array.need.processes > 1:
-        srun.append("--kill-on-bad-exit=1")  # the others may wait for the one that failed
+        srun.append("--kill-on-bad-exit=1")  # the other processes may wait for one that failed
     asked["srun_args"] = srun or None
     return {key: value for key, value in asked.items() if value is not None}
 
@@ -200,7 +211,7 @@ def _quoted(value: str | int | float) -> str:
 
 
 def sbatch_text(array: Array, profile: Profile, name: str, folder: Path) -> str:
-    """The batch script that submitit would submit; needs no Slurm."""
+    """The batch script that submitit would submit for an array."""
     from submitit.slurm.slurm import _make_sbatch_string
 
     asked = parameters(array, profile, name, "paramz")

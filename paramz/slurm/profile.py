@@ -1,4 +1,6 @@
-"""A cluster profile: what a site wants to be told, kept out of the sweep."""
+"""A cluster profile: the settings that a site asks for, kept apart from the sweep."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +14,9 @@ class Pack(BaseModel):
     """How trials share a job.
 
     Attributes:
-        workers: Trials that run at once in a job, each in a process of its own.
-        minutes: A job takes as many rounds of trials as fit into this time by their time limits,
-            and at least one.
+        workers: how many trials of a job run at once, each in a process of its own.
+        minutes: a job takes as many rounds of trials as their time limits allow within these
+            minutes, and at least one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,23 +25,28 @@ class Pack(BaseModel):
 
 
 class Profile(BaseModel):
-    """What sbatch is told beside a trial's resources.
+    """The settings of sbatch beyond the resources of the trials.
 
     Attributes:
-        partition: Also account, qos, constraint, exclude, nodelist: as sbatch takes them.
-        gpu_type: Asks for GPUs as `--gres=gpu:<type>:n`; None asks for any GPU.
-        pack: How trials share a job.
-        array_parallelism: Jobs of an array that run at once.
-        max_array: Jobs in one array; None asks the cluster (MaxArraySize).
-        max_jobs: Jobs of a sweep altogether, or fewer if the cluster lets the user submit fewer;
-            beyond it a job takes more rounds of trials.
-        slack_minutes: Added to a job's time limit for start and end.
-        signal_seconds: How long before the end of its time a job is warned (USR2) to save itself.
-        setup: Shell lines before the job, e.g. `module load cuda`.
-        environment: Variables for the job. Written to the batch script: no place for secrets;
-            variables of the submitting shell reach the job anyway.
-        container: Image for `srun --container-image` (pyxis).
-        sbatch: Any other option of sbatch, by its long name.
+        partition: passed to sbatch, as are account, qos, constraint, exclude and nodelist.
+        account: see ``partition``.
+        qos: see ``partition``.
+        constraint: see ``partition``.
+        exclude: see ``partition``.
+        nodelist: see ``partition``.
+        gpu_type: asks for GPUs as ``--gres=gpu:<type>:n``; None asks for any GPU.
+        pack: how trials share a job.
+        array_parallelism: how many jobs of an array run at once.
+        max_array: how many jobs one array may have; None asks the cluster (MaxArraySize).
+        max_jobs: how many jobs a sweep may have, unless the cluster allows the user fewer. With
+            more trials than fit, a job takes more rounds of them.
+        slack_minutes: added to the time limit of a job for its start and end.
+        signal_seconds: how long before its time limit a job is warned (SIGUSR2) to save itself.
+        setup: shell lines that run before the job, such as ``module load cuda``.
+        environment: variables of the job. They are written to the batch script, which is no place
+            for secrets; the variables of the submitting shell reach the job in any case.
+        container: image for ``srun --container-image`` (pyxis).
+        sbatch: any other option of sbatch, by its long name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,10 +69,11 @@ class Profile(BaseModel):
     sbatch: dict[str, str | int | float | bool] = {}
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> "Profile":
-        """Read a profile.
+    def from_yaml(cls, path: str | Path) -> Profile:
+        """Read a profile from a YAML file.
 
         Raises:
-            paramz.sweeps.spec.yamlfile.SpecError: With file, line and cure of every mistake.
+            paramz.sweeps.spec.yamlfile.SpecError: the file is not a valid profile. The message
+                gives file and line of every mistake, and what would be right.
         """
         return read_model(Path(path), cls)

@@ -1,4 +1,10 @@
-"""What Slurm's commands tell: one squeue per look; never sacct, which lags and may be absent."""
+"""Asking Slurm through its commands.
+
+The state of jobs comes from one call of squeue. The accounting (sacct) is never asked for it: it
+lags behind and may be absent.
+"""
+
+from __future__ import annotations
 
 import getpass
 import os
@@ -7,27 +13,29 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from paramz.sweeps.running.launcher import LaunchError
+
 _FORMAT = "%i|%F|%K|%T|%u|%M|%N|%r|%k"
-_TIMEOUT = 60
+_TIMEOUT = 60  # seconds
 
 
-class SlurmError(RuntimeError):
+class SlurmError(LaunchError):
     """A Slurm command is missing, failed, or did not answer."""
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job, or element of an array, that squeue lists.
+    """A job, or an element of an array, that squeue lists.
 
     Attributes:
-        job: `123_4`, or `123`.
-        element: Its index in the array, 0 without one.
+        job: its id, ``123`` or ``123_4``.
+        element: its index in the array; 0 if it is in none.
         state: PENDING, RUNNING, SUSPENDED ...
-        user: Whose it is.
-        elapsed: Running time as squeue prints it.
-        nodes: Where it runs.
-        reason: Why it waits.
-        comment: The submission that it belongs to.
+        user: its owner.
+        elapsed: its running time as squeue prints it.
+        nodes: where it runs.
+        reason: why it waits.
+        comment: the name of the array's orders (`paramz.slurm.submission`).
     """
 
     job: str
@@ -41,10 +49,10 @@ class QueuedJob:
 
 
 def queued(name: str) -> list[QueuedJob]:
-    """Every job of this name, of any user, that is waiting or running.
+    """Every job with this name, of any user, that is waiting or running.
 
     Raises:
-        SlurmError: If squeue is missing or the controller does not answer.
+        SlurmError: squeue is missing, or the controller does not answer.
     """
     text = _call(
         ["squeue", "--noheader", "--array", "--all", f"--name={name}", f"--format={_FORMAT}"]
@@ -52,7 +60,7 @@ def queued(name: str) -> list[QueuedJob]:
     jobs = []
     for line in text.splitlines():
         job, _, element, state, user, elapsed, nodes, reason, comment = line.split("|", 8)
-        if state == "COMPLETING":  # over, and only being cleared away
+        if state == "COMPLETING":  # the job has ended and is only being cleaned up
             continue
         index = int(element) if element.isdigit() else 0
         jobs.append(QueuedJob(job, index, state, user, elapsed, nodes, reason, comment.strip()))
@@ -63,7 +71,7 @@ def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs by id.
 
     Raises:
-        SlurmError: If scancel is missing or fails.
+        SlurmError: scancel is missing or fails.
     """
     ids = sorted({job.partition("_")[0] for job in jobs})
     for i in range(0, len(ids), 100):
@@ -71,7 +79,7 @@ def cancel(jobs: Iterable[str]) -> None:
 
 
 def max_array_size() -> int | None:
-    """How many jobs the cluster takes in an array; None if it cannot be asked."""
+    """How many jobs the cluster allows in an array; None if it cannot be asked."""
     try:
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call(["scontrol", "show", "config"]), re.M)
     except SlurmError:
@@ -83,11 +91,11 @@ def max_submitted(account: str | None = None, qos: str | None = None) -> int | N
     """How many jobs, elements of arrays included, this user may have in the queue.
 
     Args:
-        account: Of the jobs; None: the least that any account of the user allows.
-        qos: Of the jobs, if they name one.
+        account: the account of the jobs; None takes the lowest limit of the user's accounts.
+        qos: the QOS of the jobs, if they name one.
 
     Returns:
-        The least of the limits MaxSubmitJobs and GrpSubmitJobs of association and QOS; None if
+        The lowest of the limits MaxSubmitJobs and GrpSubmitJobs of association and QOS; None if
         there is none, or the accounting cannot be asked.
     """
     who = [f"user={getpass.getuser()}"] + ([f"account={account}"] if account else [])

@@ -1,52 +1,56 @@
-"""Sending a plan to Slurm, and knowing later what of it still lives.
+"""Submitting the trials of a sweep to Slurm.
 
-Before an array is submitted, what its jobs will run is written to `slurm/arrays/<name>/<i>.json`
-in the sweep's directory, and the array carries that name as its comment. So whoever looks later,
-on whatever machine, can tell from one squeue which trials are taken care of, even if the
-submitting process died on the way. Whatever the queue says, a trial is run only by the process
-that claims it (paramz.sweeps.store.attempt).
+Before an array is submitted, the orders of its jobs are written to ``slurm/arrays/<name>/<i>.json``
+in the directory of the sweep, and the array gets that name as its comment. One call of squeue then
+tells anyone on any machine which trials have jobs, even if the submitting process died in between
+(`paramz.slurm.live`). Whatever the queue says, a trial is run only by the process that has made an
+attempt at it (`paramz.sweeps.store.attempt`).
 """
 
-import hashlib
-import json
+from __future__ import annotations
+
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from paramz.slurm import queue
-from paramz.slurm.packing import Array, Plan, make_plan, parameters
+from paramz.slurm.live import job_name, jobs_of, trials_of
+from paramz.slurm.order import JobOrder
+from paramz.slurm.packing import Array, Packing, pack, parameters
 from paramz.slurm.profile import Profile
+from paramz.sweeps.running.launcher import LaunchError, Retry
 from paramz.sweeps.running.refine import add_round
-from paramz.sweeps.running.runner import Retry, prepare
+from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.spec.spec import Sweep
-from paramz.sweeps.store.files import read_json
 from paramz.sweeps.store.store import Store
 
-_MANY = 100  # requeues that submitit may do; trials are bounded by their own time limit
+_MAX_REQUEUES = (
+    100  # by submitit after a time limit; trials are bounded by time limits of their own
+)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What was submitted.
+    """What was submitted, or would be.
 
     Attributes:
-        directory: The directory of the sweep.
-        plan: Trials, jobs and arrays.
-        jobs: Ids of the arrays, in the plan's order.
-        skipped: Trials that queued or running jobs see to already.
+        directory: the directory of the sweep.
+        packing: the trials, jobs and arrays.
+        jobs: the ids of the arrays, in the order of ``packing.arrays``.
+        skipped: number of trials that were not submitted because they have a job already.
     """
 
     directory: Path
-    plan: Plan
+    packing: Packing
     jobs: tuple[str, ...] = ()
     skipped: int = 0
 
 
-class SubmissionError(RuntimeError):
-    """sbatch refused; what was submitted before stays, rerunning submits the rest."""
+class SubmissionError(LaunchError):
+    """sbatch refused an array; those submitted before it stay, and a rerun submits the rest."""
 
 
 def submit(
@@ -57,81 +61,59 @@ def submit(
     retry: Retry = "failed",
     dry_run: bool = False,
 ) -> Submission:
-    """Submit what a sweep is missing to Slurm; returns at once.
+    """Submit the trials of a sweep that have no result to Slurm, and return at once.
 
     Args:
-        sweep: What to run.
-        profile: The cluster profile, or its file.
-        out: The directory of the sweep, on a disk that the nodes share.
-        retry: Which results to throw away first, as in `paramz.sweeps.run`.
-        dry_run: Only plan: nothing is written or submitted, no Slurm is needed.
+        sweep: what to run.
+        profile: the cluster profile, or its file.
+        out: the directory of the sweep, on a disk that the nodes share.
+        retry: which results are put aside first, as in `paramz.sweeps.run`.
+        dry_run: only pack the trials. Nothing is written or submitted, and no Slurm is needed.
 
     Returns:
-        What was (or would be) submitted. Results come with `paramz.sweeps.load(out)`.
+        What was, or would be, submitted. `paramz.sweeps.load` reads the results from ``out``.
 
     Raises:
-        ValueError: If the plan exceeds the budget or lacks a time limit.
-        paramz.slurm.queue.SlurmError: If Slurm's commands are missing or fail.
-        SubmissionError: If sbatch refuses an array.
+        ValueError: a trial has no time limit, the sweep may use more than its budget allows, the
+            directory holds the results of another training function, or the sweep cannot be
+            refined.
+        paramz.slurm.queue.SlurmError: a command of Slurm is missing or fails.
+        SubmissionError: sbatch refuses an array.
     """
     if not isinstance(profile, Profile):
         profile = Profile.from_yaml(profile)
     store = Store(Path(out).absolute())
     if dry_run:
         trials = {k: c for k, c in sweep.trials.items() if k not in store.finished()}
-        return Submission(store.root, make_plan(sweep, profile, trials, *_limits(profile)))
-    live = live_trials(store)
-    make_plan(sweep, profile, sweep.trials)  # refuses before anything is touched
+        return Submission(store.root, pack(sweep, profile, trials, *_max_jobs(profile)))
+    live = trials_of(store, jobs_of(store))
+    pack(sweep, profile, sweep.trials)  # what it refuses is refused before anything is written
     trials = prepare(sweep, store, retry)
     if not trials and not live:
         trials = add_round(sweep, store)
     missing = {key: config for key, config in trials.items() if key not in live}
-    plan = make_plan(sweep, profile, missing, *_limits(profile))
+    packing = pack(sweep, profile, missing, *_max_jobs(profile))
     jobs: list[str] = []
-    for array in plan.arrays:
+    for array in packing.arrays:
         try:
             jobs.append(_submit(array, sweep, profile, store, missing))
         except Exception as error:
             raise SubmissionError(
-                f"{error}\n{len(jobs)} of {len(plan.arrays)} arrays were submitted; "
+                f"{error}\n{len(jobs)} of {len(packing.arrays)} arrays were submitted; "
                 "the same command submits the rest"
             ) from error
-    return Submission(store.root, plan, tuple(jobs), len(trials) - len(missing))
+    return Submission(store.root, packing, tuple(jobs), len(trials) - len(missing))
 
 
-def _limits(profile: Profile) -> tuple[int | None, int | None]:
-    """Jobs in an array and jobs of the user, as far as the cluster tells."""
+def _max_jobs(profile: Profile) -> tuple[int | None, int | None]:
+    """How many jobs the cluster allows in an array and to the user; None where it does not say."""
     return queue.max_array_size(), queue.max_submitted(profile.account, profile.qos)
-
-
-def job_name(store: Store) -> str:
-    """The name of a sweep's jobs: the directory's own, and a hash of where it is."""
-    path = store.root.resolve()
-    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-
-
-def live_trials(store: Store) -> set[str]:
-    """The trials that waiting or running jobs see to.
-
-    Raises:
-        paramz.slurm.queue.SlurmError: If the queue cannot be asked.
-    """
-    return trials_of(store, queue.queued(job_name(store)))
-
-
-def trials_of(store: Store, jobs: Iterable[queue.QueuedJob]) -> set[str]:
-    """The trials that the given jobs of a sweep see to."""
-    keys: set[str] = set()
-    for job in jobs:
-        order = read_json(store.root / "slurm" / "arrays" / job.comment / f"{job.element}.json")
-        keys.update(task["key"] for task in (order or {}).get("tasks", ()))
-    return keys
 
 
 def _submit(
     array: Array, sweep: Sweep, profile: Profile, store: Store, trials: Mapping[str, Config]
 ) -> str:
-    """Write what an array's jobs will run, and submit it."""
+    """Write the orders of an array's jobs and submit it; the id of the array."""
     from submitit.slurm.slurm import SlurmExecutor
 
     from paramz.slurm.job import Job
@@ -140,10 +122,20 @@ def _submit(
     folder = store.root / "slurm" / "arrays" / name
     folder.mkdir(parents=True)
     for index, keys in enumerate(array.jobs):
-        order = _order(array, sweep, profile, keys, trials)
-        (folder / f"{index}.json").write_text(json.dumps(order), encoding="utf-8")
+        order = JobOrder(
+            train=sweep.train,
+            limits=sweep.limits,
+            workers=array.workers,
+            threads=array.need.cpus,
+            gpus=array.need.gpus,
+            minutes=array.need.minutes,
+            silent_minutes=sweep.resources.silent_minutes,
+            signal_seconds=profile.signal_seconds,
+            trials=tuple((key, trials[key]) for key in keys),
+        )
+        order.write(folder / f"{index}.json")
     try:
-        executor = SlurmExecutor(store.root / "slurm" / "logs", max_num_timeout=_MANY)
+        executor = SlurmExecutor(store.root / "slurm" / "logs", max_num_timeout=_MAX_REQUEUES)
         executor.update_parameters(**parameters(array, profile, job_name(store), name))
         with executor.batch():
             jobs = [executor.submit(Job(str(folder / f"{i}.json"))) for i in range(len(array.jobs))]
@@ -151,24 +143,3 @@ def _submit(
         shutil.rmtree(folder)
         raise
     return str(jobs[0].job_id).partition("_")[0]
-
-
-def _order(
-    array: Array,
-    sweep: Sweep,
-    profile: Profile,
-    keys: tuple[str, ...],
-    trials: Mapping[str, Config],
-) -> dict[str, object]:
-    """What one job runs, as plain data: a change of code between now and then breaks nothing."""
-    return {
-        "train": sweep.train,
-        "rules": asdict(sweep.rules),
-        "workers": array.workers,
-        "threads": array.need.cpus,
-        "gpus": array.need.gpus,
-        "minutes": array.need.minutes,
-        "silent_minutes": sweep.resources.silent_minutes,
-        "signal_seconds": profile.signal_seconds,
-        "tasks": [{"key": key, "config": trials[key]} for key in keys],
-    }

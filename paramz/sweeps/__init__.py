@@ -1,4 +1,10 @@
-"""Sweeps: the spec, the trials, the runner and the store. Imports no torch."""
+"""Sweeps: one training function at many configs. Imports no torch.
+
+Three folders, each of which imports only those before it: ``spec`` (what is asked for), ``store``
+(what is on disk) and ``running`` (how trials are run).
+"""
+
+from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -11,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Diverged", "Store", "Sweep", "Trial", "load", "run"]
 
-_HOME = {
+_MODULES = {
     "Diverged": "running.trial",
     "Store": "store.store",
     "Sweep": "spec.spec",
@@ -22,9 +28,9 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -75,7 +75,7 @@ def test_status_reports_what_is_broken_and_missing(finished):
     victim = next((finished / "results").glob("*.json"))
     victim.write_text("{")
     said = call("status", finished)
-    assert f"warning: {victim}: it is not whole JSON; moved to" in said.stderr
+    assert f"warning: {victim}: it is not complete JSON; moved to" in said.stderr
     assert "1 interrupted" in said.stdout and "1 broken files in quarantine/" in said.stdout
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from paramz.slurm import Profile, queue, submit
-from paramz.slurm.submission import job_name
+from paramz.slurm.live import job_name
 from paramz.sweeps import Store, Sweep
 
 ROOT = Path(__file__).parents[2]

@@ -99,31 +99,31 @@ def test_two_people_submitting_the_same_sweep_do_not_run_it_twice(lab, sweep):
     for thread in both:
         thread.join()
     lab.finish(12)
-    assert lab.submit(wanted).plan.trials == 0
+    assert lab.submit(wanted).packing.trials == 0
     assert all(len(p.read_text().splitlines()) == 3 for p in lab.out.glob("trials/*/steps"))
 
 
 def test_what_waits_in_the_queue_is_not_submitted_again_and_can_be_cancelled(lab, sweep):
     wanted = sweep("resumable", base={"steps": 3, "sleep": 0.1}, axes={"seed": [0, 1, 2, 3]})
     hold = {"begin": "now+1hour"}
-    assert lab.submit(wanted, sbatch=hold).plan.trials == 4
+    assert lab.submit(wanted, sbatch=hold).packing.trials == 4
     again = lab.submit(wanted, sbatch=hold)
-    assert (again.plan.trials, again.skipped) == (0, 4)
+    assert (again.packing.trials, again.skipped) == (0, 4)
     paramz = [sys.executable, "-c", "from paramz.cli import main; main()"]
     said = subprocess.check_output([*paramz, "status", str(lab.out)], text=True)
     assert "4 trials: 4 queued" in said and "jobs: 1 pending" in said
     said = subprocess.check_output([*paramz, "cancel", str(lab.out)], text=True)
     assert said == "1 job cancelled\n"
     lab.wait(lambda: not lab.jobs())
-    assert lab.submit(wanted).plan.trials == 4
+    assert lab.submit(wanted).packing.trials == 4
     lab.finish(4)
 
 
 def test_arrays_stay_within_the_limit_of_the_cluster(lab, sweep):
     wanted = sweep("resumable", base={"steps": 1, "sleep": 0}, axes={"seed": list(range(40))})
-    plan = lab.submit(wanted, pack={"workers": 1, "minutes": 3}, sbatch={"hold": True}).plan
+    packing = lab.submit(wanted, pack={"workers": 1, "minutes": 3}, sbatch={"hold": True}).packing
     assert queue.max_array_size() == 33
-    assert [len(array.jobs) for array in plan.arrays] == [33, 7]
+    assert [len(array.jobs) for array in packing.arrays] == [33, 7]
     assert len(lab.jobs()) == 40
 
 
@@ -136,10 +136,10 @@ def test_jobs_stay_within_what_the_accounting_lets_the_user_submit(lab, sweep):
     subprocess.run([*limit, "MaxSubmitJobs=7"], check=True, stdout=subprocess.DEVNULL)
     try:
         assert queue.max_submitted() == 7
-        plan = submit(wanted, profile, lab.out, dry_run=True).plan
+        packing = submit(wanted, profile, lab.out, dry_run=True).packing
     finally:
         subprocess.run([*limit, "MaxSubmitJobs=-1"], check=True, stdout=subprocess.DEVNULL)
-    assert plan.jobs <= 7 and plan.trials == 40
+    assert packing.jobs <= 7 and packing.trials == 40
     assert queue.max_submitted() is None
 
 

@@ -157,7 +157,7 @@ def test_every_trial_ends_with_one_valid_result_whatever_happens(lab, cluster, s
         first = load(lab.out)
         assert set(first["key"]) <= set(wanted.trials) and first["key"].is_unique
         for _ in range(3):  # resubmitting completes the rest
-            if not lab.submit(wanted, pack={"workers": 4, "minutes": 6}).plan.trials:
+            if not lab.submit(wanted, pack={"workers": 4, "minutes": 6}).packing.trials:
                 break
             settle(lab, 90)
         table = load(lab.out).set_index("seed").sort_index()

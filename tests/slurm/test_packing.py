@@ -1,4 +1,4 @@
-"""Planning and dry runs: no Slurm is needed for these."""
+"""Packing and dry runs: no Slurm is needed for these."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from paramz.cli import app
-from paramz.slurm import Profile, make_plan
+from paramz.slurm import Profile, pack
 from paramz.slurm.packing import sbatch_text
 from paramz.sweeps import Sweep
 from paramz.sweeps.spec.yamlfile import SpecError
@@ -15,29 +15,29 @@ from paramz.sweeps.spec.yamlfile import SpecError
 ROOT = Path(__file__).parents[2]
 
 
-def plan(profile=None, axes=None, max_array=None, **spec):
+def packed(profile=None, axes=None, max_array=None, **spec):
     axes = axes or {"width": [64, 128], "lr": {"log2": [-11, -4]}, "seed": [0, 1]}
     spec.setdefault("resources", {"minutes": 10})
     sweep = Sweep(train="lab:train", axes=axes, **spec)
-    return make_plan(sweep, Profile(**(profile or {})), sweep.trials, max_array)
+    return pack(sweep, Profile(**(profile or {})), sweep.trials, max_array)
 
 
 @pytest.mark.parametrize("spec", sorted(ROOT.glob("sweeps/*.yaml")), ids=lambda path: path.stem)
 def test_the_sweeps_that_ship_fit_the_profile_that_ships(spec):
     sweep = Sweep.from_yaml(spec)
-    made = make_plan(sweep, Profile.from_yaml(ROOT / "slurm" / "cpu.yaml"), sweep.trials)
+    made = pack(sweep, Profile.from_yaml(ROOT / "slurm" / "cpu.yaml"), sweep.trials)
     assert made.trials == len(sweep.trials) > 0
     assert max(array.minutes for array in made.arrays) <= 2 * 60
 
 
 def test_every_trial_is_in_exactly_one_job():
-    made = plan({"pack": {"workers": 3, "minutes": 20}})
+    made = packed({"pack": {"workers": 3, "minutes": 20}})
     keys = [key for array in made.arrays for job in array.jobs for key in job]
     assert len(keys) == len(set(keys)) == made.trials == 32
 
 
 def test_a_job_takes_as_many_rounds_as_fit_into_its_time():
-    (array,) = plan({"pack": {"workers": 4, "minutes": 25}, "slack_minutes": 5}).arrays
+    (array,) = packed({"pack": {"workers": 4, "minutes": 25}, "slack_minutes": 5}).arrays
     assert [len(job) for job in array.jobs] == [8, 8, 8, 8]
     assert (array.workers, array.minutes, array.cpus) == (4, 25, 4)
 
@@ -47,13 +47,13 @@ def test_jobs_stay_within_what_the_user_may_submit():
         train="lab:train", axes={"seed": list(range(100))}, resources={"minutes": "1 + seed % 2"}
     )
     for allowed in (3, 10, 99):
-        made = make_plan(sweep, Profile(pack={"minutes": 1}), sweep.trials, max_jobs=allowed)
+        made = pack(sweep, Profile(pack={"minutes": 1}), sweep.trials, max_jobs=allowed)
         assert made.trials == 100 and made.jobs <= allowed
 
 
 def test_trials_of_different_needs_do_not_share_a_job():
     resources = {"minutes": "width / 8", "gpus": "width // 128"}
-    made = plan({"pack": {"workers": 2, "minutes": 16}}, resources=resources)
+    made = packed({"pack": {"workers": 2, "minutes": 16}}, resources=resources)
     assert [(a.need.minutes, a.gpus, a.workers, len(a.jobs)) for a in made.arrays] == [
         (8, 0, 2, 4),
         (16, 2, 2, 8),
@@ -63,13 +63,13 @@ def test_trials_of_different_needs_do_not_share_a_job():
 
 def test_trials_share_a_gpu_by_fractions():
     resources = {"minutes": 5, "gpus": 0.25}
-    (array,) = plan({"pack": {"workers": 8, "minutes": 5}}, resources=resources).arrays
+    (array,) = packed({"pack": {"workers": 8, "minutes": 5}}, resources=resources).arrays
     assert (array.workers, array.gpus, len(array.jobs)) == (8, 2, 4)
 
 
 def test_trials_of_many_processes_have_a_job_each():
     resources = {"minutes": 5, "gpus": 8, "nodes": 2, "cpus": 4}
-    made = plan({"pack": {"workers": 8}}, resources=resources)
+    made = packed({"pack": {"workers": 8}}, resources=resources)
     (array,) = made.arrays
     text = sbatch_text(array, Profile(gpu_type="h100"), "sweep", "logs")
     assert (array.workers, len(array.jobs), array.gpus) == (1, 32, 8)
@@ -79,7 +79,7 @@ def test_trials_of_many_processes_have_a_job_each():
 
 
 def test_arrays_and_jobs_stay_within_the_limits():
-    made = plan({"pack": {"minutes": 10}, "max_jobs": 16}, max_array=7)
+    made = packed({"pack": {"minutes": 10}, "max_jobs": 16}, max_array=7)
     assert [len(array.jobs) for array in made.arrays] == [7, 7, 2]
     assert {array.minutes for array in made.arrays} == {25}  # two rounds and the slack
 
@@ -91,26 +91,26 @@ def test_100_000_trials_in_arrays_within_the_limits():
         "seed": list(range(2000)),
     }
     profile = {"pack": {"workers": 8, "minutes": 120}, "max_jobs": 500}
-    made = plan(profile, axes, max_array=101, resources={"minutes": "width / 64"})
+    made = packed(profile, axes, max_array=101, resources={"minutes": "width / 64"})
     assert made.trials == 100_000 and made.jobs <= 500
     assert max(len(array.jobs) for array in made.arrays) <= 101
 
 
 def test_a_budget_of_hours_is_kept():
     budget = {"gpu_hours": 5}
-    with pytest.raises(ValueError, match=r"may take 8.0 gpu-hours by its .* allows 5"):
-        plan(resources={"minutes": 10, "gpus": 1}, budget=budget, profile={"slack_minutes": 5,
+    with pytest.raises(ValueError, match=r"may take 8.0 gpu-hours by their .* allows 5"):
+        packed(resources={"minutes": 10, "gpus": 1}, budget=budget, profile={"slack_minutes": 5,
              "pack": {"minutes": 10}})  # fmt: skip
 
 
 def test_slurm_asks_for_a_time_limit():
     with pytest.raises(ValueError, match="Slurm needs a time limit: give resources.minutes"):
-        plan(resources={})
+        packed(resources={})
 
 
 def test_whole_gpus_above_one():
-    with pytest.raises(ValueError, match="above 1 only whole GPUs can be had"):
-        plan(resources={"minutes": 1, "gpus": 1.5})
+    with pytest.raises(ValueError, match="a fraction of one GPU or a whole number of GPUs"):
+        packed(resources={"minutes": 1, "gpus": 1.5})
 
 
 def test_a_profile_says_what_it_does_not_know(tmp_path):
@@ -133,7 +133,7 @@ def test_the_script_carries_the_profile():
         sbatch={"licenses": "x", "mail-type": "END"},
         signal_seconds=300,
     )
-    (array,) = plan({"pack": {"minutes": 1000}}).arrays
+    (array,) = packed({"pack": {"minutes": 1000}}).arrays
     text = sbatch_text(array, profile, "sweep", "logs")
     for line in ("--partition=gpu", "--account=lab", "--licenses=x", "--mail-type=END"):
         assert f"#SBATCH {line}\n" in text

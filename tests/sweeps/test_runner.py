@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from paramz.sweeps import load, run
-from paramz.sweeps.running.pool import BrokenTarget, Pool, Stop
-from paramz.sweeps.running.process import Task
+from paramz.sweeps.running.pool import BrokenTarget, Pool
+from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.runner import prepare
+from paramz.sweeps.running.stopping import Stop
 from paramz.sweeps.spec.config import config_key
 from paramz.sweeps.store.store import Store
 
@@ -118,7 +119,7 @@ def test_a_function_that_cannot_be_imported_ends_the_sweep_and_records_nothing(t
     store = Store(tmp_path / "run").create()
     pool = Pool(store, f"{file}:train", workers=2)
     with pytest.raises(BrokenTarget, match="No module named 'no_such_package'"):
-        pool.run([Task(config_key({"a": n}), {"a": n}) for n in range(5)], Stop())
+        pool.run([Assignment(config_key({"a": n}), {"a": n}) for n in range(5)], Stop())
     assert store.finished() == set()
 
 
@@ -127,16 +128,16 @@ def test_a_worker_that_dies_on_import_ends_the_sweep(tmp_path):
     file.write_text("import os\nos._exit(3)\ndef train(config): ...\n")
     pool = Pool(Store(tmp_path / "run").create(), f"{file}:train", workers=1)
     with pytest.raises(BrokenTarget, match="exited with code 3 while importing"):
-        pool.run([Task(config_key({"a": 1}), {"a": 1})], Stop())
+        pool.run([Assignment(config_key({"a": 1}), {"a": 1})], Stop())
 
 
 def test_a_stopped_trial_resumes_where_it_was_and_ends_the_same(sweep, tmp_path):
     wanted = sweep("resumable", base={"steps": 40, "sleep": 0.02}, axes={"seed": [0, 1]})
     store = Store(tmp_path / "run")
-    tasks = [Task(key, config) for key, config in prepare(wanted, store).items()]
+    assignments = [Assignment(key, config) for key, config in prepare(wanted, store).items()]
     stop = Stop()
     threading.Thread(target=lambda: (saved(tmp_path, 2), stop.request())).start()
-    tally = Pool(store, wanted.train, workers=2).run(tasks, stop)
+    tally = Pool(store, wanted.train, workers=2).run(assignments, stop)
     assert tally.interrupted == set(wanted.trials) and store.finished() == set()
     table = run(wanted, tmp_path / "run").set_index("seed").sort_index()
     assert table["loss"].tolist() == [walk(0, 40), walk(1, 40)]

@@ -53,10 +53,10 @@ def test_the_first_result_wins(store):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"key": "', "it is not whole JSON"),
-        ("", "it is not whole JSON"),
-        ("[1, 2]", "it is no result of the trial it is named after"),
-        (json.dumps(record(width=128)), "it is no result of the trial it is named after"),
+        ('{"key": "', "it is not complete JSON"),
+        ("", "it is not complete JSON"),
+        ("[1, 2]", "it is not a result of the trial that it is named after"),
+        (json.dumps(record(width=128)), "it is not a result of the trial that it is named after"),
     ],
 )
 def test_a_broken_file_is_quarantined_and_reported(store, content, reason):

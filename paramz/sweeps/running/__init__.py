@@ -1,1 +1,4 @@
-"""How a sweep is run here: trials, worker processes, halving, refinement."""
+"""Running a sweep: launchers, worker processes, successive halving and refinement.
+
+The folder is not called ``run``, because `paramz.sweeps.run` is a public function.
+"""

@@ -1,10 +1,12 @@
-"""Stopping trials early that fall behind, by asynchronous successive halving (ASHA).
+"""Asynchronous successive halving (ASHA): stopping trials that fall behind others.
 
-The rule and its bookkeeping are Optuna's (`SuccessiveHalvingPruner`; Li et al. 2020, "A System for
-Massively Parallel Hyperparameter Tuning", algorithm 2). Trials are compared only with those that
-differ in the axis searched over and the seed: a wide model is not measured against a narrow one.
-The state is a journal file in the sweep's directory, which many processes may append to.
+The rule and its bookkeeping are Optuna's ``SuccessiveHalvingPruner`` (Li et al. 2020, "A System for
+Massively Parallel Hyperparameter Tuning", algorithm 2). A trial is compared only with trials that
+differ from it in the searched axis and the seed, so that a wide model is never compared with a
+narrow one. The state is a journal file in the sweep's directory; many processes may append to it.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -12,28 +14,27 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from paramz.sweeps.spec.config import Config, leaves
-
-SEED = "seed"
+from paramz.sweeps.spec.config import SEED, Config, leaves
 
 
 class Stopped(Exception):
-    """Raised by `Trial.log` when the trial has fallen behind its competitors."""
+    """Raised by `paramz.sweeps.Trial.log` when the trial has fallen behind its competitors."""
 
 
 class Race:
-    """One trial's part in the halving of its group.
+    """The part of one trial in the successive halving of its group.
 
     Args:
-        root: The directory of the sweep.
-        key: The trial's key; an interrupted trial goes on where it was.
-        config: The trial's config.
-        over: The config leaf that the group's trials differ in.
-        min_steps: The step of the first cut.
-        reduction: One of so many goes on at each cut, each that many times later than the last.
+        root: the directory of the sweep.
+        key: the key of the trial; a trial that was interrupted keeps its earlier losses.
+        config: the config of the trial.
+        over: the config leaf in which the trials of the group differ, apart from the seed.
+        min_steps: the step of the first cut.
+        reduction: the best 1 / ``reduction`` of the trials continue at each cut, and each cut
+            comes at ``reduction`` times the step of the one before.
 
     Raises:
-        ImportError: If Optuna is not installed.
+        ImportError: Optuna is not installed.
     """
 
     def __init__(
@@ -72,17 +73,17 @@ class Race:
         self._states = optuna.trial.TrialState
 
     def report(self, step: int, loss: float) -> None:
-        """Take note of a loss.
+        """Record the loss at a step.
 
         Raises:
-            Stopped: If the trial is not among those that go on.
+            Stopped: the trial is not among those that continue.
         """
         self._trial.report(loss, step)
         if self._trial.should_prune():
             raise Stopped(f"behind its competitors at step {step} with loss {loss:g}")
 
     def finish(self, status: str, loss: float) -> None:
-        """Take note of the end; an interrupted trial has none."""
+        """Record the end of the trial, unless it was interrupted and will be resumed."""
         if status == "ok":
             self._study.tell(self._trial, loss)
         elif status == "stopped":
@@ -92,6 +93,6 @@ class Race:
 
 
 def group(config: Config, over: str) -> str:
-    """The name of the trials that a trial competes with."""
+    """The name of the group of trials that a trial competes with."""
     rest: dict[str, Any] = {k: v for k, v in leaves(config).items() if k not in (over, SEED)}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,86 +1,48 @@
-"""A bounded pool of worker processes: the one place where trials run, locally and in a Slurm job.
+"""A pool of worker processes: the one place where trials run, on this machine and in a Slurm job.
 
-The pool alone claims trials, watches over workers and writes results; a worker only computes. So a
-worker that is killed, hangs or runs out of memory costs its one trial, which is recorded.
+Only the pool starts attempts, watches limits and writes results; a worker only computes. Therefore
+a worker that crashes, hangs or runs out of memory costs no more than its one trial, and the pool
+records that trial as failed.
 """
 
-import errno
+from __future__ import annotations
+
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from paramz.sweeps.running.process import Task, Worker, cause, start_worker
-from paramz.sweeps.running.trial import STOP, Rules
-from paramz.sweeps.running.worker import Order, Outcome
-from paramz.sweeps.spec.config import Config
+from paramz.sweeps.running.launcher import LaunchError
+from paramz.sweeps.running.messages import STOP, Order, Outcome
+from paramz.sweeps.running.process import Assignment, Worker, cause, start_worker
+from paramz.sweeps.running.recording import OnEvent, Recorder, Tally, disk_is_full, failed
+from paramz.sweeps.running.stopping import Stop
+from paramz.sweeps.spec.limits import Limits
 from paramz.sweeps.store.attempt import HEARTBEAT, Attempt, claim
-from paramz.sweeps.store.store import Record, Store
+from paramz.sweeps.store.store import Store
 
-_TICK = 0.5  # seconds between looks at limits and signals
-_STILLBIRTHS = 3  # workers that may die while importing before the sweep is given up
-_AFTER_KILL = 1.0  # seconds in which who killed the worker may kill the pool too: no failure then
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+_TICK = 0.5  # seconds between looks at limits and stop requests
+_MAX_FAILED_STARTS = 3  # workers that may die while they import the training function
+_AFTER_KILL = 1.0  # seconds; who killed the worker (Slurm, say) may kill the pool next: no failure
 
 
-class BrokenTarget(RuntimeError):
+class BrokenTarget(LaunchError):
     """The training function cannot be imported; no trial was run or recorded."""
 
 
-@dataclass
-class Stop:
-    """A request to stop, set from a signal handler or another thread."""
-
-    requested: bool = False
-    grace: float = 30.0
-
-    def request(self, grace: float | None = None) -> None:
-        """Ask the pool to let trials save themselves, and to end them after `grace` seconds."""
-        self.requested = True
-        self.grace = self.grace if grace is None else grace
-
-
-@dataclass
-class Tally:
-    """What became of the tasks of a pool."""
-
-    saved: dict[str, str] = field(default_factory=dict)  # key -> status
-    busy: set[str] = field(default_factory=set)  # run by somebody else
-    interrupted: set[str] = field(default_factory=set)
-    unsaved: set[str] = field(default_factory=set)  # finished, but the disk took no result
-
-    @property
-    def complete(self) -> bool:
-        """Whether every task got a result."""
-        return not (self.busy or self.interrupted or self.unsaved)
-
-    @property
-    def left(self) -> int:
-        """Tasks without a result."""
-        return len(self.busy | self.interrupted | self.unsaved)
-
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            self.saved | other.saved,
-            self.busy | other.busy,
-            self.interrupted | other.interrupted,
-            self.unsaved | other.unsaved,
-        )
-
-
 class Pool:
-    """Runs tasks in worker processes until they are done or a stop is requested.
+    """Runs trials in worker processes until all have ended or a stop is requested.
 
     Args:
-        store: Where results go.
-        target: The training function, `file.py:function` or `module:function`.
-        workers: Processes at once.
-        rules: When a trial is ended before its time.
-        environment: Added to the workers' environment; per slot if a list.
-        on_event: Called with ("start" | "end", key, status) as trials start and end.
+        store: where results are written.
+        target: the training function, ``file.py:function`` or ``module:function``.
+        workers: number of worker processes.
+        limits: when a trial is stopped early because of its loss.
+        environment: variables that are added to the environment of each worker, by its slot; with
+            fewer entries than workers they are repeated.
+        on_event: called with ("start" | "end", key, status) as trials start and end.
     """
 
     def __init__(
@@ -89,289 +51,236 @@ class Pool:
         target: str,
         *,
         workers: int,
-        rules: Rules | None = None,
+        limits: Limits | None = None,
         environment: list[Mapping[str, str]] | None = None,
-        on_event: Callable[[str, str, str], None] | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
-        self.store = store
-        self.target = target
-        self.size = workers
-        self.rules = rules or Rules()
-        self.environment = environment or [{}]
-        self.on_event = on_event or (lambda *_: None)
-        self.workers: list[Worker] = []
-        self.tally = Tally()
-        self.pending: list[tuple[Attempt, Record]] = []
-        self._last_beat = 0.0
-        self._again: list[Task] = []
-        self._stillbirths = 0
+        self._store = store
+        self._target = target
+        self._size = workers
+        self._limits = limits or Limits()
+        self._environment = environment or [{}]
+        self._recorder = Recorder(store, on_event or (lambda *_: None))
+        self._workers: list[Worker] = []
+        self._last_heartbeat = 0.0
+        self._restart: list[Assignment] = []
+        self._failed_starts = 0
 
-    def run(self, tasks: Iterable[Task], stop: Stop, patience: float = 0.0) -> Tally:
-        """Run the tasks.
+    def run(self, assignments: Iterable[Assignment], stop: Stop, patience: float = 0.0) -> Tally:
+        """Run trials; those that have a result already are skipped.
 
         Args:
-            tasks: What to run; a trial that has a result is passed over.
-            stop: Looked at twice a second.
-            patience: Seconds to keep asking for trials that another process holds.
+            assignments: the trials.
+            stop: looked at twice a second.
+            patience: how many seconds to wait for trials that another process is running, in case
+                it does not finish them.
 
         Raises:
-            BrokenTarget: If the training function cannot be imported.
+            BrokenTarget: the training function cannot be imported.
         """
-        queue = deque(tasks)
-        busy: deque[Task] = deque()
+        tally = self._recorder.tally
+        queue = deque(assignments)
+        busy: deque[Assignment] = deque()
         give_up = time.monotonic() + patience
         try:
             while not stop.requested:
-                queue.extend(self._again)
-                self._again.clear()
+                queue.extend(self._restart)
+                self._restart.clear()
                 self._dispatch(queue, busy)
-                if not (queue or self._again or self._running()):
+                if not (queue or self._restart or self._running()):
                     if not busy or time.monotonic() > give_up:
                         break
                     queue, busy = busy, deque()
                     time.sleep(min(5.0, patience))
-                self._turn()
+                self._watch()
             if stop.requested:
-                self._interrupt(stop)
+                self._interrupt(stop.grace)
         finally:
             self._close()
-        self._save_rest(patience=max(60.0, patience))
-        self.tally.busy = {task.key for task in busy}
-        self.tally.interrupted -= self.tally.saved.keys()
-        return self.tally
+        self._recorder.write_rest(patience=max(60.0, patience))
+        tally.busy = {assignment.key for assignment in busy}
+        tally.interrupted -= tally.saved.keys()
+        return tally
 
     def _running(self) -> list[Worker]:
-        return [worker for worker in self.workers if worker.task is not None]
+        return [worker for worker in self._workers if worker.assignment is not None]
 
-    def _dispatch(self, queue: deque[Task], busy: deque[Task]) -> None:
-        """Give tasks to idle workers, starting workers as they are needed."""
-        while queue and len(self._running()) < self.size:
-            task = queue.popleft()
-            if self.store.result(task.key).exists() and self.store.read(task.key) is not None:
+    def _dispatch(self, queue: deque[Assignment], busy: deque[Assignment]) -> None:
+        """Give trials to idle workers, and start workers as they are needed."""
+        while queue and len(self._running()) < self._size:
+            assignment = queue.popleft()
+            key = assignment.key
+            if self._store.result(key).exists() and self._store.read(key) is not None:
                 continue
             try:
-                attempt = claim(self.store.trial(task.key))
+                attempt = claim(self._store.trial(key))
             except OSError as error:
-                if error.errno not in _FULL_DISK:
+                if not disk_is_full(error):
                     raise
-                self.tally.unsaved.add(task.key)
+                self._recorder.tally.unsaved.add(key)
                 continue
             if attempt is None:
-                busy.append(task)
+                busy.append(assignment)
                 continue
-            if self.store.result(task.key).exists():  # finished between the look and the claim
+            if self._store.result(key).exists():  # written after the first look, before the claim
                 attempt.end("finished by another process")
                 continue
-            worker = self._idle_worker(task.threads)
-            worker.task, worker.attempt = task, attempt
+            worker = self._idle_worker(assignment.threads)
+            worker.assignment, worker.attempt = assignment, attempt
             if worker.ready:
                 self._order(worker)
 
     def _idle_worker(self, threads: int) -> Worker:
-        idle = [worker for worker in self.workers if worker.task is None]
+        """An idle worker with this number of threads; a new one if there is none."""
+        idle = [worker for worker in self._workers if worker.assignment is None]
         for worker in idle:
             if worker.threads == threads:
                 return worker
-        if len(self.workers) >= self.size:
+        if len(self._workers) >= self._size:
             self._dismiss(idle[0])
-        return self._start(threads)
-
-    def _start(self, threads: int) -> Worker:
-        slot = min(set(range(self.size)) - {worker.slot for worker in self.workers})
-        environment = self.environment[slot % len(self.environment)]
-        worker = start_worker(self.target, threads, environment, slot)
-        self.workers.append(worker)
+        slot = min(set(range(self._size)) - {worker.slot for worker in self._workers})
+        environment = self._environment[slot % len(self._environment)]
+        worker = start_worker(self._target, threads, environment, slot)
+        self._workers.append(worker)
         return worker
 
     def _order(self, worker: Worker) -> None:
-        assert worker.task is not None and worker.attempt is not None
-        task = worker.task
-        worker.attempt.begin()
-        self.on_event("start", task.key, "")
-        order = Order(
-            task.key,
-            task.config,
-            self.store.trial(task.key).absolute(),
-            worker.attempt.number,
-            self.rules,
-        )
+        """Send a worker that is ready the trial that it was given."""
+        assignment, attempt = worker.assignment, worker.attempt
+        assert assignment is not None and attempt is not None
+        self._recorder.started(assignment.key, attempt)
+        directory = self._store.trial(assignment.key).absolute()
+        order = Order(assignment.key, assignment.config, directory, attempt.number, self._limits)
         try:
             worker.connection.send(order)
         except OSError:
-            pass  # it died meanwhile: the next turn sees that
+            pass  # the worker has died; the next look at its connection shows that
 
-    def _turn(self) -> None:
-        """Wait for news from workers, but not for long; then look at limits and heartbeats."""
-        connections = {worker.connection: worker for worker in self.workers}
+    def _watch(self) -> None:
+        """Wait a moment for messages from workers, then look at limits and heartbeats."""
+        connections = {worker.connection: worker for worker in self._workers}
         for connection in wait(list(connections), timeout=_TICK):
             self._receive(connections[connection])  # type: ignore[index]
         now = time.monotonic()
-        if now - self._last_beat >= HEARTBEAT:
-            self._last_beat = now
+        if now - self._last_heartbeat >= HEARTBEAT:
+            self._last_heartbeat = now
             for worker in self._running():
                 assert worker.attempt is not None
                 worker.attempt.touch()
-            self._save_pending()
+            self._recorder.write_again()
         for worker in self._running():
-            self._check_limits(worker)
+            self._enforce_limits(worker)
 
     def _receive(self, worker: Worker) -> None:
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
-            self._bury(worker)
+            self._on_exit(worker)
             return
         if kind == "broken":
             self._release(worker, "the training function cannot be imported")
             raise BrokenTarget(content)
         if kind == "ready":
             worker.ready = True
-            if worker.task is not None:
+            if worker.assignment is not None:
                 self._order(worker)
         else:
             self._finish(worker, content)
 
-    def _check_limits(self, worker: Worker) -> None:
-        task, attempt = worker.task, worker.attempt
-        assert task is not None and attempt is not None
-        if worker.condemned or not worker.ready:
-            return
-        if task.minutes is not None and attempt.seconds() > 60 * task.minutes:
-            worker.condemned = f"over its time limit of {task.minutes:g} minutes"
-        elif task.silent_minutes is not None:
-            last = max(attempt.started, _modified(self.store.trial(task.key) / "history.jsonl"))
-            if time.time() - last > 60 * task.silent_minutes:
-                worker.condemned = f"logged nothing for {task.silent_minutes:g} minutes (a hang?)"
-        if worker.condemned:
-            worker.process.kill()
+    def _enforce_limits(self, worker: Worker) -> None:
+        """Kill a worker whose trial has run, or been silent, for too long."""
+        assignment, attempt = worker.assignment, worker.attempt
+        assert assignment is not None and attempt is not None
+        if worker.ready and worker.killed_because is None:
+            history = self._store.trial(assignment.key) / "history.jsonl"
+            worker.killed_because = _exceeded(assignment, attempt, history)
+            if worker.killed_because:
+                worker.process.kill()
 
-    def _bury(self, worker: Worker) -> None:
-        """A worker is dead: record its trial as failed."""
+    def _on_exit(self, worker: Worker) -> None:
+        """Record the trial of a worker that has died as failed."""
         code = worker.process.wait()
-        if code == -signal.SIGKILL and not worker.condemned:
+        if code == -signal.SIGKILL and not worker.killed_because:
             time.sleep(_AFTER_KILL)
-        self.workers.remove(worker)
+        self._workers.remove(worker)
         worker.connection.close()
-        if not worker.ready and worker.task is not None:
-            self._stillborn(worker, code)
+        if worker.assignment is None:
             return
-        if worker.task is not None:
-            error = worker.condemned or cause(code)
-            self._finish(
-                worker, {"status": "failed", "error": error, "traceback": None, "metrics": {}}
-            )
+        if worker.ready:
+            self._finish(worker, failed(worker.killed_because or cause(code)))
+        else:
+            self._on_failed_start(worker, code)
 
-    def _stillborn(self, worker: Worker, code: int) -> None:
-        """A worker died while importing the training function; its trial goes back in the queue."""
-        assert worker.task is not None
-        self._again.append(worker.task)
+    def _on_failed_start(self, worker: Worker, code: int) -> None:
+        """Put the trial of a worker that died while importing the function back in the queue."""
+        assert worker.assignment is not None
+        self._restart.append(worker.assignment)
         self._release(worker, "the worker died while starting")
-        self._stillbirths += 1
-        if self._stillbirths >= _STILLBIRTHS:
-            raise BrokenTarget(f"{cause(code)} while importing {self.target}")
+        self._failed_starts += 1
+        if self._failed_starts >= _MAX_FAILED_STARTS:
+            raise BrokenTarget(f"{cause(code)} while importing {self._target}")
 
     def _finish(self, worker: Worker, outcome: Outcome) -> None:
-        task, attempt = worker.task, worker.attempt
-        assert task is not None and attempt is not None
-        worker.task = worker.attempt = None
-        if outcome["status"] == "interrupted":
-            attempt.end("interrupted")
-            self.tally.interrupted.add(task.key)
-            self.on_event("end", task.key, "interrupted")
-            return
-        record = _record(task.key, task.config, outcome, attempt.seconds(), attempt.number)
-        self._save(attempt, record)
+        assignment, attempt = worker.assignment, worker.attempt
+        assert assignment is not None and attempt is not None
+        worker.assignment = worker.attempt = None
+        self._recorder.finished(assignment.key, assignment.config, attempt, outcome)
 
-    def _save(self, attempt: Attempt, record: Record) -> None:
-        """Write a result; on a full disk keep it and try again with every heartbeat."""
-        key, status = record["key"], record["status"]
-        try:
-            if not attempt.superseded() and self.store.save(record):
-                self.tally.saved[key] = status
-                self.on_event("end", key, status)
-            attempt.end(status)
-        except OSError as error:
-            if error.errno not in _FULL_DISK:
-                raise
-            self.pending.append((attempt, record))
-
-    def _save_pending(self) -> None:
-        pending, self.pending = self.pending, []
-        for attempt, record in pending:
-            attempt.touch()
-            self._save(attempt, record)
-
-    def _save_rest(self, patience: float) -> None:
-        give_up = time.monotonic() + patience
-        while self.pending:
-            self._save_pending()
-            if not self.pending or time.monotonic() > give_up:
-                break
-            time.sleep(2.0)
-        self.tally.unsaved |= {record["key"] for _, record in self.pending}
-
-    def _interrupt(self, stop: Stop) -> None:
-        """Let running trials save themselves, then end them; none of them gets a result."""
+    def _interrupt(self, grace: float) -> None:
+        """Let running trials save themselves, then end them; those still running get no result."""
         for worker in self._running():
             if worker.ready:
                 worker.process.send_signal(STOP)
             else:
                 worker.process.kill()
         begun = time.monotonic()
-        while self._running() and time.monotonic() - begun < stop.grace:
-            for worker in list(self.workers):
+        while self._running() and time.monotonic() - begun < grace:
+            for worker in list(self._workers):
                 if worker.connection.poll():
-                    self._settle(worker)
+                    self._receive_last(worker)
             time.sleep(0.02)
         for worker in self._running():
             self._release(worker, "interrupted")
 
-    def _settle(self, worker: Worker) -> None:
-        """Hear what a worker that was told to stop has to say: its result, or its end."""
+    def _receive_last(self, worker: Worker) -> None:
+        """Receive the outcome of a worker that was asked to stop, or notice that it has ended."""
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
             self._release(worker, "interrupted")
-            self.workers.remove(worker)
+            self._workers.remove(worker)
             return
-        if kind == "done" and worker.task is not None:
+        if kind == "done" and worker.assignment is not None:
             self._finish(worker, content)
 
     def _release(self, worker: Worker, why: str) -> None:
-        if worker.task is not None and worker.attempt is not None:
-            worker.attempt.end(why)
-            self.tally.interrupted.add(worker.task.key)
-            self.on_event("end", worker.task.key, "interrupted")
-        worker.task = worker.attempt = None
+        """Take a worker's trial away from it; the trial counts as interrupted."""
+        if worker.assignment is not None and worker.attempt is not None:
+            self._recorder.interrupted(worker.assignment.key, worker.attempt, why)
+        worker.assignment = worker.attempt = None
 
     def _dismiss(self, worker: Worker) -> None:
-        self.workers.remove(worker)
+        self._workers.remove(worker)
         worker.connection.close()
         worker.process.kill()
         worker.process.wait()
 
     def _close(self) -> None:
-        for worker in list(self.workers):
+        for worker in list(self._workers):
             self._release(worker, "interrupted")
             self._dismiss(worker)
 
 
-def failure(key: str, config: Config, error: str, seconds: float, attempts: int) -> Record:
-    """The result of a trial that failed for a reason that its function cannot tell."""
-    outcome: Outcome = {"status": "failed", "error": error, "traceback": None, "metrics": {}}
-    return _record(key, config, outcome, seconds, attempts)
-
-
-def _record(key: str, config: Config, outcome: Outcome, seconds: float, attempts: int) -> Record:
-    return {
-        "format": 1,
-        "key": key,
-        **outcome,
-        "config": config,
-        "seconds": round(seconds, 3),
-        "attempts": attempts,
-        "finished": time.time(),
-    }
+def _exceeded(assignment: Assignment, attempt: Attempt, history: Path) -> str | None:
+    """The time limit that a trial has exceeded, in words; None if it has exceeded none."""
+    minutes, silent_minutes = assignment.minutes, assignment.silent_minutes
+    if minutes is not None and attempt.seconds() > 60 * minutes:
+        return f"over its time limit of {minutes:g} minutes"
+    if silent_minutes is not None:
+        last_sign = max(attempt.started, _modified(history))
+        if time.time() - last_sign > 60 * silent_minutes:
+            return f"logged nothing for {silent_minutes:g} minutes (a hang?)"
+    return None
 
 
 def _modified(path: Path) -> float:

@@ -1,4 +1,6 @@
-"""Telling a person how a sweep goes: a bar with ETA on a terminal, plain lines elsewhere."""
+"""Showing the progress of a sweep: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
 
 import sys
 import time
@@ -16,15 +18,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from paramz.sweeps.running.wording import described, duration
+
 _LINE_EVERY = 10.0  # seconds between plain lines
 
 
 class Reporter:
-    """Counts trials as they end; a context manager.
+    """Counts trials as they end and shows the progress; a context manager.
 
     Args:
-        total: Trials to run.
-        file: Where to write; by default stderr, so that `--json` keeps stdout for itself.
+        total: number of trials to run.
+        file: where to write; stderr by default, so that ``--json`` has stdout for itself.
     """
 
     def __init__(self, total: int, file: TextIO | None = None) -> None:
@@ -46,7 +50,7 @@ class Reporter:
             )
             self.task = self.bar.add_task("", total=total)
 
-    def __enter__(self) -> "Reporter":
+    def __enter__(self) -> Reporter:
         if self.bar:
             self.bar.start()
         return self
@@ -61,7 +65,7 @@ class Reporter:
             self.bar.stop()
 
     def say(self, text: str) -> None:
-        """Write a line, above the bar if there is one."""
+        """Write a line; above the bar if there is one."""
         if self.bar:
             self.bar.console.print(text, markup=False, highlight=False)
         else:
@@ -83,24 +87,3 @@ class Reporter:
     def elapsed(self) -> str:
         """The time since the start."""
         return duration(time.monotonic() - self.begun)
-
-
-def described(counts: Counter[str]) -> str:
-    """Counts by status, e.g. `46 ok, 1 failed`."""
-    order = ("ok", "diverged", "stopped", "failed", "interrupted")
-    return ", ".join(f"{counts[name]} {name}" for name in order if counts[name]) or "none"
-
-
-def duration(seconds: float) -> str:
-    """A time span for people.
-
-    Example:
-        >>> duration(8), duration(190), duration(7500)
-        ('8s', '3m10s', '2h05m')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

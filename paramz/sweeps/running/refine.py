@@ -1,35 +1,36 @@
-"""Successive refinement: a coarse range first, then trials only around each scale's optimum.
+"""Successive refinement: first a coarse range, then trials around the optimum of each setting.
 
-For each setting of the other axes (seeds aside) the optimum over the refined axis is bracketed. If
-it lies inside what was tried, the midpoints to its two neighbours in log2 are added; if it lies at
-an end, the next point beyond that end is. A round costs two trials per setting and seed where
-halving the step of the whole range would double it.
+For every setting of the other axes, with losses averaged over seeds, the optimum over the refined
+axis is bracketed. If it lies inside the range that was tried, the midpoints between it and its two
+neighbours (in log2) are added; if it lies at an end, the next point beyond that end is added. A
+round costs at most two trials per setting and seed, whereas halving the step over the whole range
+would double the number of trials.
 """
+
+from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Mapping
 
-from paramz.sweeps.spec.config import Config, config_key, leaves, merged
+from paramz.sweeps.spec.config import SEED, Config, config_key, leaves, merged
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.store import Record, Store
-
-SEED = "seed"
 
 
 def refinement(records: Iterable[Record], axis: str, narrowest: float) -> dict[str, Config]:
     """The trials that would refine the optimum over an axis.
 
     Args:
-        records: Results, those of earlier refinements among them.
-        axis: The config leaf to refine, positive numbers: a learning rate.
-        narrowest: Octaves; an optimum whose neighbours are nearer than this is done.
+        records: results, including those of earlier refinements.
+        axis: the config leaf to refine, which has positive values, such as a learning rate.
+        narrowest: distance in octaves; an optimum whose neighbours are nearer is not refined.
 
     Returns:
-        New configs by key, none if every optimum is bracketed narrowly enough.
+        New configs by key; none if every optimum is known well enough.
 
     Raises:
-        ValueError: If the axis is not one of positive numbers that varies.
+        ValueError: a value of the axis is not a positive number, or the axis has one value only.
     """
     groups: dict[str, dict[float, list[tuple[Config, float]]]] = {}
     known = set()
@@ -44,55 +45,60 @@ def refinement(records: Iterable[Record], axis: str, narrowest: float) -> dict[s
                 f"got {value!r}; the configs have {', '.join(leaves(config))}"
             )
         flat.pop(SEED, None)
-        loss = float(record["metrics"].get("loss", "nan")) if record["status"] == "ok" else math.inf
-        point = (config, loss if math.isfinite(loss) else math.inf)
-        groups.setdefault(json.dumps(flat, sort_keys=True), {}).setdefault(value, []).append(point)
+        group = groups.setdefault(json.dumps(flat, sort_keys=True), {})
+        group.setdefault(value, []).append((config, _loss(record)))
     if groups and all(len(points) == 1 for points in groups.values()):
         raise ValueError(f"cannot refine {axis!r}: it takes one value only")
     found: dict[str, Config] = {}
     for points in groups.values():
         curve = {value: _mean(losses) for value, losses in points.items()}
-        for value in _next(curve, narrowest):
+        for value in _next_values(curve, narrowest):
             for config, _ in next(iter(points.values())):
                 new = merged(config, {axis: value})
                 found[config_key(new)] = new
     return {key: config for key, config in found.items() if key not in known}
 
 
+def _loss(record: Record) -> float:
+    """The loss of a trial; infinite if it has none, so that it is never the optimum."""
+    loss = float(record["metrics"].get("loss", "nan")) if record["status"] == "ok" else math.inf
+    return loss if math.isfinite(loss) else math.inf
+
+
 def _mean(points: list[tuple[Config, float]]) -> float:
     return sum(loss for _, loss in points) / len(points)
 
 
-def _next(curve: Mapping[float, float], narrowest: float) -> list[float]:
-    """Where to look next, given the loss at some values."""
+def _next_values(curve: Mapping[float, float], narrowest: float) -> list[float]:
+    """Which values to try next, given the loss at some values."""
     values = sorted(curve)
     best = min(range(len(values)), key=lambda i: curve[values[i]])
     if len(values) < 2 or not math.isfinite(curve[values[best]]):
         return []
     if best in (0, len(values) - 1):
-        beside = values[1] if best == 0 else values[-2]
-        return [_exact(values[best] * (values[best] / beside))]
+        neighbour = values[1] if best == 0 else values[-2]
+        return [_rounded(values[best] * (values[best] / neighbour))]
     return [
-        _exact(math.sqrt(values[best] * values[other]))
+        _rounded(math.sqrt(values[best] * values[other]))
         for other in (best - 1, best + 1)
         if abs(math.log2(values[other] / values[best])) > narrowest * (1 + 1e-9)
     ]
 
 
-def _exact(value: float) -> float:
-    """The same power of two however it was reached: its exponent to 1/1024 of an octave."""
+def _rounded(value: float) -> float:
+    """The value with its log2 rounded to 1/1024, so that equal points have equal keys."""
     return float(2.0 ** (round(1024 * math.log2(value)) / 1024))
 
 
 def add_round(sweep: Sweep, store: Store) -> dict[str, Config]:
-    """Add the next round of refinement to a sweep's trials, once all those before have ended.
+    """Add the next round of refinement to a sweep whose earlier trials have all ended.
 
     Returns:
         The new trials; none if the sweep asks for no refinement, its rounds or its budget are used
         up, or every optimum is known well enough.
 
     Raises:
-        ValueError: If the axis cannot be refined.
+        ValueError: the axis cannot be refined.
     """
     done = store.rounds()
     if sweep.refine is None or done >= sweep.refine.rounds:

@@ -1,32 +1,33 @@
-"""Running a sweep on this machine; also what every other way of running it starts with."""
+"""Running a sweep on this machine, and preparing its directory for any launcher."""
+
+from __future__ import annotations
 
 import json
 import os
 import platform
-import signal
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from paramz.sweeps.running.pool import Pool, Stop, Tally
-from paramz.sweeps.running.process import Task
-from paramz.sweeps.running.progress import Reporter, described
+from paramz.sweeps.running.launcher import Retry
+from paramz.sweeps.running.pool import Pool
+from paramz.sweeps.running.process import Assignment
+from paramz.sweeps.running.progress import Reporter
+from paramz.sweeps.running.recording import Tally
 from paramz.sweeps.running.refine import add_round
+from paramz.sweeps.running.stopping import stop_on_signals
+from paramz.sweeps.running.wording import described
 from paramz.sweeps.spec.config import Config, leaves
 from paramz.sweeps.spec.spec import Sweep
+from paramz.sweeps.spec.target import present_name
 from paramz.sweeps.store.files import write_over
 from paramz.sweeps.store.store import Store, load
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Retry = Literal["failed", "none", "diverged", "all"]
-RETRIES: dict[Retry, set[str]] = {
+_RUN_AGAIN: dict[Retry, set[str]] = {
     "failed": {"failed"},
     "none": set(),
     "diverged": {"failed", "diverged"},
@@ -40,22 +41,23 @@ def run(
     *,
     workers: int | None = None,
     retry: Retry = "failed",
-) -> "pd.DataFrame":
-    """Run what a sweep is missing, in worker processes on this machine.
+) -> pd.DataFrame:
+    """Run the trials of a sweep that have no result, in worker processes on this machine.
 
     Args:
-        sweep: What to run.
-        out: The directory of the sweep; results that it holds are not computed again.
-        workers: Processes at once; by default one per CPU that a trial needs.
-        retry: Which results to throw away first: "failed", "none", "diverged" (failed ones too)
-            or "all".
+        sweep: what to run.
+        out: the directory of the sweep; results that it contains are not computed again.
+        workers: how many trials run at once; by default one per CPU that a trial needs.
+        retry: which results are put aside first, so that their trials run again: those of failed
+            trials ("failed"), of failed and diverged ones ("diverged"), "all" or "none".
 
     Returns:
         The table of `paramz.sweeps.load`, earlier results included.
 
     Raises:
-        ValueError: If the directory holds the results of another training function.
-        paramz.sweeps.running.pool.BrokenTarget: If the training function cannot be imported.
+        ValueError: the directory holds the results of another training function, the sweep has
+            more trials than its budget allows, or it cannot be refined.
+        paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
     run_missing(sweep, Store(Path(out)), retry, workers)
     return load(out)
@@ -64,31 +66,31 @@ def run(
 def run_missing(
     sweep: Sweep, store: Store, retry: Retry = "failed", workers: int | None = None
 ) -> Tally:
-    """Run what a sweep is missing, then its rounds of refinement.
+    """Run the trials of a sweep that have no result, then its rounds of refinement.
 
     Raises:
-        ValueError: As `prepare` does, or if the sweep cannot be refined.
-        paramz.sweeps.running.pool.BrokenTarget: If the training function cannot be imported.
+        ValueError: as for `run`.
+        paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
-    tally = run_tasks(sweep, store, prepare(sweep, store, retry), workers=workers)
+    tally = run_trials(sweep, store, prepare(sweep, store, retry), workers=workers)
     while tally.complete and (trials := add_round(sweep, store)):
-        tally = tally + run_tasks(sweep, store, trials, workers=workers)
+        tally = tally + run_trials(sweep, store, trials, workers=workers)
     return tally
 
 
 def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Config]:
-    """Make or reopen the directory of a sweep; put aside results that are to be run again.
+    """Create or reopen the directory of a sweep, and put aside the results to be computed again.
 
     Returns:
-        The trials that have no result now, by key.
+        The configs of the trials that have no result now, by key.
 
     Raises:
-        ValueError: If the directory holds the results of another training function, or the
-            sweep has more trials than its budget allows.
+        ValueError: the directory holds the results of another training function, or the sweep has
+            more trials than its budget allows.
     """
     check_budget(sweep)
     before = store.info().get("train")
-    if before not in (None, sweep.train):
+    if before is not None and present_name(before) != sweep.train:
         raise ValueError(
             f"{store.root} holds results of {before}, this sweep trains {sweep.train}; "
             "choose another directory (--out)"
@@ -99,7 +101,7 @@ def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Co
     store.set_trials(sweep.trials)
     asked = store.trials()
     missing = asked.keys() - store.finished()
-    again = RETRIES[retry]
+    again = _RUN_AGAIN[retry]
     for key in asked.keys() - missing if again else ():
         record = store.read(key)
         if record is None or record["status"] in again:
@@ -112,17 +114,17 @@ def reopen(store: Store) -> Sweep:
     """The sweep of a directory, as it was last run there.
 
     Raises:
-        paramz.sweeps.spec.yamlfile.SpecError: If its spec no longer holds, e.g. the training
-            function is gone.
+        paramz.sweeps.spec.yamlfile.SpecError: the spec in the directory is no longer valid, for
+            example because the file of the training function is gone.
     """
     return Sweep.from_yaml(store.root / "spec.yaml", Path(store.info().get("folder", ".")))
 
 
 def check_budget(sweep: Sweep) -> None:
-    """Refuse a sweep of more trials than its budget.
+    """Refuse a sweep with more trials than its budget allows.
 
     Raises:
-        ValueError: With both numbers.
+        ValueError: the sweep has too many trials; the message gives both numbers.
     """
     allowed = sweep.budget.trials
     if allowed is not None and len(sweep.trials) > allowed:
@@ -132,36 +134,48 @@ def check_budget(sweep: Sweep) -> None:
         )
 
 
-def run_tasks(
+def run_trials(
     sweep: Sweep, store: Store, trials: dict[str, Config], *, workers: int | None = None
 ) -> Tally:
-    """Run trials in a local pool, reporting on stderr; Ctrl-C stops it and keeps what is done.
+    """Run trials in a pool on this machine, with progress on stderr.
+
+    Ctrl-C stops the pool and keeps what is finished.
 
     Raises:
-        paramz.sweeps.running.pool.BrokenTarget: If the training function cannot be imported.
+        paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
-    tasks = [task(sweep, key, config) for key, config in trials.items()]
-    threads = max((t.threads for t in tasks), default=1)
-    size = max(1, min(workers or len(os.sched_getaffinity(0)) // threads, len(tasks)))
+    assignments = [assignment(sweep, key, config) for key, config in trials.items()]
+    threads = max((a.threads for a in assignments), default=1)
+    size = max(1, min(workers or len(os.sched_getaffinity(0)) // threads, len(assignments)))
     total = len(store.trials())
-    done = total - len(tasks)
-    with Reporter(len(tasks)) as report, _signals(report) as stop:
+    done = total - len(assignments)
+    with Reporter(len(assignments)) as report, stop_on_signals(report.say) as stop:
         if done:
             report.say(f"{done} of {total} trials have a result already")
-        report.say(f"{len(tasks)} trials to run, {size} at once, results in {store.root}")
+        report.say(f"{len(assignments)} trials to run, {size} at once, results in {store.root}")
+
+        def on_event(kind: str, key: str, status: str) -> None:
+            if kind == "end":
+                report.ended(status)
+                if status == "failed":
+                    _say_failure(report, store, key, trials[key])
+
         pool = Pool(
             store,
             sweep.train,
             workers=size,
-            rules=sweep.rules,
+            limits=sweep.limits,
             environment=[{"CUDA_VISIBLE_DEVICES": gpu} for gpu in local_gpus()],
-            on_event=lambda kind, key, status: _tell(report, store, trials, kind, key, status),
+            on_event=on_event,
         )
-        tally = pool.run(tasks, stop)
+        tally = pool.run(assignments, stop)
         report.say(f"{described(report.counts)} in {report.elapsed()}")
         for keys, text in (
-            (tally.busy, "being run by another process; left to it"),
-            (tally.unsaved, "finished but could not be written (disk full?); rerun to repeat them"),
+            (tally.busy, "are being run by another process, and were left to it"),
+            (
+                tally.unsaved,
+                "have no result because the disk took none (full?); rerun to repeat them",
+            ),
         ):
             if keys:
                 report.say(f"{len(keys)} trials {text}")
@@ -170,14 +184,14 @@ def run_tasks(
     return tally
 
 
-def task(sweep: Sweep, key: str, config: Config) -> Task:
-    """A trial of a sweep with its limits."""
+def assignment(sweep: Sweep, key: str, config: Config) -> Assignment:
+    """A trial of a sweep, with what it may use."""
     need = sweep.need(config)
-    return Task(key, config, need.cpus, need.minutes, sweep.resources.silent_minutes)
+    return Assignment(key, config, need.cpus, need.minutes, sweep.resources.silent_minutes)
 
 
 def local_gpus() -> list[str]:
-    """The GPUs that local workers take turns on."""
+    """The GPUs of this machine that workers may use."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [gpu for gpu in visible.split(",") if gpu]
     folder = Path("/proc/driver/nvidia/gpus")
@@ -185,7 +199,7 @@ def local_gpus() -> list[str]:
 
 
 def provenance(sweep: Sweep) -> dict[str, Any]:
-    """What is recorded of a run: the function, versions and commit; never the environment."""
+    """What is recorded of a run: training function, versions and commit, but no environment."""
     return {
         "train": sweep.train,
         "folder": str(sweep.folder),
@@ -206,43 +220,13 @@ def _version(distribution: str) -> str | None:
 def _commit() -> str | None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return (
-            subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
-            or None
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
+    return done.stdout.strip() or None
 
 
-def _tell(
-    report: Reporter, store: Store, trials: dict[str, Config], kind: str, key: str, status: str
-) -> None:
-    if kind != "end":
-        return
-    report.ended(status)
-    if status == "failed" and (record := store.read(key)) is not None:
-        names = ", ".join(f"{name}={value}" for name, value in leaves(trials[key]).items())
+def _say_failure(report: Reporter, store: Store, key: str, config: Config) -> None:
+    if (record := store.read(key)) is not None:
+        names = ", ".join(f"{name}={value}" for name, value in leaves(config).items())
         report.say(f"failed: {names}: {record['error']} (paramz logs {store.root} {key})")
-
-
-@contextmanager
-def _signals(report: Reporter) -> Iterator[Stop]:
-    """SIGINT and SIGTERM stop the sweep; a second one does not wait for checkpoints."""
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.requested:
-            stop.request(grace=0.0)
-        else:
-            stop.request()
-            report.say("stopping; trials that can are saving themselves (again to end at once)")
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for signum, old in before.items():
-            signal.signal(signum, old)

@@ -1,8 +1,10 @@
-"""Seeding the global generators of a worker, also of libraries that a trial imports on its way.
+"""Seeding the global random number generators of a worker, also of libraries imported later.
 
-Seeds come from the trial's key, so that its numbers do not depend on which trials the same process
-ran before it, nor on whether torch was imported before the trial or by it.
+The seed comes from the trial's key. The numbers of a trial therefore depend neither on the trials
+that the same process ran before, nor on whether torch was imported before the trial or by it.
 """
+
+from __future__ import annotations
 
 import os
 import random
@@ -14,20 +16,23 @@ from types import ModuleType
 
 
 def seed(key: str) -> None:
-    """Seed random, numpy and torch from a trial's key; also those that are imported later."""
+    """Seed random, numpy and torch from the key of a trial.
+
+    Those of them that are not imported yet are seeded when they are, after `watch_imports`.
+    """
     _Finder.seed = int(key[:8], 16)
     random.seed(_Finder.seed)
     for name in ("numpy", "torch"):
         if name in sys.modules:
-            _settle(name, sys.modules[name], _Finder.seed)
+            _set_up(name, sys.modules[name], _Finder.seed)
 
 
 def watch_imports() -> None:
-    """Settle numpy and torch from now on at the moment that they are imported."""
+    """From now on, seed numpy and torch at the moment that they are imported."""
     sys.meta_path.insert(0, _Finder())
 
 
-def _settle(name: str, module: ModuleType, number: int) -> None:
+def _set_up(name: str, module: ModuleType, number: int) -> None:
     if name == "numpy":
         module.random.seed(number)
     else:
@@ -36,7 +41,7 @@ def _settle(name: str, module: ModuleType, number: int) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds numpy and torch as the other finders do, and settles them once they are executed."""
+    """Finds numpy and torch as the other finders do, and seeds them once they are executed."""
 
     seed = 0
 
@@ -52,7 +57,7 @@ class _Finder(MetaPathFinder):
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                _settle(name, module, self.seed)
+                _set_up(name, module, self.seed)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

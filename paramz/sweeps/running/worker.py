@@ -1,8 +1,11 @@
 """A worker process: imports the training function once and runs trials one after the other.
 
-Started by the pool as `python -m paramz.sweeps.running.worker FD`, so that its environment (threads,
-GPU) is set before anything is imported, and the parent's `__main__` is not imported a second time.
+A pool starts it as ``python -m paramz.sweeps.running.worker FD TARGET``, so that its environment
+(threads, GPU) is set before anything is imported, and so that the ``__main__`` module of the parent
+is not imported a second time.
 """
+
+from __future__ import annotations
 
 import ctypes
 import gc
@@ -11,44 +14,28 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from paramz.sweeps.running.halving import Race, Stopped
+from paramz.sweeps.running.messages import STOP, Order, Outcome
 from paramz.sweeps.running.redact import redact
 from paramz.sweeps.running.seeding import seed, watch_imports
-from paramz.sweeps.running.trial import STOP, Diverged, Rules, Trial, diverged, encoded
+from paramz.sweeps.running.trial import Diverged, Trial, diverged, encoded
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.spec.target import load_target
 
 _PR_SET_PDEATHSIG = 1
-_ERROR_LENGTH = 500
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the pool tells a worker to run."""
-
-    key: str
-    config: Config
-    directory: Path
-    attempt: int
-    rules: Rules
-    rank: int = 0
-
-
-Outcome = dict[str, Any]
-"""status (one of a result, or "interrupted"), error, traceback, metrics."""
+_ERROR_LENGTH = 500  # characters of an error message that are kept; the traceback has all of it
 
 
 def main() -> None:
-    """Serve orders until the pool closes the connection."""
+    """Run orders until the pool closes the connection."""
     _die_with_parent()
     connection = Connection(int(sys.argv[1]))
-    _leave_signals_to_the_pool()
+    _ignore_signals()
     watch_imports()
     try:
         function = load_target(sys.argv[2])
@@ -65,9 +52,9 @@ def main() -> None:
 
 
 def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
-    """Run one trial in this process, its output going to `log.txt` in its directory."""
-    rules = order.rules
-    trial = Trial(order.directory, order.key, order.attempt, rules.loss_limit, order.rank)
+    """Run one trial in this process, with its output going to ``log.txt`` in its directory."""
+    limit = order.limits.loss_limit
+    trial = Trial(order.directory, order.key, order.attempt, limit, order.rank)
     log = f"log.{order.rank}.txt" if order.rank else "log.txt"
     environment = dict(os.environ)
     seed(order.key)
@@ -88,9 +75,9 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
 
 def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -> Outcome:
     try:
-        if order.rules.halving and order.rank == 0:
+        if order.limits.halving and order.rank == 0:
             root = order.directory.parents[1]
-            trial.race = Race(root, order.key, order.config, **order.rules.halving)  # type: ignore[arg-type]
+            trial.race = Race(root, order.key, order.config, **order.limits.halving)  # type: ignore[arg-type]
         outcome = _classify(function(order.config, trial), trial)
     except Diverged as error:
         outcome = _outcome("diverged", str(error), metrics={"loss": float("nan")})
@@ -106,6 +93,7 @@ def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -
 
 
 def _classify(returned: Any, trial: Trial) -> Outcome:
+    """The outcome that the returned value of a training function stands for."""
     if trial._stopping:
         return _outcome("interrupted", "stopped to be resumed later")
     if not isinstance(returned, dict) or "loss" not in returned:
@@ -137,7 +125,7 @@ def _outcome(
 
 
 class _output_to:
-    """Send this process's stdout and stderr, those of C code too, to the end of a file."""
+    """Append the stdout and stderr of this process, also those of C code, to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -156,25 +144,28 @@ class _output_to:
             try:
                 stream.flush()
             except OSError:
-                pass  # the disk is full: the log is cut short, the result counts
+                pass  # the disk is full; a log that is cut short does not spoil the result
             os.dup2(saved, number)
             os.close(saved)
 
 
-def _leave_signals_to_the_pool() -> None:
-    """Let pass what Slurm sends to every process of a job: what follows from it, the pool says."""
-    pool_worker = os.getpid()
+def _ignore_signals() -> None:
+    """Ignore the signals that Slurm sends to every process of a job; the pool decides what to do.
 
-    def let_pass(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != pool_worker:  # a child, e.g. of a data loader, that was forked from here
+    They are not ignored in processes that are forked from this one, such as those of a data loader.
+    """
+    worker = os.getpid()
+
+    def ignore(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != worker:
             os._exit(128 + signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(signum, let_pass)
+        signal.signal(signum, ignore)
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the pool dies, however it dies."""
+    """Ask Linux to kill this process when the pool dies, in whatever way."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -1,1 +1,1 @@
-"""What a sweep is: its spec, axes, limits and training function."""
+"""What a sweep asks for: the training function, its configs, and what each trial may use."""

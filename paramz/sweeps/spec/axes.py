@@ -1,12 +1,14 @@
-"""The axes of a sweep: lists, powers of two, rows that move together, and axes that depend on one.
+"""The axes of a sweep, that is, the config values that vary, and the product of their values.
 
-Axes are crossed in the order of the file, the last one fastest. An axis is one of::
+Axes are crossed in the order of the file; the last one varies fastest. An axis is one of::
 
     width: [64, 128, 256]                      # a list
     lr: {log2: [-11, -4]}                      # 2^-11, 2^-10 ... 2^-4; step: 0.5 for half octaves
     "width, depth": [[64, 2], [128, 4]]        # a zip: these names move together
     momentum: {by: optimizer, cases: {sgd: [0, 0.9]}}   # only where optimizer is sgd
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 from paramz.sweeps.spec.config import Config, leaves, merged
 
-OTHERWISE = "otherwise"
+OTHERWISE = "otherwise"  # the case that applies where no other one does
 
 
 class Log2(BaseModel):
@@ -27,7 +29,7 @@ class Log2(BaseModel):
     step: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
-    def _rising(self) -> "Log2":
+    def _rising(self) -> Log2:
         low, high = self.log2
         if high < low:
             raise ValueError(f"the range [{low:g}, {high:g}] falls; write the smaller number first")
@@ -44,14 +46,20 @@ class Log2(BaseModel):
 
 
 class Cases(BaseModel):
-    """Values that depend on the value of another axis or of base; no case means no such key."""
+    """Values that depend on another axis or on a value of base.
+
+    Attributes:
+        by: the name of the other axis or value.
+        cases: the axis for each of its values; ``otherwise`` stands for all that are not listed.
+            Where no case applies, the config does not have this axis's name at all.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     by: str
-    cases: Annotated[dict[str | bool | int | float, "Axis"], Field(min_length=1)]
+    cases: Annotated[dict[str | bool | int | float, Axis], Field(min_length=1)]
 
-    def at(self, config: Mapping[str, Any]) -> "Axis | None":
-        """The axis for one config, None where there is none."""
+    def at(self, config: Mapping[str, Any]) -> Axis | None:
+        """The axis that applies to one config; None if no case does."""
         value = leaves(config).get(self.by)
         return self.cases.get(value, self.cases.get(OTHERWISE))  # type: ignore[arg-type]
 
@@ -83,15 +91,20 @@ Cases.model_rebuild()
 
 
 def names_of(axis: str) -> list[str]:
-    """The config names that an axis sets: one, or several for `"width, depth"`."""
+    """The config names that an axis sets.
+
+    >>> names_of("lr"), names_of("width, depth")
+    (['lr'], ['width', 'depth'])
+    """
     return [name.strip() for name in axis.split(",")]
 
 
 def check_axes(axes: Mapping[str, Any], base: Mapping[str, Any]) -> None:
-    """Refuse axes that set a name twice, rows of the wrong length, and `by` an unknown name.
+    """Refuse axes that contradict each other or the base.
 
     Raises:
-        ValueError: With the axis and what would fix it.
+        ValueError: a name is empty or set twice, a row has the wrong length, or an axis depends on
+            a name that is not known where it stands. The message says which axis.
     """
     seen: set[str] = set()
     for title, axis in axes.items():
@@ -124,7 +137,7 @@ def _check_axis(title: str, axis: Any, known: set[str]) -> None:
 
 
 def expand(base: Mapping[str, Any], axes: Mapping[str, Any]) -> Iterator[Config]:
-    """Every config of a product of axes over a base, the last axis fastest."""
+    """Every config in the product of some axes, on top of a base; the last axis varies fastest."""
     if not axes:
         yield dict(base)
         return

@@ -1,4 +1,6 @@
-"""The plain JSON-able config of a trial: canonical text, key, dotted leaves."""
+"""The config of a trial, plain JSON: its key, and its values under dotted names."""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -9,13 +11,17 @@ Config = dict[str, Any]
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 KEY_LENGTH = 16  # hex digits: 64 bits, a collision among 1e5 trials has probability 3e-10
+SEED = "seed"  # the config leaf in which repetitions of a trial differ
 
 
 def canonical(value: Any) -> Any:
-    """A value in which equal numbers are written equally: 1.0 becomes 1, tuples become lists.
+    """The same value in the one form that is hashed: 1.0 becomes 1, tuples become lists.
 
     Raises:
-        ValueError: If the value holds NaN, an infinity or anything that JSON cannot hold.
+        ValueError: the value contains NaN, an infinity or something that JSON cannot express.
+
+    >>> canonical({"lr": 1.0, "betas": (0.9, 0.95)})
+    {'lr': 1, 'betas': [0.9, 0.95]}
     """
     if value is None or isinstance(value, (str, int)):
         return value
@@ -31,14 +37,13 @@ def canonical(value: Any) -> Any:
 
 
 def config_key(config: Mapping[str, Any]) -> str:
-    """The key of a trial: the head of the sha256 of its config's canonical JSON.
+    """The key of a trial: the first digits of the SHA-256 hash of its config's canonical JSON.
 
     Raises:
-        ValueError: If the config is not plain JSON.
+        ValueError: the config is not plain JSON.
 
-    Example:
-        >>> config_key({"width": 64, "lr": 1}) == config_key({"lr": 1.0, "width": 64})
-        True
+    >>> config_key({"width": 64, "lr": 1}) == config_key({"lr": 1.0, "width": 64})
+    True
     """
     return hashlib.sha256(_encode(canonical(config)).encode()).hexdigest()[:KEY_LENGTH]
 
@@ -46,9 +51,8 @@ def config_key(config: Mapping[str, Any]) -> str:
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Config:
     """The leaves of a nested config under dotted names.
 
-    Example:
-        >>> leaves({"width": 64, "adam": {"lr": 0.1}})
-        {'width': 64, 'adam.lr': 0.1}
+    >>> leaves({"width": 64, "adam": {"lr": 0.1}})
+    {'width': 64, 'adam.lr': 0.1}
     """
     flat: Config = {}
     for name, value in config.items():
@@ -60,11 +64,10 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Config:
 
 
 def merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    """A copy of a config with some leaves, named with dots, set anew.
+    """A copy of a config in which some leaves, given by their dotted names, are replaced or added.
 
-    Example:
-        >>> merged({"adam": {"lr": 0.1, "eps": 1e-8}}, {"adam.lr": 0.2, "width": 64})
-        {'adam': {'lr': 0.2, 'eps': 1e-08}, 'width': 64}
+    >>> merged({"adam": {"lr": 0.1, "eps": 1e-8}}, {"adam.lr": 0.2, "width": 64})
+    {'adam': {'lr': 0.2, 'eps': 1e-08}, 'width': 64}
     """
     new = dict(config)
     for name, value in changes.items():

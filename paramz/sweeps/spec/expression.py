@@ -1,4 +1,6 @@
-"""Arithmetic over a trial's config, for resources: `minutes: 2 + 30 * (width / 1024) ** 2`."""
+"""Arithmetic over the config of a trial, as in ``minutes: 2 + 30 * (width / 1024) ** 2``."""
+
+from __future__ import annotations
 
 import ast
 import math
@@ -28,11 +30,19 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """An arithmetic expression over config leaves; anything else is refused when it is read.
+    """An arithmetic expression over the leaves of a config.
 
-    Example:
-        >>> Expression("2 + 30 * (width / 1024) ** 2")({"width": 512})
-        9.5
+    Anything but arithmetic is refused when the expression is read, so that no spec can run code.
+
+    Attributes:
+        text: the expression as it was written.
+        names: the config leaves that it uses.
+
+    Raises:
+        ValueError: the text is not an arithmetic expression.
+
+    >>> Expression("2 + 30 * (width / 1024) ** 2")({"width": 512})
+    9.5
     """
 
     text: str
@@ -48,23 +58,23 @@ class Expression:
         object.__setattr__(self, "names", tuple(sorted(_check(tree, self.text))))
 
     def __call__(self, leaves: Mapping[str, Any]) -> float:
-        """The value for one config.
+        """The value for one config, given as its leaves.
 
         Raises:
-            ValueError: If a name is missing from the config or the arithmetic fails.
+            ValueError: the config lacks a name that the expression uses, or the arithmetic fails.
         """
         for name in self.names:
             if name not in leaves:
                 known = ", ".join(sorted(leaves))
                 raise ValueError(f"{self.text!r} uses {name!r}; a config has: {known}")
         try:
-            return float(_value(self._tree, leaves))
+            return float(_evaluate(self._tree, leaves))
         except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"{self.text!r} cannot be computed: {error}") from None
 
 
 def _check(node: ast.expr, text: str) -> set[str]:
-    """The config names in a tree of numbers, names, operators and the functions above."""
+    """The config names in a tree; refuses all but numbers, names, operators and `_FUNCTIONS`."""
     match node:
         case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
             return set()
@@ -82,15 +92,15 @@ def _check(node: ast.expr, text: str) -> set[str]:
     )
 
 
-def _value(node: ast.expr, leaves: Mapping[str, Any]) -> float:
+def _evaluate(node: ast.expr, leaves: Mapping[str, Any]) -> float:
     match node:
         case ast.Constant(value=int() | float() as value):
-            return float(value)  # floats overflow where integers would compute for ever
+            return float(value)  # 9 ** 9 ** 9 overflows at once; with integers it takes for ever
         case ast.UnaryOp(op=op, operand=operand):
-            inner = _value(operand, leaves)
+            inner = _evaluate(operand, leaves)
             return -inner if isinstance(op, ast.USub) else inner
         case ast.BinOp(left=left, op=op, right=right):
-            return _BINARY[type(op)](_value(left, leaves), _value(right, leaves))
+            return _BINARY[type(op)](_evaluate(left, leaves), _evaluate(right, leaves))
         case ast.Call(func=ast.Name(id=name), args=args):
-            return _FUNCTIONS[name](*(_value(arg, leaves) for arg in args))
+            return _FUNCTIONS[name](*(_evaluate(arg, leaves) for arg in args))
     return float(leaves[ast.unparse(node)])

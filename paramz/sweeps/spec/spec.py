@@ -1,4 +1,6 @@
-"""The sweep spec: which function is trained at which configs, with what, and how much of it."""
+"""The spec of a sweep: the training function, its configs, the resources of a trial, the budget."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -21,10 +23,10 @@ from pydantic import (
     model_validator,
 )
 
-from paramz.sweeps.running.trial import Rules
 from paramz.sweeps.spec.axes import Axis, check_axes, expand
 from paramz.sweeps.spec.config import Config, canonical, config_key, leaves
 from paramz.sweeps.spec.expression import Expression
+from paramz.sweeps.spec.limits import Limits
 from paramz.sweeps.spec.target import locate
 from paramz.sweeps.spec.yamlfile import read_model
 
@@ -38,22 +40,22 @@ def _expression(value: Any) -> Any:
 Amount = Annotated[
     Expression, BeforeValidator(_expression), PlainSerializer(lambda amount: amount.text)
 ]
-"""A number, or arithmetic over the config such as `2 + 30 * (width / 1024) ** 2`."""
+"""A number, or arithmetic over the config such as ``2 + 30 * (width / 1024) ** 2``."""
 
 
 class Resources(BaseModel):
     """What one trial needs; each amount is a number or arithmetic over the config.
 
     Attributes:
-        cpus: Threads of a trial.
-        gpus: GPUs of a trial on each node: 0.25 puts four trials on a GPU; above 1 the trial runs
-            as one process per GPU.
-        nodes: Nodes of a trial; above 1 likewise.
-        memory_gb: Memory of a trial on each node, GB.
-        minutes: Time limit of a trial; beyond it the trial is killed and recorded as failed.
-            None: no limit; Slurm asks for one.
-        silent_minutes: A trial that has logged nothing for so long is taken to hang: it is killed
-            and recorded as failed. None: it may be silent.
+        cpus: threads of a trial.
+        gpus: GPUs of a trial on each node. With 0.25 four trials share a GPU; above 1 the trial
+            runs as one process per GPU.
+        nodes: nodes of a trial; above 1 the trial runs as at least one process per node.
+        memory_gb: memory of a trial on each node, in GB.
+        minutes: time limit of a trial, after which it is killed and recorded as failed. None sets
+            no limit, which Slurm does not accept.
+        silent_minutes: a trial that has logged nothing for so many minutes is killed and recorded
+            as failed, because it probably hangs. None lets a trial be silent.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -66,7 +68,13 @@ class Resources(BaseModel):
 
 
 class Budget(BaseModel):
-    """What a sweep may use at most; a plan beyond it is refused."""
+    """What a sweep may use at most; a sweep that would need more is refused.
+
+    Attributes:
+        trials: number of trials.
+        gpu_hours: hours of GPUs on Slurm, if every job runs up to its time limit.
+        cpu_hours: the same for CPUs.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     trials: PositiveInt | None = None
@@ -75,12 +83,13 @@ class Budget(BaseModel):
 
 
 class Refine(BaseModel):
-    """Trials added around the optimum of each setting, round by round.
+    """Trials that are added around the optimum of each setting, round by round.
 
     Attributes:
-        axis: The config leaf that is refined, on a log2 scale.
-        rounds: Rounds after the trials of the spec.
-        narrowest: Octaves between the optimum and its neighbours at which it is good enough.
+        axis: the config leaf that is refined, on a log2 scale.
+        rounds: number of rounds after the trials of the spec.
+        narrowest: distance in octaves between the optimum and its neighbours below which no more
+            trials are added.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -90,12 +99,13 @@ class Refine(BaseModel):
 
 
 class Halving(BaseModel):
-    """Trials that fall behind others of their group are stopped early (ASHA, through Optuna).
+    """Asynchronous successive halving (Optuna's ASHA): the worse trials of a group end early.
 
     Attributes:
-        over: The config leaf that the trials of a group differ in, beside the seed.
-        min_steps: The step of the first cut.
-        reduction: One of so many goes on at each cut, each that many times later than the last.
+        over: the config leaf in which the trials of a group differ, apart from the seed.
+        min_steps: the step of the first cut.
+        reduction: the best 1 / ``reduction`` of the trials continue at each cut, and each cut
+            comes at ``reduction`` times the step of the one before.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -115,35 +125,34 @@ class Need(BaseModel):
     minutes: PositiveFloat | None
 
     @model_validator(mode="after")
-    def _whole_gpus(self) -> "Need":
+    def _whole_gpus(self) -> Need:
         if self.gpus > 1 and not self.gpus.is_integer():
-            raise ValueError("above 1 only whole GPUs can be had")
+            raise ValueError("a trial uses a fraction of one GPU or a whole number of GPUs")
         return self
 
     @property
     def processes(self) -> int:
-        """Processes of one trial: one per GPU, and at least one per node."""
+        """Number of processes of the trial: one per GPU, and at least one per node."""
         return self.nodes * max(1, round(self.gpus))
 
 
 class Sweep(BaseModel):
-    """A sweep: a training function over a product of axes.
+    """A sweep: one training function at every config in a product of axes.
 
     Attributes:
-        train: `file.py:function` (relative to the spec's folder or the working directory) or
-            `module:function`.
-        base: Config values that every trial shares.
-        axes: What varies; see `paramz.sweeps.spec.axes` for the forms.
-        resources: What one trial needs.
-        budget: What the sweep may use.
-        loss_limit: A trial whose loss exceeds this is stopped and recorded as diverged.
-        refine: Trials to add around the optima that the first ones find.
-        halving: Trials that fall behind are stopped early; they have no loss.
+        train: ``file.py:function`` (relative to the spec's folder or the working directory) or
+            ``module:function``.
+        base: config values that all trials share.
+        axes: the values that vary; `paramz.sweeps.spec.axes` lists the forms.
+        resources: what one trial needs.
+        budget: what the whole sweep may use.
+        loss_limit: a trial whose loss exceeds this is stopped and recorded as diverged.
+        refine: rounds of trials that are added around the optima found so far.
+        halving: trials that fall behind others are stopped early, and then have no loss.
 
-    Example:
-        >>> sweep = Sweep(train="lab:train", axes={"width": [64, 128], "lr": {"log2": [-2, -1]}})
-        >>> [config for config in sweep.configs()][:2]
-        [{'width': 64, 'lr': 0.25}, {'width': 64, 'lr': 0.5}]
+    >>> sweep = Sweep(train="lab:train", axes={"width": [64, 128], "lr": {"log2": [-2, -1]}})
+    >>> list(sweep.configs())[:2]
+    [{'width': 64, 'lr': 0.25}, {'width': 64, 'lr': 0.5}]
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -176,8 +185,8 @@ class Sweep(BaseModel):
         return locate(train, (info.context or {}).get("folder", Path.cwd()))
 
     @model_validator(mode="after")
-    def _computable(self) -> "Sweep":
-        """Resources are tried on the first config, so that a typo shows before anything runs."""
+    def _computable(self) -> Sweep:
+        """Compute the resources of the first config, so that a typo shows before anything runs."""
         try:
             self.need(next(self.configs()))
         except ValueError as error:
@@ -185,16 +194,17 @@ class Sweep(BaseModel):
         return self
 
     @classmethod
-    def from_yaml(cls, path: str | Path, folder: Path | None = None) -> "Sweep":
-        """Read a spec.
+    def from_yaml(cls, path: str | Path, folder: Path | None = None) -> Sweep:
+        """Read a spec from a YAML file.
 
         Args:
-            path: The file.
-            folder: What a relative path of the training function is relative to, before the
-                working directory; by default the file's own folder.
+            path: the file.
+            folder: where the file of the training function is looked up first, before the working
+                directory; by default the folder of the spec.
 
         Raises:
-            paramz.sweeps.spec.yamlfile.SpecError: With file, line and cure of every mistake.
+            paramz.sweeps.spec.yamlfile.SpecError: the file is not a valid spec. The message gives
+                file and line of every mistake, and what would be right.
         """
         path = Path(path)
         sweep = read_model(path, cls, context={"folder": folder or path.parent})
@@ -203,21 +213,21 @@ class Sweep(BaseModel):
         return sweep
 
     def to_yaml(self) -> str:
-        """The text of the spec: that of its file if it has one."""
+        """The spec as YAML; word for word the file that it was read from, if there is one."""
         return self._text or yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
 
     def configs(self) -> Iterator[Config]:
-        """Every config of the sweep, the last axis fastest; repeated ones appear once more."""
+        """Every config of the sweep, the last axis fastest; equal ones are not removed."""
         return expand(self.base, self.axes)
 
     @property
-    def rules(self) -> Rules:
-        """When a trial is ended before its time."""
-        return Rules(self.loss_limit, self.halving.model_dump() if self.halving else None)
+    def limits(self) -> Limits:
+        """When a running trial is stopped early because of its loss."""
+        return Limits(self.loss_limit, self.halving.model_dump() if self.halving else None)
 
     @property
     def folder(self) -> Path:
-        """Where the spec was read, or written down in Python."""
+        """The folder of the spec; for one made in Python, the working directory at that time."""
         return self._folder
 
     @cached_property
@@ -225,34 +235,39 @@ class Sweep(BaseModel):
         """Every distinct config under its key, in order."""
         return {config_key(config): config for config in self.configs()}
 
-    @cached_property
-    def need(self) -> "Needs":
-        """The resources of a trial, called with its config."""
-        return Needs(self.resources)
-
-
-class Needs:
-    """Computes resources of configs; those that agree in what the amounts use are looked up."""
-
-    def __init__(self, resources: Resources) -> None:
-        self.amounts = {name: getattr(resources, name) for name in Need.model_fields}
-        self.names = [n for amount in self.amounts.values() if amount for n in amount.names]
-        self.known: dict[tuple[Any, ...], Need] = {}
-
-    def __call__(self, config: Config) -> Need:
-        """The resources of one trial.
+    def need(self, config: Config) -> Need:
+        """The resources of one trial, in numbers.
 
         Raises:
-            ValueError: If an amount cannot be computed or is not positive.
+            ValueError: an amount cannot be computed for this config, or is out of range.
         """
-        flat = leaves(config) if self.names else config
-        used = tuple([flat.get(name) for name in self.names])
-        if used not in self.known:
-            self.known[used] = _need(self.amounts, leaves(config))
-        return self.known[used]
+        return self._needs.of(config)
+
+    @cached_property
+    def _needs(self) -> _Needs:
+        return _Needs(self.resources)
 
 
-def _need(amounts: dict[str, Expression | None], flat: Config) -> Need:
+class _Needs:
+    """The resources of configs, computed once for all configs that agree in the values used.
+
+    Without this, a sweep of 100,000 trials would evaluate its expressions as many times.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._amounts = {name: getattr(resources, name) for name in Need.model_fields}
+        self._names = [n for amount in self._amounts.values() if amount for n in amount.names]
+        self._known: dict[tuple[Any, ...], Need] = {}
+
+    def of(self, config: Config) -> Need:
+        flat = leaves(config) if self._names else config
+        used = tuple([flat.get(name) for name in self._names])
+        if used not in self._known:
+            self._known[used] = _evaluated(self._amounts, leaves(config))
+        return self._known[used]
+
+
+def _evaluated(amounts: dict[str, Expression | None], flat: Config) -> Need:
     values = {name: amount and amount(flat) for name, amount in amounts.items()}
     try:
         return Need.model_validate(values)

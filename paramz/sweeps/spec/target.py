@@ -1,4 +1,6 @@
-"""Naming a training function by file path (`train_lm.py:train`) or dotted name (`lab.lm:train`)."""
+"""Finding a training function by its name: ``path/to/train_lm.py:train`` or ``lab.lm:train``."""
+
+from __future__ import annotations
 
 import ast
 import importlib
@@ -9,18 +11,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Stores and Slurm orders keep the name that a function of paramz had when they were written.
+_FORMER_NAMES = {
+    "paramz.check_sweep:measure_trial": "paramz.check.sweep:measure_trial",
+}
+
+
+def present_name(target: str) -> str:
+    """The name that a function has today; a function of paramz may have moved since.
+
+    >>> present_name("paramz.check_sweep:measure_trial"), present_name("lab.lm:train")
+    ('paramz.check.sweep:measure_trial', 'lab.lm:train')
+    """
+    return _FORMER_NAMES.get(target, target)
+
 
 def locate(target: str, folder: Path) -> str:
-    """Make a training function's name independent of the working directory.
+    """Make the name of a training function independent of the working directory.
+
+    The file of the function is parsed, but not run.
 
     Args:
-        target: `path/to/file.py:function` or `package.module:function`.
-        folder: Where a relative path is looked up first, before the working directory.
+        target: ``path/to/file.py:function`` or ``package.module:function``.
+        folder: where a relative path is looked up first, before the working directory.
+
+    Returns:
+        ``/absolute/path/to/file.py:function``, or the dotted name as it was given.
 
     Raises:
-        ValueError: If the form is wrong, the file is missing or defines no such function.
-            The file is parsed, not run.
+        ValueError: the name has neither form, the file is missing, or it defines no such function.
     """
+    target = present_name(target)
     module, _, name = target.rpartition(":")
     if not module or not name.isidentifier():
         raise ValueError(
@@ -49,10 +70,11 @@ def locate(target: str, folder: Path) -> str:
 
 
 def load_target(target: str) -> Callable[[dict[str, Any], Any], Any]:
-    """Import a training function; the result always takes (config, trial).
+    """Import a training function; what is returned always takes ``(config, trial)``.
 
     Raises:
-        ImportError: If the module has no such function, or one of the wrong signature.
+        ImportError: the module has no such function, or the function takes neither one argument
+            nor two.
     """
     function = load_object(target)
     if not callable(function):
@@ -70,12 +92,15 @@ def load_target(target: str) -> Callable[[dict[str, Any], Any], Any]:
 
 
 def load_object(target: str) -> Any:
-    """Import what `path/to/file.py:name` or `module:name` names; None if there is no such name.
+    """Import the object called ``path/to/file.py:name`` or ``module:name``.
+
+    Returns:
+        The object; None if the module does not have the name.
 
     Raises:
-        ImportError: If the module cannot be imported.
+        ImportError: the module cannot be imported.
     """
-    module_name, _, name = target.rpartition(":")
+    module_name, _, name = present_name(target).rpartition(":")
     if module_name.endswith(".py"):
         path = Path(module_name)
         # As with `python file.py`, the file's own folder is importable.

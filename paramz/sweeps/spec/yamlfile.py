@@ -1,8 +1,11 @@
 """Reading YAML into a pydantic model, with the file and line of every mistake.
 
-YAML 1.1, which PyYAML speaks, reads `1e-3` as a string and `on` as True; the loader here follows
-YAML 1.2 for scalars, and refuses a key given twice. It builds on SafeLoader: loading runs no code.
+PyYAML implements YAML 1.1, where ``1e-3`` is a string and ``on`` means True. The loader here reads
+scalars as YAML 1.2 does, and refuses a key that is given twice. It is a ``SafeLoader``: reading a
+file runs no code.
 """
+
+from __future__ import annotations
 
 import re
 from pathlib import Path
@@ -19,35 +22,39 @@ class SpecError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2."""
+    """A ``SafeLoader`` that reads scalars as YAML 1.2 does."""
 
 
-_FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
-_OLD = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
-_DATES = "tag:yaml.org,2002:timestamp"
+_BOOL, _FLOAT, _INT, _DATE = (
+    f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "timestamp")
+)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (*_OLD, _DATES)]
+    first: [(tag, regex) for tag, regex in resolvers if tag not in (_BOOL, _FLOAT, _INT, _DATE)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 # The first pattern that matches wins, so integers come before floats.
-_Loader.add_implicit_resolver(_OLD[0], re.compile(r"^(true|True|false|False)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_OLD[2], re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(_OLD[1], _FLOAT, list("-+.0123456789"))
-_Loader.add_constructor(_OLD[1], lambda loader, node: float(node.value))
-_Loader.add_constructor(_OLD[2], lambda loader, node: int(node.value))
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+_Loader.add_constructor(_FLOAT, lambda loader, node: float(node.value))
+_Loader.add_constructor(_INT, lambda loader, node: int(node.value))
 
 
 def read_model(path: Path, model: type[Model], context: dict[str, Any] | None = None) -> Model:
     """Read a YAML file into a pydantic model.
 
     Args:
-        path: The file.
-        model: The pydantic model it must satisfy.
-        context: Handed to the model's validators.
+        path: the file.
+        model: the pydantic model that the file must satisfy.
+        context: passed to the validators of the model.
 
     Raises:
-        SpecError: If the file is missing, is no YAML, repeats a key, or does not validate; every
-            mistake is on a line of its own that starts with `file:line:`.
+        SpecError: the file is missing, is not YAML, repeats a key, or does not satisfy the model.
+            Every mistake stands on a line of its own, which starts with ``file:line:``.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -58,9 +65,9 @@ def read_model(path: Path, model: type[Model], context: dict[str, Any] | None = 
         root = loader.get_single_node()
         if root is None:
             raise SpecError(f"{path}: the file is empty")
-        if doubled := _repeated_keys(root):
+        if repeated := _repeated_keys(root):
             raise SpecError(
-                _listed(path, [(line, f"key {k!r} is given twice") for line, k in doubled])
+                _listed(path, [(line, f"key {k!r} is given twice") for line, k in repeated])
             )
         data = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
@@ -87,7 +94,7 @@ def _sentence(item: Any, where: str, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """The keys that the model takes at a location, if a model stands there."""
+    """The keys that are allowed at a location; none if the value there is not a model."""
     here: Any = model
     for part in loc:
         field = here.model_fields.get(part)
@@ -102,7 +109,10 @@ def _listed(path: Path, found: list[tuple[int, str]]) -> str:
 
 
 def _locate(root: yaml.Node, loc: tuple[Any, ...]) -> tuple[int, str]:
-    """The line of an error, and its path without the parts that only pydantic knows."""
+    """The line of an error and the dotted path of the key.
+
+    Pydantic's location also has parts that are not in the file, such as the tag of a union.
+    """
     node, line, where = root, root.start_mark.line + 1, []
     for part in loc:
         if isinstance(node, yaml.MappingNode):
@@ -121,6 +131,7 @@ def _locate(root: yaml.Node, loc: tuple[Any, ...]) -> tuple[int, str]:
 
 
 def _repeated_keys(node: yaml.Node) -> list[tuple[int, str]]:
+    """Line and name of every key that its mapping has already."""
     found: list[tuple[int, str]] = []
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()

@@ -1,1 +1,1 @@
-"""What a sweep has: results, attempts and their files."""
+"""The directory of a sweep: results, attempts, and how far the sweep has come."""

@@ -1,9 +1,12 @@
-"""Attempts: who runs a trial, and whether he still does.
+"""Attempts: which process runs a trial, and whether that process is still alive.
 
-The n-th attempt at a trial is the file `trials/<key>/attempt-<n>.json`, created exclusively: of all
-processes on all machines one gets it, and nothing is ever deleted to take a trial over. Its
-modification time is the heartbeat; when the attempt ends, the reason is written into it.
+The n-th attempt at a trial is the file ``trials/<key>/attempt-<n>.json``. It is created
+exclusively, so that exactly one process on one machine can make it; a process takes over an
+abandoned trial by creating the next file, never by deleting one. The modification time of the file
+is the attempt's heartbeat. When the attempt ends, the reason is written into it.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -15,13 +18,20 @@ from typing import Any
 
 from paramz.sweeps.store.files import read_json, write_over
 
-HEARTBEAT = 15.0  # seconds between touches
-STALE = 120.0  # seconds without one after which an attempt on another machine counts as dead
+HEARTBEAT = 15.0  # seconds between heartbeats
+STALE = 120.0  # seconds without a heartbeat after which another machine's attempt counts as dead
 
 
 @dataclass
 class Attempt:
-    """One attempt at one trial, held by this process."""
+    """One attempt at one trial, made by this process.
+
+    Attributes:
+        path: the file of the attempt.
+        number: 1 for the first attempt at the trial.
+        spent: seconds that earlier attempts at the trial took.
+        started: when the clock of this attempt started, in seconds since the epoch.
+    """
 
     path: Path
     number: int
@@ -29,42 +39,45 @@ class Attempt:
     started: float = field(default_factory=time.time)
 
     def begin(self) -> None:
-        """Start the clock: the worker is ready, what it took to start is no part of the trial."""
+        """Start the clock. The time that the worker process took to start is not counted."""
         self.started = time.time()
 
     def touch(self) -> None:
-        """Say that the attempt lives."""
+        """Give a heartbeat."""
         try:
             os.utime(self.path)
         except OSError:
-            pass  # a file system that is away for a moment: the next beat comes in seconds
+            pass  # the file system is away for a moment; the next heartbeat follows soon
 
     def superseded(self) -> bool:
-        """Whether another process has taken the trial over, having seen no heartbeat for long."""
+        """Whether another process has taken over the trial because it saw no heartbeat."""
         return _latest(self.path.parent)[0] != self.number
 
     def seconds(self) -> float:
-        """Running time of the trial so far, earlier attempts included."""
+        """Running time of the trial so far, including earlier attempts."""
         return self.spent + time.time() - self.started
 
     def end(self, why: str) -> None:
-        """Record that, and how, the attempt ended."""
+        """Record that the attempt has ended, and why."""
         record = read_json(self.path) or {}
         record |= {"ended": time.time(), "why": why, "seconds": self.seconds()}
         try:
             write_over(self.path, json.dumps(record))
         except OSError:
-            pass  # on a full disk the heartbeat just ceases, which says the same later
+            pass  # the disk is full; once the heartbeat is stale, others know it as well
 
 
 def claim(folder: Path) -> Attempt | None:
-    """Take a trial, unless somebody is at it.
+    """Start an attempt at a trial, unless another process is running it.
 
     Args:
-        folder: The trial's directory; made if missing.
+        folder: the directory of the trial; it is created if it is missing.
 
     Returns:
-        The attempt, or None if another process holds the trial.
+        The attempt, or None if another process is running the trial.
+
+    Raises:
+        OSError: the file of the attempt cannot be written, for example because the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     number, record = _latest(folder)
@@ -79,7 +92,7 @@ def claim(folder: Path) -> Attempt | None:
     try:
         os.write(fd, json.dumps(identity() | {"number": number + 1}).encode())
     except OSError:
-        os.unlink(mine)  # the disk is full: a claim that names nobody would keep others away
+        os.unlink(mine)  # the disk is full; an empty file would keep all others from the trial
         raise
     finally:
         os.close(fd)
@@ -87,7 +100,7 @@ def claim(folder: Path) -> Attempt | None:
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
-    """Who runs the trial of this directory now; None if nobody does."""
+    """The attempt that is running the trial of this directory now; None if there is none."""
     number, record = _latest(folder)
     if not number or "ended" in record:
         return None
@@ -95,7 +108,7 @@ def holder(folder: Path) -> dict[str, Any] | None:
 
 
 def identity() -> dict[str, Any]:
-    """This process, as an attempt names it: host, pid, its start, and the Slurm job if any."""
+    """What identifies this process in an attempt: host, pid, start, and the Slurm job if any."""
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
@@ -107,13 +120,14 @@ def identity() -> dict[str, Any]:
 
 
 def slurm_job() -> str | None:
-    """The Slurm job of this process, an array element as `123_4`."""
+    """The Slurm job of this process, ``123_4`` for an element of an array; None outside of one."""
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")
 
 
 def _latest(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Number and content of the last attempt; 0 and nothing if there was none."""
     try:
         numbers = [int(name[8:-5]) for name in os.listdir(folder) if _is_attempt(name)]
     except FileNotFoundError:
@@ -128,10 +142,11 @@ def _is_attempt(name: str) -> bool:
 
 
 def _alive(path: Path, record: dict[str, Any], folder: Path) -> bool:
+    """Whether the process of an attempt is running: by pid on this machine, else by heartbeat."""
     if record.get("host") == socket.gethostname():
         return bool(_born(int(record["pid"])) == record["born"])
     if record.get("job") and record["job"] == slurm_job():
-        return False  # this job's own run before it was requeued
+        return False  # the attempt is one of this same job, from before it was requeued
     try:
         age = _file_system_time(folder) - os.stat(path).st_mtime
     except OSError:
@@ -140,7 +155,7 @@ def _alive(path: Path, record: dict[str, Any], folder: Path) -> bool:
 
 
 def _born(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks: tells a reused pid from the old process."""
+    """When a process started, in clock ticks since boot; tells it from one that reuses its pid."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -149,7 +164,7 @@ def _born(pid: int) -> str | None:
 
 
 def _born_elsewhere(pid: int) -> str | None:
-    """The same without /proc (macOS): alive or not is all that can be had."""
+    """The same without /proc (macOS), where only whether the process is alive can be found out."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -160,7 +175,7 @@ def _born_elsewhere(pid: int) -> str | None:
 
 
 def _file_system_time(folder: Path) -> float:
-    """Now, by the clock that stamps the heartbeats, which may be a file server's."""
+    """The present time by the clock that stamps the heartbeats, which may be a file server's."""
     probe = folder / f".clock.{socket.gethostname()}.{os.getpid()}"
     probe.touch()
     try:

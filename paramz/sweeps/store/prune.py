@@ -1,4 +1,6 @@
-"""Clearing out a sweep's directory."""
+"""Finding what can be deleted from the directory of a sweep."""
+
+from __future__ import annotations
 
 import shutil
 import time
@@ -9,23 +11,23 @@ from pathlib import Path
 from paramz.sweeps.store.store import Store
 
 _KEPT = ("attempt-", "result-", "log.", "history.jsonl", "rows.json")
-_DRAFT_AGE = 3600.0  # seconds after which a draft's writer must be dead
+_DRAFT_AGE = 3600.0  # seconds after which the process that was writing a draft must be dead
 
 
 @dataclass(frozen=True)
 class Prunable:
-    """Something that can go.
+    """Something that can be deleted.
 
     Attributes:
-        path: A file or a folder.
-        why: What it is.
+        path: a file or a folder.
+        why: what it is, for the user to decide.
     """
 
     path: Path
     why: str
 
     def size(self) -> int:
-        """Bytes."""
+        """Its size in bytes."""
         files = self.path.rglob("*") if self.path.is_dir() else [self.path]
         return sum(file.lstat().st_size for file in files if file.is_file())
 
@@ -38,15 +40,15 @@ class Prunable:
 
 
 def prunable(store: Store, *, checkpoints: bool = False) -> Iterator[Prunable]:
-    """What a sweep's directory holds beyond need.
+    """What the directory of a sweep contains that the sweep does not need.
 
     Args:
-        store: The sweep.
-        checkpoints: Also what trials with a result "ok" have saved beside their logs and
-            the rows of a coordinate check.
+        store: the directory of the sweep.
+        checkpoints: include the files that trials with status "ok" have saved, except their logs
+            and the rows of a coordinate check.
 
     Yields:
-        Trials that the sweep no longer asks for, quarantined files, drafts of dead writers.
+        Trials that the sweep no longer asks for, quarantined files, and drafts whose writer died.
     """
     asked = store.trials()
     for key in sorted(store.finished() - asked.keys()):

@@ -1,4 +1,6 @@
-"""How a sweep stands, from its files; the queue of a cluster may add which trials it holds."""
+"""How far a sweep has come, from its files and from the trials that a launcher has queued."""
+
+from __future__ import annotations
 
 import os
 import re
@@ -12,12 +14,18 @@ from paramz.sweeps.store.attempt import holder
 from paramz.sweeps.store.store import STATUSES, Store
 
 STATES = (*STATUSES, "running", "queued", "interrupted", "waiting")
-_WINDOW = 900.0  # seconds over which the pace of finishing is measured
+_WINDOW = 900.0  # seconds before now over which the rate of finishing trials is measured
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Failures with the same message, numbers aside."""
+    """Failed trials whose error messages differ in numbers only.
+
+    Attributes:
+        error: one of the messages.
+        count: number of the trials.
+        example: the key of the trial that the message is from.
+    """
 
     error: str
     count: int
@@ -26,18 +34,20 @@ class Kind:
 
 @dataclass(frozen=True)
 class Status:
-    """How a sweep stands.
+    """How far a sweep has come.
 
     Attributes:
-        directory: The directory of the sweep.
-        trials: Trials asked for.
-        counts: Trials by state: those of results, "running" (an attempt lives), "queued" (a job
-            waits or is about to start them), "interrupted" (begun, nobody is at it), "waiting"
-            (never begun). The last two are what a rerun starts.
-        failures: Failed trials by kind, the most frequent first.
-        running: Key, host, job and starting time of running trials.
-        eta: Seconds to the end at the pace of the last quarter of an hour, None if unknown.
-        quarantined: Broken files that were put aside.
+        directory: the directory of the sweep.
+        trials: number of trials that the sweep asks for.
+        counts: number of trials in each state: the statuses of results, "running" (a process is
+            at work on them), "queued" (a job that waits or has just started will run them),
+            "interrupted" (begun, but no process is at work on them) and "waiting" (never begun).
+            A rerun starts those of the last two.
+        failures: the failed trials by kind, the most frequent first.
+        running: key, host, job and start of the running trials.
+        eta: seconds until all are finished, at the rate of the last quarter of an hour; None if
+            that is not known.
+        quarantined: number of broken files that were moved to ``quarantine/``.
     """
 
     directory: str
@@ -50,7 +60,7 @@ class Status:
 
     @property
     def left(self) -> int:
-        """Trials without a result."""
+        """Number of trials without a result."""
         return self.trials - sum(self.counts[name] for name in STATUSES)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,14 +69,14 @@ class Status:
 
 
 def status(store: Store, queued: Collection[str] = ()) -> Status:
-    """Read how a sweep stands.
+    """Read how far a sweep has come.
 
     Args:
-        store: The sweep.
-        queued: Keys of the trials that a cluster's queue sees to.
+        store: the directory of the sweep.
+        queued: keys of the trials that queued or running jobs will run.
 
     Warns:
-        UserWarning: For every broken result file, which is moved to `quarantine/`.
+        UserWarning: a result file is broken; it is moved to ``quarantine/``.
     """
     asked = store.trials()
     counts = Counter(dict.fromkeys(STATES, 0))

@@ -2,14 +2,16 @@
 
 ::
 
-    runs/<name>/spec.yaml         the spec as it was last run
-    runs/<name>/run.json          training function, versions, commit
-    runs/<name>/trials.jsonl      key and config of every trial of the spec
-    runs/<name>/refined-<n>.jsonl the same of those that the n-th refinement added
-    runs/<name>/results/<key>.json
-    runs/<name>/trials/<key>/     attempts, log.txt, history.jsonl, and what the function saves
-    runs/<name>/quarantine/       files found broken; their trials count as missing
+    runs/<name>/spec.yaml           the spec as it was last run
+    runs/<name>/run.json            training function, versions, commit
+    runs/<name>/trials.jsonl        key and config of every trial of the spec
+    runs/<name>/refined-<n>.jsonl   the same for the trials that the n-th refinement added
+    runs/<name>/results/<key>.json  the result of a finished trial
+    runs/<name>/trials/<key>/       attempts, log.txt, history.jsonl, what the function saves
+    runs/<name>/quarantine/         broken files; their trials count as not finished
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -34,13 +36,17 @@ _FIELDS = {"key", "status", "error", "config", "metrics", "seconds"}
 
 @dataclass(frozen=True)
 class Store:
-    """The directory of a sweep."""
+    """The directory of a sweep.
+
+    Attributes:
+        root: its path.
+    """
 
     root: Path
 
     @property
     def results(self) -> Path:
-        """Where the results are."""
+        """The folder of the results."""
         return self.root / "results"
 
     def trial(self, key: str) -> Path:
@@ -48,17 +54,17 @@ class Store:
         return self.root / "trials" / key
 
     def result(self, key: str) -> Path:
-        """The file of a trial's result."""
+        """The file of the result of a trial."""
         return self.results / f"{key}.json"
 
-    def create(self) -> "Store":
-        """Make the directories that are missing, with the permissions of the user's umask."""
+    def create(self) -> Store:
+        """Create the directories that are missing, with the permissions of the user's umask."""
         self.results.mkdir(parents=True, exist_ok=True)
         (self.root / "trials").mkdir(exist_ok=True)
         return self
 
     def finished(self) -> set[str]:
-        """The keys that have a result file; the files are not opened."""
+        """The keys of the trials that have a result file; the files are not opened."""
         try:
             names = os.listdir(self.results)
         except FileNotFoundError:
@@ -66,18 +72,23 @@ class Store:
         return {name[:-5] for name in names if name.endswith(".json") and name[0] != "."}
 
     def save(self, record: Record) -> bool:
-        """Write the result of a trial; the first of several writers wins.
+        """Write the result of a trial, unless it has one already.
 
         Returns:
-            Whether this record is now the trial's result.
+            Whether this record is now the result of the trial.
 
         Raises:
-            OSError: If the disk is full or the like; then there is no result.
+            OSError: the file cannot be written, for example because the disk is full. The trial
+                then has no result.
         """
         return write_new(self.result(record["key"]), json.dumps(record) + "\n")
 
     def read(self, key: str) -> Record | None:
-        """The result of a trial; None if there is none. A broken file is quarantined."""
+        """The result of a trial; None if there is none.
+
+        Warns:
+            UserWarning: the file is broken; it is moved to ``quarantine/``.
+        """
         name = f"{self.root}/results/{key}.json"
         try:
             content = read_bytes(name)
@@ -86,17 +97,20 @@ class Store:
         try:
             record = from_json(content)
         except ValueError:
-            reason = "it is not whole JSON"
+            reason = "it is not complete JSON"
         else:
             if _is_result(record, key):
                 return record  # type: ignore[no-any-return]
-            reason = "it is no result of the trial it is named after"
+            reason = "it is not a result of the trial that it is named after"
         target = self.quarantine(Path(name))
         warnings.warn(f"{name}: {reason}; moved to {target}", stacklevel=2)
         return None
 
     def quarantine(self, path: Path) -> Path:
-        """Move a broken file out of the way, keeping every earlier one."""
+        """Move a broken file to ``quarantine/`` and return where it is now.
+
+        Files that were moved there before are kept.
+        """
         folder = self.root / "quarantine"
         folder.mkdir(exist_ok=True)
         target, n = folder / path.name, 1
@@ -105,32 +119,37 @@ class Store:
         try:
             os.replace(path, target)
         except FileNotFoundError:
-            pass  # another reader was faster
+            pass  # another process has moved it already
         return target
 
     def records(self) -> Iterator[Record]:
-        """Every valid result, in the order of the keys."""
+        """Every valid result, sorted by key."""
         for key in sorted(self.finished()):
             if (record := self.read(key)) is not None:
                 yield record
 
     def retire(self, key: str) -> None:
-        """Put a result aside so that the trial runs again; it stays in the trial's directory."""
+        """Move a result into the directory of its trial, so that the trial is run again."""
         folder = self.trial(key)
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("result-*.json"))) + 1
         try:
             os.rename(self.result(key), folder / f"result-{number:04d}.json")
         except FileNotFoundError:
-            pass  # somebody else retries it too
+            pass  # another process has moved it already
 
     def set_trials(self, trials: Mapping[str, Config], by: str = "trials") -> None:
-        """Say which trials the spec asks for, or (`by="refined-1"` ...) a round of refinement."""
+        """Write down which trials are asked for.
+
+        Args:
+            trials: configs by key.
+            by: what asks for them: "trials" for the spec, "refined-1" ... for a refinement.
+        """
         lines = (json.dumps({"key": key, "config": c}) for key, c in trials.items())
         write_over(self.root / f"{by}.jsonl", "".join(f"{line}\n" for line in lines))
 
     def trials(self) -> dict[str, Config]:
-        """The trials asked for: configs by key."""
+        """The trials that the spec and its refinements ask for: configs by key."""
         found: dict[str, Config] = {}
         for path in [self.root / "trials.jsonl", *sorted(self.root.glob("refined-*.jsonl"))]:
             if path.exists():
@@ -140,11 +159,11 @@ class Store:
         return found
 
     def rounds(self) -> int:
-        """Rounds of refinement that were added."""
+        """Number of rounds of refinement that were added."""
         return len(list(self.root.glob("refined-*.jsonl")))
 
     def info(self) -> dict[str, Any]:
-        """What run.json says: training function, loss limit, versions."""
+        """The content of ``run.json``: training function, versions, commit."""
         return read_json(self.root / "run.json") or {}
 
 
@@ -159,10 +178,10 @@ def _is_result(record: Any, key: str) -> bool:
 
 
 def open_store(directory: str | Path) -> Store:
-    """The store in a directory that is one.
+    """Open the store of an existing sweep.
 
     Raises:
-        FileNotFoundError: If the directory holds no sweep; lists those beside it that do.
+        FileNotFoundError: the directory holds no sweep. The message lists those beside it that do.
     """
     store = Store(Path(directory))
     if store.results.is_dir():
@@ -173,28 +192,29 @@ def open_store(directory: str | Path) -> Store:
     raise FileNotFoundError(f"{store.root} holds no sweep (no folder results/){hint}")
 
 
-def load(directory: str | Path) -> "pd.DataFrame":
+def load(directory: str | Path) -> pd.DataFrame:
     """The finished trials of a sweep as a table.
 
     Args:
-        directory: The directory of the sweep, `runs/<name>`.
+        directory: the directory of the sweep, ``runs/<name>``.
 
     Returns:
-        One row per finished trial: `key`, `status` ("ok", "diverged", "failed", or "stopped" by
-        halving), `error` (text or None), one column per config leaf, one per metric (NaN when
-        missing), `seconds`. A metric named like a config leaf gets the prefix `metric.`.
+        One row per finished trial: ``key``, ``status`` ("ok", "diverged", "failed", or "stopped"
+        by successive halving), ``error`` (text or None), one column per config leaf, one per
+        metric (NaN where a trial lacks it), and ``seconds``. A metric with the name of a config
+        leaf gets the prefix ``metric.``.
 
     Raises:
-        FileNotFoundError: If the directory holds no sweep.
+        FileNotFoundError: the directory holds no sweep.
 
     Warns:
-        UserWarning: For every broken result file, which is moved to `quarantine/`.
+        UserWarning: a result file is broken; it is moved to ``quarantine/``.
     """
     return frame(open_store(directory).records())
 
 
-def frame(records: Iterable[Record]) -> "pd.DataFrame":
-    """Results as a table; see `load`."""
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Results as the table that `load` describes."""
     import pandas as pd
 
     rows = []

@@ -1,0 +1,93 @@
+"""The interface to every place where the trials of a sweep can run.
+
+There are two: a pool of processes on this machine (`paramz.sweeps.running.local`), and jobs on a
+Slurm cluster (`paramz.slurm.launcher`). The command line lists them in `paramz.cli.launchers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:  # these take a while to import, and `paramz status` needs neither
+    from paramz.sweeps.spec.spec import Sweep
+    from paramz.sweeps.store.store import Store
+
+Retry = Literal["failed", "none", "diverged", "all"]
+"""Which results are put aside before a rerun, so that their trials are run again."""
+
+
+class LaunchError(RuntimeError):
+    """A launcher cannot do what it was asked to; the message says what the user can change."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the trials of a sweep are to be run.
+
+    Attributes:
+        retry: which results are put aside first: those of failed trials ("failed"), of failed and
+            diverged ones ("diverged"), "all" or "none".
+        workers: how many trials run at once on this machine; None: one per CPU that a trial needs.
+        profile: the file that describes a cluster.
+    """
+
+    retry: Retry = "failed"
+    workers: int | None = None
+    profile: Path | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a launcher did, or would do.
+
+    Attributes:
+        document: the report for programs.
+        lines: the report for people.
+        code: the exit code: 0 if all is well, 1 if trials failed or have no result, 130 if the
+            user stopped them.
+    """
+
+    document: Mapping[str, Any]
+    lines: tuple[str, ...] = ()
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a launcher has queued or started of a sweep.
+
+    Attributes:
+        jobs: number of its jobs in each state.
+        trials: keys of the trials that these jobs were given, finished ones among them.
+    """
+
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    trials: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A place where the trials of a sweep can run.
+
+    All functions raise `LaunchError` if the launcher cannot do its part, and ``ValueError`` if the
+    sweep or the options are wrong.
+
+    Attributes:
+        accepts: whether the options ask for this launcher.
+        submit: run what a sweep is missing, or hand it to a queue.
+        preview: report what `submit` would do, without writing or running anything.
+        live: what is queued or started of a sweep; it is asked for every sweep, also for those
+            that other launchers run.
+        cancel: cancel what is queued or started of a sweep; returns the ids of the jobs.
+        returns_at_once: whether `submit` returns before the trials have run.
+    """
+
+    accepts: Callable[[Options], bool]
+    submit: Callable[[Sweep, Store, Options], Report]
+    preview: Callable[[Sweep, Store, Options], Report]
+    live: Callable[[Store], Live]
+    cancel: Callable[[Store], list[str]]
+    returns_at_once: bool
