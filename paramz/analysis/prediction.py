@@ -8,6 +8,7 @@ it: the largest scales are first held out and predicted from the rest.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,29 @@ from paramz.analysis.runs import tidy_runs
 # Published fits use 1e-3, against stray points among many that were read off a plot. The seed means
 # of a sweep are few and hold none, and with 1e-3 the law would pass exactly through three of them.
 DELTA = 1e-2
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to predict, and from what.
+
+    Attributes:
+        scale: column of the scale.
+        at: scales to predict.
+        hp: column of the hyperparameter.
+        value: its value; None for the best of each group's smallest scale.
+        loss: column of the loss.
+        law: a law with one input.
+        hold: how many of the largest scales the trial holds out.
+    """
+
+    scale: str
+    at: tuple[float, ...] = ()
+    hp: str = "lr"
+    value: float | None = None
+    loss: str = "loss"
+    law: str = "power"
+    hold: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +102,26 @@ class Prediction:
             )
         return out + [f"{self.group}: careful: {text}" for text in self.warnings]
 
+    def to_json(self) -> dict[str, Any]:
+        """The prediction as plain data."""
+        held = self.trial.holdout_error.assign(scale=self.trial.held_out["scale"])
+        return {
+            "group": self.group,
+            "hp": self.hp,
+            "fit": json.loads(self.fit.to_json()),
+            "held_out": [
+                {
+                    "scale": float(row["scale"]),
+                    "actual": float(row["actual"]),
+                    "predicted": float(row["mean"]),
+                    "error": float(row["error"]),
+                }
+                for _, row in held.iterrows()
+            ],
+            "predicted": self.ahead.to_dict("records"),
+            "warnings": list(self.warnings),
+        }
+
 
 def predict_loss(
     df: pd.DataFrame,
@@ -122,49 +166,69 @@ def predict_loss(
     >>> round(float(ahead["mean"].iloc[0]), 4), 2 + 3 / 64
     (2.0469, 2.046875)
     """
-    runs = tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by)
-    asked = _Asked(tuple(at), scale, hp, value, law, hold)
-    return [_predict(str(group), part, asked) for group, part in runs.groupby("group", sort=False)]
+    question = Question(scale, tuple(at), hp=hp, value=value, loss=loss, law=law, hold=hold)
+    return _predict_all(df, by, question)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What is asked of every group: the arguments of `predict_loss` that do not select runs."""
+def predict_each(
+    df: pd.DataFrame, by: Sequence[str], question: Question
+) -> tuple[list[Prediction], list[str]]:
+    """As `predict_loss`, but groups that cannot be predicted do not stop the others.
 
-    at: tuple[float, ...]
-    scale: str
-    hp: str
-    value: float | None
-    law: str
-    hold: int
+    Args:
+        df: one row per run.
+        by: columns of the groups; none for a single group of all runs.
+        question: what to predict, and from what.
+
+    Returns:
+        the predictions, and for each group without one the reason.
+
+    Raises:
+        KeyError: a column is missing.
+    """
+    found: list[Prediction] = []
+    refused: list[str] = []
+    for _, part in df.groupby(list(by), sort=False) if by else [("all", df)]:
+        try:
+            found += _predict_all(part, by, question)
+        except ValueError as error:
+            refused.append(str(error))
+    return found, refused
 
 
-def _predict(group: str, runs: pd.DataFrame, asked: _Asked) -> Prediction:
+def _predict_all(df: pd.DataFrame, by: str | Sequence[str], question: Question) -> list[Prediction]:
+    runs = tidy_runs(df, hp=question.hp, loss=question.loss, scale=question.scale, by=by)
+    return [
+        _predict(str(group), part, question) for group, part in runs.groupby("group", sort=False)
+    ]
+
+
+def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
     means = runs.groupby(["scale", "x"])["loss"].agg(["mean", "size"])
     smallest = means.loc[runs["scale"].min()]["mean"]
-    x = float(smallest.idxmin()) if asked.value is None else float(np.log2(asked.value))
+    x = float(smallest.idxmin()) if question.value is None else float(np.log2(question.value))
     points = means[np.abs(means.index.get_level_values("x") - x) < 1e-6].reset_index()
     points = points.rename(columns={"mean": "loss", "size": "seeds"})[["scale", "loss", "seeds"]]
-    name = f"{group} at {asked.hp} {2**x:.4g}"
+    name = f"{group} at {question.hp} {2**x:.4g}"
     if points.empty:
         ran = ", ".join(f"{2**v:.4g}" for v in sorted(runs["x"].unique()))
-        raise ValueError(f"{name}: not run; the values of {asked.hp} are {ran}")
+        raise ValueError(f"{name}: not run; the values of {question.hp} are {ran}")
     if np.isinf(points["loss"]).any():
         where = ", ".join(f"{s:g}" for s in points.loc[np.isinf(points["loss"]), "scale"])
         raise ValueError(
-            f"{name}: diverged at {asked.scale} {where}, so the losses lie on no one law: choose "
-            f"a smaller {asked.hp}"
+            f"{name}: diverged at {question.scale} {where}, so the losses lie on no one law: "
+            f"choose a smaller {question.hp}"
         )
-    inputs: dict[str, Any] = {asked.scale: "scale"}
+    inputs: dict[str, Any] = {question.scale: "scale"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LawWarning)
         try:
-            law = ScalingLaw(asked.law)
+            law = ScalingLaw(question.law)
             fit = law.fit(points, delta=DELTA, **inputs)
-            trial = law.fit(points, delta=DELTA, holdout=largest("scale", asked.hold), **inputs)
+            trial = law.fit(points, delta=DELTA, holdout=largest("scale", question.hold), **inputs)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        ahead = _ahead(fit, asked.at)
+        ahead = _ahead(fit, question.at)
     # The two fits give the same warnings where they share the reason.
     cautions = list(
         dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, LawWarning))
@@ -172,7 +236,7 @@ def _predict(group: str, runs: pd.DataFrame, asked: _Asked) -> Prediction:
     if unclear := fit.unclear():
         cautions.append(
             f"the interval of {', '.join(unclear)} holds zero: the loss does not clearly fall "
-            f"with {asked.scale}"
+            f"with {question.scale}"
         )
     return Prediction(group, 2**x, points, fit, ahead, trial, tuple(cautions))
 

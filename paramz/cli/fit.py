@@ -1,13 +1,12 @@
-"""Verbs: fit."""
+"""The verb ``fit``: a scaling law through a sweep, and the loss it predicts."""
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from paramz.analysis.prediction import Prediction
 
 
 def register(app: typer.Typer) -> None:
@@ -33,33 +32,25 @@ def fit(
     loss: Annotated[str, typer.Option(help="The metric, smaller is better.")] = "loss",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Fit a scaling law to a sweep and predict the loss of a model not trained."""
-    from paramz.analysis.prediction import predict_loss
+    """Fit a scaling law to a sweep and predict the loss of a model that was not trained."""
+    from paramz.analysis.prediction import Question, predict_each
     from paramz.analysis.runs import baseline_first, choose_scale, group_columns
     from paramz.sweeps import load
 
     try:
         df = baseline_first(load(folder))
-        scale, sizes = parse(predict or [])
-        scale = scale or choose_scale(df)
-        by = group_columns(df, hp, scale)
-        parts = df.groupby(by, sort=False) if by else [("all", df)]
-        found, refused = [], []
-        for _, part in parts:
-            try:
-                found += predict_loss(
-                    part, sizes, scale=scale, hp=hp, value=value, loss=loss, by=by, law=law,
-                    hold=hold,
-                )  # fmt: skip
-            except ValueError as error:
-                refused.append(str(error))
+        named, sizes = parse(predict or [])
+        scale = named or choose_scale(df)
+        question = Question(scale, tuple(sizes), hp=hp, value=value, loss=loss, law=law, hold=hold)
+        found, refused = predict_each(df, group_columns(df, hp, scale), question)
         if not found:
             raise ValueError("; ".join(refused) or "the sweep has no finished trials")
     except (OSError, ValueError, KeyError) as error:
+        # The text of a KeyError has quotation marks around its message.
         typer.echo(f"error: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
-        document = {"fits": [_document(p) for p in found], "refused": refused}
+        document = {"fits": [p.to_json() for p in found], "refused": refused}
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     for prediction in found:
@@ -70,10 +61,17 @@ def fit(
 
 
 def parse(given: list[str]) -> tuple[str | None, list[float]]:
-    """Scale and values out of `width=4096` and the like.
+    """The scale and its values in texts such as ``width=4096``.
+
+    Args:
+        given: the texts.
+
+    Returns:
+        the scale, None where there are no texts, and the values.
 
     Raises:
-        ValueError: One is not of that shape, or they name different scales.
+        ValueError: a text has another form or a value that is not above zero, or they name
+            different scales.
 
     >>> parse(["width=512", "width=1024"])
     ('width', [512.0, 1024.0])
@@ -93,21 +91,3 @@ def parse(given: list[str]) -> tuple[str | None, list[float]]:
     if len(set(names)) > 1:
         raise ValueError(f"--predict takes one scale, got {', '.join(sorted(set(names)))}")
     return (names[0] if names else None), values
-
-
-def _document(prediction: "Prediction") -> dict[str, Any]:
-    held = prediction.trial.holdout_error
-    return {
-        "group": prediction.group,
-        "hp": prediction.hp,
-        "fit": json.loads(prediction.fit.to_json()),
-        "held_out": [
-            {"scale": float(s), "actual": float(a), "predicted": float(m), "error": float(e)}
-            for s, a, m, e in zip(
-                prediction.trial.held_out["scale"], held["actual"], held["mean"], held["error"],
-                strict=True,
-            )
-        ],
-        "predicted": prediction.ahead.to_dict("records"),
-        "warnings": list(prediction.warnings),
-    }  # fmt: skip

@@ -1,4 +1,6 @@
-"""Verbs: report."""
+"""The verb ``report``: one page on what a sweep and its coordinate checks say."""
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
@@ -32,7 +34,8 @@ def report(
     try:
         written = write_report(folder, hp=hp, loss=loss, scale=scale)
     except (OSError, ValueError, KeyError) as error:
-        typer.echo(f"error: {error}", err=True)
+        # The text of a KeyError has quotation marks around its message.
+        typer.echo(f"error: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
         document = {

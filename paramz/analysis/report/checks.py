@@ -13,18 +13,18 @@ from paramz.analysis import plots
 from paramz.analysis.coordinates import Verdict
 from paramz.analysis.outcome import Outcome
 from paramz.analysis.report.page import table
-from paramz.analysis.report.section import Request, Section, drawing, join, judgement
+from paramz.analysis.report.section import Section, View, drawing, join, judgement
 from paramz.analysis.slopes import Slope, axis_of
 
 _WORDS: dict[Outcome, str] = {"pass": "Pass", "fail": "Fail", "undecided": "Undecided"}
 
 
-def checks_section(folder: Path, request: Request) -> Section:
+def checks_section(folder: Path, view: View) -> Section:
     """What the coordinate checks in a folder say.
 
     Args:
         folder: holds ``<label>.csv``, and ``<label>.json`` with its verdict where it was judged.
-        request: what to show.
+        view: what to show.
 
     Returns:
         the part, with panels of the same modules for all checks over one scale, so that they
@@ -43,18 +43,18 @@ def checks_section(folder: Path, request: Request) -> Section:
     parts = [Section("<h3>Coordinate check</h3>")]
     for label, df in checks.items():
         verdict = _read_verdict(folder / f"{label}.json")
-        parts.append(_check_section(label, df, verdict, modules[axis_of(df)], request))
+        parts.append(_check_section(label, df, verdict, modules[axis_of(df)], view))
     return join(parts)
 
 
 def _check_section(
-    label: str, df: pd.DataFrame, verdict: Verdict | None, modules: list[str], request: Request
+    label: str, df: pd.DataFrame, verdict: Verdict | None, modules: list[str], view: View
 ) -> Section:
     html, verdicts, axis = "", [], axis_of(df)
     if verdict is not None:
         verdicts.append(verdict.sentence)
         html += judgement(verdict.outcome, _WORDS[verdict.outcome], verdict.finding)
-    png = request.png(f"coord-{label}")
+    png = view.png(f"coord-{label}")
     caption = (
         f"{label}: change of each module's output since step 0 against {axis}, a line per "
         "step; flat is right. The modules whose size varies most are shown"

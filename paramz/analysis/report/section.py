@@ -20,7 +20,7 @@ _COLORED: dict[Outcome, str] = {"pass": "good", "fail": "bad", "undecided": "ope
 
 
 @dataclass(frozen=True)
-class Request:
+class View:
     """What the page is asked to show of one run.
 
     Attributes:

@@ -12,7 +12,7 @@ from paramz.analysis.outcome import Outcome
 from paramz.analysis.plots.style import new_row
 from paramz.analysis.report.law import law_section
 from paramz.analysis.report.page import table
-from paramz.analysis.report.section import Request, Section, drawing, join, judgement
+from paramz.analysis.report.section import Section, View, drawing, join, judgement
 from paramz.analysis.runs import baseline_first, group_columns
 from paramz.analysis.transfer import Transfer, transfer
 from paramz.sweeps import load
@@ -24,35 +24,35 @@ _WORDS: dict[Outcome, str] = {
 }
 
 
-def sweep_section(run: Path, request: Request) -> Section:
+def sweep_section(run: Path, view: View) -> Section:
     """What the results of a sweep say.
 
     Args:
         run: the folder of the sweep.
-        request: what to show.
+        view: what to show.
 
     Returns:
         counts of trials, transfer, the law over the scale, and the trials that failed.
     """
     df = baseline_first(load(run))
-    law = law_section(df, request)
+    law = law_section(df, view)
     # A sweep over the scale alone has a law, but no transfer to judge.
-    only_law = law.figures and request.hp in df.columns and df[request.hp].nunique() == 1
-    parts = [law] if only_law else [_transfer_section(df, request), law]
+    only_law = law.figures and view.hp in df.columns and df[view.hp].nunique() == 1
+    parts = [law] if only_law else [_transfer_section(df, view), law]
     return join([Section(_counts(df)), *parts, Section(_failures(df))])
 
 
-def _transfer_section(df: pd.DataFrame, request: Request) -> Section:
-    hp, loss = request.hp, request.loss
+def _transfer_section(df: pd.DataFrame, view: View) -> Section:
+    hp, loss = view.hp, view.loss
     try:
-        axis = request.axis(df)
+        axis = view.axis(df)
         by = group_columns(df, hp, axis)
         whole, html = _whole_curves(df, hp, axis, by)
         found = transfer(whole, hp=hp, loss=loss, scale=axis, by=by)
     except (ValueError, KeyError) as error:
         reason = f"Transfer was not judged: {error.args[0]}"
         return Section(f"<p>{escape(reason)}.</p>", [reason])
-    figures = [request.png(name) for name in ("transfer", "optimum", "regret")]
+    figures = [view.png(name) for name in ("transfer", "optimum", "regret")]
     for verdict in found.verdicts.values():
         html += judgement(verdict.outcome, _WORDS[verdict.outcome], verdict.sentence)
     html += drawing(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paramz.analysis.report.checks import checks_section
 from paramz.analysis.report.page import page
-from paramz.analysis.report.section import Request, Section, join
+from paramz.analysis.report.section import Section, View, join
 from paramz.analysis.report.sweep import sweep_section
 
 
@@ -56,7 +56,7 @@ def write_report(
         )
     sections = [
         # PNG files are named after the run where there are several.
-        _run_section(run, Request(root, "" if run == root else f"{run.name}-", hp, loss, scale))
+        _run_section(run, View(root, "" if run == root else f"{run.name}-", hp, loss, scale))
         for run in runs
     ]
     title = f"{root.resolve().name}: transfer report"
@@ -80,12 +80,12 @@ def find_runs(root: Path) -> list[Path]:
     return [root] if is_run(root) else sorted(p for p in root.iterdir() if is_run(p))
 
 
-def _run_section(run: Path, request: Request) -> Section:
+def _run_section(run: Path, view: View) -> Section:
     parts = []
     if (run / "results").is_dir():
-        parts.append(sweep_section(run, request))
+        parts.append(sweep_section(run, view))
     if (run / "coord").is_dir():
-        parts.append(checks_section(run / "coord", request))
+        parts.append(checks_section(run / "coord", view))
     whole = join(parts)
     html = f"<section><h2>{escape(run.resolve().name)}</h2>{whole.html}</section>"
     return Section(html, whole.verdicts, whole.figures)
