@@ -40,7 +40,7 @@ def fit(
         scheme,
         base_width=config.get("base_width", 32),
         alphas=_alphas(config),
-        **_base_numbers(scheme, config),
+        base_sizes=_base_numbers(scheme, config),
     )
     optimizers = paramz.make_optimizers(
         plan,

@@ -70,8 +70,8 @@ class Task:
         parametrization: str | Parametrization,
         *,
         base_width: int,
+        base_sizes: Mapping[str, int] | None = None,
         alphas: Alphas | None = None,
-        **base_sizes: int,
     ) -> Plan:
         """`paramz.parametrize_` with everything that the task knows: build, roles, branches, batch.
 
@@ -79,8 +79,8 @@ class Task:
             model: one of the task's models, freshly built.
             parametrization: a name such as ``"mup"``, or a `Parametrization`.
             base_width: the width of the base.
+            base_sizes: what else ``build`` takes for the base, such as ``{"depth": 2}``.
             alphas: u-muP's hyperparameters.
-            **base_sizes: what else ``build`` takes for the base, such as ``depth=2``.
 
         Raises:
             ValueError: as for `paramz.parametrize_`.
@@ -100,7 +100,7 @@ class Task:
         parametrization: str | Parametrization,
         *,
         base_width: int,
-        **base_sizes: int,
+        base_sizes: Mapping[str, int] | None = None,
     ) -> Plan:
         """`paramz.make_plan` with everything that the task knows; the model stays as it is.
 
@@ -108,7 +108,7 @@ class Task:
             model: one of the task's models; it may be on the meta device.
             parametrization: a name such as ``"mup"``, or a `Parametrization`.
             base_width: the width of the base.
-            **base_sizes: what else ``build`` takes for the base, such as ``depth=2``.
+            base_sizes: what else ``build`` takes for the base, such as ``{"depth": 2}``.
 
         Raises:
             ValueError: as for `paramz.make_plan`.
@@ -116,7 +116,7 @@ class Task:
         """
         return make_plan(model, parametrization, **self._asked(base_width, base_sizes))
 
-    def _asked(self, base_width: int, base_sizes: Mapping[str, int]) -> dict[str, Any]:
+    def _asked(self, base_width: int, base_sizes: Mapping[str, int] | None) -> dict[str, Any]:
         return {
             "base": partial(self.build, **base_sizes) if base_sizes else self.build,
             "base_width": base_width,

@@ -1,13 +1,13 @@
 """The jobs that a coordinate check consists of, and the table of what they measure.
 
-Imports no torch: whoever hands the jobs to other machines need not be able to run them.
+Imports no torch: a machine that only hands the jobs to others need not be able to run them.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,7 +33,18 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One model of the check: everything a worker process needs, picklable."""
+    """One model of the check: everything that a worker process needs, picklable.
+
+    Attributes:
+        task: the task, or the name of a function that returns it.
+        config: passed to that function.
+        parametrization, optimizer, options, lrs, steps: as of the `Check`.
+        axis: the scale that is varied: width, depth or experts.
+        base: its value at the base.
+        scale: its value in this model.
+        width: of all models, where the axis is another.
+        seed: of the model's initial values.
+    """
 
     task: Task | str
     config: Mapping[str, Any]
@@ -49,51 +60,96 @@ class Job:
     seed: int
 
 
-def make_jobs(
-    task: Task | str,
-    *,
-    widths: Sequence[int] | None = None,
-    depths: Sequence[int] | None = None,
-    experts: Sequence[int] | None = None,
-    base_width: int | None = None,
-    parametrization: str | Parametrization = "mup",
-    optimizer: str = "adamw",
-    lr: float | Sequence[float] = 2**-8,
-    steps: int = 3,
-    seeds: int | Sequence[int] = 3,
-    config: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-    shares: int = 1,
-) -> list[Job]:
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What a coordinate check varies, and how it trains; see `paramz.coord_check`.
+
+    Attributes:
+        widths: model widths; (64, 128, 256, 512) if nothing is varied.
+        depths: numbers of blocks, instead.
+        experts: numbers of experts, instead.
+        base_width: the base of the parametrization, by default the smallest width; over depths or
+            experts the width of all models, by default 64.
+        parametrization: name or table.
+        optimizer: name of an optimizer.
+        lr: base learning rate, or several.
+        steps: updates.
+        seeds: number of seeds, or the seeds.
+        config: passed to the task function when the task is given by name.
+        options: for the optimizer.
+    """
+
+    widths: Sequence[int] | None = None
+    depths: Sequence[int] | None = None
+    experts: Sequence[int] | None = None
+    base_width: int | None = None
+    parametrization: str | Parametrization = "mup"
+    optimizer: str = "adamw"
+    lr: float | Sequence[float] = 2**-8
+    steps: int = 3
+    seeds: int | Sequence[int] = 3
+    config: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def axis(self) -> tuple[str, Sequence[int]]:
+        """The scale that is varied, and its values.
+
+        Raises:
+            ValueError: fewer than two values, or more than one scale.
+
+        >>> Check(depths=[2, 4]).axis()
+        ('depth', [2, 4])
+        """
+        given = {"width": self.widths, "depth": self.depths, "experts": self.experts}
+        chosen = {axis: scales for axis, scales in given.items() if scales is not None}
+        if len(chosen) > 1:
+            raise ValueError(
+                f"a check is over one of widths, depths and experts; got {' and '.join(chosen)}"
+            )
+        axis, scales = next(iter(chosen.items()), ("width", (64, 128, 256, 512)))
+        if len(set(scales)) < 2:
+            plural = "experts" if axis == "experts" else f"{axis}s"
+            raise ValueError(
+                f"{plural}={list(scales)}: a slope needs at least two different {plural}"
+            )
+        return axis, scales
+
+
+def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[Job]:
     """The jobs of a check, the largest model first, because it takes longest.
 
-    Arguments are those of `paramz.coord_check`; the learning rates of a model are dealt out to so
-    many ``shares``.
+    Args:
+        task: the task, or the name of a function that returns it.
+        check: what is varied.
+        shares: the learning rates of a model are dealt out to so many jobs.
 
     Raises:
         ValueError: fewer than two scales, or more than one kind of them.
+
+    >>> [(job.scale, job.seed) for job in make_jobs("lab:task", Check(widths=[8, 16], seeds=1))]
+    [(16, 0), (8, 0)]
     """
-    axis, scales = _axis(widths, depths, experts)
-    lrs = (lr,) if isinstance(lr, float | int) else tuple(lr)
+    axis, scales = check.axis()
+    lrs = (check.lr,) if isinstance(check.lr, float | int) else tuple(check.lr)
+    seeds = range(check.seeds) if isinstance(check.seeds, int) else check.seeds
+    given = check.base_width
     return [
         Job(
             task=task,
-            config=dict(config or {}),
-            parametrization=parametrization,
-            optimizer=optimizer,
-            options=dict(options or {}),
+            config=dict(check.config),
+            parametrization=check.parametrization,
+            optimizer=check.optimizer,
+            options=dict(check.options),
             lrs=part,
-            steps=steps,
+            steps=check.steps,
             axis=axis,
-            base=base_width if axis == "width" and base_width is not None else min(scales),
+            base=given if axis == "width" and given is not None else min(scales),
             scale=scale,
-            width=64 if base_width is None else base_width,
+            width=64 if given is None else given,
             seed=seed,
         )
         for scale, seed, part in itertools.product(
-            sorted(set(scales), reverse=True),
-            range(seeds) if isinstance(seeds, int) else seeds,
-            _shares(lrs, shares),
+            sorted(set(scales), reverse=True), seeds, _shares(lrs, shares)
         )
     ]
 
@@ -107,22 +163,6 @@ def table(axis: str, rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     order = frame.groupby(keys, sort=False).cumcount()
     frame = frame.assign(_order=order).sort_values([*keys, "_order"], kind="stable")
     return frame.drop(columns="_order").reset_index(drop=True)
-
-
-def _axis(
-    widths: Sequence[int] | None, depths: Sequence[int] | None, experts: Sequence[int] | None
-) -> tuple[str, Sequence[int]]:
-    given = {"width": widths, "depth": depths, "experts": experts}
-    chosen = {axis: scales for axis, scales in given.items() if scales is not None}
-    if len(chosen) > 1:
-        raise ValueError(
-            f"a check is over one of widths, depths and experts; got {' and '.join(chosen)}"
-        )
-    axis, scales = next(iter(chosen.items()), ("width", (64, 128, 256, 512)))
-    if len(set(scales)) < 2:
-        plural = "experts" if axis == "experts" else f"{axis}s"
-        raise ValueError(f"{plural}={list(scales)}: a slope needs at least two different {plural}")
-    return axis, scales
 
 
 def _shares(lrs: tuple[float, ...], number: int) -> list[tuple[float, ...]]:

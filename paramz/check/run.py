@@ -3,14 +3,10 @@
 The sizes differ in width, or in depth, or in the number of experts. Under a parametrization that
 transfers, every activation's change is as large at one of them as at another (Yang et al. 2022,
 TP-V, appendix D.1). The judgement is in `paramz.judge`.
-
-The first forward and backward pass do not depend on the learning rate, so they are shared between
-learning rates, and the last step needs no backward pass.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,15 +19,11 @@ import torch
 from torch import nn
 
 from paramz.anatomy.branches import Branches
-from paramz.anatomy.twins import match_modules
 from paramz.apply.task import Task, default_loss
-from paramz.check.jobs import Job, Rows, make_jobs, table
-from paramz.check.recording import recording, rms
-from paramz.optim.make import Measuring, make_optimizers
-from paramz.plan.plan import Plan
+from paramz.check.jobs import Check, Job, Rows, make_jobs, table
+from paramz.check.measure import measure
 from paramz.plan.roles import Overrides
 from paramz.theory.rules import Parametrization
-from paramz.theory.tables import parametrization as find_parametrization
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +38,11 @@ def coord_check(
     depths: Sequence[int] | None = None,
     experts: Sequence[int] | None = None,
     base_width: int | None = None,
-    parametrization: str | Parametrization = "mup",
-    optimizer: str = "adamw",
-    lr: float | Sequence[float] = 2**-8,
-    steps: int = 3,
-    seeds: int | Sequence[int] = 3,
+    parametrization: str | Parametrization = Check.parametrization,
+    optimizer: str = Check.optimizer,
+    lr: float | Sequence[float] = Check.lr,
+    steps: int = Check.steps,
+    seeds: int | Sequence[int] = Check.seeds,
     roles: Overrides | None = None,
     branches: Branches | None = None,
     config: Mapping[str, Any] | None = None,
@@ -98,7 +90,7 @@ def coord_check(
     Raises:
         ValueError: fewer than two scales, more than one kind of them, or a build that cannot be
             pickled with workers > 1.
-        TypeError: no batch was given.
+        TypeError: no batch was given, or an option that neither paramz nor the optimizer has.
 
     >>> net = lambda w: nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 3))
     >>> data = torch.randn(8, 4), torch.arange(8) % 3
@@ -112,8 +104,7 @@ def coord_check(
         raise TypeError("batch is missing: what should the model be trained on for a few steps?")
     else:
         task = Task(build, _Constant(batch), loss, roles or {}, branches)
-    jobs = make_jobs(
-        task,
+    check = Check(
         widths=widths,
         depths=depths,
         experts=experts,
@@ -123,10 +114,10 @@ def coord_check(
         lr=lr,
         steps=steps,
         seeds=seeds,
-        config=config,
+        config=config or {},
         options=options,
-        shares=workers,
     )
+    jobs = make_jobs(task, check, shares=workers)
     return table(jobs[0].axis, itertools.chain.from_iterable(_map(jobs, workers)))
 
 
@@ -174,135 +165,3 @@ def _begin(jobs: list[Job]) -> None:
 
 def _measure_number(number: int) -> Rows:
     return measure(_JOBS[number])
-
-
-def measure(job: Job) -> Rows:
-    """All rows of one scale and seed."""
-    task = task_of(job)
-    torch.manual_seed(job.seed)
-    base_sizes: dict[str, int] = {}
-    if job.axis == "width":
-        model, base_width = task.build(job.scale), job.base
-    else:
-        model = task.build(job.width, **{job.axis: job.scale})
-        # A scheme without a rule for the axis has no base of another size.
-        scaled = job.axis in find_parametrization(job.parametrization).scales
-        smaller = job.base if scaled else job.scale
-        base_sizes, base_width = {job.axis: smaller}, job.width
-    plan = task.parametrize_(model, job.parametrization, base_width=base_width, **base_sizes)
-    shown = None if job.axis == "width" else _shown(model, task, job)
-    units = _branch_units(model, plan)
-    _without_dropout(model)
-    batch = task.batch(0)
-    rows: Rows = []
-    start = copy.deepcopy(model.state_dict())
-    roles = _module_roles(plan)
-
-    def add(lr: float, step: int, quantity: str, sizes: Mapping[str, float]) -> None:
-        head = (plan.parametrization.name, job.optimizer, job.scale, job.seed, lr, step)
-        for call, size in sizes.items():
-            module, again, number = call.partition("#")
-            name = module if shown is None else shown.get(module)
-            if name is not None:
-                size /= units.get(module, 1.0)
-                label = f"{name}{again}{number}"
-                rows.append((*head, label, roles.get(module, ""), quantity, size))
-
-    with recording(model) as first:
-        torch.autograd.backward(task.loss(model, batch))
-    first_outputs = first.outputs
-    first_sizes = {m: rms(out) for m, out in first_outputs.items()}
-    gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
-    for lr in job.lrs:
-        model.load_state_dict(start)
-        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            parameter.grad = None if gradient is None else gradient.clone()
-        optimizers = make_optimizers(plan, model, job.optimizer, lr=lr, **job.options)
-        measuring = [o for o in optimizers if isinstance(o, Measuring)]
-        if measuring:  # in forward passes, and the first one is past
-            model.zero_grad(set_to_none=True)
-            torch.autograd.backward(task.loss(model, batch))
-        add(lr, 0, "output", first_sizes)
-        for step in range(1, job.steps + 1):
-            for optimizer in optimizers:
-                optimizer.step()
-            last = step == job.steps
-            with torch.set_grad_enabled(not last), recording(model, start if last else None) as now:
-                value = task.loss(model, batch)
-            if not last:
-                model.zero_grad(set_to_none=True)
-                torch.autograd.backward(value)
-            add(lr, step, "output", {m: rms(out) for m, out in now.outputs.items()})
-            delta = {
-                m: rms(out - first_outputs[m])
-                for m, out in now.outputs.items()
-                if m in first_outputs and out.shape == first_outputs[m].shape
-            }
-            add(lr, step, "delta", delta)
-            add(lr, step, "update", now.updates)
-        for optimizer in measuring:
-            optimizer.close()
-    return rows
-
-
-def task_of(job: Job) -> Task:
-    """The task of a job, made if it is given by name."""
-    if isinstance(job.task, Task):
-        return job.task
-    from paramz.sweeps.spec.target import load_target
-
-    made = load_target(job.task)(dict(job.config), None)
-    if not isinstance(made, Task):
-        raise TypeError(f"{job.task} returned {type(made).__name__}, where a paramz.Task was due")
-    return made
-
-
-def _shown(model: nn.Module, task: Task, job: Job) -> dict[str, str]:
-    """Module of a model with more blocks or experts -> the smallest model's that it stands for.
-
-    The output of block i of n is the state at relative depth (i + 1) / n and its input that at
-    i / n. So of the blocks with the same twin it is the last one whose output is compared, and the
-    first one for what is inside.
-    """
-    with torch.random.fork_rng(devices=[]):
-        smallest = task.build(job.width, **{job.axis: job.base})
-    first: dict[str, str] = {}
-    last: dict[str, str] = {}
-    for path, twin in match_modules(model, smallest).items():
-        first.setdefault(twin, path)
-        last[twin] = path
-    numbered = {twin for twin in last if twin.rpartition(".")[2].isdigit()}
-    return {(last if twin in numbered else first)[twin]: twin for twin in last}
-
-
-def _branch_units(model: nn.Module, plan: Plan) -> dict[str, float]:
-    """Modules whose output is that of a residual branch -> the branch factor in it."""
-    blocks = {row.block for row in plan.rows if row.block is not None}
-    ends = {
-        row.name.rpartition(".")[0]: plan.rulebook.branch_factor(row)
-        for row in plan.rows
-        if row.ends
-    } | dict(plan.branches)
-    units = {}
-    for path, factor in ends.items():
-        while path not in blocks and path:
-            units[path] = factor
-            path = path.rpartition(".")[0]
-    return units
-
-
-def _without_dropout(model: nn.Module) -> None:
-    """Train mode, but for dropout: its noise would be taken for change."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
-
-
-def _module_roles(plan: Plan) -> dict[str, str]:
-    """Module path -> role of its main tensor; a tied readout is an output."""
-    roles: dict[str, str] = {}
-    for row in plan.rows:
-        roles.setdefault(row.name.rpartition(".")[0], row.role)
-    for row in plan.rows:
-        roles.update(dict.fromkeys(row.readouts, "output"))
-    return roles

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from paramz.check.jobs import Job, make_jobs, table
+from paramz.check.jobs import Check, Job, make_jobs, table
 from paramz.sweeps.spec.spec import Sweep
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def check_sweep(task: str, *, minutes: float, **arguments: Any) -> Sweep:
         task: the name of a function that returns a `paramz.Task`, independent of the working
             directory.
         minutes: time limit of one model.
-        **arguments: as of `paramz.coord_check`, as far as JSON can hold them.
+        **arguments: the attributes of `paramz.check.jobs.Check`, as far as JSON can hold them.
 
     Raises:
         ValueError: fewer than two scales, or more than one kind of them.
@@ -38,7 +38,7 @@ def check_sweep(task: str, *, minutes: float, **arguments: Any) -> Sweep:
     >>> [(config["scale"], config["seed"]) for config in sweep.configs()]
     [(128, 0), (128, 1), (64, 0), (64, 1)]
     """
-    jobs = [asdict(job) for job in make_jobs(task, **arguments)]
+    jobs = [asdict(job) for job in make_jobs(task, Check(**arguments))]
     axes = {name: list(dict.fromkeys(job[name] for job in jobs)) for name in ("scale", "seed")}
     shared = {name: value for name, value in jobs[0].items() if name not in axes}
     return Sweep.model_validate(
@@ -59,7 +59,7 @@ def measure_trial(config: Config, trial: Trial) -> dict[str, float]:
     """
     import json
 
-    from paramz.check.run import measure, task_of
+    from paramz.check.measure import measure, task_of
     from paramz.sweeps.store.files import write_over
 
     job = Job(**config | {"lrs": tuple(config["lrs"])})

@@ -143,7 +143,8 @@ def _refuse_unknown(options: Mapping[str, Any], optimizer: Any, family: Family) 
 def _known_options(optimizer: Any, family: Family) -> tuple[frozenset[str], bool]:
     """Names of the options that the optimizer has, and whether it takes any other name, too."""
     if isinstance(optimizer, torch.optim.Optimizer):
-        known, more = _parameters(type(optimizer))
+        kind: Any = type(optimizer)
+        known, more = _parameters(kind)
         return known | frozenset(optimizer.defaults) - frozenset(_OWN), more
     if isinstance(optimizer, type):
         return _parameters(optimizer)
@@ -166,7 +167,7 @@ def _parameters(kind: Any) -> tuple[frozenset[str], bool]:
 
 
 @cache
-def torch_optimizers() -> Mapping[str, type[torch.optim.Optimizer]]:
+def torch_optimizers() -> Mapping[str, Any]:
     """Torch's optimizers by their name in lower case.
 
     >>> torch_optimizers()["adamw"].__name__

@@ -132,7 +132,7 @@ def test_meta_then_to_empty_then_init():
         few = row.base_init.size
         assert abs(drawn.std() / scaled.std() - 1) < 5 * (1 / few + 1 / drawn.numel()) ** 0.5
         if few >= 128:
-            assert measure(drawn).kind == measure(scaled).kind == "uniform"
+            assert measure_init(drawn).kind == measure_init(scaled).kind == "uniform"
 
 
 def test_constants_on_meta():
