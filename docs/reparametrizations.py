@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from paramz.sweeps import store
+from paramz.sweeps import load
 
 HERE = Path(__file__).parent
 GUESSING = 10.0  # the loss that stands for a run that diverged
@@ -58,7 +58,7 @@ def best(cells: pd.DataFrame, by: list[str], score: str, largest: bool) -> pd.Da
 def figure(runs: list[Path], cells: pd.DataFrame, path: Path) -> None:
     """Left: loss over learning rate. Right: training curves, each at its best rate."""
     chosen = best(cells, ["model", "variant"], "loss", largest=False)
-    frame = pd.concat([store.load(r).assign(run=str(r)) for r in runs])
+    frame = pd.concat([load(r).assign(run=str(r)) for r in runs])
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     order = ["plain", "plain-data", "weight-norm", "weight-norm-data", "mean-only"]
     for row, model in zip(axes, ("mlp", "conv"), strict=True):
@@ -96,11 +96,11 @@ def main() -> None:
     parser.add_argument("--compander", nargs="+", type=Path, required=True)
     arguments = parser.parse_args()
     runs = arguments.weight_norm
-    cells = weight_norm(pd.concat([store.load(run) for run in runs]))
+    cells = weight_norm(pd.concat([load(run) for run in runs]))
     cells.round(5).to_csv(HERE / "reparam_weight_norm.csv", index=False)
     print(best(cells, ["model", "variant"], "loss", largest=False).to_string())
     figure(runs, cells, HERE / "img" / "reparam_weight_norm.png")
-    cells = compander(pd.concat([store.load(run) for run in arguments.compander]))
+    cells = compander(pd.concat([load(run) for run in arguments.compander]))
     cells.round(5).to_csv(HERE / "reparam_compander.csv", index=False)
     chosen = best(cells, ["model", "variant", "weight_decay"], "validation", largest=True)
     print(chosen.to_string())

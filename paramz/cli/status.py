@@ -64,7 +64,7 @@ def watch(
         bool, typer.Option("--json", help="Print one JSON document per look, each on one line.")
     ] = False,
 ) -> None:
-    """Show the status of a sweep again and again until nothing of it runs or waits in a queue."""
+    """Show the status of a sweep repeatedly, until nothing of it runs or waits in a queue."""
     from rich.live import Live
 
     store = opened(directory)

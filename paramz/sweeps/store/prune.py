@@ -62,8 +62,13 @@ def prunable(store: Store, *, checkpoints: bool = False) -> Iterator[Prunable]:
         if time.time() - draft.stat().st_mtime > _DRAFT_AGE:
             yield Prunable(draft, "draft of a writer that died")
     if checkpoints:
-        for record in store.records():
-            if record["status"] == "ok" and store.trial(record["key"]).is_dir():
-                for path in sorted(store.trial(record["key"]).iterdir()):
-                    if not path.name.startswith(_KEPT):
-                        yield Prunable(path, "saved by a finished trial")
+        yield from _checkpoints(store)
+
+
+def _checkpoints(store: Store) -> Iterator[Prunable]:
+    for record in store.records():
+        folder = store.trial(record["key"])
+        if record["status"] == "ok" and folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if not path.name.startswith(_KEPT):
+                    yield Prunable(path, "saved by a finished trial")

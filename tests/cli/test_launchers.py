@@ -1,0 +1,101 @@
+"""A further launcher takes one entry in paramz.cli.launchers; every verb then knows it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from paramz.cli import app
+from paramz.cli.launchers import launcher_for
+from paramz.slurm.launcher import SLURM
+from paramz.sweeps import Store
+from paramz.sweeps.running.launcher import Launcher, LaunchError, Live, Options, Report
+from paramz.sweeps.running.local import LOCAL
+from paramz.sweeps.running.runner import prepare
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+class Nodes:
+    """Computers that a sweep's trials are sent to, up to the point where they would run."""
+
+    def __init__(self):
+        self.away = False
+        self.sent = {}
+
+    def submit(self, sweep, store, options):
+        self._answer()
+        self.sent = prepare(sweep, store, options.retry)
+        return Report({"sent": len(self.sent)}, (f"{len(self.sent)} trials sent",), code=0)
+
+    def preview(self, sweep, store, options):
+        return Report({"would": len(sweep.trials)}, (f"would send {len(sweep.trials)}",))
+
+    def live(self, store):
+        self._answer()
+        return Live({"sent": len(self.sent)} if self.sent else {}, frozenset(self.sent))
+
+    def cancel(self, store):
+        self._answer()
+        ids, self.sent = sorted(self.sent), {}
+        return ids
+
+    def _answer(self):
+        if self.away:
+            raise LaunchError("the nodes do not answer: are they switched on?")
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """The launcher in place of Slurm's."""
+    nodes = Nodes()
+    launcher = Launcher(
+        accepts=lambda options: options.profile is not None,
+        submit=nodes.submit,
+        preview=nodes.preview,
+        live=nodes.live,
+        cancel=nodes.cancel,
+        returns_at_once=True,
+    )
+    monkeypatch.setattr("paramz.slurm.launcher.SLURM", launcher)
+    return nodes
+
+
+@pytest.fixture
+def command(spec_file, tmp_path):
+    path = spec_file("axes: {width: [1, 2], lr: [0.5]}\n")
+    return ["sweep", path, "--out", tmp_path / "run", "--profile", tmp_path / "nodes.yaml"]
+
+
+def test_sweep_status_retry_and_cancel_reach_it(nodes, command, tmp_path):
+    out = tmp_path / "run"
+    assert call(*command, "--dry-run").stdout == "would send 2\n" and not out.exists()
+    assert call(*command).stdout == "2 trials sent\n"
+    assert json.loads(call(*command, "--json").stdout) == {"sent": 2}
+    assert call("status", out).stdout.splitlines() == [f"{out}: 2 trials: 2 queued", "jobs: 2 sent"]
+    assert call("retry", out, "--profile", "nodes.yaml").stdout == "2 trials sent\n"
+    assert call("cancel", out).stdout == "2 jobs cancelled\n"
+    assert call("status", out).stdout == f"{out}: 2 trials: 2 waiting\n"
+
+
+def test_without_a_profile_the_sweep_runs_here(nodes, command):
+    assert call(*command[:-2]).exit_code == 0
+    assert nodes.sent == {} and len(Store(command[3]).finished()) == 2
+
+
+def test_what_it_cannot_do_is_one_message(nodes, command, tmp_path):
+    call(*command)
+    nodes.away = True
+    for refused in (call(*command), call("cancel", tmp_path / "run")):
+        assert refused.exit_code == 2
+        assert refused.stderr == "error: the nodes do not answer: are they switched on?\n"
+    shown = call("status", tmp_path / "run")
+    assert shown.exit_code == 0
+    assert "the queue could not be asked: the nodes do not answer" in shown.stdout
+
+
+def test_the_options_alone_decide_where_a_sweep_runs():
+    assert launcher_for(Options(workers=2)) is LOCAL
+    assert launcher_for(Options(profile="h100.yaml")) is SLURM
