@@ -1,13 +1,15 @@
 """How often 95 % intervals hold the truth, over simulated data sets: those of laws and of optima.
 
-For every form of law, data are drawn with known parameters and normal log residuals; the
-interval of each parameter, and of a prediction at four times the largest inputs (predictive: a new
-run with its own residual), is counted. Both bootstraps are exercised: forms with one input also
-at 10 rows, where residuals are drawn rather than rows. For the optimum of a loss curve: bowls of
-several shapes, their centre drawn anew, with one to five seeds.
+For every form of law, data are drawn with known parameters and normal log residuals. It is counted
+how often the interval of each parameter holds it, and how often the predictive interval at four
+times the largest inputs holds a new run with a residual of its own. Forms with one input are fitted
+to 10 rows, too, where the bootstrap draws residuals rather than rows. For the optimum of a loss
+curve, bowls of several shapes are drawn around random centres, with one to five seeds.
 
     python benchmarks/coverage.py [data sets, default 300]
 """
+
+from __future__ import annotations
 
 import sys
 import warnings

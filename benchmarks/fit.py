@@ -1,16 +1,20 @@
 """Scaling-law fits and bootstraps against scipy, on the Chinchilla form with 240 points.
 
-The data are simulated on the published design (the real points have no licence and do not ship;
-give their path to use them). Both sides run in turn on one thread, medians are of the repeats:
+The data are simulated on the published design. The real points have no licence and do not ship;
+give the path of your copy to use them. Both sides run in turn on one thread, and the median over
+the repeats is printed:
 
-- fit: scipy L-BFGS-B from the 4500 starts of Hoffmann et al. and of the refit by Besiroglu et al.,
-  with an analytic gradient, tight tolerances and the scaled objective, from which the best is
-  taken, against `ScalingLaw("chinchilla").fit`. `--starts` thins the grid; the time is scaled up.
-- bootstrap: 4000 refits, by scipy L-BFGS-B with analytic gradient, each warm from the optimum,
-  against `LawFit.bootstrap`. `--boots` thins scipy's side; the time is scaled up.
+- fit: the best of scipy's L-BFGS-B runs from the 4500 starts of Hoffmann et al. and of the refit by
+  Besiroglu et al., with an analytic gradient, tight tolerances and the scaled objective, against
+  ``ScalingLaw("chinchilla").fit``. With ``--starts`` scipy runs from fewer starts, and its time is
+  scaled up.
+- bootstrap: 4000 refits by scipy's L-BFGS-B with an analytic gradient, each from the optimum,
+  against `LawFit.bootstrap`. With ``--boots`` scipy does fewer, and its time is scaled up.
 
     python benchmarks/fit.py [--data svg_extracted_data.csv] [--repeats 3] [--starts 450]
 """
+
+from __future__ import annotations
 
 import os
 
@@ -68,7 +72,7 @@ def scipy_objective(
 
 
 def scipy_fit(df: pd.DataFrame, count: int) -> tuple[float, float, np.ndarray]:
-    """Seconds for all 4500 starts (scaled up from `count`), best objective, its parameters."""
+    """Seconds for all 4500 starts (scaled up from ``count``), best objective, its parameters."""
     grid = list(
         product(range(0, 26, 5), range(0, 26, 5), np.arange(-1, 1.1, 0.5), np.arange(0, 2.1, 0.5),
                 np.arange(0, 2.1, 0.5))
@@ -87,7 +91,7 @@ def scipy_fit(df: pd.DataFrame, count: int) -> tuple[float, float, np.ndarray]:
 
 
 def scipy_bootstrap(df: pd.DataFrame, optimum: np.ndarray, count: int) -> float:
-    """Seconds for 4000 warm refits (scaled up from `count`)."""
+    """Seconds for 4000 refits from the optimum (scaled up from ``count``)."""
     rng = np.random.default_rng(0)
     draws = rng.multinomial(len(df), np.full(len(df), 1 / len(df)), size=count).astype(float)
     begin = time.perf_counter()

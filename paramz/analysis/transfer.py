@@ -145,18 +145,18 @@ def transfer(
     and width 128 at the lr tuned at width 32 costs 0 in loss (0% of the gain): it transfers.
     """
     runs = tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed)
-    groups = {
-        str(name): _measure_group(str(name), part, scale, draws)
+    evidence = {
+        str(name): _gather_evidence(str(name), part, scale, draws)
         for name, part in runs.groupby("group", sort=False)
     }
     curves, optima, drift, regret, speed = [], [], [], [], []
-    for name, group in groups.items():
+    for name, known in evidence.items():
         label = {"group": name}
-        curves += [label | row for c in group.curves for row in c.rows()]
-        optima += [label | c.summary() for c in group.curves]
-        drift.append(label | asdict(group.drift))
-        regret += [label | asdict(regret_of(a, b)) for a in group.curves for b in group.curves]
-        speed.append(label | speed_of(group.curves))
+        curves += [label | row for c in known.curves for row in c.rows()]
+        optima += [label | c.summary() for c in known.curves]
+        drift.append(label | asdict(known.drift))
+        regret += [label | asdict(regret_of(a, b)) for a in known.curves for b in known.curves]
+        speed.append(label | speed_of(known.curves))
     return Transfer(
         hp,
         loss,
@@ -166,12 +166,12 @@ def transfer(
         pd.DataFrame(drift),
         pd.DataFrame(regret),
         pd.DataFrame(speed),
-        {name: _verdict(group, hp, scale) for name, group in groups.items()},
+        {name: _verdict(known, hp, scale) for name, known in evidence.items()},
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class _Evidence:
     """What the verdict on one group rests on.
 
     Attributes:
@@ -189,7 +189,7 @@ class _Group:
     cost: Regret
 
 
-def _measure_group(name: str, runs: pd.DataFrame, scale: str, draws: int) -> _Group:
+def _gather_evidence(name: str, runs: pd.DataFrame, scale: str, draws: int) -> _Evidence:
     cells = {float(s): runs[runs["scale"] == s] for s in np.unique(runs["scale"])}
     dead = [s for s, cell in cells.items() if np.isinf(cell["loss"]).all()]
     curves = [
@@ -202,32 +202,30 @@ def _measure_group(name: str, runs: pd.DataFrame, scale: str, draws: int) -> _Gr
             f"{name}: transfer needs runs that did not diverge at two values of {scale!r} or "
             f"more, got {', '.join(f'{c.scale:g}' for c in curves) or 'none'}"
         )
-    return _Group(name, curves, dead, drift_of(curves), regret_of(curves[0], curves[-1]))
+    return _Evidence(name, curves, dead, drift_of(curves), regret_of(curves[0], curves[-1]))
 
 
-def _verdict(group: _Group, hp: str, scale: str) -> Verdict:
-    outcome, answer = _decide(group)
-    small, large, drift = group.curves[0], group.curves[-1], group.drift
+def _verdict(evidence: _Evidence, hp: str, scale: str) -> Verdict:
+    outcome, answer = _decide(evidence)
+    small, large, drift = evidence.curves[0], evidence.curves[-1], evidence.drift
     moves = (
-        f"{group.name}: best {hp} moves {drift.slope:+.2f} octave per doubling of {scale} "
+        f"{evidence.name}: best {hp} moves {drift.slope:+.2f} octave per doubling of {scale} "
         f"(95% {drift.lo:+.2f} to {drift.hi:+.2f}) from {small.scale:g} to {large.scale:g}"
     )
     there = f"{scale} {large.scale:g} at the {hp} tuned at {scale} {small.scale:g}"
-    at_edge = [f"{c.scale:g}" for c in group.curves if c.optimum.flag == "edge"]
+    costs = _what_it_costs(evidence.cost, large.optimum.loss)
+    at_edge = [f"{c.scale:g}" for c in evidence.curves if c.optimum.flag == "edge"]
     note = f" Optimum at the edge of the grid at {scale} {', '.join(at_edge)}." if at_edge else ""
-    if group.dead:
-        note += f" Every run diverged at {scale} {', '.join(f'{s:g}' for s in group.dead)}."
-    return Verdict(
-        outcome,
-        f"{moves}, and {there} {_what_it_costs(group.cost, large.optimum.loss)}: {answer}.{note}",
-    )
+    if evidence.dead:
+        note += f" Every run diverged at {scale} {', '.join(f'{s:g}' for s in evidence.dead)}."
+    return Verdict(outcome, f"{moves}, and {there} {costs}: {answer}.{note}")
 
 
-def _decide(group: _Group) -> tuple[Outcome, str]:
+def _decide(evidence: _Evidence) -> tuple[Outcome, str]:
     """The outcome and the words for it."""
-    cost, drift = group.cost, group.drift
+    cost, drift = evidence.cost, evidence.drift
     failed = cost.status in ("lost", "diverged") or any(
-        scale > group.curves[-1].scale for scale in group.dead
+        scale > evidence.curves[-1].scale for scale in evidence.dead
     )
     if failed or drift.lo > TOLERANCE or drift.hi < -TOLERANCE:
         return "fail", "it does not transfer"

@@ -10,3 +10,12 @@ def test_analysis_imports_no_torch_and_no_plotting_until_asked() -> None:
         "assert 'torch' not in sys.modules, 'torch'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_scipy_waits_until_something_is_fitted() -> None:
+    """It takes longer to import than everything else in the analysis."""
+    code = (
+        "import sys, paramz.analysis, paramz.analysis.coordinates\n"
+        "assert 'scipy' not in sys.modules, 'scipy'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from paramz.analysis.coordinates import Verdict, judge
 from paramz.analysis.report import write_report
 from paramz.analysis.transfer import Verdict as TransferVerdict
+from paramz.cli import app
 
 
 def check(slope: float, noise: float) -> pd.DataFrame:
@@ -113,6 +115,14 @@ def test_the_page_names_a_file_that_holds_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "coord" / "x.json").write_text('{"slopes": []}')
     with pytest.raises(ValueError, match=r"x\.json: this is no verdict of a coordinate check"):
         write_report(tmp_path)
+
+
+def test_the_command_names_a_missing_column(tmp_path: Path) -> None:
+    df = CHECKS["pass"]
+    judge(df).save(df.drop(columns="rms"), tmp_path / "coord", "x")
+    ran = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert ran.exit_code == 2
+    assert ran.stderr.startswith("error: no column 'rms'; the columns are: parametrization")
 
 
 def test_the_verdict_on_transfer_has_the_same_outcomes() -> None:

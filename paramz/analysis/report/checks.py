@@ -12,8 +12,8 @@ import pandas as pd
 from paramz.analysis import plots
 from paramz.analysis.coordinates import Verdict
 from paramz.analysis.outcome import Outcome
-from paramz.analysis.report.page import table
-from paramz.analysis.report.section import Section, View, drawing, join, judgement
+from paramz.analysis.report.page import html_table
+from paramz.analysis.report.section import Section, View, drawing, judgement, stacked
 from paramz.analysis.slopes import Slope, axis_of
 
 _WORDS: dict[Outcome, str] = {"pass": "Pass", "fail": "Fail", "undecided": "Undecided"}
@@ -44,7 +44,7 @@ def checks_section(folder: Path, view: View) -> Section:
     for label, df in checks.items():
         verdict = _read_verdict(folder / f"{label}.json")
         parts.append(_check_section(label, df, verdict, modules[axis_of(df)], view))
-    return join(parts)
+    return stacked(parts)
 
 
 def _check_section(
@@ -67,7 +67,7 @@ def _check_section(
 
 
 def _slopes(label: str, axis: str, slopes: tuple[Slope, ...]) -> str:
-    listed = table(
+    listed = html_table(
         pd.DataFrame([asdict(s) for s in slopes]), dict.fromkeys(("slope", "lo", "hi"), "+.3f")
     )
     return (

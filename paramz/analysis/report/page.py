@@ -42,7 +42,7 @@ def page(title: str, body: str) -> str:
     )
 
 
-def table(df: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
+def html_table(df: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
     """A sortable table.
 
     Args:
@@ -52,7 +52,8 @@ def table(df: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
     Returns:
         HTML.
 
-    >>> 'data-value="-0.694">-0.69<' in table(pd.DataFrame({"slope": [-0.694]}), {"slope": ".2f"})
+    >>> slopes = pd.DataFrame({"slope": [-0.694]})
+    >>> 'data-value="-0.694">-0.69<' in html_table(slopes, {"slope": ".2f"})
     True
     """
     formats = formats or {}
@@ -80,7 +81,7 @@ def _cell(value: object, spec: str) -> str:
     return f'<td data-value="{float(value):.10g}">{text}</td>'
 
 
-def figure(fig: Figure, png: Path, caption: str) -> str:
+def html_figure(fig: Figure, png: Path, caption: str) -> str:
     """A figure inside the page, with the same picture as PNG beside it.
 
     In the page its text and axes take the colour of the page's text, so that they can be read on

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paramz.analysis.outcome import Outcome
-from paramz.analysis.report.page import figure
+from paramz.analysis.report.page import html_figure
 from paramz.analysis.runs import choose_scale
 
 # The class in page.css that colours a judgement.
@@ -65,7 +65,7 @@ class Section:
     figures: list[Path] = field(default_factory=list)
 
 
-def join(parts: Iterable[Section]) -> Section:
+def stacked(parts: Iterable[Section]) -> Section:
     """The parts, one below the other."""
     parts = list(parts)
     return Section(
@@ -85,6 +85,6 @@ def drawing(ax: Axes, png: Path, caption: str) -> str:
     """The figure of these axes in HTML and as a PNG file; the figure is closed."""
     fig = ax.get_figure(root=True)
     assert fig is not None
-    html = figure(fig, png, caption)
+    html = html_figure(fig, png, caption)
     plt.close(fig)
     return html

@@ -11,8 +11,8 @@ from paramz.analysis import plots
 from paramz.analysis.outcome import Outcome
 from paramz.analysis.plots.style import new_row
 from paramz.analysis.report.law import law_section
-from paramz.analysis.report.page import table
-from paramz.analysis.report.section import Section, View, drawing, join, judgement
+from paramz.analysis.report.page import html_table
+from paramz.analysis.report.section import Section, View, drawing, judgement, stacked
 from paramz.analysis.runs import baseline_first, group_columns
 from paramz.analysis.transfer import Transfer, transfer
 from paramz.sweeps import load
@@ -39,7 +39,7 @@ def sweep_section(run: Path, view: View) -> Section:
     # A sweep over the scale alone has a law, but no transfer to judge.
     only_law = law.figures and view.hp in df.columns and df[view.hp].nunique() == 1
     parts = [law] if only_law else [_transfer_section(df, view), law]
-    return join([Section(_counts(df)), *parts, Section(_failures(df))])
+    return stacked([Section(_trial_counts(df)), *parts, Section(_failures(df))])
 
 
 def _transfer_section(df: pd.DataFrame, view: View) -> Section:
@@ -105,18 +105,18 @@ def _tables(found: Transfer) -> str:
     best = best.rename_axis(found.scale).reset_index()
     return (
         "<h3>Drift of the optimum, octaves per doubling</h3>"
-        + table(found.drift, dict.fromkeys(("slope", "lo", "hi"), "+.3f"))
+        + html_table(found.drift, dict.fromkeys(("slope", "lo", "hi"), "+.3f"))
         + "<h3>The optimum at each scale</h3>"
-        + table(optima, positions)
+        + html_table(optima, positions)
         + f"<h3>The lowest {escape(found.loss)}, each at its own best</h3>"
-        + table(best)
+        + html_table(best)
         + "<details><summary>Regret: tuned at one scale, evaluated at another</summary>"
-        + table(regret, {"share of gain": ".1%"})
+        + html_table(regret, {"share of gain": ".1%"})
         + "</details>"
     )
 
 
-def _counts(df: pd.DataFrame) -> str:
+def _trial_counts(df: pd.DataFrame) -> str:
     counts = df["status"].value_counts()
     parts = [f"{counts.get(s, 0)} {s}" for s in ("ok", "diverged", "failed") if counts.get(s, 0)]
     hours = df["seconds"].sum() / 3600
@@ -130,5 +130,5 @@ def _failures(df: pd.DataFrame) -> str:
     failed = df[df["status"] == "failed"]
     if failed.empty:
         return ""
-    listed = table(failed[["key", "error"]])
+    listed = html_table(failed[["key", "error"]])
     return f"<h3>Trials that raised</h3><p>They are left out of everything above.</p>{listed}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paramz.analysis.report.checks import checks_section
 from paramz.analysis.report.page import page
-from paramz.analysis.report.section import Section, View, join
+from paramz.analysis.report.section import Section, View, stacked
 from paramz.analysis.report.sweep import sweep_section
 
 
@@ -86,6 +86,6 @@ def _run_section(run: Path, view: View) -> Section:
         parts.append(sweep_section(run, view))
     if (run / "coord").is_dir():
         parts.append(checks_section(run / "coord", view))
-    whole = join(parts)
+    whole = stacked(parts)
     html = f"<section><h2>{escape(run.resolve().name)}</h2>{whole.html}</section>"
     return Section(html, whole.verdicts, whole.figures)
