@@ -31,10 +31,12 @@ test: $(STAMP)  ## the default suite
 slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -n 2 -m slow --durations=10
 
-check: $(STAMP)  ## what CI lints and types
+check: $(STAMP)  ## what CI lints and types, and the house rules: imports, dead code, complexity
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 bench: $(STAMP)  ## ratios against peers, medians of alternating runs
 	for f in benchmarks/[a-z]*.py; do $(BIN)/python $$f || exit 1; done
