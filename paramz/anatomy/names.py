@@ -12,6 +12,9 @@ import re
 
 # transformers' linear layer that stores its weight as (in, out).
 TRANSPOSED_LINEAR = "Conv1D"
+# RMS norms of transformers and others: how the class's name ends, and where they keep epsilon.
+RMS_NORM = "RMSNorm"
+NORM_EPSILONS = ("variance_epsilon", "eps")
 # transformers' routers of experts, whose weight is (experts, d).
 ROUTER_CLASSES = ("Router", "Gate")  # how the class's name ends
 
@@ -39,6 +42,16 @@ TABLES = (
 )
 # Mamba's decay rates, one row of a fixed state per channel: (d, state).
 ENTRYWISE = ("A_log",)
+
+# ---- mup and unit_scaling ------------------------------------------------------------------------
+
+# What the packages attach to a parameter: mup the axes that grow, unit_scaling the parameter's type
+# and the number of layers of the stack that it is in.
+MUP_SHAPE = "infshape"
+UNIT_TYPE = "mup_type"
+UNIT_DEPTH = "mup_scaling_depth"
+# mup's classes of readouts.
+MUP_READOUTS = ("MuReadout", "MuSharedReadout")
 
 # ---- Attention -----------------------------------------------------------------------------------
 

@@ -41,6 +41,20 @@ def owned_parameters(model: nn.Module) -> Iterator[Owned]:
                 yield Owned(path, module, local, parameter)
 
 
+def owners_of_parameters(model: nn.Module) -> list[list[Owned]]:
+    """For every parameter of a model all of its names, the first one first; tied ones once.
+
+    >>> tied = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    >>> tied[1].weight = tied[0].weight
+    >>> [[each.name for each in owners] for owners in owners_of_parameters(tied)]
+    [['0.weight', '1.weight']]
+    """
+    by_id: dict[int, list[Owned]] = {}
+    for each in owned_parameters(model):
+        by_id.setdefault(id(each.parameter), []).append(each)
+    return list(by_id.values())
+
+
 @dataclass(frozen=True)
 class Use:
     """One appearance of a tensor in a module.
@@ -79,15 +93,13 @@ def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
     >>> list(read_tensors(nn.Linear(2, 3)))
     ['weight', 'bias']
     """
-    owners: dict[int, int] = {}
-    by_id: dict[int, list[Owned]] = {}
-    for each in owned_parameters(model):
-        by_id.setdefault(id(each.parameter), []).append(each)
-        owners.setdefault(id(each.module), len(owners))
-    return {found[0].name: _tensor(found, owners) for found in by_id.values()}
+    tensors = owners_of_parameters(model)
+    modules = dict.fromkeys(id(each.module) for found in tensors for each in found)
+    numbers = {module: number for number, module in enumerate(modules)}
+    return {found[0].name: _tensor(found, numbers) for found in tensors}
 
 
-def _tensor(found: list[Owned], owners: Mapping[int, int]) -> ModelTensor:
+def _tensor(found: list[Owned], numbers: Mapping[int, int]) -> ModelTensor:
     shape = tuple(found[0].parameter.shape)
     uses = (
         Use(
@@ -95,7 +107,7 @@ def _tensor(found: list[Owned], owners: Mapping[int, int]) -> ModelTensor:
             local=each.local,
             kind=type(each.module).__name__,
             axes=axes_of(each.module, each.local, shape),
-            owner=owners[id(each.module)],
+            owner=numbers[id(each.module)],
             takes_factor=each.local == "weight" and isinstance(each.module, _TAKE_FACTORS),
         )
         for each in found
