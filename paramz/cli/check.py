@@ -1,14 +1,18 @@
 """Verbs: check (coordinate check with an exit code) and plan (the table of a task's model)."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paramz.cli.launchers import launcher_for
 from paramz.cli.sweep import launch
-from paramz.sweeps.running.launcher import Options
+
+if TYPE_CHECKING:
+    from paramz.sweeps.running.launcher import Options
 
 
 def register(app: typer.Typer) -> None:
@@ -75,6 +79,7 @@ def check(
     with 3 while it is being measured.
     """
     from paramz.analysis.coordinates import judge
+    from paramz.sweeps.running.launcher import Options
 
     label = label or f"{parametrization}-{optimizer}"
     options = Options(retry="none", profile=profile)

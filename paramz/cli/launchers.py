@@ -5,12 +5,15 @@ To add a launcher, write one file that defines a `Launcher` and add it to `launc
 
 from __future__ import annotations
 
-from paramz.sweeps.running.launcher import Launcher, Options
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paramz.sweeps.running.launcher import Launcher, Options
 
 
 def launchers() -> tuple[Launcher, ...]:
     """Every launcher; the first that accepts the options of a sweep runs it."""
-    # Imported here because the command line imports this module whatever the verb is.
+    # The command line imports this module whatever the verb is, and must start fast.
     from paramz.slurm.launcher import SLURM
     from paramz.sweeps.running.local import LOCAL
 

@@ -12,8 +12,6 @@ import typer
 from paramz.cli.launchers import launchers
 from paramz.cli.status import AsJson, Directory, opened
 from paramz.cli.sweep import RETRY_HELP, Profile, RetryChoice, Workers, launch
-from paramz.sweeps.running.launcher import LaunchError, Options
-from paramz.sweeps.running.wording import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +30,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Run the failed and missing trials of a sweep, given only its directory."""
+    from paramz.sweeps.running.launcher import Options
     from paramz.sweeps.running.runner import reopen
 
     store = opened(directory)
@@ -41,6 +40,9 @@ def retry(
 
 def cancel(directory: Directory, as_json: AsJson = False) -> None:
     """Cancel the Slurm jobs of a sweep. Running trials may save themselves first."""
+    from paramz.sweeps.running.launcher import LaunchError
+    from paramz.sweeps.running.wording import counted
+
     store = opened(directory)
     try:
         jobs = [job for launcher in launchers() for job in launcher.cancel(store)]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paramz.cli.launchers import launcher_for
-from paramz.sweeps.running.launcher import LaunchError, Options, Report
 
 if TYPE_CHECKING:
     from paramz.sweeps import Store, Sweep
+    from paramz.sweeps.running.launcher import Options, Report
 
 
 class RetryChoice(StrEnum):
@@ -62,6 +62,7 @@ def sweep(
 ) -> None:
     """Run the trials of a sweep that have no result yet. The same command resumes a sweep."""
     from paramz.sweeps import Store, Sweep
+    from paramz.sweeps.running.launcher import Options
 
     store = Store(out or Path("runs") / spec.stem)
     options = Options(retry.value, workers, profile)
@@ -80,6 +81,8 @@ def launch(
 
     Errors that the user can correct become one message and exit code 2.
     """
+    from paramz.sweeps.running.launcher import LaunchError
+
     launcher = launcher_for(options)
     act = launcher.preview if dry_run else launcher.submit
     try:

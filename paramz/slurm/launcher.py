@@ -6,8 +6,6 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from paramz.slurm import queue
-from paramz.slurm.live import job_name, jobs_of, trials_of
 from paramz.sweeps.running.launcher import Launcher, Live, Options, Report
 from paramz.sweeps.running.wording import counted
 
@@ -17,8 +15,8 @@ if TYPE_CHECKING:
     from paramz.sweeps.spec.spec import Sweep
     from paramz.sweeps.store.store import Store
 
-# What submits is imported where it is used: `paramz status` also imports this module, and must
-# start fast.
+# Everything else is imported where it is used: `paramz status` imports this module for every sweep,
+# and must start fast.
 
 
 def _accepts(options: Options) -> bool:
@@ -78,12 +76,17 @@ def _live(store: Store) -> Live:
     """The jobs of a sweep and their trials; a sweep that was never submitted has none."""
     if not (store.root / "slurm").is_dir():
         return Live()
+    from paramz.slurm.live import jobs_of, trials_of
+
     jobs = jobs_of(store)
     states = Counter(job.state.lower() for job in jobs)
     return Live(dict(states), trials_of(store, jobs))
 
 
 def _cancel(store: Store) -> list[str]:
+    from paramz.slurm import queue
+    from paramz.slurm.live import jobs_of
+
     jobs = [job.job for job in jobs_of(store)]
     if jobs:
         queue.cancel(jobs)
@@ -91,6 +94,7 @@ def _cancel(store: Store) -> list[str]:
 
 
 def _script(array: Array, profile: Profile, store: Store) -> str:
+    from paramz.slurm.live import job_name
     from paramz.slurm.packing import sbatch_text
 
     folder = store.root.absolute() / "slurm" / "logs"

@@ -1,0 +1,109 @@
+"""One look at a sweep: its status, its jobs, and how ``status`` and ``watch`` show them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import typer
+from rich.table import Table
+
+from paramz.cli.launchers import launchers
+from paramz.sweeps.running.launcher import LaunchError
+from paramz.sweeps.running.wording import duration
+from paramz.sweeps.store.status import Status, status
+from paramz.sweeps.store.store import Store
+
+_BAR = 40  # characters of the bar that stands for all trials
+_COLOURS = {
+    "ok": "green",
+    "diverged": "yellow",
+    "stopped": "bright_black",
+    "failed": "red",
+    "running": "cyan",
+    "queued": "blue",
+    "interrupted": "magenta",
+    "waiting": "white",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a sweep shows.
+
+    Attributes:
+        status: the status of the sweep.
+        jobs: number of queued and running jobs in each state.
+        notes: why a queue could not be asked.
+    """
+
+    status: Status
+    jobs: dict[str, int]
+    notes: tuple[str, ...]
+
+    def is_over(self) -> bool:
+        """Whether no trial runs and no job waits or runs."""
+        counts = self.status.counts
+        return not (counts["running"] or counts["queued"] or self.jobs)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The look as a JSON document."""
+        note = "\n".join(self.notes) or None
+        return json.dumps(self.status.to_dict() | {"jobs": self.jobs, "note": note}, indent=indent)
+
+    def headline(self) -> str:
+        """The trials by state, in one line."""
+        counts = ", ".join(f"{n} {name}" for name, n in self.status.counts.items() if n)
+        eta = f", {self._eta()}" if self._eta() else ""
+        return f"{self.status.directory}: {self.status.trials} trials: {counts}{eta}"
+
+    def details(self) -> list[str]:
+        """Jobs, failures, broken files and notes, one per line."""
+        lines = []
+        if self.jobs:
+            lines.append("jobs: " + ", ".join(f"{n} {state}" for state, n in self.jobs.items()))
+        for kind in self.status.failures:
+            lines.append(f"{kind.count} failed: {kind.error} (e.g. {kind.example})")
+        if self.status.quarantined:
+            lines.append(f"{self.status.quarantined} broken files in quarantine/")
+        return [*lines, *self.notes]
+
+    def table(self) -> Table:
+        """All of it as a table with bars, for a terminal."""
+        table = Table(title=self.status.directory, title_justify="left", box=None)
+        table.add_column("state")
+        table.add_column("trials", justify="right")
+        table.add_column("")
+        for name, number in self.status.counts.items():
+            bar = "█" * round(_BAR * number / max(1, self.status.trials))
+            table.add_row(name, str(number), f"[{_COLOURS[name]}]{bar}[/]")
+        for line in [*self.details(), self._eta()]:
+            if line:
+                table.add_row("", "", line)
+        return table
+
+    def _eta(self) -> str:
+        return "" if self.status.eta is None else f"ETA {duration(self.status.eta)}"
+
+
+def look_at(store: Store) -> Look:
+    """Look at a sweep; warnings about broken files go to stderr."""
+    jobs: Counter[str] = Counter()
+    queued: set[str] = set()
+    notes = []
+    for launcher in launchers():
+        try:
+            live = launcher.live(store)
+        except LaunchError as error:
+            notes.append(f"the queue could not be asked: {error}")
+        else:
+            jobs.update(live.jobs)
+            queued |= live.trials
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = status(store, queued)
+    for warning in caught:
+        typer.echo(f"warning: {warning.message}", err=True)
+    return Look(found, dict(jobs), tuple(notes))
