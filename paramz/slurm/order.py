@@ -1,7 +1,7 @@
 """The order of a job: the file that tells it which trials to run, and how.
 
-Orders are plain JSON with the keys that they have had from the start. A job may therefore run with
-a later version of paramz than the one that submitted it.
+Orders are plain JSON, and their keys never change. A job may therefore run with a later version of
+paramz than the one that submitted it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def before(tmp_path, monkeypatch):
 
 
 def sweep_of(name, folder):
-    """The sweep as somebody asks for it today."""
+    """The sweep as it is made today."""
     if name == "plain":
         return Sweep.from_yaml(folder / "plain" / "spec.yaml", folder)
     return check_sweep("model_of_before:task", minutes=5, widths=[8, 16], seeds=1, steps=1)

@@ -25,7 +25,9 @@ from paramz.sweeps.store.store import Store
 
 _TICK = 0.5  # seconds between looks at limits and stop requests
 _MAX_FAILED_STARTS = 3  # workers that may die while they import the training function
-_AFTER_KILL = 1.0  # seconds; who killed the worker (Slurm, say) may kill the pool next: no failure
+# When Slurm kills a whole job, the worker may die a moment before the pool. The pool waits for this
+# many seconds before it records a failure, so that it does not blame the trial.
+_AFTER_KILL = 1.0
 
 
 class BrokenTarget(LaunchError):

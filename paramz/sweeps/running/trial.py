@@ -1,4 +1,4 @@
-"""The trial that a training function receives beside its config."""
+"""The trial, which a training function receives together with its config."""
 
 from __future__ import annotations
 

@@ -181,13 +181,13 @@ def open_store(directory: str | Path) -> Store:
     """Open the store of an existing sweep.
 
     Raises:
-        FileNotFoundError: the directory holds no sweep. The message lists those beside it that do.
+        FileNotFoundError: the directory holds no sweep. The message lists those next to it that do.
     """
     store = Store(Path(directory))
     if store.results.is_dir():
         return store
-    beside = store.root.parent
-    found = sorted(p.parent for p in beside.glob("*/results")) if beside.is_dir() else []
+    parent = store.root.parent
+    found = sorted(p.parent for p in parent.glob("*/results")) if parent.is_dir() else []
     hint = f"; sweeps there: {', '.join(map(str, found))}" if found else ""
     raise FileNotFoundError(f"{store.root} holds no sweep (no folder results/){hint}")
 
