@@ -89,13 +89,19 @@ def readout(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return scaled_linear(x, weight, bias, scale=readout_scale(fan_in, fan_out))
 
 
-def embedding(ids: Tensor, weight: Tensor) -> Tensor:
-    """Rows of a table (vocabulary, width); its gradient times sqrt(vocabulary / tokens).
+def embedding(ids: Tensor, weight: Tensor, *, grad_scale: float = 1.0, **options: Any) -> Tensor:
+    """Rows of a table (vocabulary, width); their gradients times sqrt(vocabulary / tokens).
 
-    The factor goes onto the rows that were looked up, not onto the table's whole gradient.
+    The factor goes onto the rows that were looked up, not onto the gradient of the whole table.
+
+    Args:
+        ids: indices of rows.
+        weight: the table.
+        grad_scale: a further factor on the gradients.
+        **options: of ``F.embedding``.
     """
-    factor = math.sqrt(weight.shape[0] / ids.numel())
-    return scale(F.embedding(ids, weight), backward=factor)
+    factor = grad_scale * math.sqrt(weight.shape[0] / ids.numel())
+    return scale(F.embedding(ids, weight, **options), backward=factor)
 
 
 def activation_scale(kind: str, mult: float = 1.0) -> float:
@@ -171,20 +177,31 @@ def layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    *,
+    grad_scale: float = 1.0,
 ) -> Tensor:
-    """Layer norm over the last axes; gradients of gain and bias times 1/sqrt(tokens)."""
-    factor = math.sqrt(math.prod(shape) / x.numel())
-    weight, bias = (None if p is None else scale(p, backward=factor) for p in (weight, bias))
-    return F.layer_norm(x, shape, weight, bias, eps)
+    """Layer norm over the last axes; gradients of gain and bias times grad_scale / sqrt(tokens)."""
+    gain, shift = (_with_token_factor(p, x, grad_scale) for p in (weight, bias))
+    return F.layer_norm(x, shape, gain, shift, eps)
 
 
 def rms_norm(
-    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float = 1e-5
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = 1e-5,
+    *,
+    grad_scale: float = 1.0,
 ) -> Tensor:
-    """RMS norm over the last axes; gradient of the gain times 1/sqrt(tokens)."""
-    if weight is not None:
-        weight = scale(weight, backward=math.sqrt(math.prod(shape) / x.numel()))
-    return F.rms_norm(x, list(shape), weight, eps)
+    """RMS norm over the last axes; gradient of the gain times grad_scale / sqrt(tokens)."""
+    return F.rms_norm(x, list(shape), _with_token_factor(weight, x, grad_scale), eps)
+
+
+def _with_token_factor(gain: Tensor | None, x: Tensor, grad_scale: float) -> Tensor | None:
+    """A norm's gain or bias whose gradient, a sum over tokens, is divided by sqrt(tokens)."""
+    if gain is None:
+        return None
+    return scale(gain, backward=grad_scale * math.sqrt(gain.numel() / x.numel()))
 
 
 def branch_weights(tau: float) -> tuple[float, float]:

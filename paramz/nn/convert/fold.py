@@ -7,7 +7,9 @@ import math
 import torch
 from torch import nn
 
-from paramz.nn.layers.modules import Conv1D, Conv1d, Conv2d, Linear
+from paramz.anatomy.tensors import owners_of_parameters
+from paramz.nn.layers.convolution import Convolution
+from paramz.nn.layers.linear import Conv1D, Linear
 from paramz.nn.layers.multihead import MultiheadAttention
 from paramz.nn.scale import Scale
 
@@ -15,27 +17,25 @@ from paramz.nn.scale import Scale
 def fold_scales_(model: nn.Module) -> None:
     """Fold the forward factors of unit-scaled linear layers into their weights, for export.
 
-    The layers then compute what plain ones with these weights do, so a plain model of the same code
-    loads the state_dict (its norms' eps counts for a little more or less).
+    The layers then compute what plain layers with these weights do, so a plain model of the same
+    code can load the state_dict. (The eps of its norms is added to mean squares of another size, so
+    it counts for a little more or less.)
 
     Raises:
-        ValueError: a weight is shared with another layer, or attention's output is scaled by each
-            call; nothing is changed then.
+        ValueError: a weight is shared with another layer, or the factor on attention's output
+            depends on the number of keys of each call; the model is then as it was.
     """
-    kinds = Linear | Conv1D | Conv1d | Conv2d
-    layers = [m for m in model.modules() if isinstance(m, kinds)]
+    layers = [m for m in model.modules() if isinstance(m, Linear | Conv1D | Convolution)]
     attentions = [m for m in model.modules() if isinstance(m, MultiheadAttention)]
-    owners: dict[int, list[str]] = {}
-    for path, module in model.named_modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append(path)
-    for weight in (*(m.weight for m in layers), *(m.in_proj_weight for m in attentions)):
-        shared = owners[id(weight)]
-        if len(shared) > 1:
+    scaled = {id(m.weight) for m in layers} | {id(m.in_proj_weight) for m in attentions}
+    for owners in owners_of_parameters(model):
+        shared: dict[int, str] = {}
+        for each in owners:
+            shared.setdefault(id(each.module), each.path)  # once, even if it has two paths
+        if id(owners[0].parameter) in scaled and len(shared) > 1:
             raise ValueError(
-                f"{' and '.join(shared)} share one weight and scale it differently: no plain tied "
-                "model computes this. Give the readout its own copy before folding."
+                f"{' and '.join(shared.values())} share one weight and scale it differently: no "
+                "plain tied model computes this. Give the readout its own copy before folding."
             )
     if any(m.normalised for m in attentions):
         raise ValueError(
@@ -53,7 +53,7 @@ def fold_scales_(model: nn.Module) -> None:
 
 
 def _fold_attention_(layer: MultiheadAttention) -> None:
-    """Its logits get torch's own 1/sqrt(d_head): queries and keys share what is missing."""
+    """Set the logits' factor to torch's 1/sqrt(d_head), with the rest in queries and keys."""
     d_head = layer.embed_dim // layer.num_heads
     missing = math.sqrt(layer.mult * d_head**-0.5)
     rows = zip((missing, missing, 1.0), layer.scales, strict=True)

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from paramz.anatomy.paths import split
+from paramz.nn.convert.swap import plain_linear
 from paramz.nn.convert.trace import layer_kind
-from paramz.nn.convert.unit_scale import plain_linear
 from paramz.nn.fp8 import Fp8
-from paramz.nn.layers.modules import Conv1D, Linear, Readout
+from paramz.nn.layers.linear import Conv1D, Linear, Readout
 
 
 def fp8_(model: nn.Module, fp8: Fp8 | None = None, *, skip: Sequence[str] = ()) -> list[str]:
     """Let every hidden linear layer multiply in FP8, in place; readouts keep their precision.
 
-    Works on unit-scaled models, and on plain ones, whose ``nn.Linear`` layers are replaced by
-    layers that compute the same: casting without scales of their own is what these cannot take.
+    Works on unit-scaled models, and on plain ones, whose linear layers are replaced by layers of
+    `paramz.nn` that compute the same. Plain models are for comparison: tensors are cast without
+    scales of their own, and those of a plain model do not fit the range of the formats.
 
     Args:
         model: any model.
@@ -32,7 +34,7 @@ def fp8_(model: nn.Module, fp8: Fp8 | None = None, *, skip: Sequence[str] = ()) 
     changed = []
     for path, module in list(model.named_modules()):
         if layer_kind(module) == "linear" and path not in skip:
-            parent, _, name = path.rpartition(".")
+            parent, name = split(path)
             module = plain_linear(module)
             setattr(model.get_submodule(parent), name, module)
         if isinstance(module, Linear | Conv1D) and not isinstance(module, Readout):

@@ -1,7 +1,7 @@
-"""What a model computes, as a list of operations: run once, watched, changed in nothing.
+"""What a model computes, as a list of operations: it runs once, unchanged, and is recorded.
 
-Layers that u-muP knows are one operation each; between them every torch function is recorded with
-the tensors it took and made. The record is only looked at: the model keeps its own code.
+Each layer that u-muP knows is one operation; between them every torch function is recorded with the
+tensors that it took and made. The record is only read: the model keeps its own code.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Op:
         name: ``linear``, ``conv``, ``multihead``, ``embedding``, ``norm``, ``gelu``, ``relu``,
             ``silu``, ``parameter``, or the name of a torch function.
         path: of the layer, or of the module whose code called the function, or of the parameter.
-        inputs: numbers of the tensors that it took, in order; None for those that come neither
-            from the input nor from a parameter (masks, positions).
+        inputs: numbers of the tensors that it took, in order; None for tensors that come neither
+            from the model's input nor from a parameter (masks, positions).
         output: number of the tensor that it made.
         facts: what the rules need to know of the call.
     """
@@ -42,7 +42,7 @@ class Op:
 
 
 def layer_kind(module: nn.Module) -> str | None:
-    """Which of u-muP's layers a module is; None for all else.
+    """Which kind of layer that u-muP knows a module is; None for any other module.
 
     >>> layer_kind(nn.Linear(2, 2)), layer_kind(nn.Conv2d(1, 1, 1)), layer_kind(nn.LSTM(1, 1))
     ('linear', 'conv', None)
@@ -58,7 +58,7 @@ def layer_kind(module: nn.Module) -> str | None:
         return "multihead"
     if type(module).forward is nn.Embedding.forward:
         return "embedding"
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm) or kind.endswith("RMSNorm"):
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) or kind.endswith(names.RMS_NORM):
         return "norm"
     return names.ACTIVATIONS.get(kind)
 
@@ -152,7 +152,8 @@ def _multihead_facts(module: Any, call: Mapping[str, Any], inputs: list[Tensor])
     if any(odd.values()):
         return {"name": f"MultiheadAttention with {' and '.join(k for k, v in odd.items() if v)}"}
     if mask is not None and mask.dtype == torch.bool:
-        mask = ~mask  # theirs tells what is hidden, scaled_dot_product_attention's what is seen
+        # MultiheadAttention's mask is True where a key is hidden, the other one's where it is seen.
+        mask = ~mask
     return {
         "d_head": module.head_dim,
         "length": key.shape[1] if module.batch_first and key.dim() == 3 else key.shape[0],

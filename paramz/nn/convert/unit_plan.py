@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from torch import nn
 
-from paramz.nn.layers.modules import (
-    Conv1D,
-    Conv1d,
-    Conv2d,
-    Embedding,
-    LayerNorm,
-    Linear,
-    Readout,
-    RMSNorm,
-)
+from paramz.anatomy.names import UNIT_DEPTH, UNIT_TYPE
+from paramz.anatomy.tensors import Owned, owners_of_parameters
+from paramz.nn.layers.convolution import Convolution
+from paramz.nn.layers.linear import Conv1D, Linear, Readout
+from paramz.nn.layers.modules import Embedding, LayerNorm, RMSNorm
 from paramz.nn.layers.multihead import MultiheadAttention
 from paramz.plan.plan import Plan
 from paramz.plan.row import Row
@@ -29,7 +23,8 @@ def unit_plan(model: nn.Module) -> Plan:
 
     A tensor inside a stack, the outermost list of two or more blocks of one type, has the stack's
     length as its depth. Bare parameters are tables of positions, looked up by their first axis.
-    Where a parameter says itself what it is (`paramz.compat.unit_scaling.Parameter`), that counts.
+    A parameter that declares its type (``paramz.compat.unit_scaling.Parameter``, or the original's)
+    has the role of that type.
 
     Raises:
         ValueError: a parameter belongs to a layer that is not unit-scaled.
@@ -40,21 +35,16 @@ def unit_plan(model: nn.Module) -> Plan:
     >>> [(g["roles"], g["lr"]) for g in groups]
     [(['input'], 0.125), (['hidden'], 0.0625), (['hidden'], 0.03125), (['output'], 1.0)]
     """
-    rows: dict[int, Row] = {}
-    aliases: dict[int, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        for local, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            name = f"{path}.{local}" if path else local
-            aliases.setdefault(id(parameter), []).append(name)
-            if id(parameter) in rows:
-                continue
-            shape = tuple(parameter.shape)
-            role, why, ratios = _role(name, module, local, parameter)
-            depth = getattr(parameter, "mup_scaling_depth", None) or _depth(model, path)
-            rows[id(parameter)] = Row(
-                name=name,
+    rows = []
+    for owners in owners_of_parameters(model):
+        first = owners[0]
+        shape = tuple(first.parameter.shape)
+        role, why, ratios = _role(first)
+        depth = getattr(first.parameter, UNIT_DEPTH, None) or _depth(model, first.path)
+        rows.append(
+            Row(
+                name=first.name,
+                aliases=tuple(each.name for each in owners[1:]),
                 shape=shape,
                 base_shape=(1,) * len(shape),
                 role=role,
@@ -62,22 +52,23 @@ def unit_plan(model: nn.Module) -> Plan:
                 ratios={**ratios, **({"depth": float(depth)} if depth > 1 else {})},
                 growing=tuple(range(len(shape))),
             )
-    named = tuple(replace(row, aliases=tuple(aliases[key][1:])) for key, row in rows.items())
-    return Plan(parametrization=U_MUP, rows=named, folded=False)
+        )
+    return Plan(parametrization=U_MUP, rows=tuple(rows), folded=False)
 
 
-def _role(
-    name: str, module: nn.Module, local: str, parameter: nn.Parameter
-) -> tuple[Role, str, dict[str, float]]:
-    kind, shape = type(module).__name__, tuple(parameter.shape)
-    told = getattr(parameter, "mup_type", None)
-    if told in ("bias", "norm"):
-        return "vector", f"told: {told}", {"fan_out": float((*shape, 1)[0])}
+def _role(owned: Owned) -> tuple[Role, str, dict[str, float]]:
+    """The role of a parameter, why, and its sizes."""
+    module, local, shape = owned.module, owned.local, tuple(owned.parameter.shape)
+    kind = type(module).__name__
+    declared = getattr(owned.parameter, UNIT_TYPE, None)
+    if declared in ("bias", "norm"):
+        return "vector", f"its {UNIT_TYPE} is {declared}", {"fan_out": float((*shape, 1)[0])}
     if isinstance(module, Embedding):
         return "input", f"{kind}: looked up", {"fan_out": float(shape[1])}
-    if told is not None:
+    if declared is not None:
         fans = {"fan_in": float(math.prod(shape[1:] or shape)), "fan_out": float(shape[0])}
-        return ("output" if told == "output" else "hidden"), f"told: {told}", fans
+        role: Role = "output" if declared == "output" else "hidden"
+        return role, f"its {UNIT_TYPE} is {declared}", fans
     if local in ("bias", "in_proj_bias") or isinstance(module, LayerNorm | RMSNorm):
         return "vector", f"{kind}: entrywise", {"fan_out": float(shape[0])}
     if isinstance(module, Linear | Conv1D):
@@ -85,7 +76,7 @@ def _role(
         sizes = {"fan_in": float(fan_in), "fan_out": float(fan_out)}
         readout = isinstance(module, Readout)
         return ("output", "readout", sizes) if readout else ("hidden", kind, sizes)
-    if isinstance(module, Conv1d | Conv2d):
+    if isinstance(module, Convolution):
         sizes = {"fan_in": float(math.prod(shape[1:])), "fan_out": float(shape[0])}
         return "hidden", kind, sizes
     if isinstance(module, MultiheadAttention):
@@ -93,8 +84,8 @@ def _role(
     if len(shape) == 2 and local != "weight":
         return "input", f"table of {kind}", {"fan_out": float(shape[1])}
     raise ValueError(
-        f"{name} {shape} belongs to {kind}, which is not unit-scaled: build it from paramz.nn, or "
-        "convert the model with paramz.parametrize_(model, 'u-mup', example=batch)"
+        f"{owned.name} {shape} belongs to {kind}, which is not unit-scaled: build it from "
+        "paramz.nn, or convert the model with paramz.parametrize_(model, 'u-mup', example=batch)"
     )
 
 

@@ -10,24 +10,18 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.paths import split
 from paramz.nn.convert.atoms import PROJECTIONS, Atom, find_atoms
 from paramz.nn.convert.factors import Factors, find_factors
+from paramz.nn.convert.swap import unit_scaled_layer
 from paramz.nn.convert.trace import layer_kind, trace
 from paramz.nn.convert.unit_plan import unit_plan
 from paramz.nn.convolution import conv_fans
-from paramz.nn.layers.modules import (
-    Conv1D,
-    Conv1d,
-    Conv2d,
-    Embedding,
-    LayerNorm,
-    Linear,
-    Readout,
-    RMSNorm,
-)
+from paramz.nn.layers.convolution import Convolution
+from paramz.nn.layers.linear import Conv1D, Linear
+from paramz.nn.layers.modules import LayerNorm, RMSNorm
 from paramz.nn.layers.multihead import MultiheadAttention
 from paramz.nn.residual import Alphas
-from paramz.nn.scale import Scale
 from paramz.plan.on_model import set_scale_
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
@@ -40,13 +34,13 @@ def unit_scale_(
 ) -> Factors:
     """Turn a model's layers into unit-scaled ones, in place; its own code stays as it is.
 
-    One forward pass is watched to see what the model computes. Then every linear layer, embedding
+    One forward pass is recorded to see what the model computes. Then every linear layer, embedding
     and norm is replaced by the layer of `paramz.nn` that does the same with u-muP's factors in its
     matrix products; parameters stay the same objects under the same names. The factors of what lies
-    between (activations, attention, residual connections) are folded into these, so no operation is
-    added; attention's own factor on the logits is set where a module keeps it in an attribute. The
-    residual stream is not renormalised after each addition, which changes nothing but its size, as
-    a norm comes before whatever reads it.
+    between (activations, attention, residual connections) are folded into these layers, so no
+    operation is added; attention's own factor on the logits is set where a module keeps it in an
+    attribute. The residual stream is not renormalised after each addition. That changes nothing but
+    its size, because a norm comes before every layer that reads it.
 
     Args:
         model: freshly built.
@@ -56,11 +50,11 @@ def unit_scale_(
         init: draw weights from N(0, 1), set biases to 0 and norm gains to 1; False leaves them.
 
     Returns:
-        what the layers got.
+        the factors that the layers got.
 
     Raises:
-        ValueError: the model does something that no rule covers; all of it is listed. The model is
-            as it was.
+        ValueError: the model does something that no rule covers; the message lists everything. The
+            model is then as it was.
 
     >>> from torch.nn import functional as F
     >>> net = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 4))
@@ -73,7 +67,7 @@ def unit_scale_(
     alphas = alphas or Alphas()
     logits = _logit_factors(model, atoms, alphas)
     factors = find_factors(atoms, sizes, alphas, logits)
-    swaps = {path: _swap(path, module, factors, alphas) for path, module in layers.items()}
+    swaps = {path: unit_scaled_layer(path, m, factors, alphas) for path, m in layers.items()}
     owned = {id(p) for path in swaps for p in layers[path]._parameters.values()}
     tables = [(n, p) for n, p in model.named_parameters() if id(p) not in owned]
     strange = [f"{n} {tuple(p.shape)}" for n, p in tables if p.dim() != 2]
@@ -85,7 +79,7 @@ def unit_scale_(
         )
     for path, new in swaps.items():
         if new is not None:
-            parent, _, name = path.rpartition(".")
+            parent, name = split(path)
             setattr(model.get_submodule(parent), name, new)
     for found in factors.attention:
         set_scale_(model, found, found.value)
@@ -108,18 +102,26 @@ def unit_scaled_plan(
     A model that is made of `paramz.nn` layers already is only planned, and one that was converted
     before keeps its plan.
 
+    Args:
+        model: the model.
+        example: as for `unit_scale_`; only a plain model needs it.
+        roles: refused; an argument so that the message can say why.
+        alphas: as for `unit_scale_`.
+        init: likewise.
+        before: the plan that the model is under, if it is under one.
+
     Raises:
         TypeError: there is no example.
         ValueError: as for `unit_scale_`; the model is under another plan; roles are given; or
-            alphas are, for layers that have theirs.
+            alphas are given for layers that were built with alphas of their own.
     """
     if roles:
         raise ValueError(
-            f"roles={dict(roles)} says nothing to u-mup, which tells them by what a layer does: "
-            "leave it out, or build the model from paramz.nn (Readout for an output, Linear for a "
-            "hidden matrix, Embedding for an input)"
+            f"roles={dict(roles)} cannot be given to u-mup, which finds the role of a tensor from "
+            "what its layer does: leave roles out, or build the model from paramz.nn (Readout for "
+            "an output, Linear for a hidden matrix, Embedding for an input)"
         )
-    own = Linear | Conv1D | Conv1d | Conv2d | MultiheadAttention
+    own = Linear | Conv1D | Convolution | MultiheadAttention
     plain = not any(isinstance(m, own) for m in model.modules())
     if alphas is not None and not plain:
         raise ValueError(
@@ -155,7 +157,7 @@ def _logit_factors(
             continue
         own = vars(model.get_submodule(atom.path))
         if "scale" not in atom.facts:
-            continue  # a MultiheadAttention, which is replaced whole
+            continue  # a MultiheadAttention, which is replaced as a whole
         scale, new = atom.facts["scale"], alphas.attn_softmax / atom.facts["d_head"]
         attribute = next((name for name in names.LOGIT_SCALES if own.get(name) == scale), None)
         if attribute is not None:
@@ -175,116 +177,6 @@ def _sizes(path: str, module: Any) -> dict[str, tuple[int, float]]:
         fan_out, fan_in = module.weight.shape
         return {path: (fan_in, fan_out) if isinstance(module, nn.Linear) else (fan_out, fan_in)}
     return {}
-
-
-def _swap(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.Module | None:
-    """The unit-scaled layer that shares a layer's parameters."""
-    kind = layer_kind(module)
-    new: Any
-    if kind == "linear":
-        new = _linear(module, factors.linear.get(path, Scale()), path in factors.readouts)
-    elif kind == "conv":
-        new = _conv(module, factors.linear.get(path, Scale()))
-    elif kind == "multihead":
-        new = _multihead(path, module, factors, alphas)
-    elif kind == "embedding":
-        new = Embedding(
-            module.num_embeddings,
-            module.embedding_dim,
-            module.padding_idx,
-            module.max_norm,
-            module.norm_type,
-            module.scale_grad_by_freq,
-            module.sparse,
-            device="meta",
-        )
-    elif kind == "norm":
-        new = _norm(path, module)
-        new.grad_scale, eps_factor = factors.norms.get(path, (1.0, 1.0))
-        if new.eps is not None:
-            new.eps *= eps_factor
-    else:
-        return None
-    for name, parameter in module._parameters.items():
-        new._parameters[name] = parameter
-    swapped: nn.Module = new.train(module.training)
-    return swapped
-
-
-def plain_linear(module: nn.Module) -> nn.Module:
-    """A layer of `paramz.nn` that shares a plain linear layer's parameters and does the same."""
-    new = _linear(module, Scale(), readout=False)
-    new._parameters.update(module._parameters)
-    return new.train(module.training)
-
-
-def _conv(module: Any, scale: Scale) -> nn.Module:
-    kind = Conv1d if isinstance(module, nn.Conv1d) else Conv2d
-    return kind(
-        module.in_channels,
-        module.out_channels,
-        module.kernel_size,
-        module.stride,
-        module.padding,
-        module.dilation,
-        module.groups,
-        module.bias is not None,
-        module.padding_mode,
-        scale=scale,
-        device="meta",
-    )
-
-
-def _multihead(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.Module:
-    query, key, value = (factors.linear.get(f"{path}.{n}", Scale()) for n in PROJECTIONS)
-    return MultiheadAttention(
-        module.embed_dim,
-        module.num_heads,
-        module.dropout,
-        module.in_proj_bias is not None,
-        batch_first=module.batch_first,
-        mult=alphas.attn_softmax,
-        scales=(query, key, value),
-        scale=factors.linear.get(f"{path}.out_proj", Scale()),
-        device="meta",
-    )
-
-
-def _linear(module: Any, scale: Scale, readout: bool) -> nn.Module:
-    fan_out, fan_in = module.weight.shape
-    if not isinstance(module, nn.Linear):  # Hugging Face's Conv1D keeps (in, out)
-        return Conv1D(fan_out, fan_in, scale=scale, device="meta")
-    kind = Readout if readout else Linear
-    return kind(fan_in, fan_out, module.bias is not None, scale=scale, device="meta")
-
-
-def _norm(path: str, module: Any) -> nn.Module:
-    if isinstance(module, nn.LayerNorm):
-        shape, affine = module.normalized_shape, module.weight is not None
-        bias = module.bias is not None
-        return LayerNorm(shape, module.eps, affine, bias, device="meta")
-    if isinstance(module, nn.RMSNorm):
-        affine = module.weight is not None
-        return RMSNorm(module.normalized_shape, module.eps, affine, device="meta")
-    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    weight = module._parameters.get("weight")
-    if eps is None or weight is None or weight.dim() != 1 or not _is_rms_norm(module, eps):
-        raise ValueError(
-            f"{path}: {type(module).__name__} is called an RMS norm and does not compute "
-            "weight * x / sqrt(mean(x^2) + eps): u-muP has no rule for what it does"
-        )
-    return RMSNorm(weight.shape, eps, device="meta")
-
-
-def _is_rms_norm(module: Any, eps: float) -> bool:
-    weight = module.weight
-    if weight.is_meta:
-        return True
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(4, len(weight), generator=draw).to(weight)
-    with torch.no_grad():
-        expected = nn.functional.rms_norm(x, weight.shape, weight, eps)
-        return torch.allclose(module(x), expected, rtol=1e-2, atol=1e-2)
 
 
 def _initialise_(model: nn.Module) -> None:

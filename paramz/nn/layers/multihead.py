@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paramz.nn import functional as U
-from paramz.nn.layers.modules import Linear
+from paramz.nn.layers.linear import Linear
 from paramz.nn.linear import scaled_linear
 from paramz.nn.scale import Scale
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paramz.nn import functional as U
-from paramz.nn.layers.modules import Embedding, Linear, Readout, RMSNorm
+from paramz.nn.layers.linear import Linear, Readout
+from paramz.nn.layers.modules import Embedding, RMSNorm
 from paramz.nn.linear import scaled_linear
 from paramz.nn.residual import Alphas, taus
 

@@ -1,0 +1,139 @@
+"""The unit-scaled layer that takes the place of a plain one and shares its parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramz.anatomy import names
+from paramz.nn.convert.atoms import PROJECTIONS
+from paramz.nn.convert.factors import Factors
+from paramz.nn.convert.trace import layer_kind
+from paramz.nn.layers.convolution import Conv1d, Conv2d
+from paramz.nn.layers.linear import Conv1D, Linear, Readout
+from paramz.nn.layers.modules import Embedding, LayerNorm, RMSNorm
+from paramz.nn.layers.multihead import MultiheadAttention
+from paramz.nn.residual import Alphas
+from paramz.nn.scale import Scale
+
+
+def unit_scaled_layer(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.Module | None:
+    """The unit-scaled layer that shares a plain layer's parameters; None for an activation.
+
+    Args:
+        path: of the layer.
+        module: the layer.
+        factors: of the model.
+        alphas: u-muP's hyperparameters.
+
+    Raises:
+        ValueError: the layer is called an RMS norm and computes something else.
+    """
+    kind = layer_kind(module)
+    new: Any
+    if kind == "linear":
+        new = _linear(module, factors.linear.get(path, Scale()), path in factors.readouts)
+    elif kind == "conv":
+        new = _conv(module, factors.linear.get(path, Scale()))
+    elif kind == "multihead":
+        new = _multihead(path, module, factors, alphas)
+    elif kind == "embedding":
+        new = Embedding(
+            module.num_embeddings,
+            module.embedding_dim,
+            module.padding_idx,
+            module.max_norm,
+            module.norm_type,
+            module.scale_grad_by_freq,
+            module.sparse,
+            device="meta",
+        )
+    elif kind == "norm":
+        new = _norm(path, module)
+        new.grad_scale, eps_factor = factors.norms.get(path, (1.0, 1.0))
+        if new.eps is not None:
+            new.eps *= eps_factor
+    else:
+        return None
+    for name, parameter in module._parameters.items():
+        new._parameters[name] = parameter
+    swapped: nn.Module = new.train(module.training)
+    return swapped
+
+
+def plain_linear(module: nn.Module) -> nn.Module:
+    """A layer of `paramz.nn` that shares a plain linear layer's parameters and does the same."""
+    new = _linear(module, Scale(), readout=False)
+    new._parameters.update(module._parameters)
+    return new.train(module.training)
+
+
+def _conv(module: Any, scale: Scale) -> nn.Module:
+    kind = Conv1d if isinstance(module, nn.Conv1d) else Conv2d
+    return kind(
+        module.in_channels,
+        module.out_channels,
+        module.kernel_size,
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.groups,
+        module.bias is not None,
+        module.padding_mode,
+        scale=scale,
+        device="meta",
+    )
+
+
+def _multihead(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.Module:
+    query, key, value = (factors.linear.get(f"{path}.{n}", Scale()) for n in PROJECTIONS)
+    return MultiheadAttention(
+        module.embed_dim,
+        module.num_heads,
+        module.dropout,
+        module.in_proj_bias is not None,
+        batch_first=module.batch_first,
+        mult=alphas.attn_softmax,
+        scales=(query, key, value),
+        scale=factors.linear.get(f"{path}.out_proj", Scale()),
+        device="meta",
+    )
+
+
+def _linear(module: Any, scale: Scale, readout: bool) -> nn.Module:
+    fan_out, fan_in = module.weight.shape
+    if not isinstance(module, nn.Linear):  # transformers' Conv1D, whose weight is (in, out)
+        return Conv1D(fan_out, fan_in, scale=scale, device="meta")
+    kind = Readout if readout else Linear
+    return kind(fan_in, fan_out, module.bias is not None, scale=scale, device="meta")
+
+
+def _norm(path: str, module: Any) -> nn.Module:
+    if isinstance(module, nn.LayerNorm):
+        shape, affine = module.normalized_shape, module.weight is not None
+        bias = module.bias is not None
+        return LayerNorm(shape, module.eps, affine, bias, device="meta")
+    if isinstance(module, nn.RMSNorm):
+        affine = module.weight is not None
+        return RMSNorm(module.normalized_shape, module.eps, affine, device="meta")
+    eps = next((getattr(module, n) for n in names.NORM_EPSILONS if hasattr(module, n)), None)
+    weight = module._parameters.get("weight")
+    if eps is None or weight is None or weight.dim() != 1 or not _is_rms_norm(module, eps):
+        raise ValueError(
+            f"{path}: {type(module).__name__} is called an RMS norm and does not compute "
+            "weight * x / sqrt(mean(x^2) + eps): u-muP has no rule for what it does"
+        )
+    return RMSNorm(weight.shape, eps, device="meta")
+
+
+def _is_rms_norm(module: Any, eps: float) -> bool:
+    weight = module.weight
+    if weight.is_meta:
+        return True
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(4, len(weight), generator=draw).to(weight)
+    with torch.no_grad():
+        expected = nn.functional.rms_norm(x, weight.shape, weight, eps)
+        return torch.allclose(module(x), expected, rtol=1e-2, atol=1e-2)
