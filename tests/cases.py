@@ -40,6 +40,34 @@ def convnet(width: int = 8, readout: type[nn.Linear] = nn.Linear) -> nn.Module:
     )
 
 
+def checked_net(width: int) -> nn.Module:
+    """What the quick coordinate checks train."""
+    return nn.Sequential(
+        nn.Linear(16, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, 4, bias=False),
+    )
+
+
+def checked_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """And on what."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(32, 16, generator=generator), torch.arange(32) % 4
+
+
+def resnet(kind: str, depths: tuple[int, ...] = (2, 2)) -> nn.Module:
+    """A Hugging Face ResNet with basic or bottleneck blocks."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=list(depths), layer_type=kind
+    )
+    model: nn.Module = ResNetForImageClassification(config)
+    return model.eval()
+
+
 class Attention(nn.Module):
     """Causal attention with fused projections and its scale in an attribute."""
 

@@ -44,6 +44,19 @@ class GrowingHeads:
     constant: bool = False
 
 
+def logit_scales(module: nn.Module) -> tuple[str, ...]:
+    """The attributes in which a module may keep the factor on its logits.
+
+    A class may name its own: ``LOGIT_SCALE = "temperature"``. Otherwise the names that libraries
+    use are tried.
+
+    >>> logit_scales(nn.Module())
+    ('scaling', 'scale', 'softmax_scale', 'attn_scale', 'attention_scale')
+    """
+    own = getattr(type(module), "LOGIT_SCALE", None)
+    return (own,) if isinstance(own, str) else names.LOGIT_SCALES
+
+
 def find_growing_heads(model: nn.Module, probes: Probes) -> list[GrowingHeads]:
     """Attention modules whose head size grows between the probes.
 
@@ -78,7 +91,7 @@ def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | No
 
 
 def _falling_scale(base: Any, wider: Any, module: Any) -> str | None:
-    for name in names.LOGIT_SCALES:
+    for name in logit_scales(module):
         b, w, t = (vars(m).get(name) for m in (base, wider, module))
         if isinstance(b, float) and isinstance(w, float) and isinstance(t, float) and 0 < w < b:
             return name
@@ -90,7 +103,7 @@ def _constant_scale(base: Any, wider: Any, module: Any) -> tuple[str, float, flo
     for size in names.HEAD_SIZES:
         b, w, t = (vars(m).get(size) for m in (base, wider, module))
         if isinstance(b, int) and isinstance(w, int) and isinstance(t, int) and b < w:
-            for name in names.LOGIT_SCALES:
+            for name in logit_scales(module):
                 values = [vars(m).get(name) for m in (base, wider, module)]
                 if isinstance(values[0], float) and values.count(values[0]) == 3:
                     return name, values[0], t / b

@@ -154,7 +154,10 @@ def make_optimizers(
     """
     name = optimizer.lower()
     if name not in MAKERS:
-        raise ValueError(f"no optimizer {optimizer!r}; there are {', '.join(sorted(MAKERS))}")
+        raise ValueError(
+            f"neither torch.optim nor paramz has {optimizer!r}; there are "
+            f"{', '.join(sorted(MAKERS))}"
+        )
     maker = MAKERS[name]
     own = {key: options.pop(key) for key in maker.own if key in options}
     left: list[Group] = []

@@ -126,8 +126,9 @@ def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
             f"{', '.join(unreachable[:4])}: the size of a head grows with width, but there is no "
             f"attribute ({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the "
             "logits keep the scale that is in the code (1/sqrt(d_head), if it calls "
-            "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on, "
-            "or let the number of heads grow instead.",
+            "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
+            "(or name your attribute in the class: LOGIT_SCALE = '...'), or let the number of "
+            "heads grow instead.",
             stacklevel=6,
         )
 

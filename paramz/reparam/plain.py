@@ -1,4 +1,4 @@
-"""Lend a reparametrized model plain weights, so that it can be planned or drawn like any other."""
+"""Give a reparametrized model plain weights for a while, so that it is planned like any other."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class PlainWeights:
     """A model while its weights are plain.
 
     Attributes:
-        base, wider: what the user gave as such, with plain weights, too.
-        plan: the plan as it is for plain weights; None if there is none.
-        entries: the weights that will be computed again afterwards.
+        base: the base that the user gave, with plain weights as well.
+        wider: the wider probe that the user gave, likewise.
+        plan: the plan, with rows for the plain weights; None if there is none.
+        entries: the weights that will be computed from their parts again afterwards.
         after: the plan that the model will be under afterwards.
         planned: the model was under a plan before.
     """
@@ -37,28 +38,28 @@ class PlainWeights:
     planned: bool
 
     def expanded(self, made: Plan) -> Plan:
-        """A plan that was made for the plain weights, as it is for what they are computed from."""
-        return with_parts(made, self.entries)
+        """The plan that was made for the plain weights, with rows for their parts instead."""
+        return with_parts(made, self.entries) if self.entries else made
 
     def keep(self, made: Plan, *, redraw: bool) -> Plan:
-        """The same, and the model will be under it.
+        """The plan with rows for the parts, which the model will be under afterwards.
 
         Args:
-            made: the plan that was put on the model.
-            redraw: doing so may have changed weights, so their parts are made anew.
+            made: the plan that was made for the plain weights and put on the model.
+            redraw: putting it on may have changed weights, so their parts are made anew.
         """
         if redraw and not self.planned:
             factors = {row.name: row.factor for row in made.rows}
-            # At the base no weight is touched, and neither are its parts.
+            # A weight that was not changed, as at the base, keeps the parts that it has.
             changed = [e for e in self.entries if factors[e.names[0]] not in (1.0, None)]
-            # Weights that share a tensor are split together.
+            # Weights that share a part are split together.
             together = {e.recipe for e in changed if getattr(e.recipe, "shared", ())}
             split_([e for e in self.entries if e in changed or e.recipe in together])
         self.after = self.expanded(made)
         return self.after
 
     def split_again_(self) -> None:
-        """Make the parts of all weights anew, as the weights were drawn afresh."""
+        """Make the parts of all weights anew, after the weights were drawn afresh."""
         split_(self.entries)
 
 
@@ -68,15 +69,18 @@ def plain_weights(
 ) -> Iterator[PlainWeights]:
     """Give a model, and the base models that go with it, plain weights for a while.
 
-    Afterwards they are reparametrized as before, also if an error was raised meanwhile, and the
-    model is under the plan that it was under, or under what was given to `PlainWeights.keep`. A
-    model that is not reparametrized stays as it is.
+    Afterwards they are reparametrized as before, even if an error was raised. The model is then
+    under the plan that it was under before, or under the one that was given to `PlainWeights.keep`.
+    A model that is not reparametrized stays as it is.
 
     Args:
         model: the model.
         base: the base, as for `paramz.parametrize_`.
-        wider: the wider probe, likewise.
-        plan: the plan to translate to plain weights; the model's own if left out.
+        wider: the wider probe, as for `paramz.parametrize_`.
+        plan: the plan that is wanted for plain weights; the model's own if left out.
+
+    Yields:
+        what the caller needs in the meantime.
 
     >>> with plain_weights(nn.Linear(2, 2)) as plain:
     ...     plain.entries

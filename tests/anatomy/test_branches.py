@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import convnet, gpt, gpt2, llama
+from cases import convnet, gpt, gpt2, llama, resnet
 from torch import nn
 
 import paramz
@@ -39,15 +39,6 @@ def vit():
         image_size=16, patch_size=8,
     )  # fmt: skip
     return ViTForImageClassification(config).eval()
-
-
-def resnet(kind, depths=(2, 2)):
-    from transformers import ResNetConfig, ResNetForImageClassification
-
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=list(depths), layer_type=kind
-    )
-    return ResNetForImageClassification(config).eval()
 
 
 def encoder():

@@ -6,8 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from cases import Block, build64, train
-from test_branches import resnet
+from cases import Block, build64, resnet, train
 from torch import nn
 
 import paramz

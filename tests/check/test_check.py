@@ -8,28 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import checked_batch as data
+from cases import checked_net as net
 from torch import nn
 
 import paramz
 from paramz.check.jobs import COLUMNS
-from paramz.theory.rules import ONE
+from paramz.theory.power import ONE
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
-
-
-def net(width: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(16, width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, 4, bias=False),
-    )
-
-
-def data() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(32, 16, generator=generator), torch.arange(32) % 4
 
 
 def checked(parametrization: str, **options: object) -> paramz.Verdict:
@@ -156,7 +143,7 @@ def test_errors_say_what_to_do() -> None:
         paramz.coord_check(net, widths=[64, 128])
     with pytest.raises(TypeError, match="give a pair"):
         paramz.coord_check(net, "text", widths=[16, 32])
-    with pytest.raises(ValueError, match="torch.optim has no 'adamv'"):
+    with pytest.raises(ValueError, match="neither torch.optim nor paramz has 'adamv'"):
         paramz.coord_check(net, data(), widths=[16, 32], optimizer="adamv")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_check import data, net
+from cases import checked_batch as data
+from cases import checked_net as net
 
 import paramz
 

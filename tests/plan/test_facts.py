@@ -1,4 +1,4 @@
-"""Roles and drafts are functions of facts: no model is needed to see what a scheme makes of them."""
+"""Roles and drafts are functions of facts: what a scheme makes of them needs no model."""
 
 import pytest
 
