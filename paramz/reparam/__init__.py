@@ -1,6 +1,6 @@
 """Weight reparametrizations: weights computed from other tensors, under any parametrization.
 
-Recipes for `reparametrize_`, and layers that are made of such weights.
+There are recipes for `reparametrize_`, and layers that are made of such weights.
 """
 
 from paramz.reparam.layers.lipschitz import certified_radius, lipschitz_bound

@@ -1,11 +1,11 @@
 """Modules some of whose tensors are computed from others.
 
-Such a module's class is made here: a subclass of its own class with a property in place of each
-computed tensor. torch.nn.utils.parametrize does the same, but its modules do not pickle and it does
-not know the flat list of weights that nn.LSTM computes with. Own layer classes would have to be
-written for every module type there is. A property works for all of them, for code that reads
-``module.weight`` from outside (nn.MultiheadAttention its out_proj's), and torch.compile and
-torch.export trace through it.
+The class of such a module is made here: a subclass of the module's own class, with a property in
+place of each computed tensor. A property works for every module type and for code that reads
+``module.weight`` from outside, as nn.MultiheadAttention reads that of its out_proj; torch.compile
+and torch.export trace through it. The alternatives are worse: torch.nn.utils.parametrize also makes
+a subclass, but its modules do not pickle, and it does not know of the flat list of weights that
+nn.LSTM computes with; layer classes of our own would have to be written for every module type.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Maps = tuple[tuple[str, Recipe], ...]
 
 
 class Reparametrized:
-    """Mark of a module with computed tensors.
+    """The base class that marks a module with computed tensors.
 
     Attributes:
-        plain: the class that the module had.
-        maps: name of a computed tensor and what computes it.
+        plain: the class that the module had before.
+        maps: the names of the computed tensors, each with the recipe that computes it.
     """
 
     plain: ClassVar[type[nn.Module]]
@@ -39,7 +39,7 @@ class Reparametrized:
         return (_blank, (self.plain, self.maps), *whole[2:])
 
     def extra_repr(self) -> str:
-        """The layer's own line, and what computes what."""
+        """What the layer itself prints, and the recipe of each computed tensor."""
         own = super().extra_repr()  # type: ignore[misc]
         return ", ".join([own, *(f"{name}={recipe}" for name, recipe in self.maps)])
 
@@ -49,7 +49,7 @@ def _class(plain: Any, maps: Maps) -> type[nn.Module]:
     space: dict[str, Any] = {name: property(_getter(name, recipe)) for name, recipe in maps}
     space |= {"plain": plain, "maps": maps, "__module__": __name__}
     if issubclass(plain, nn.RNNBase):
-        # It keeps its weights in a list, which would hold on to tensors of an earlier step.
+        # It keeps its weights in a list, which would go on to hold the tensors of an earlier step.
         space["_flat_weights"] = property(_flat_weights, lambda self, value: None)
         space["_update_flat_weights"] = lambda self: None
         space["flatten_parameters"] = lambda self: None
@@ -57,7 +57,7 @@ def _class(plain: Any, maps: Maps) -> type[nn.Module]:
 
 
 def _getter(name: str, recipe: Recipe) -> Callable[[Any], Tensor]:
-    names = tuple(f"{name}_{part}" for part in recipe.tensors)
+    names = tuple(part_name(name, part) for part in recipe.tensors)
     return lambda module: recipe.weight(*[getattr(module, n) for n in names])
 
 
@@ -73,7 +73,14 @@ def _blank(plain: Any, maps: Maps) -> nn.Module:
 def attach_(
     module: nn.Module, name: str, recipe: Recipe, parts: dict[str, Tensor | nn.Module]
 ) -> None:
-    """Replace a module's parameter by tensors that a bound recipe computes it from."""
+    """Replace a module's parameter by the tensors that a bound recipe computes it from.
+
+    Args:
+        module: the module.
+        name: the parameter's name in it.
+        recipe: bound to the parameter.
+        parts: what the parameter is computed from, by the names in ``recipe.tensors``.
+    """
     old = list(module._parameters.items())
     module._parameters.clear()
     for key, parameter in old:
@@ -81,7 +88,7 @@ def attach_(
             module._parameters[key] = parameter
             continue
         for part, value in parts.items():
-            full = f"{name}_{part}"
+            full = part_name(name, part)
             if isinstance(value, nn.Parameter):
                 module._parameters[full] = value
             elif isinstance(value, nn.Module):
@@ -94,7 +101,7 @@ def attach_(
 def detach_(module: nn.Module, name: str, weight: nn.Parameter) -> None:
     """Put a plain parameter where a computed tensor was."""
     maps = maps_of(module)
-    gone = {f"{name}_{part}" for part in dict(maps)[name].tensors}
+    gone = {part_name(name, part) for part in dict(maps)[name].tensors}
     place = False
     old = list(module._parameters.items())
     _become(module, tuple(entry for entry in maps if entry[0] != name))
@@ -129,7 +136,7 @@ def maps_of(module: nn.Module) -> Maps:
 
 
 def computed(model: nn.Module) -> list[tuple[str, nn.Module, str, Recipe]]:
-    """Path, module, name and recipe of every computed tensor of a model."""
+    """Every computed tensor of a model: the module's path, the module, its name and recipe."""
     return [
         (path, module, name, recipe)
         for path, module in model.named_modules(remove_duplicate=False)
@@ -139,13 +146,28 @@ def computed(model: nn.Module) -> list[tuple[str, nn.Module, str, Recipe]]:
 
 def parts_of(module: nn.Module, name: str, recipe: Recipe) -> dict[str, Tensor | nn.Module]:
     """What a computed tensor is computed from."""
-    return {part: getattr(module, f"{name}_{part}") for part in recipe.tensors}
+    return {part: getattr(module, part_name(name, part)) for part in recipe.tensors}
+
+
+def part_name(name: str, part: str) -> str:
+    """The name under which a module, or a model, has a part of one of its weights.
+
+    >>> part_name("layers.0.weight", "g")
+    'layers.0.weight_g'
+    """
+    return f"{name}_{part}"
+
+
+def part_names(module: nn.Module) -> set[str]:
+    """The names of everything that a module's computed tensors are computed from."""
+    return {part_name(name, part) for name, recipe in maps_of(module) for part in recipe.tensors}
 
 
 def value_of(module: nn.Module, name: str) -> nn.Parameter:
-    """A computed tensor as a plain parameter, with the very values that the forward pass uses."""
+    """A computed tensor as a plain parameter, with exactly the values of the forward pass."""
     recipe = dict(maps_of(module))[name]
     with torch.no_grad():
         weight = getattr(module, name)
-    trained = any(getattr(module, f"{name}_{part}").requires_grad for part in recipe.scalings)
+    parts = parts_of(module, name, recipe)
+    trained = any(parts[part].requires_grad for part in recipe.scalings)
     return nn.Parameter(weight.detach().clone().contiguous(), requires_grad=trained)

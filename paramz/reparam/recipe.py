@@ -1,8 +1,9 @@
-"""What a reparametrization is: how to split a weight into other tensors and compute it again.
+"""What a reparametrization is: how to split a weight into parts and compute it from them again.
 
-Recipes are frozen dataclasses. ``bind`` fits one to a tensor (which axes are its outputs),
-``split`` makes the new tensors from the weight's values, ``weight`` computes it from them. A
-scaling per trainable tensor says which rule it has under muP and the other schemes.
+A recipe is a frozen dataclass. Its method ``bind`` fits it to one weight (which axes are outputs),
+``split`` makes the parts from the values of the weight, and ``weight`` computes the weight from the
+parts. A `Scaling` for each part that is trained says which rule the part has under muP and the
+other schemes.
 """
 
 from __future__ import annotations
@@ -19,20 +20,22 @@ from paramz.theory.power import ONE, Power
 
 @dataclass(frozen=True)
 class Scaling:
-    """Which rule a new tensor has, told from the weight W that is computed from it.
+    """The rule of a part, in terms of the weight W that is computed from it.
 
     Attributes:
-        role: ``weight``: that of W. ``per output``: one number per output, so vector where W's
-            fan_out grows and else scalar. ``reads``: a matrix from W's inputs to a fixed size, so
-            output or scalar. ``writes``: from a fixed size to W's outputs, so input or scalar.
-            Where the fixed size grows after all, both are a matrix like W, (large, small) with the
-            fan_in and fan_out of that. ``number``: scalar.
-        size: from the powers of W's std at init and of the larger of its fans, what the tensor's
-            size is over that of its role.
-        grown: the same for a matrix whose fixed size grows, from the std of a matrix with its role
-            and its own fans; W's branch factor is in `size`.
-        branch: the tensor takes over the branch factor that was folded into W, so its rule does.
-        decays: weight decay means something for it.
+        role: how the role of the part follows from that of W. ``weight``: it is the same.
+            ``per output``: one number per output, so a vector where W's fan_out grows and else a
+            scalar. ``reads``: a matrix from W's inputs to a fixed size, so an output where W's
+            fan_in grows and else a scalar. ``writes``: a matrix from a fixed size to W's outputs,
+            so an input where W's fan_out grows and else a scalar. (Where the size that is meant to
+            be fixed grows after all, ``reads`` and ``writes`` are matrices with W's role and with
+            the fan_in and fan_out of their own shape.) ``number``: a scalar.
+        size: how the part's size at init, relative to that of a tensor of its role, scales: a
+            function of two powers, W's std at init and the larger of W's fans.
+        grown: the same for a matrix whose fixed size grows: a function of the std of a matrix with
+            that role and those fans. W's branch factor goes through `size`.
+        branch: the part takes over the branch factor that was folded into W.
+        decays: weight decay has a meaning for the part.
     """
 
     role: Literal["weight", "per output", "reads", "writes", "number"]
@@ -47,44 +50,55 @@ class Recipe(Protocol):
     """A reparametrization of one weight.
 
     Attributes:
-        tensors: the names of what `weight` takes, in order: parameters, buffers and modules.
-        scalings: of those that are trained.
+        tensors: the names of the parts, which are the arguments of `weight` in this order:
+            parameters, buffers and modules.
+        scalings: the rules of the parts that are trained, by name.
     """
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of the arguments of `weight`."""
+        """The names of the parts, in the order in which `weight` takes them."""
 
     @property
     def scalings(self) -> Mapping[str, Scaling]:
-        """One per trainable tensor."""
+        """The rule of each part that is trained."""
 
     def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
-        """The recipe for the tensor ``name`` of a module; raises ValueError where it has none."""
+        """The recipe for one weight.
+
+        Args:
+            module: the module that has the weight.
+            name: the weight's name in the module.
+            axes: which axes of the weight are its fan_in and fan_out.
+
+        Raises:
+            ValueError: the recipe cannot be applied to this weight.
+        """
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
-        """The new tensors; `weight` of them is the weight again, or has its variance."""
+        """The parts, from which `weight` computes the same weight, or one of the same variance."""
 
     def weight(self, *tensors: Any) -> Tensor:
-        """The weight."""
+        """Compute the weight from its parts."""
 
 
 @runtime_checkable
 class SharingRecipe(Recipe, Protocol):
-    """A reparametrization of several weights of one shape, which have some tensors in common.
+    """A reparametrization of several weights of one shape, which have some parts in common.
 
     Attributes:
-        shared: the names of these.
-        by_name: weights are grouped by their names up to numbers; else all that were chosen are.
+        shared: the names of the common parts.
+        by_name: weights share parts if their shapes are equal and their names are equal but for
+            numbers; False: all weights that were chosen share them.
     """
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """Names of the tensors in common."""
+        """The names of the common parts."""
 
     @property
     def by_name(self) -> bool:
-        """Group weights by name and shape."""
+        """Whether only weights of equal shape and of equal name but for numbers share parts."""
 
     def split_all(self, weights: Sequence[Tensor]) -> list[dict[str, Tensor | nn.Module]]:
-        """The new tensors of every weight; shared ones are the same objects."""
+        """The parts of every weight; a shared part is the same object each time."""

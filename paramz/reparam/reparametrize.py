@@ -1,4 +1,4 @@
-"""`reparametrize_` and its inverse, for models with and without a plan."""
+"""`reparametrize_` and its inverse, `unreparametrize_`, for models with and without a plan."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from paramz.reparam.where import Where, find_weights
 
 
 def reparametrize_(model: nn.Module, recipe: Recipe, where: Where | None = None) -> None:
-    """Compute weights of a model from other tensors, in place, as a recipe says.
+    """Replace weights of a model, in place, by other tensors that a recipe computes them from.
 
-    It works before or after `parametrize_`, and without: a plan gets rows for the new tensors in
-    place of the weight's, so that `Plan.param_groups` has a rule for each. Make the optimizer
-    afterwards, as the parameters are new. `unreparametrize_`, `remove_` and `fold_` give plain
-    weights back, with the very values that the forward pass used.
+    It may be called before or after `paramz.parametrize_`, or without it. A plan gets rows for the
+    new tensors in place of the weight's own row, so that `Plan.param_groups` has a rule for each.
+    Make the optimizer afterwards, because the parameters are new. `unreparametrize_`,
+    `paramz.remove_` and `paramz.fold_` give plain weights back, with exactly the values that the
+    forward pass used.
 
     Args:
-        model: the model that `parametrize_` was or will be called with.
-        recipe: such as `WeightNorm()` or `Compander()`.
-        where: roles such as ``"hidden"`` (known once there is a plan), module types, or patterns
-            that are searched in parameter names; one or a list. All weights of linear,
-            convolutional, recurrent and attention layers if left out. Never biases and gains;
-            embeddings only if their type or name is given.
+        model: the model that `paramz.parametrize_` was or will be called with.
+        recipe: such as ``paramz.WeightNorm()`` or ``paramz.Compander()``.
+        where: which weights: roles such as ``"hidden"`` (known once there is a plan), module types,
+            or patterns that are searched for in parameter names; one of these or a list. If left
+            out, all weights of linear, convolutional, recurrent and attention layers. Biases and
+            gains are never taken, embeddings only if their type or name is given.
 
     Raises:
-        ValueError: where matches nothing, names a role without a plan, or leaves out what a weight
-            is tied to; or the recipe cannot be had for a weight. The model is then as it was.
+        ValueError: ``where`` matches nothing, is a role though there is no plan, or leaves out a
+            tensor that a weight is tied to; or the recipe cannot be applied to a weight. The model
+            is then as it was.
 
     >>> import paramz, torch
     >>> net = lambda w=8: torch.nn.Sequential(torch.nn.Linear(4, w), torch.nn.Linear(w, 2))
@@ -61,10 +63,10 @@ def reparametrize_(model: nn.Module, recipe: Recipe, where: Where | None = None)
 
 
 def unreparametrize_(model: nn.Module) -> None:
-    """Give a model plain weights again, of exactly the values that its forward pass used.
+    """Give a model plain weights again, with exactly the values that its forward pass used.
 
     Raises:
-        ValueError: nothing in it is reparametrized.
+        ValueError: nothing in the model is reparametrized.
 
     >>> import paramz
     >>> layer = nn.Linear(3, 2)

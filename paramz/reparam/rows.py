@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,29 @@ from torch import Tensor, nn
 from paramz.plan.plan import Plan
 from paramz.plan.row import PartOf, Row
 from paramz.plan.rulebook import Rulebook
+from paramz.reparam.modules import part_name
 from paramz.reparam.recipe import Recipe, Scaling, SharingRecipe
 from paramz.reparam.weights import Mapped
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import Role
 from paramz.theory.tables import IN, OUT
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of a part at the target, at the base and at a base of twice the width."""
+
+    target: Shape
+    base: Shape
+    wider: Shape
+
+    @property
+    def growing(self) -> tuple[int, ...]:
+        """The axes that grow with width."""
+        pairs = zip(self.base, self.wider, strict=True)
+        return tuple(axis for axis, (base, wider) in enumerate(pairs) if base != wider)
 
 
 def with_parts(plan: Plan, entries: Sequence[Mapped]) -> Plan:
@@ -25,7 +43,7 @@ def with_parts(plan: Plan, entries: Sequence[Mapped]) -> Plan:
         ValueError: the plan has no row for a weight.
     """
     by_name = {name: entry for entry in entries for name in entry.names}
-    seen: dict[int, int] = {}
+    seen: dict[int, int] = {}  # the id of a part -> where its row is
     rows: list[Row] = []
     moved: list[Row] = []
     for row in plan.rows:
@@ -34,22 +52,12 @@ def with_parts(plan: Plan, entries: Sequence[Mapped]) -> Plan:
             rows.append(row)
             continue
         moved.append(row)
-        shapes = _shapes(entry.recipe, row.base_shape), _shapes(entry.recipe, _wider(row))
-        for name, scaling in entry.recipe.scalings.items():
-            value = entry.parts[name]
-            assert isinstance(value, Tensor)
-            names = [f"{full}_{name}" for full in entry.names]
+        for made, value in _part_rows(plan.rulebook, row, entry):
             at = seen.setdefault(id(value), len(rows))
             if at == len(rows):
-                three = (tuple(value.shape), shapes[0][name], shapes[1][name])
-                rows.append(_row(plan.rulebook, row, names, scaling, three))
+                rows.append(made)
             else:
-                first = rows[at]
-                assert first.part is not None
-                # One tensor, several weights: n times the gradient. At equal depth n is the base's.
-                uses = {"depth": "1"} if "depth" in row.ratios else {}
-                part = replace(first.part, uses=uses)
-                rows[at] = replace(first, aliases=(*first.aliases, *names), part=part)
+                rows[at] = _used_again(rows[at], made, row)
     missing = sorted({e.names[0] for e in entries} - {row.name for row in moved})
     if missing:
         raise ValueError(
@@ -70,11 +78,33 @@ def without_parts(plan: Plan, model: nn.Module) -> Plan:
     return replace(plan, rows=tuple(rows), computed=left)
 
 
-def _wider(row: Row) -> tuple[int, ...]:
+def _part_rows(rulebook: Rulebook, row: Row, entry: Mapped) -> list[tuple[Row, Tensor]]:
+    """A row for each trained part of one weight, and the part."""
+    base, wider = _shapes(entry.recipe, row.base_shape), _shapes(entry.recipe, _wider(row))
+    made = []
+    for name, scaling in entry.recipe.scalings.items():
+        value = entry.parts[name]
+        assert isinstance(value, Tensor)
+        names = [part_name(full, name) for full in entry.names]
+        shapes = Shapes(tuple(value.shape), base[name], wider[name])
+        made.append((_row(rulebook, row, names, scaling, shapes), value))
+    return made
+
+
+def _used_again(first: Row, again: Row, weight: Row) -> Row:
+    """The row of a part that several weights share: n of them give it n times the gradient."""
+    assert first.part is not None
+    # The base's weights share it as well, so only as many more uses count as depth has grown by.
+    uses = {"depth": "1"} if "depth" in weight.ratios else {}
+    aliases = (*first.aliases, again.name, *again.aliases)
+    return replace(first, aliases=aliases, part=replace(first.part, uses=uses))
+
+
+def _wider(row: Row) -> Shape:
     return tuple(2 * n if axis in row.growing else n for axis, n in enumerate(row.base_shape))
 
 
-def _shapes(recipe: Recipe, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def _shapes(recipe: Recipe, shape: Shape) -> dict[str, Shape]:
     """The shapes of the parts of a weight of this shape."""
     weight = torch.empty(shape, device="meta")
     if isinstance(recipe, SharingRecipe) and recipe.shared:
@@ -84,37 +114,29 @@ def _shapes(recipe: Recipe, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]
     return {n: tuple(p.shape) for n, p in parts.items() if not isinstance(p, nn.Module)}
 
 
-Shape = tuple[int, ...]
-
-
-def _row(
-    rulebook: Rulebook,
-    row: Row,
-    names: list[str],
-    scaling: Scaling,
-    shapes: tuple[Shape, Shape, Shape],
-) -> Row:
-    """The row of a part of a row's weight; its shapes are at the target, base and wider probe."""
-    shape, base, wider = shapes
-    growing = tuple(a for a, (b, w) in enumerate(zip(base, wider, strict=True)) if b != w)
-    # How W's std at init moves, without the branch factor that was folded into it.
+def _row(rulebook: Rulebook, row: Row, names: list[str], scaling: Scaling, shapes: Shapes) -> Row:
+    """The row of a part of the weight that ``row`` is about."""
+    # How W's std at init scales, apart from the branch factor that was folded into it.
     std, branch = rulebook.of_role(row.role).init_std, _folded_branch(rulebook, row)
-    if scaling.role in ("reads", "writes") and growing == (0, 1):
+    ratios = dict(row.ratios)
+    role: Role
+    if scaling.role in ("reads", "writes") and shapes.growing == (0, 1):
         role = row.role
-        ratios = {**row.ratios, "fan_in": shape[1] / base[1], "fan_out": shape[0] / base[0]}
+        ratios["fan_in"] = shapes.target[1] / shapes.base[1]
+        ratios["fan_out"] = shapes.target[0] / shapes.base[0]
         size = scaling.grown(std) * scaling.size(branch, ONE)
     else:
-        role, ratios = _role(row, scaling), dict(row.ratios)
+        role = _role(row, scaling)
         size = scaling.size(std * branch, IN if "fan_in" in row.ratios else OUT)
     return Row(
         name=names[0],
         aliases=tuple(names[1:]),
-        shape=shape,
-        base_shape=base,
+        shape=shapes.target,
+        base_shape=shapes.base,
         role=role,
         why=f"of {row.name}: {row.why}",
         ratios=ratios,
-        growing=growing,
+        growing=shapes.growing,
         readouts=row.readouts if scaling.role == "weight" else (),
         block=row.block,
         ends=row.ends and scaling.branch,

@@ -1,26 +1,26 @@
-"""Take reparametrizations off a model, and put them on."""
+"""Take the reparametrizations off a model, and put them on again."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from paramz.anatomy.paths import join, unnumbered
 from paramz.reparam.modules import attach_, computed, detach_, parts_of, value_of
 from paramz.reparam.recipe import Recipe, SharingRecipe
 
 
 @dataclass(eq=False)
 class Mapped:
-    """A weight with its bound recipe, wherever it is used.
+    """A weight that is, or will be, computed by a recipe; one record however many modules use it.
 
     Attributes:
-        names: its names in the model, the first one first.
-        uses: the modules and local names that have it.
-        recipe: bound to it.
-        parts: what it is computed from; empty until split.
+        names: its names in the model, in the model's order; several if it is tied.
+        uses: the modules that use it, each with the weight's name in that module.
+        recipe: bound to the weight.
+        parts: what it is computed from; empty until `split_`.
     """
 
     names: list[str]
@@ -35,18 +35,23 @@ def mapped(model: nn.Module) -> list[Mapped]:
     for path, module, name, recipe in computed(model):
         parts = parts_of(module, name, recipe)
         shared = recipe.shared if isinstance(recipe, SharingRecipe) else ()
-        # Weights that share all of their parts are told apart by where they are, tied ones are not.
+        # A tied weight is recognised by the parts that no other weight has. Weights without parts
+        # of their own are different weights if they are in different places.
         own = [id(part) for n, part in parts.items() if n not in shared]
         key = tuple(own) or (id(module), name)
         entry = found.setdefault(key, Mapped([], [], recipe, parts))
-        entry.names.append(f"{path}.{name}" if path else name)
+        entry.names.append(join(path, name))
         if (module, name) not in entry.uses:
             entry.uses.append((module, name))
     return list(found.values())
 
 
 def take_off_(model: nn.Module) -> list[Mapped]:
-    """Give a model its plain weights; `put_on_` of what this returns makes it as it was."""
+    """Give a model plain weights.
+
+    Returns:
+        the reparametrized weights, with which `put_on_` makes the model as it was.
+    """
     taken = mapped(model)
     values = [value_of(*entry.uses[0]) for entry in taken]
     for entry, weight in zip(taken, values, strict=True):
@@ -56,24 +61,27 @@ def take_off_(model: nn.Module) -> list[Mapped]:
 
 
 def put_on_(entries: Iterable[Mapped]) -> None:
-    """Attach weights whose parts are known."""
+    """Let weights be computed from their parts, in the modules that use them."""
     for entry in entries:
         for module, name in entry.uses:
             attach_(module, name, entry.recipe, entry.parts)
 
 
 def split_(entries: list[Mapped]) -> None:
-    """Make the parts of weights that are plain parameters now.
+    """Make the parts of weights that are plain parameters now, from their values.
+
+    Args:
+        entries: the weights; those that share a part with others are split together.
 
     Raises:
-        ValueError: a recipe has no parts for a weight; the message names it.
+        ValueError: a recipe cannot represent a weight; the message names the weight.
     """
     groups: dict[tuple[object, ...], list[Mapped]] = {}
     for entry in entries:
         if isinstance(entry.recipe, SharingRecipe) and entry.recipe.shared:
             weight = _parameter(entry)
-            like = re.sub(r"\b\d+\b", "#", entry.names[0])
-            key = (like, tuple(weight.shape)) if entry.recipe.by_name else ()
+            like = unnumbered(entry.names[0]), tuple(weight.shape)
+            key = like if entry.recipe.by_name else ()
             groups.setdefault((type(entry.recipe), *key), []).append(entry)
         else:
             try:
@@ -94,15 +102,19 @@ def split_(entries: list[Mapped]) -> None:
 
 def _parameter(entry: Mapped) -> nn.Parameter:
     module, name = entry.uses[0]
-    found = module._parameters[name]
-    assert found is not None
-    return found
+    return module.get_parameter(name)
 
 
 def _trained(
     entry: Mapped, parts: dict[str, Tensor | nn.Module], known: dict[int, nn.Parameter]
 ) -> dict[str, Tensor | nn.Module]:
-    """The same with parameters where the recipe trains them; shared ones once."""
+    """The parts, with those that the recipe trains as parameters.
+
+    Args:
+        entry: the weight.
+        parts: of the weight, as its recipe made them.
+        known: the parameters made so far, by the id of the part: a shared part becomes one.
+    """
     trains = _parameter(entry).requires_grad
     made: dict[str, Tensor | nn.Module] = {}
     for name, value in parts.items():

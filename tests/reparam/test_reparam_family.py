@@ -221,9 +221,9 @@ def test_recipes_refuse_what_they_are_not_for():
     for recipe in (Orthogonal(), AOL(), Relaxed(), MPO()):
         with pytest.raises(ValueError, match="is for matrices|are? for matrices"):
             paramz.reparametrize_(nn.Conv2d(4, 4, 3), recipe)
-    with pytest.raises(ValueError, match="the rank is at least 1"):
+    with pytest.raises(ValueError, match="the rank must be at least 1"):
         FedPara(0)
-    with pytest.raises(ValueError, match="it is first or svd"):
+    with pytest.raises(ValueError, match="init must be first or svd"):
         Relaxed(2, "random")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="it is matrix_exp or cayley"):
+    with pytest.raises(ValueError, match="the method must be matrix_exp or cayley"):
         Orthogonal(method="householder")  # type: ignore[arg-type]

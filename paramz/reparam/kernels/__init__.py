@@ -1,1 +1,1 @@
-"""How weight maps are computed: Triton kernels where there is a GPU, plain torch elsewhere."""
+"""Fast computation of weights: Triton kernels on a GPU, hand-written gradients in eager mode."""

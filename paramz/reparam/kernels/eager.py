@@ -1,4 +1,4 @@
-"""Whether a hand-written gradient can be used, or must be left to autograd of the formula."""
+"""Whether a hand-written gradient can be used, or autograd has to differentiate the formula."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-# What torch.autograd.Function itself asks before it refuses to run under torch.func. Should a later
-# torch not have it, formulas are right everywhere.
+# What torch.autograd.Function itself asks before it refuses to run under torch.func. If a later
+# torch does not have it, the formulas are used everywhere, which are always right.
 _in_transform: Callable[[], bool] = getattr(
     torch._C, "_are_functorch_transforms_active", lambda: True
 )
 
 
 def is_eager(v: Tensor) -> bool:
-    """True in plain eager execution.
+    """Whether a tensor is computed with in plain eager execution.
 
-    Meta tensors have no values for a kernel; a compiler fuses the formula itself; transforms of
-    torch.func and forward-mode derivatives differentiate formulas, but no hand-written backward.
+    Elsewhere the formula has to be used: tensors on the meta device have no values for a kernel, a
+    compiler fuses the formula by itself, and transforms of torch.func and forward-mode derivatives
+    can differentiate a formula but not a hand-written backward pass.
 
     >>> is_eager(torch.ones(2))
     True

@@ -1,4 +1,4 @@
-"""Where the GPU kernels are, if a tensor can have them."""
+"""The module of GPU kernels, for tensors that they work on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def kernels(v: Tensor) -> Any:
-    """The module of Triton kernels for a tensor on a GPU; None elsewhere.
+    """The module of Triton kernels for a tensor on a GPU; None for other tensors.
 
-    The kernels count in float32, so double precision keeps the formulas.
+    The kernels compute in float32, so tensors of double precision are left to the formulas.
 
     >>> kernels(torch.ones(2)) is None
     True

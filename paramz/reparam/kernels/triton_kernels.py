@@ -1,11 +1,11 @@
-"""Triton kernels of weight normalization and weight compander, behind the same interface.
+"""Triton kernels of weight normalization and of the weight compander, for GPUs.
 
-Used on GPUs only. No GPU was at hand where this was written: tests/test_reparam_triton.py has run
-them in Triton's interpreter, and compiled them for three GPUs; tests/test_reparam_gpu.py, which is
-skipped without a GPU, has not been run.
+They were written without a GPU at hand. tests/reparam/test_reparam_triton.py runs them in Triton's
+interpreter and compiles them for three GPUs; tests/reparam/test_reparam_gpu.py, which is skipped
+without a GPU, has not been run.
 
-Weights are seen as matrices with one row per output: one program per row, which reads it once where
-it fits a block. Sums are in float32.
+Weights are taken as matrices with one row per output. One program works on one row, which it reads
+once if the row fits a block. Sums are in float32.
 """
 
 # mypy: ignore-errors
@@ -60,8 +60,8 @@ def _normalize_backward(dw, v, g, length, dv, dg, columns, BLOCK: tl.constexpr):
 
 @triton.jit
 def _atan(x):
-    # arctan(x) on [0, 1] by the series at 0 after halving the angle twice: x -> x / (1 + sqrt(1 +
-    # x^2)), so x < 0.2 and six terms reach float32's precision; pi/2 - arctan(1/x) above 1.
+    # On [0, 1]: halve the angle twice by x -> x / (1 + sqrt(1 + x^2)), after which x < 0.2 and six
+    # terms of the series at 0 reach the precision of float32. Above 1: pi/2 - arctan(1/x).
     y = tl.abs(x)
     big = y > 1.0
     z = tl.where(big, 1.0 / tl.maximum(y, 1e-30), y)
@@ -98,7 +98,7 @@ def _compand_backward(dw, v, a, b, dv, da, db, size, BLOCK: tl.constexpr):
 
 
 def normalize(v: Tensor, g: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Weight and lengths (shaped as g) of v, one length per index of ``axis``."""
+    """The weight, and the lengths of v in the shape of g, one per index of ``axis``."""
     if axis != 0:  # lengths per last axis: rows of the transpose
         w, length = normalize(v.movedim(axis, 0).contiguous(), g.movedim(axis, 0), 0)
         return w.movedim(0, axis).contiguous(), length.movedim(0, axis)
@@ -114,7 +114,7 @@ def normalize(v: Tensor, g: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 def normalize_backward(
     dw: Tensor, v: Tensor, g: Tensor, length: Tensor, axis: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of v and g."""
+    """The gradients of v and g."""
     if axis != 0:
         first = [t.movedim(axis, 0).contiguous() for t in (dw, v, g, length)]
         dv, dg = normalize_backward(*first, 0)
@@ -130,7 +130,7 @@ def normalize_backward(
 
 
 def compand(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The weight a arctan(v / b), a and b of one entry."""
+    """The weight a arctan(v / b), where a and b have one entry each."""
     v = v.contiguous()
     w = torch.empty_like(v)
     with torch.cuda.device_of(v):
@@ -139,7 +139,7 @@ def compand(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def compand_backward(dw: Tensor, v: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of v, log a and log b."""
+    """The gradients of v, log a and log b."""
     dw, v = dw.contiguous(), v.contiguous()
     dv = torch.empty_like(v)
     blocks = _grid(v)[0]

@@ -1,1 +1,1 @@
-"""Layers that are made of computed weights."""
+"""Layers whose weights are computed from other tensors by construction, and bounds for them."""

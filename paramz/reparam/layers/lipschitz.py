@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from paramz.anatomy.paths import join
 from paramz.reparam.layers.sandwich import Sandwich
 from paramz.reparam.layers.sll import SLL
 
+# Modules whose bound is 1, some of them under the conditions that `lipschitz_bound` checks.
 _ONE = (
     nn.ReLU,
     nn.LeakyReLU,
@@ -25,18 +27,19 @@ _ONE = (
 
 
 def lipschitz_bound(model: nn.Module) -> float:
-    """An upper bound of |f(x) - f(y)| / |x - y| (2-norms) of a chain of layers.
+    """An upper bound of |f(x) - f(y)| / |x - y| (2-norms) for a chain of layers.
 
-    The product of the layers' bounds: of a linear layer the largest singular value of its weight,
-    in double precision, however it is computed; 1 for `SLL`, `Sandwich` and common activations.
-    (Szegedy et al. 2014, arXiv 1312.6199, section 4.3.) Tight only where the layers' bounds are
-    met by the same inputs, as in networks of nearly orthogonal layers.
+    It is the product of the layers' bounds (Szegedy et al. 2014, arXiv 1312.6199, section 4.3).
+    That of a linear layer is the largest singular value of its weight, taken in double precision,
+    however the weight is computed; that of `SLL`, `Sandwich` and common activations is 1. The
+    product is tight only if the same inputs attain the bounds of all layers, as in networks of
+    nearly orthogonal layers.
 
     Args:
         model: one of these layers, or nn.Sequential of them. Dropout must be in eval mode.
 
     Raises:
-        ValueError: it holds another module, for which no bound is known; the message names it.
+        ValueError: no bound is known for one of the modules; the message names it.
 
     >>> layer = nn.Linear(2, 2, bias=False)
     >>> _ = layer.weight.data.copy_(torch.diag(torch.tensor([3.0, 1.0])))
@@ -63,13 +66,13 @@ def lipschitz_bound(model: nn.Module) -> float:
 
 
 def certified_radius(logits: Tensor, bound: float) -> Tensor:
-    """How far an input may move (2-norm) before its class can change: margin / (sqrt(2) L).
+    """How far an input may move (2-norm) before its class can change: margin / (sqrt(2) bound).
 
     Tsuzuku, Sato and Sugiyama 2018 (arXiv 1802.04034), proposition 1.
 
     Args:
         logits: (..., classes).
-        bound: of the network, from `lipschitz_bound`.
+        bound: the bound of the network, from `lipschitz_bound`.
 
     >>> certified_radius(torch.tensor([3.0, 1.0, 0.0]), bound=1.0)
     tensor(1.4142)
@@ -85,5 +88,5 @@ def _layers(module: nn.Module, path: str) -> list[tuple[str, nn.Module]]:
         found
         for name, child in module._modules.items()  # named_children leaves repetitions out
         if child is not None
-        for found in _layers(child, f"{path}.{name}" if path else name)
+        for found in _layers(child, join(path, name))
     ]

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class MeanOnlyBatchNorm(nn.Module):
-    """y = t - mean[t] + b: centre every channel on the batch, and do not divide by its std.
+    """y = t - mean[t] + b: centre every channel on the batch, without dividing by its std.
 
-    Salimans and Kingma 2016 (arXiv 1602.07868), section 4: the weight's length is already g, so
-    only the mean has to be taken out. Put it behind a weight-normalized layer without bias. In
-    eval mode the running mean is used. Its bias is a vector under muP.
+    Salimans and Kingma 2016 (arXiv 1602.07868), section 4: the length of the weight is already g,
+    so only the mean remains to be taken out. Put the layer behind a weight-normalized layer without
+    bias. In eval mode the running mean is used. The bias is a vector under muP.
 
     Args:
-        channels: size of axis 1 of the input, (batch, channels, ...).
+        channels: the size of axis 1 of the input, (batch, channels, ...).
         momentum: of the running mean, as in torch's batch norm.
 
     >>> norm = MeanOnlyBatchNorm(2)
@@ -32,10 +32,10 @@ class MeanOnlyBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
 
     def forward(self, t: Tensor) -> Tensor:
-        """Centred input (batch, channels, ...).
+        """The centred input, (batch, channels, ...).
 
         Raises:
-            ValueError: axis 1 has another size than the layer has channels.
+            ValueError: the size of axis 1 is not the layer's number of channels.
         """
         if t.dim() < 2 or t.shape[1] != len(self.bias):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The sandwich layer: a 1-Lipschitz layer from free parameters, the direct parametrization."""
+"""The sandwich layer: a direct parametrization, 1-Lipschitz whatever its parameters are."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from paramz.anatomy.axes import OUT_IN, Axes
 
 
 class Sandwich(nn.Module):
-    """y = sqrt(2) A^T Psi relu(sqrt(2) Psi^-1 B x + b), with A A^T + B B^T = I.
+    """y = sqrt(2) A^T Psi relu(sqrt(2) Psi^-1 B x + b), where A A^T + B B^T = I.
 
-    Wang and Manchester 2023 (arXiv 2301.11526), theorem 3.2: 1-Lipschitz for any X, Y, d, b, with
-    Psi = diag(e^d) and, by the Cayley transform, Z = X - X^T + Y^T Y, A^T = (I + Z)^-1 (I - Z),
-    B^T = -2 Y (I + Z)^-1. It starts with A A^T = B B^T = I/2 (in the span of Y), so that relu alone
-    changes the variance. Under muP X and Y are hidden where both sizes grow, d and b vectors.
+    Wang and Manchester 2023 (arXiv 2301.11526), theorem 3.2: the layer is 1-Lipschitz for any X, Y,
+    d and b, where Psi = diag(e^d) and, by the Cayley transform, Z = X - X^T + Y^T Y, A^T = (I +
+    Z)^-1 (I - Z) and B^T = -2 Y (I + Z)^-1. It starts with A A^T = B B^T = I/2 (in the span of Y),
+    so that only relu changes the variance. Under muP X and Y are hidden where both sizes grow, and
+    d and b are vectors.
 
     Args:
-        inputs: size of the last axis of the input.
-        outputs: that of the output.
+        inputs: the size of the last axis of the input.
+        outputs: the size of the last axis of the output.
 
     >>> Sandwich(6, 4)(torch.ones(2, 6)).shape
     torch.Size([2, 4])

@@ -12,15 +12,16 @@ from paramz.anatomy.axes import Axes
 
 
 class SLL(nn.Module):
-    """y = x - 2 W T^-1 relu(W^T x + b), T = diag(sum_j |W^T W|_ij q_j / q_i).
+    """y = x - 2 W T^-1 relu(W^T x + b), where T = diag(sum_j |W^T W|_ij q_j / q_i).
 
-    Araujo et al. 2023 (arXiv 2303.03169), theorem 3: 1-Lipschitz for any W, b and q > 0. The input
-    passes, so variance is kept up to what relu takes out. Under muP W is hidden (it reads axis 0
-    and writes it again; the inner size may grow or not), b and log q are vectors.
+    Araujo et al. 2023 (arXiv 2303.03169), theorem 3: the layer is 1-Lipschitz for any W, b and
+    q > 0. The input passes through, so the variance is kept except for what relu takes out. Under
+    muP W is hidden (it reads axis 0 and writes it again; the inner size may grow or not), and b and
+    log q are vectors.
 
     Args:
-        width: of the input and output, (..., width).
-        inner: of the hidden layer; the width if left out.
+        width: the size of the last axis of input and output.
+        inner: the size of the hidden layer; ``width`` if left out.
 
     >>> SLL(4)(torch.ones(2, 4)).shape
     torch.Size([2, 4])

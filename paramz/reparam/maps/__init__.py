@@ -1,1 +1,1 @@
-"""One weight map per file: how a weight is computed from other tensors."""
+"""The recipes, one per file: how a weight is computed from other tensors."""

@@ -1,4 +1,4 @@
-"""Weight compander: w = a arctan(v / b), which bounds weights and spreads the small ones."""
+"""Weight compander: w = a arctan(v / b), which bounds weights and spreads out the small ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from paramz.reparam.kernels import gpu
 from paramz.reparam.kernels.eager import is_eager
 from paramz.reparam.recipe import Scaling
 
-# a and b are in units of the weight's own std, so that dw/dv = a/b does not move with width: v has
-# the rule of the weight. Their logarithms are numbers near 1, whose decay would mean nothing.
+# a and b are in units of the weight's own std, so that dw/dv = a/b does not depend on the width: v
+# has the rule of the weight. Their logarithms are numbers near 1; zero is no special value for
+# them, so decay towards it would mean nothing.
 _V = Scaling("weight", branch=True)
 _LOG = {
     "global": Scaling("number", decays=False),
@@ -27,20 +28,23 @@ _LOG = {
 
 @dataclass(frozen=True)
 class Compander:
-    """w = a s arctan(v / (b s)) with s the RMS of the weight at init, as a recipe.
+    """A recipe for w = a s arctan(v / (b s)), where s is the RMS of the weight at init.
 
-    Cakaj, Mehnert and Yang 2023 (arXiv 2306.16993); its form was rebuilt from the abstract and its
-    hyperparameters could not be verified, see docs/reparametrizations.md. |w| < a s pi/2, and
-    dw/dv = a/b cos^2(w / (a s)): a/b at zero, less for large weights. v starts at
-    b s tan(w / (a s)), so that the function is the same to rounding. Under muP v has the weight's
-    learning rate, log a and log b that of a bias or of a scalar.
+    Cakaj, Mehnert and Yang 2023 (arXiv 2306.16993). The form was reconstructed from the abstract,
+    and their hyperparameters could not be verified, see docs/reparametrizations.md.
+
+    |w| < a s pi/2, and dw/dv = a/b cos^2(w / (a s)), which is a/b at zero and less for large
+    weights. v starts as b s tan(w / (a s)), so the function stays the same up to rounding. Under
+    muP v has the weight's learning rate; log a and log b have that of a bias or of a scalar.
 
     Attributes:
-        a: bound of the weights in units of s pi/2; must be above max|w| / (s pi/2).
-        b: in the same units; b = a leaves small weights their learning rate, b < a amplifies it.
-        per: one a and b for all weights that were chosen together, per layer, or per output.
+        a: the bound of the weights in units of s pi/2; must be above max|w| / (s pi/2).
+        b: in the same units as a; b = a leaves the learning rate of small weights as it is, and
+            b < a increases it.
+        per: one pair a, b for all weights that were chosen together (``global``), for each layer,
+            or for each output (``channel``).
         learned: train log a and log b.
-        dims: the axes that share an a and b; found from the layer.
+        dims: the axes along which a and b are the same; `bind` sets them.
     """
 
     a: float = 4.0
@@ -51,45 +55,45 @@ class Compander:
 
     def __post_init__(self) -> None:
         if not (self.a > 0 and self.b > 0 and math.isfinite(self.a) and math.isfinite(self.b)):
-            raise ValueError(f"Compander(a={self.a}, b={self.b}): both must be positive")
+            raise ValueError(f"Compander(a={self.a}, b={self.b}): both must be positive and finite")
         if self.per not in _LOG:
-            raise ValueError(f"Compander(per={self.per!r}): it is {', '.join(_LOG)}")
+            raise ValueError(f"Compander(per={self.per!r}): per must be one of {', '.join(_LOG)}")
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Of the weight's shape v; the logarithms of a and b; s."""
+        """v, of the shape of the weight; the logarithms of a and b; s."""
         return ("v", "log_a", "log_b", "scale")
 
     @property
     def scalings(self) -> Mapping[str, Scaling]:
-        """Rules of v and, where they are learned, of log a and log b."""
+        """The rules of v and, where they are learned, of log a and log b."""
         logs = {"log_a": _LOG[self.per], "log_b": _LOG[self.per]} if self.learned else {}
         return {"v": _V, **logs}
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """The logarithms, if they are global."""
+        """The two logarithms, if they are global."""
         return ("log_a", "log_b") if self.per == "global" else ()
 
     @property
     def by_name(self) -> bool:
-        """All weights that were chosen share them."""
+        """False: all weights that were chosen share them."""
         return False
 
     def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
-        """Outputs are the axes that a and b have per channel."""
+        """The recipe for a weight whose outputs are known: the axes of a and b per channel."""
         dim = getattr(module, name).dim()
         return replace(self, dims=tuple(a for a in range(dim) if a not in axes.fan_out))
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
-        """Parts of one weight alone."""
+        """The parts of one weight that shares them with no other."""
         return self.split_all([weight])[0]
 
     def split_all(self, weights: Sequence[Tensor]) -> list[dict[str, Tensor | nn.Module]]:
-        """Solve for v = b s tan(w / (a s)).
+        """The parts of several weights, with v = b s tan(w / (a s)).
 
         Raises:
-            ValueError: a weight is all zero, or has entries that a cannot reach.
+            ValueError: a weight is all zero, or has entries beyond the bound that a sets.
         """
         made: list[dict[str, Tensor | nn.Module]] = []
         logs: dict[str, Tensor] = {}
@@ -115,8 +119,8 @@ class Compander:
             return
         if float(scale) == 0.0:
             raise ValueError(
-                f"a weight {tuple(weight.shape)} of zeros has no scale for a compander: draw it "
-                "first, or leave the layer out with where="
+                f"a weight {tuple(weight.shape)} of zeros has no scale for a compander: initialise "
+                "it first, or leave the layer out with where="
             )
         reach = float(weight.abs().max() / scale) / (math.pi / 2)
         if reach >= 0.999 * self.a:
@@ -127,12 +131,12 @@ class Compander:
             )
 
     def weight(self, v: Tensor, log_a: Tensor, log_b: Tensor, scale: Tensor) -> Tensor:
-        """The weight, in one pass forward and one backward."""
+        """Compute the weight, in one pass over memory forward and one backward."""
         return companded(v, log_a, log_b, scale)
 
 
 def companded(v: Tensor, log_a: Tensor, log_b: Tensor, scale: Tensor) -> Tensor:
-    """Compute a s arctan(v / (b s)), with a and b from their logarithms.
+    """Compute a s arctan(v / (b s)), where a and b are given as logarithms.
 
     >>> x = torch.tensor([0.0, 1.0])
     >>> companded(x, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(1.0))
@@ -145,7 +149,11 @@ def companded(v: Tensor, log_a: Tensor, log_b: Tensor, scale: Tensor) -> Tensor:
 
 
 class _Compand(torch.autograd.Function):
-    """With a and b times s: dw/dv = a b / (b^2 + v^2), dw/dlog a = w, dw/dlog b = -v dw/dv."""
+    """The compander with a gradient written by hand.
+
+    If a and b stand for a s and b s, then dw/dv = a b / (b^2 + v^2), dw/dlog a = w and
+    dw/dlog b = -v dw/dv.
+    """
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, log_a: Tensor, log_b: Tensor, scale: Tensor) -> Tensor:
@@ -153,8 +161,8 @@ class _Compand(torch.autograd.Function):
         if not a.dim() and (kernels := gpu.kernels(v)) is not None:
             made: Tensor = kernels.compand(v, a, b)
         else:
-            # atan2 with b > 0 is arctan(v/b) without the division, and on some machines torch's
-            # vectorized atan2 takes 0.6 of the time of its atan.
+            # For b > 0 atan2(v, b) is arctan(v/b) without the division, and on some machines
+            # torch's vectorized atan2 takes 0.6 of the time of its atan.
             made = torch.atan2(v, b).mul_(a)
         ctx.save_for_backward(v, log_a, log_b, scale, a, b, made)
         return made
@@ -164,7 +172,7 @@ class _Compand(torch.autograd.Function):
         v, log_a, log_b, scale, a, b, w = ctx.saved_tensors
         (grad,) = grads
         _, for_a, for_b, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # of a gradient that is itself differentiated
+        if torch.is_grad_enabled():  # this gradient will itself be differentiated
             a, b = log_a.exp() * scale, log_b.exp() * scale
             dv = grad * a * b / (b * b + v * v)
             da = (grad * a * torch.atan(v / b)).sum_to_size(a.shape)

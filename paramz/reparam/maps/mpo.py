@@ -1,4 +1,4 @@
-"""Matrix product operators whose central tensor is shared by all layers."""
+"""Matrix product operators: weights of several layers with a central tensor in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paramz.anatomy.axes import Axes
 from paramz.reparam.maps.flat import require_matrix
 from paramz.reparam.recipe import Scaling
 
-# A and B are isometries of a fixed size, so W's changes are the core's.
+# A and B are isometries of a fixed size, so W changes by as much as the core does.
 _SCALINGS = {
     "core": Scaling("weight", branch=True),
     "a": Scaling("number", decays=False),
@@ -23,19 +23,22 @@ _SCALINGS = {
 
 @dataclass(frozen=True)
 class MPO:
-    """W_l[(i1 i2 i3), (j1 j2 j3)] = sum A_l[(i1 j1), p] C[p, i2, j2, q] B_l[q, (i3 j3)].
+    """A recipe for matrix product operators of three tensors, the central one in common.
 
-    A matrix product operator of three tensors (Gao et al. 2020, arXiv 1904.06194), whose central
-    one all layers share, with small ones of each layer's own (Liu et al. 2023, arXiv 2303.16753).
-    Weights are grouped as in `Relaxed`. The first weight gives C; A_l and B_l start as random
-    isometries (the identity in the first layer), so that every W_l has the first one's variance,
-    and at full bond the first W is itself. Under muP C has the rule of W_l; A and B, of fixed
-    size, are scalars. Derived here.
+    W_l[(i1 i2 i3), (j1 j2 j3)] = sum_pq A_l[(i1 j1), p] C[p, i2, j2, q] B_l[q, (i3 j3)].
+
+    For the operators see Gao et al. 2020 (arXiv 1904.06194). All layers share the central tensor,
+    C; each has small A_l and B_l of its own (Liu et al. 2023, arXiv 2303.16753). Weights are
+    grouped as in `Relaxed`. C is made from the first weight; A_l and B_l start as random isometries
+    (as the identity in the first layer), so that every W_l has the variance of the first weight,
+    and at full bond the first weight keeps its values. Under muP C has the rule of W_l; A and B,
+    whose sizes are fixed, are scalars. These rules were derived here.
 
     Attributes:
-        ends: i1 = j1 = i3 = j3, the same at every width; its square divides both sizes of W.
-        bond: size of the axes p and q, at most ends^2, which is the default.
-        sizes: those of W; found from the layer.
+        ends: the sizes of i1, j1, i3 and j3, which are all the same and the same at every width;
+            the square must divide both sizes of W.
+        bond: the size of the axes p and q, at most ends^2; 0 stands for ends^2.
+        sizes: the sizes of W; `bind` sets them.
     """
 
     ends: int = 4
@@ -45,8 +48,8 @@ class MPO:
     def __post_init__(self) -> None:
         if self.ends < 1 or not 0 <= self.bond <= self.ends**2:
             raise ValueError(
-                f"MPO(ends={self.ends}, bond={self.bond}): ends is at least 1 and bond at most "
-                "ends^2 (0: ends^2)"
+                f"MPO(ends={self.ends}, bond={self.bond}): ends must be at least 1, and bond from "
+                "0 to ends^2 (0 stands for ends^2)"
             )
 
     @property
@@ -56,21 +59,25 @@ class MPO:
 
     @property
     def scalings(self) -> Mapping[str, Scaling]:
-        """Rules of C, A and B."""
+        """The rules of C, A and B."""
         return _SCALINGS
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """The central tensor is shared."""
+        """The central tensor."""
         return ("core",)
 
     @property
     def by_name(self) -> bool:
-        """Weights are grouped by name."""
+        """True: weights are grouped by name."""
         return True
 
     def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
-        """Keep the sizes; raises ValueError where ends^2 does not divide them."""
+        """The recipe with the sizes of the weight.
+
+        Raises:
+            ValueError: the weight is not a matrix (out, in), or ends^2 does not divide its sizes.
+        """
         require_matrix(module, name, axes, "a matrix product operator")
         sizes = tuple(getattr(module, name).shape)
         if any(size % self.ends**2 for size in sizes):
@@ -81,11 +88,11 @@ class MPO:
         return replace(self, sizes=sizes)
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
-        """Parts of a weight that shares with no other."""
+        """The parts of a weight that shares with no other."""
         return self.split_all([weight])[0]
 
     def split_all(self, weights: Sequence[Tensor]) -> list[dict[str, Tensor | nn.Module]]:
-        """Draw the isometries, and take C from the first weight."""
+        """C from the first weight, and an A and a B that are drawn for each of the others."""
         first, n = weights[0], self.ends
         bond = self.bond or n**2
         (d_out, d_in) = first.shape
@@ -108,7 +115,7 @@ class MPO:
         return nn.init.orthogonal_(torch.empty_like(one))
 
     def weight(self, core: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """The weight of one layer."""
+        """Compute the weight of one layer."""
         n = self.ends
         whole = torch.einsum("sp,pijq,qt->sijt", a, core, b)
         i, j = whole.shape[1:3]

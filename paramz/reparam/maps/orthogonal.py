@@ -1,4 +1,4 @@
-"""Orthogonal weights: rows or columns orthonormal, times a factor, with torch's own maps."""
+"""Orthogonal weights: orthonormal rows or columns times a factor, with torch's own maps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from paramz.anatomy.axes import Axes
 from paramz.reparam.maps.flat import isometry_scale, nearest_isometry, require_matrix
 from paramz.reparam.recipe import Scaling
 
-# W = c Q(v) with dQ of dv's size, so v has the rule of W / c. Decay of v would pull Q towards where
-# it started.
+# W = c Q(v), and a change of v changes Q by as much, so v has the rule of W / c. Decay of v would
+# pull Q towards where it started.
 _KEPT = Scaling(
     "weight",
     size=lambda std, larger: 1 / (std * larger ** Fraction(1, 2)),
@@ -28,17 +28,19 @@ _KEPT = Scaling(
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """W = c Q with Q orthogonal (rows or columns orthonormal, whichever are fewer), as a recipe.
+    """A recipe for W = c Q, where the rows or the columns of Q are orthonormal.
 
+    These are the rows if there are fewer rows than columns, and else the columns.
     Lezcano-Casado and Martinez-Rubio 2019 (arXiv 1901.08428), by
     ``torch.nn.utils.parametrizations.orthogonal``. Q starts as the isometry nearest to the weight.
 
     Attributes:
-        gain: c = gain sqrt(d_out/d_in), which keeps the RMS of activations at gain 1 (Yang, Simon
-            and Bernstein 2023, arXiv 2310.17813). None keeps the weight's variance: under muP this
-            is the same factor with the base model's gain.
-        method: ``matrix_exp`` or ``cayley``. torch's third, ``householder``, its default for
-            matrices that are not square, keeps signs in v that any weight decay turns into zeros.
+        gain: c = gain sqrt(d_out/d_in), which at gain 1 keeps the RMS of activations (Yang, Simon
+            and Bernstein 2023, arXiv 2310.17813). None keeps the weight's variance; under muP that
+            is the same c, with the base model's gain.
+        method: ``matrix_exp`` or ``cayley``. torch has a third, ``householder``, which is its
+            default for matrices that are not square. It is left out here because it keeps signs in
+            v, which any weight decay turns into zeros.
     """
 
     gain: float | None = None
@@ -46,11 +48,13 @@ class Orthogonal:
 
     def __post_init__(self) -> None:
         if self.method not in ("matrix_exp", "cayley"):
-            raise ValueError(f"Orthogonal(method={self.method!r}): it is matrix_exp or cayley")
+            raise ValueError(
+                f"Orthogonal(method={self.method!r}): the method must be matrix_exp or cayley"
+            )
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """What Q is computed from; torch's map; c."""
+        """v, which Q is computed from; torch's map; c."""
         return ("v", "map", "scale")
 
     @property
@@ -59,14 +63,18 @@ class Orthogonal:
         return {"v": _KEPT}
 
     def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
-        """Raises ValueError for anything but a matrix (out, in)."""
+        """The recipe itself, which fits every matrix (out, in).
+
+        Raises:
+            ValueError: the weight is not such a matrix.
+        """
         require_matrix(module, name, axes, "an orthogonal weight")
         return self
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
-        """Start at the nearest isometry."""
+        """The v of the isometry nearest to the weight, torch's map, and c."""
         holder = nn.Module()
-        # torch looks at values here, which a weight on meta has none of.
+        # torch looks at the values here, and a weight on the meta device has none.
         near = torch.eye(*weight.shape) if weight.is_meta else nearest_isometry(weight)
         holder.weight = nn.Parameter(near)
         parametrizations.orthogonal(holder, "weight", self.method)
@@ -79,6 +87,6 @@ class Orthogonal:
         return {"v": v, "map": holder.get_submodule("parametrizations.weight.0"), "scale": scale}
 
     def weight(self, v: Tensor, kept: Any, scale: Tensor) -> Tensor:
-        """The weight."""
+        """Compute the weight."""
         made: Tensor = kept.forward(v) * scale
         return made

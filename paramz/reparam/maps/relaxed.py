@@ -1,4 +1,4 @@
-"""Tied layers, and recursive ones relaxed by a low-rank matrix per loop."""
+"""Layers that share one weight, each with a low-rank matrix of its own or without."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _B = Scaling("writes", branch=True)
 
 @dataclass(frozen=True)
 class Relaxed:
-    """W_l = W + B_l A_l: one W for all blocks, and a pair of thin matrices for each, as a recipe.
+    """A recipe for W_l = W + B_l A_l: one W for all blocks, and a pair of thin matrices for each.
 
-    Bae et al. 2024, relaxed recursive transformers (arXiv 2410.20672), section 2.2; rank 0 ties the
-    blocks completely. Weights whose names differ in numbers alone and whose shapes are equal share
-    a W: layers.0.up.weight and layers.1.up.weight. Under muP W has the rule of W_l, A is a readout
-    (lr 1/fan_in, Adam), B an input matrix (lr 1); derived here. W gets the gradients of all its
-    uses, so under a depth scheme SGD's learning rate is divided by their number, as much as depth
-    has grown; Adam's is not.
+    Bae et al. 2024, relaxed recursive transformers (arXiv 2410.20672), section 2.2. With rank 0 the
+    blocks are tied completely. Weights of equal shape whose names differ only in numbers share a W,
+    as ``layers.0.up.weight`` and ``layers.1.up.weight`` do. Under muP W has the rule of W_l, A is a
+    readout (lr 1/fan_in for Adam) and B an input matrix (lr 1); this was derived here. W gets the
+    gradients of all its uses. So under a depth scheme SGD's learning rate for W is divided by the
+    factor by which depth, and with it the number of uses, has grown; Adam's is not.
 
     Attributes:
-        rank: of B A, the same at every width.
-        init: ``first``: W is the first block's, A random and B zero, so that every block is the
-            first one. ``svd``: W is the mean and B A the best approximation of what each block
-            differs by, exact at full rank.
+        rank: the rank of B A, the same at every width.
+        init: ``first``: W is the weight of the first block, A is random and B zero, so that every
+            block starts as the first one. ``svd``: W is the mean over blocks, and B A the best
+            approximation of what a block's own weight differs from it by, exact at full rank.
     """
 
     rank: int = 0
@@ -41,41 +41,45 @@ class Relaxed:
 
     def __post_init__(self) -> None:
         if self.rank < 0:
-            raise ValueError(f"Relaxed(rank={self.rank}): the rank is not negative")
+            raise ValueError(f"Relaxed(rank={self.rank}): the rank must not be negative")
         if self.init not in ("first", "svd"):
-            raise ValueError(f"Relaxed(init={self.init!r}): it is first or svd")
+            raise ValueError(f"Relaxed(init={self.init!r}): init must be first or svd")
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """W, and of each block A (rank, in) and B (out, rank)."""
+        """W, and for each block A (rank, in) and B (out, rank)."""
         return ("shared", "a", "b") if self.rank else ("shared",)
 
     @property
     def scalings(self) -> Mapping[str, Scaling]:
-        """Rules of W, A and B."""
+        """The rules of W, A and B."""
         return {"shared": _SHARED, "a": _A, "b": _B} if self.rank else {"shared": _SHARED}
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """W is shared."""
+        """W."""
         return ("shared",)
 
     @property
     def by_name(self) -> bool:
-        """Weights are grouped by name."""
+        """True: weights are grouped by name."""
         return True
 
     def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
-        """Raises ValueError for anything but a matrix (out, in)."""
+        """The recipe itself, which fits every matrix (out, in).
+
+        Raises:
+            ValueError: the weight is not such a matrix.
+        """
         require_matrix(module, name, axes, "a relaxed recursive weight")
         return self
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
-        """Parts of a weight that shares with no other."""
+        """The parts of a weight that shares with no other."""
         return self.split_all([weight])[0]
 
     def split_all(self, weights: Sequence[Tensor]) -> list[dict[str, Tensor | nn.Module]]:
-        """Make W and the pairs."""
+        """W, and an A and a B for each weight."""
         mean = torch.stack(list(weights)).mean(0) if self.init == "svd" else weights[0].clone()
         made: list[dict[str, Tensor | nn.Module]] = []
         for weight in weights:
@@ -95,7 +99,7 @@ class Relaxed:
         return made
 
     def weight(self, shared: Tensor, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
-        """The weight of one block."""
+        """Compute the weight of one block."""
         if a is None or b is None:
-            return shared * 1.0  # a computed tensor, so that the parameter itself stays inside
+            return shared * 1.0  # computed, like every weight: never the parameter itself
         return torch.addmm(shared, b, a)

@@ -15,24 +15,26 @@ from paramz.anatomy.axes import Axes
 from paramz.reparam.maps.flat import output_axis
 from paramz.reparam.recipe import Scaling
 
-# The length of v means nothing: it starts as W, whose learning rate is right for it then.
+# v starts as W, so W's learning rate is right for it. W does not depend on the length of v, so v
+# has no weight decay.
 _SCALINGS = {"v": Scaling("weight", branch=True, decays=False)}
 
 
 @dataclass(frozen=True)
 class SpectralNorm:
-    """W = c v / sigma(v), with sigma the largest singular value, as a recipe.
+    """A recipe for W = c v / sigma(v), where sigma is the largest singular value.
 
     Miyato et al. 2018 (arXiv 1802.05957), by ``torch.nn.utils.parametrizations.spectral_norm``. The
     norm that keeps the RMS of activations is sqrt(d_out/d_in) (Yang, Simon and Bernstein 2023,
-    arXiv 2310.17813, condition 1), and c is ``gain`` times that. Kernels count as matrices
-    (outputs, inputs times positions), whose norm is not that of the convolution.
+    arXiv 2310.17813, condition 1), and c is ``gain`` times that. Kernels of convolutions count as
+    matrices (outputs, inputs times positions), whose norm is not that of the convolution.
 
     Attributes:
-        gain: of the norm; None keeps the norm that the weight has, and the function with it. A
-            weight that `parametrize_` has put under muP has the factor then.
+        gain: c over sqrt(d_out/d_in). None keeps the norm of the weight, and so the function of the
+            model; in a model that `paramz.parametrize_` has put under muP that norm includes muP's
+            factor.
         iterations: power iterations per forward pass in train mode.
-        dim: the axis of outputs; found from the layer.
+        dim: the axis of outputs; `bind` sets it.
     """
 
     gain: float | None = None
@@ -41,7 +43,7 @@ class SpectralNorm:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Of the weight's shape v; torch's map with its vectors; c."""
+        """v, of the shape of the weight; torch's map with its vectors; c."""
         return ("v", "map", "scale")
 
     @property
@@ -50,11 +52,15 @@ class SpectralNorm:
         return _SCALINGS
 
     def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
-        """Find the axis of outputs; raises ValueError where there is not one."""
+        """The recipe with the axis of the weight's outputs.
+
+        Raises:
+            ValueError: the weight has several axes of outputs, or none.
+        """
         return replace(self, dim=output_axis(axes, "spectral normalization"))
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
-        """Take v from the weight, and its singular vectors where the iteration starts."""
+        """The weight as v, and torch's map, which starts at the weight's singular vectors."""
         holder = nn.Module()
         holder.weight = nn.Parameter(weight.clone())
         parametrizations.spectral_norm(holder, "weight", self.iterations, dim=self.dim)
@@ -72,6 +78,6 @@ class SpectralNorm:
         return {"v": weight.clone(), "map": kept, "scale": scale}
 
     def weight(self, v: Tensor, kept: Any, scale: Tensor) -> Tensor:
-        """The weight; in train mode the iteration goes on."""
+        """Compute the weight; in train mode this continues the power iteration."""
         made: Tensor = kept.forward(v) * scale
         return made

@@ -1,4 +1,4 @@
-"""Weight normalization: w = g v / |v|, one length g and direction v per output."""
+"""Weight normalization: w = g v / |v|, with a length g and a direction v per output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from paramz.theory.tables import IN
 
 _TENSORS = ("v", "g")
 # v starts as W itself (|v| = g), so W's learning rate is right for it. g is sqrt(fan_in) times the
-# std of W: 1 in a hidden layer, fan_in^-1/2 in muP's readout. Decay of v only changes its effective
-# learning rate, that of g is the regulariser.
+# std of W: 1 in a hidden layer, fan_in^-1/2 in muP's readout. Decay of v would only change its
+# effective learning rate; it is the decay of g that regularises.
 _SCALINGS = {
     "v": Scaling("weight", branch=True, decays=False),
     "g": Scaling("per output", size=lambda std, _: std * IN ** Fraction(1, 2)),
@@ -30,71 +30,74 @@ _SCALINGS = {
 
 @dataclass(frozen=True)
 class WeightNorm:
-    """w = g v / |v| per output, as a recipe for `reparametrize_`.
+    """A recipe for w = g v / |v| per output.
 
     Salimans and Kingma 2016 (arXiv 1602.07868), eq. 2. At first v is the weight and g its length
-    per output, so the function is the same, bit for bit; `weight_norm_init_` is the paper's init
-    on a batch. Under muP v has the weight's learning rate; g is a multiplier of the size of the
-    weight's rows: lr 1 (Adam) or fan_out (SGD) where fan_out grows, and in the readout fan_in^-1/2
-    (Adam) or 1/fan_in (SGD).
+    per output, so the function is the same, bit for bit; `paramz.reparam.weight_norm_init_` is the
+    paper's init on a batch. Under muP v has the weight's learning rate. g is as large as the rows
+    of the weight: its lr is 1 (Adam) or fan_out (SGD) where fan_out grows, and in the readout
+    fan_in^-1/2 (Adam) or 1/fan_in (SGD).
 
     Attributes:
-        dims: the axes that a length is taken over; found from the layer.
+        dims: the axes over which lengths are taken; `bind` sets them.
     """
 
     dims: tuple[int, ...] = ()
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """v, of the weight's shape, and g, one number per output."""
+        """v, of the shape of the weight, and g, one number per output."""
         return _TENSORS
 
     @property
     def scalings(self) -> Mapping[str, Scaling]:
-        """Rules of v and g."""
+        """The rules of v and g."""
         return _SCALINGS
 
     def bind(self, module: nn.Module, name: str, axes: Axes) -> Self:
-        """Lengths are over inputs and kernel positions; stacks of matrices keep their axis.
+        """The recipe with lengths over inputs and kernel positions, but not over stacked matrices.
 
         Raises:
-            ValueError: a transposed convolution with groups, whose outputs are no axis.
+            ValueError: the weight is that of a transposed convolution with groups, which has no
+                axis of outputs.
         """
         shape = getattr(module, name).shape
         if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups > 1:
             raise ValueError(
                 f"the outputs of a transposed convolution with {module.groups} groups are no axis "
-                f"of its weight {tuple(shape)}: choose other layers with where="
+                f"of its weight {tuple(shape)}, so there are no lengths per output: choose other "
+                "layers with where="
             )
         first = min(axes.fan_in + axes.fan_out)
         dims = (a for a in range(len(shape)) if a >= first and a not in axes.fan_out)
         return replace(self, dims=tuple(dims))
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
-        """Let v be the weight and g its lengths.
+        """The weight as v, and its lengths as g.
 
         Raises:
-            ValueError: an output's weights are all zero, so they have no direction.
+            ValueError: the weights of an output are all zero, so they have no direction.
         """
         g = _length(weight, self.dims)
         if not g.is_meta and not bool(g.all()):
             raise ValueError(
                 f"weight normalization of {tuple(weight.shape)}: {int((g == 0).sum())} outputs "
-                "have weights that are all zero, which have no direction. Draw them first, or "
-                "leave the layer out with where="
+                "have weights that are all zero, which have no direction. Initialise them first, "
+                "or leave the layer out with where="
             )
         return {"v": weight.clone(), "g": g}
 
     def weight(self, v: Tensor, g: Tensor) -> Tensor:
-        """The weight, in one pass forward and one backward."""
+        """Compute the weight, in one pass over memory forward and one backward."""
         return normalized(v, g, self.dims)
 
 
 def normalized(v: Tensor, g: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Compute g v / |v|, lengths over ``dims``; g has size 1 there.
+    """Compute g v / |v| with lengths over ``dims``, where g has size 1.
 
-    Forward and backward are a kernel each where lengths are per first or last axis: torch's own,
-    or a Triton one on GPUs. Elsewhere, and where that cannot be (`is_eager`), the formula itself.
+    Where there is a length per entry of the first or of the last axis, forward and backward are one
+    kernel each: torch's own, or a Triton kernel on GPUs. Otherwise, and where hand-written
+    gradients cannot be used (see `is_eager`), the formula itself is computed.
 
     >>> normalized(torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0]]), (1,))
     tensor([[6., 8.]])
@@ -108,13 +111,13 @@ def normalized(v: Tensor, g: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 @cache
 def _one_axis(size: int, dims: tuple[int, ...]) -> int | None:
-    """The axis that is not summed over, where torch's kernel knows it."""
+    """The axis that is not summed over, if torch's kernel supports it: the first or the last."""
     kept = [axis for axis in range(size) if axis not in dims]
     return kept[0] if kept in ([0], [size - 1]) else None
 
 
 def _length(v: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """|v|, in the kernel's own rounding, so that g / |v| is exactly 1 at first."""
+    """|v| with the kernel's own rounding, so that g / |v| is exactly 1 at first."""
     kept = _one_axis(v.dim(), dims)
     if kept is None or not is_eager(v):
         length: Tensor = torch.linalg.vector_norm(v, dim=dims, keepdim=True)
@@ -129,11 +132,12 @@ _backward_kernel = torch.ops.aten._weight_norm_interface_backward.default
 
 
 class _Normalize(torch.autograd.Function):
-    """dL/dg = v.dL/dw / |v|; dL/dv = g/|v| (dL/dw - v (v.dL/dw) / |v|^2).
+    """Weight normalization with the gradients of a kernel.
 
-    torch's own autograd formula of this kernel would spare the detour through Python, 0.5 % of a
-    training step, but its second derivatives are wrong (torch 2.13 takes |v| for a constant there),
-    and gradient penalties need them.
+    dL/dg = v.dL/dw / |v| and dL/dv = g/|v| (dL/dw - v (v.dL/dw) / |v|^2). torch's own autograd
+    formula for this kernel would spare the detour through Python, 0.5 % of a training step, but its
+    second derivatives are wrong (torch 2.13 takes |v| for a constant there), and gradient penalties
+    need them.
     """
 
     @staticmethod
@@ -153,7 +157,7 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         v, g, length = ctx.saved_tensors
         (grad,) = grads
-        if torch.is_grad_enabled():  # of a gradient that is itself differentiated
+        if torch.is_grad_enabled():  # this gradient will itself be differentiated
             return (*_gradients(v, g, grad, ctx.axis), None)
         kernels = gpu.kernels(v) if v.is_cuda else None
         if kernels is not None:
@@ -171,8 +175,8 @@ def _gradients(v: Tensor, g: Tensor, grad: Tensor, axis: int) -> tuple[Tensor, T
 def effective_learning_rate(lr: float, g: float, v_length: float) -> float:
     """The learning rate that the direction of w feels under SGD: lr (g / |v|)^2.
 
-    As SGD's step is orthogonal to v, |v|^2 grows by lr^2 |dL/dv|^2 with each, and this falls.
-    (Follows from the gradient of Salimans and Kingma 2016, eq. 3.)
+    Every step of SGD is orthogonal to v, so it adds lr^2 |dL/dv|^2 to |v|^2, and this rate falls.
+    (It follows from the gradient of Salimans and Kingma 2016, eq. 3.)
 
     >>> effective_learning_rate(0.1, 1.0, 2.0)
     0.025

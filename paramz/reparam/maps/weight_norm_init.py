@@ -1,4 +1,4 @@
-"""The weight normalization paper's init: outputs of mean 0 and variance 1 on a batch."""
+"""The init of the weight normalization paper: outputs of mean 0 and variance 1 on a batch."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 def weight_norm_init_(model: nn.Module, *inputs: Any, std: float | None = 0.05) -> int:
     """Set g and the bias of every weight-normalized linear and conv layer from a batch, in place.
 
-    Salimans and Kingma 2016 (arXiv 1602.07868), section 3: v ~ N(0, 0.05^2), and with
-    t = v x / |v| of a batch, g = 1 / std[t] and b = -mean[t] / std[t] per output, so that outputs
-    have mean 0 and variance 1 there. Layers are done in the order in which they compute, each on
-    what the ones before it now give. A layer without bias keeps its mean.
+    Salimans and Kingma 2016 (arXiv 1602.07868), section 3: v ~ N(0, 0.05^2); and, where t is
+    v x / |v| on a batch, g = 1 / std[t] and b = -mean[t] / std[t] per output, so that the outputs
+    have mean 0 and variance 1 on that batch. Layers are initialised in the order in which they are
+    called, each on the new outputs of those before it. A layer without bias keeps its mean.
 
-    Under muP leave the readout out: its first outputs are meant to shrink with width, and here
-    they are 1. Reparametrize the other layers only, as in ``where=("input", "hidden")``.
+    Under muP leave the readout out, because its first outputs are meant to shrink with width, and
+    here they get the size 1: reparametrize only other layers, as by ``where=("input", "hidden")``.
 
     Args:
-        model: with layers under `WeightNorm`.
-        *inputs: what to call it with, a batch large enough for a std per output.
-        std: of the entries that v is drawn with; None keeps v as it is.
+        model: a model with layers under `WeightNorm`.
+        *inputs: the arguments to call it with, a batch large enough for a std per output.
+        std: the std with which v is drawn; None keeps v as it is.
 
     Returns:
         the number of layers that were initialised.
 
     Raises:
-        ValueError: no such layer computes anything, or an output is the same for the whole batch.
+        ValueError: the model calls no such layer, or an output is the same for the whole batch.
 
     >>> import paramz
     >>> layer = nn.Linear(3, 2)
@@ -85,7 +85,7 @@ def _tensor(module: nn.Module, name: str) -> Tensor:
 
 
 def _standardise(module: nn.Module, path: str, output: Tensor) -> Tensor:
-    """Set g and b, and return what the layer gives with them."""
+    """Set g and b, and return the layer's output with them."""
     conv = isinstance(module, nn.modules.conv._ConvNd)
     channel = output.dim() - 1
     if isinstance(module, nn.modules.conv._ConvNd):
