@@ -23,7 +23,7 @@ from paramz.analysis.runs import tidy_runs
 
 # Published fits use 1e-3, against stray points among many that were read off a plot. The seed means
 # of a sweep are few and hold none, and with 1e-3 the law would pass exactly through three of them.
-DELTA = 1e-2
+_DELTA_OF_MEANS = 1e-2
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,10 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
         warnings.simplefilter("always", LawWarning)
         try:
             law = ScalingLaw(question.law)
-            fit = law.fit(points, delta=DELTA, **inputs)
-            trial = law.fit(points, delta=DELTA, holdout=largest("scale", question.hold), **inputs)
+            fit = law.fit(points, delta=_DELTA_OF_MEANS, **inputs)
+            trial = law.fit(
+                points, delta=_DELTA_OF_MEANS, holdout=largest("scale", question.hold), **inputs
+            )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         ahead = _ahead(fit, question.at)

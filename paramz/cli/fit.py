@@ -15,19 +15,23 @@ def register(app: typer.Typer) -> None:
 
 
 def fit(
-    folder: Annotated[Path, typer.Argument(help="A run (runs/x).")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/x.")],
     predict: Annotated[
         list[str] | None,
-        typer.Option(help="A scale and its value, as in width=4096; may be given again."),
+        typer.Option(help="A scale and its value, as in width=4096; repeat for more."),
     ] = None,
     law: Annotated[
         str, typer.Option(help="power, pure_power (no floor) or broken (one break).")
     ] = "power",
     value: Annotated[
         float | None,
-        typer.Option("--at", help="Value of --hp to compare at. Default: best of the smallest."),
+        typer.Option(
+            "--at", help="Value of --hp to compare at. Default: the best of the smallest scale."
+        ),
     ] = None,
-    hold: Annotated[int, typer.Option(help="How many of the largest to predict as a test.")] = 2,
+    hold: Annotated[
+        int, typer.Option(help="How many of the largest scales to predict as a test.")
+    ] = 2,
     hp: Annotated[str, typer.Option(help="The hyperparameter.")] = "lr",
     loss: Annotated[str, typer.Option(help="The metric, smaller is better.")] = "loss",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,

@@ -16,7 +16,8 @@ def register(app: typer.Typer) -> None:
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(help="A run (runs/x), or a folder that holds several runs.")
+        Path,
+        typer.Argument(help="The folder of a run, such as runs/x, or one that holds several runs."),
     ],
     hp: Annotated[str, typer.Option(help="The hyperparameter whose transfer is judged.")] = "lr",
     loss: Annotated[str, typer.Option(help="The metric, smaller is better.")] = "loss",

@@ -130,5 +130,7 @@ def _failures(df: pd.DataFrame) -> str:
     failed = df[df["status"] == "failed"]
     if failed.empty:
         return ""
-    listed = html_table(failed[["key", "error"]])
-    return f"<h3>Trials that raised</h3><p>They are left out of everything above.</p>{listed}"
+    return (
+        "<h3>Trials that ended in an error</h3><p>They are left out of everything above.</p>"
+        + html_table(failed[["key", "error"]])
+    )
