@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from paramz.sweeps.running.launcher import LaunchError
 
-_FORMAT = "%i|%F|%K|%T|%u|%M|%N|%r|%k"
+_FORMAT = "%i|%K|%T|%k"  # id, index in the array, state, comment
 _TIMEOUT = 60  # seconds
 
 
@@ -31,20 +31,12 @@ class QueuedJob:
         job: its id, ``123`` or ``123_4``.
         element: its index in the array; 0 if it is in none.
         state: PENDING, RUNNING, SUSPENDED ...
-        user: its owner.
-        elapsed: its running time as squeue prints it.
-        nodes: where it runs.
-        reason: why it waits.
         comment: the name of the array's orders (`paramz.slurm.submission`).
     """
 
     job: str
     element: int
     state: str
-    user: str
-    elapsed: str
-    nodes: str
-    reason: str
     comment: str
 
 
@@ -59,11 +51,11 @@ def queued(name: str) -> list[QueuedJob]:
     )
     jobs = []
     for line in text.splitlines():
-        job, _, element, state, user, elapsed, nodes, reason, comment = line.split("|", 8)
+        job, element, state, comment = line.split("|", 3)
         if state == "COMPLETING":  # the job has ended and is only being cleaned up
             continue
         index = int(element) if element.isdigit() else 0
-        jobs.append(QueuedJob(job, index, state, user, elapsed, nodes, reason, comment.strip()))
+        jobs.append(QueuedJob(job, index, state, comment.strip()))
     return jobs
 
 

@@ -1,15 +1,17 @@
 """A further launcher takes one entry in paramz.cli.launchers; every verb then knows it."""
 
 import json
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from paramz.cli import app
 from paramz.cli.launchers import launcher_for
+from paramz.cli.sweep import RetryChoice
 from paramz.slurm.launcher import SLURM
 from paramz.sweeps import Store
-from paramz.sweeps.running.launcher import Launcher, LaunchError, Live, Options, Report
+from paramz.sweeps.running.launcher import Launcher, LaunchError, Live, Options, Report, Retry
 from paramz.sweeps.running.local import LOCAL
 from paramz.sweeps.running.runner import prepare
 
@@ -99,3 +101,7 @@ def test_what_it_cannot_do_is_one_message(nodes, command, tmp_path):
 def test_the_options_alone_decide_where_a_sweep_runs():
     assert launcher_for(Options(workers=2)) is LOCAL
     assert launcher_for(Options(profile="h100.yaml")) is SLURM
+
+
+def test_the_command_line_offers_every_way_to_retry():
+    assert [choice.value for choice in RetryChoice] == list(get_args(Retry))
