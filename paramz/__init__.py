@@ -1,4 +1,4 @@
-"""Hyperparameter transfer for PyTorch models nobody rewrote.
+"""Hyperparameter transfer for PyTorch models as they are.
 
 Names load on first use (PEP 562): ``import paramz`` imports neither torch nor pandas.
 """

@@ -32,10 +32,10 @@ def scaled_config(
         heads: ``"count"`` keeps the head size and scales the number of heads and of key-value heads
             (grouped-query groups stay as they are); ``"size"`` keeps the numbers and scales the
             head size.
-        depth: the new number of blocks, in encoder and decoder each; as it was if left out. A list
-            of the kinds of the blocks is cut or repeated.
-        experts: the new number of experts, of which as large a part sees each token as before; as
-            it was if left out.
+        depth: the new number of blocks, in encoder and decoder each; None keeps it. A list of the
+            kinds of the blocks is cut or repeated.
+        experts: the new number of experts; the share of them that sees each token stays. None keeps
+            the number.
 
     Raises:
         TypeError: the config has no ``hidden_size``, or no number of blocks or experts.

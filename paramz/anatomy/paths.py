@@ -1,4 +1,4 @@
-"""Names of modules and parameters as paths: joined, split, and alike but for their numbers."""
+"""Names of modules and parameters as paths: join them, split them, compare them without numbers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Trained models: take a plain one under a plan with its function unchanged, or put a plan back on.
 
-In the folded form a parametrization differs from the plain model by initial values, learning rates
-and a few factors in the forward pass. A trained plain model needs no other weights for the first
-two, and for the factors the inverse of what `paramz.fold_` does.
+In the folded form a model under a plan differs from the plain one by its initial values, its learning
+rates and a few factors in the forward pass. The initial values of a trained model are past, and the
+learning rates need no change of weights; for the factors, weights are divided by them, which is the
+inverse of what `paramz.fold_` does.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def clip_grad_norm_(plan: Plan, model: nn.Module, max_norm: float) -> torch.Tens
         plain global norm.
 
     Raises:
-        ValueError: the plan's table says nothing of the size of gradients (SP, u-muP), or there is
-            a tensor that the plan does not know.
+        ValueError: the plan's scheme has no rule for the size of gradients (SP, u-muP), or the
+            model has a tensor that the plan does not know.
 
     >>> import paramz
     >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Linear(w, 2))
@@ -66,12 +66,12 @@ def gradient_ratio(plan: Plan, row: Row) -> float:
     The size of an entry is what Adam's epsilon follows (`Rule`), and there are so many of them.
 
     Raises:
-        ValueError: the table says nothing of the size of gradients.
+        ValueError: the scheme has no rule for the size of gradients.
     """
     scheme = plan.parametrization
     if scheme.rule("adam", "hidden").eps == ONE:
         raise ValueError(
-            f"{scheme.name} has no rule for the size of gradients, so their norm cannot be told in "
+            f"{scheme.name} has no rule for the size of gradients, so their norm cannot be given in "
             "units of the base: use torch.nn.utils.clip_grad_norm_"
         )
     entry = plan.rule(row, ADAMW).eps(row.ratios)

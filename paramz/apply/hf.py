@@ -1,7 +1,7 @@
 """Hugging Face: checkpoints with their plan, and what the Trainer needs.
 
-`scaled_config` and `config_factory`, which belong to `paramz.hf`, too, are in
-`paramz.anatomy.hf_config`. Imports transformers for `Clip` only.
+This module is `paramz.hf`. Its functions on configs come from `paramz.anatomy.hf_config`. Only `Clip`
+imports transformers.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def parametrize_(
             `init_` after ``to_empty``.
         parametrization: a name such as ``"mup"``, or a `Parametrization`.
         base: the base model: a factory ``width -> model`` (called at ``base_width`` and twice
-            that), a module (then ``wider`` must be one, too), or for a Hugging Face model a width.
+            that), a module (then ``wider`` must also be one), or for a Hugging Face model a width.
         base_width: the width at which a factory builds the base.
         wider: overrides the wider probe: a width for the factory, or a module.
         roles: ordered overrides ``{regex: role or Axes}``.

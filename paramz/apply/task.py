@@ -1,4 +1,4 @@
-"""A task: what a training function and a coordinate check both need to know of a problem."""
+"""A task: model, data and loss, as a training function and a coordinate check both need them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Task:
 
     Attributes:
         build: ``width -> model``, freshly initialised from torch's random state; with a keyword
-            ``depth`` or ``experts`` where those are to be scaled, too.
+            ``depth`` or ``experts`` where those are scaled as well.
         batch: ``step -> batch``, the same batch whenever it is asked for the same step.
         loss: ``(model, batch) -> scalar``.
         roles: overrides of tensor roles, for models that need them.

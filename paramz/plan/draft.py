@@ -68,7 +68,7 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
     if wider is not None and not scheme.scales & {"fan_in", "fan_out"}:
         raise ValueError(
             f"{wider.name} is {wider.shape} and {wider.base_shape} in the base, but {scheme.name} "
-            f"says nothing of width. Multiply it with a scheme that does: 'mup+{scheme.name}'"
+            f"has no rule for width. Multiply it with a scheme that has: 'mup+{scheme.name}'"
         )
     if facts.residual is None:
         return rows
@@ -98,7 +98,7 @@ def branch_hooks(residual: Residual, factor: float, fold: bool) -> dict[str, flo
 def _module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
     """The factors in modules' own code that the plan sets."""
     found = [_logit_scale(heads, power) for heads in facts.heads]
-    # SP and NTP are what the code says, with its own factors.
+    # SP and NTP keep the factors that are in the model's code.
     if power != USUAL:
         _warn_of_unreachable(facts.heads)
         found += [
@@ -114,8 +114,9 @@ def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
         return None
     if heads.attribute == KEY_INPUT:
         return ModuleScale(heads.module, KEY_INPUT, 1.0, (power / USUAL)(ratios))
-    # Where the model's own factor stays though heads grow, 1/sqrt(d_head) is in the init of its
-    # queries, which the plan gives the init of other hidden matrices: then all of 1/d_head is due.
+    # A model whose own factor does not move with the size of a head (T5) has the 1/sqrt(d_head) in
+    # the init of its queries. The plan gives those the init of any hidden matrix, so the factor here
+    # has to be all of 1/d_head.
     return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base * power(ratios))
 
 

@@ -1,8 +1,8 @@
 """Another batch size or number of steps: named rules for lr, decay, momentum and epsilon.
 
-A parametrization transfers hyperparameters between models that are trained alike. When the run
-itself changes, these rules say how they move with the ratios of batch size and number of steps
-(target / base; tokens are their product).
+A parametrization transfers hyperparameters between models that are trained for as many steps at the
+same batch size. When the run itself changes, these rules say how they move with the ratios of batch
+size and number of steps (target / base; the ratio of tokens is their product).
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class Horizon:
     eps: Power = ONE
 
 
-# Exponents are those of Adam's columns; an SGD step is linear in the gradient. All of them agree
-# with the SDE rule at a fixed number of tokens (steps = 1 / batch) but where they say nothing.
+# By rule, then by the column of the tables. The exponents are those that the papers derive for Adam,
+# and for SGD, whose step is linear in the gradient. The rules differ from each other: at a fixed
+# number of tokens, for one, "token-horizon" leaves lr alone where "sde" multiplies it by batch^1/2.
 HORIZONS: Mapping[str, Mapping[str, Horizon]] = MappingProxyType(
     {
         # Square-root rule: the same stochastic differential equation at another batch size.
@@ -102,7 +103,7 @@ def transfer_run(
     column = find_family(optimizer).column
     if column not in HORIZONS[rule]:
         raise ValueError(
-            f"the horizon rule {rule!r} says nothing of {column}; it has "
+            f"the horizon rule {rule!r} has no column {column}; it has "
             f"{', '.join(HORIZONS[rule])}"
         )
     horizon, ratios = HORIZONS[rule][column], {"batch": batch, "steps": steps}

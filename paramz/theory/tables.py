@@ -1,11 +1,15 @@
 """The parametrizations of the field, as the tables that their papers print.
 
-How to read a table. IN and OUT are the ratios target/base of a tensor's fan_in and fan_out, where
-that dimension grows with width (else 1); HEAD is the ratio of head sizes. DEPTH is the ratio of the
-numbers of blocks, for tensors inside residual branches (else 1); EXPERTS that of the numbers of
-experts, for tensors of experts and routers (else 1). `init` is the std of the weight, `mult` the factor in front of it in the forward pass. `*.lr` and `*.eps` multiply the base
-learning rate and epsilon. Everything is 1 at the base. Decay always keeps lr * wd constant
-(decoupled decay; Yang et al. 2022, appendix B.3), so it needs no column.
+How to read a table. Every entry is a power of scale ratios, target / base, so it is 1 at the base.
+
+    IN, OUT   the ratio of a tensor's fan_in or fan_out, where that grows with width; else 1
+    HEAD      the ratio of head sizes
+    DEPTH     the ratio of the numbers of blocks, for tensors inside residual branches; else 1
+    EXPERTS   the ratio of the numbers of experts, for tensors of experts and routers; else 1
+
+`init` multiplies the std of the weight, `mult` is the factor in front of it in the forward pass,
+`*.lr` and `*.eps` multiply the learning rate and epsilon that were tuned at the base. Weight decay
+needs no column: it keeps lr * wd constant (decoupled decay; Yang et al. 2022, appendix B.3).
 
 roles: input  only fan_out grows (embedding, first layer)    vector  biases, norm gains (fan_out)
        hidden fan_in and fan_out grow                        scalar  nothing grows
@@ -14,10 +18,10 @@ roles: input  only fan_out grows (embedding, first layer)    vector  biases, nor
        expert matrix of an expert; reads hidden where a table has no row for it
 columns: sgd   SGD, momentum, Nesterov
          adam  Adam(W), NAdam, RAdam, Adamax, Adagrad, RMSprop, Adafactor, Lion, sign
-         muon  Muon, Shampoo with exponents -1/4, and SOAP but for powers of fan_out in its lr; its
-               rules are for matrices only
-         kfac  K-FAC, and Shampoo with exponents -1/2; other Shampoos are between it and muon
-         foof  K-FAC's factor of the inputs alone
+         muon  Muon, Shampoo with exponents -1/4, and SOAP (without the powers of fan_out in lr);
+               it has rules for matrices only
+         kfac  K-FAC, and Shampoo with exponents -1/2; other exponents lie between it and muon
+         foof  K-FAC with the factor of the inputs alone
 `kfac.damping_a` and `_b` multiply constants added to K-FAC's factors of inputs and output gradients.
 """
 
@@ -85,7 +89,7 @@ MUP = tabulate(
 MUP = with_columns(
     MUP,
     # Ishikawa and Karakida 2023 (arXiv 2312.12226). In B^-1 G A^-1 the sizes of inputs a and of
-    # output gradients g cancel but for 1/(|a| |g|), which is the spectral norm that an update needs
+    # output gradients g cancel, except for 1/(|a| |g|), the spectral norm that an update needs
     # when |a|^2 ~ IN and |g|^2 ~ 1/OUT; constants added to the factors have to follow these two.
     columns=_SECOND,
     input  =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
@@ -118,7 +122,7 @@ MEAN_FIELD = with_columns(
     scalar =(ONE, ONE,    ONE,     ONE, ONE),
 )
 
-# Depth and experts are factors: they say nothing of width, so they are used as "mup+completep",
+# Schemes for depth and experts have no rules for width, so they are used as "mup+completep",
 # "mup+moe" or "mup+completep+moe". At any role only tensors inside residual branches have a DEPTH.
 # With the branch factor DEPTH^-a the gradient inside a branch is DEPTH^-a times smaller, and the
 # branches' updates have to add up to one over DEPTH of them. An update of degree 1 - 2e in the

@@ -160,7 +160,7 @@ def test_plans_round_trip_and_survive_pickle(tmp_path):
 def test_depth_needs_a_scheme_that_scales_it():
     with pytest.raises(ValueError, match="blocks has 4 modules and the base 2. Make them equal, o"):
         paramz.parametrize_(Deep(16, 4), "mup", base=Deep)
-    with pytest.raises(ValueError, match="completep says nothing of width. Multiply it .*mup.comp"):
+    with pytest.raises(ValueError, match="completep has no rule for width. Multiply it .*mup.comp"):
         paramz.parametrize_(Deep(16, 4), "completep", base=Deep)
 
 

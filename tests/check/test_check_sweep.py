@@ -75,7 +75,8 @@ def test_a_diverged_trial_has_its_rows(tmp_path):
 def test_a_failed_trial_is_named_with_its_error(tmp_path):
     sweep = check_sweep(MLP, minutes=5, widths=[32, 64], seeds=1, steps=1, optimizer="adamv")
     run(sweep, tmp_path, workers=2)
-    with pytest.raises(ValueError, match="width 64, seed 0: .*neither torch.optim nor paramz has 'adamv'"):
+    wanted = "width 64, seed 0: .*neither torch.optim nor paramz has 'adamv'"
+    with pytest.raises(ValueError, match=wanted):
         gather(sweep, Store(tmp_path))
 
 

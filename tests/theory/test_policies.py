@@ -94,7 +94,7 @@ def test_the_same_run_keeps_everything(rule):
 def test_runs_that_cannot_be():
     with pytest.raises(ValueError, match="no horizon rule 'sdee'; there are sde, completed, times"):
         transfer_run("sdee", "adamw", lr=1.0)
-    with pytest.raises(ValueError, match="'timescale' says nothing of sgd; it has adam"):
+    with pytest.raises(ValueError, match="'timescale' has no column sgd; it has adam"):
         transfer_run("timescale", "sgd", lr=1.0)
     with pytest.raises(ValueError, match="1 - beta = 0.1 times 16 is more than 1: at this batch"):
         transfer_run("sde", "adamw", lr=1.0, betas=(0.9, 0.99), batch=16)
