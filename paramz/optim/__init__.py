@@ -1,4 +1,4 @@
-"""Optimizers that paramz brings: those that need width-correct rules of their own."""
+"""The optimizers that paramz brings, because they need rules of their own to transfer."""
 
 from paramz.optim.kfac.kfac import KFAC as KFAC
 from paramz.optim.learned.learned import LearnedOptimizer as LearnedOptimizer

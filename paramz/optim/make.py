@@ -1,4 +1,4 @@
-"""Make the optimizers that a plan's groups are for, by name.
+"""Make the optimizers for a plan's groups, by name.
 
 To support another optimizer that torch does not have, add its family to `paramz.theory.families`
 and its maker to `MAKERS`.
@@ -31,10 +31,10 @@ class Maker:
     """How one optimizer is made.
 
     Attributes:
-        make: from its groups, the model, and its own options.
-        takes: the tensors that it is for: ``all``; ``matrices`` of any role; or only ``hidden``
-            ones. An AdamW takes what is left.
-        own: options of its constructor that are not settings of its groups.
+        make: makes it from its groups, the model, and the options in ``own`` that were given.
+        takes: which tensors it trains: ``all``, ``matrices`` of any role, or only matrices of
+            ``hidden`` layers. An AdamW trains the others.
+        own: names of the options of its constructor that are not settings of its groups.
     """
 
     make: Callable[[list[Group], nn.Module, Options], Optimizer]
@@ -59,7 +59,7 @@ def _soap(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
         from pytorch_optimizer import SOAP
     except ImportError as error:
         raise ImportError(
-            "SOAP is pytorch_optimizer's: pip install 'torch-paramz[second-order]'"
+            "SOAP comes from pytorch_optimizer: pip install 'torch-paramz[second-order]'"
         ) from error
     made: Optimizer = SOAP(groups)
     return made
@@ -74,7 +74,7 @@ def _torch(kind: Callable[..., Optimizer]) -> Maker:
 
 
 def _fused(kind: Callable[..., Optimizer]) -> Maker:
-    """For those that have one kernel for all tensors, which torch wants to be asked for once."""
+    """The maker of a torch optimizer with one kernel for all tensors, which has to be asked for."""
     return Maker(lambda groups, model, own: kind(groups, **_fused_if_possible(model)))
 
 
@@ -121,22 +121,22 @@ def make_optimizers(
     adamw: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[Optimizer]:
-    """The optimizers for a model under a plan, some with an AdamW for what they leave.
+    """The optimizers for a model under a plan: one, or one and an AdamW for the other tensors.
 
     Args:
         plan: the model's plan.
         model: the model.
-        optimizer: the name of a torch optimizer, any case: ``"adamw"``, ``"sgd"``, ``"muon"``, ...
-            or of one that paramz brings: ``"kfac"``, ``"foof"``, ``"shampoo"``; or ``"soap"``,
-            pytorch_optimizer's.
+        optimizer: the name, in any case, of an optimizer: of torch's (``"adamw"``, ``"sgd"``,
+            ``"muon"``, ...), of those that paramz brings (``"kfac"``, ``"foof"``, ``"shampoo"``),
+            or ``"soap"``, that of pytorch_optimizer.
         lr: learning rate at the base.
-        rest_lr: that of the AdamW beside Muon (which takes hidden matrices), Shampoo and SOAP (all
-            matrices); ``lr`` if left out, which suits SOAP, and Muon with
-            ``adjust_lr_fn="match_rms_adamw"``.
+        rest_lr: learning rate of the AdamW beside Muon (which trains hidden matrices), Shampoo or
+            SOAP (which train all matrices). If left out, it is ``lr``, which suits SOAP, and Muon
+            with ``adjust_lr_fn="match_rms_adamw"``.
         adamw: settings of an AdamW for all but hidden matrices, such as ``dict(lr=3e-3)``. Without
-            it K-FAC and FOOF take all tensors, Shampoo and SOAP all matrices.
+            it, K-FAC and FOOF train all tensors, Shampoo and SOAP all matrices.
         **options: settings as for `Plan.param_groups`, such as weight_decay, betas or role_lr. The
-            AdamW beside another optimizer shares its weight_decay, decay, no_decay and role_lr.
+            AdamW beside another optimizer has the same weight_decay, decay, no_decay and role_lr.
 
     Raises:
         ValueError: there is no such optimizer, or the plan has no rules for it.
@@ -173,5 +173,5 @@ def make_optimizers(
     return [made, torch.optim.AdamW(left)] if left else [made]
 
 
-# What the AdamW beside another optimizer has in common with it.
+# The settings that the AdamW beside another optimizer shares with it.
 _SHARED = ("weight_decay", "decay", "no_decay", "role_lr")

@@ -1,1 +1,1 @@
-"""K-FAC and FOOF."""
+"""K-FAC and FOOF, which precondition with Kronecker-factored Fisher matrices."""

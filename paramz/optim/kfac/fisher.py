@@ -13,10 +13,14 @@ Fisher = Literal["mc", "exact", "empirical"]
 
 
 def predictions(output: Any) -> Tensor:
-    """The tensor of predictions in what a model returns, shaped (data, ..., outputs).
+    """The tensor of predictions, (data, ..., outputs), in what a model returns.
+
+    Args:
+        output: a tensor, an object or mapping with ``logits``, or a tuple that starts with one of
+            the tensors.
 
     Raises:
-        TypeError: there is none that can be recognised.
+        TypeError: no tensor can be recognised as the predictions.
 
     >>> predictions((torch.zeros(2, 3), None)).shape
     torch.Size([2, 3])
@@ -30,32 +34,36 @@ def predictions(output: Any) -> Tensor:
     if not isinstance(found, Tensor):
         raise TypeError(
             f"K-FAC needs the predictions of the model, but it returns {type(output).__name__} "
-            "without a tensor in front and without logits: let forward return the predictions, "
+            "that neither starts with a tensor nor has logits: let forward return the predictions, "
             "or give K-FAC the part of the model that does"
         )
     return found
 
 
 def count(output: Tensor) -> int:
-    """The number of terms of the loss: predictions (data, ..., outputs) have one per row."""
+    """The number of terms in the loss: one per row of the predictions (data, ..., outputs)."""
     return output.numel() // _classes(output)
 
 
 def fisher_vectors(
     output: Tensor, likelihood: Likelihood, fisher: Fisher, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Gradients v of log-likelihoods in the predictions, with sum v v^T = H for each prediction.
+    """Gradients v of log-likelihoods with respect to the predictions, such that sum v v^T = H.
 
     H is the Hessian of the loss of one prediction: diag(p) - p p^T for cross-entropy
-    (``categorical``), 2/C for torch's mean squared error of C outputs (``gaussian``). It is the
-    expectation over targets that the model itself draws (Martens 2020, arXiv 1412.1193), taken
-    exactly, with one vector per position and output, or with one draw (``mc``).
+    (``categorical``), and 2/C for torch's mean squared error of C outputs (``gaussian``). It equals
+    the expectation of v v^T over targets that the model itself draws (Martens 2020, arXiv
+    1412.1193). ``exact`` takes that expectation exactly, with a vector for each position and
+    output; ``mc`` estimates it by one draw.
 
     Args:
         output: predictions, (data, ..., outputs).
-        likelihood: what the loss takes them for.
-        fisher: ``"exact"`` or ``"mc"``.
-        generator: random state for ``"mc"``, on the device of the predictions.
+        likelihood: what the loss takes the predictions for.
+        fisher: ``exact`` or ``mc``.
+        generator: the random state for ``mc``, on the device of the predictions.
+
+    Yields:
+        vectors in the shape of the predictions.
 
     Raises:
         ValueError: a prediction is not finite.
@@ -65,7 +73,7 @@ def fisher_vectors(
     rows = flat.reshape(-1, classes)
     if not rows.isfinite().all():
         raise ValueError(
-            f"K-FAC measures predictions {tuple(output.shape)} that are not finite: training has "
+            f"K-FAC got predictions {tuple(output.shape)} that are not finite: training has "
             "diverged; lower the learning rate or raise damping"
         )
     if fisher == "mc":
@@ -86,7 +94,8 @@ def fisher_vectors(
         else:
             v = -chances * chances[:, c : c + 1].sqrt()
             v[:, c] += chances[:, c].sqrt()
-        # Losses at two positions may both reach a layer, and their product is not in the Fisher.
+        # The losses at two positions may both depend on a layer, and the product of their gradients
+        # is no part of the Fisher matrix: so there is one vector for each position.
         for position in range(positions):
             one = torch.zeros_like(v).reshape(len(output), positions, classes)
             one[:, position] = v.reshape(len(output), positions, classes)[:, position]

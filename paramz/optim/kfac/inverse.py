@@ -1,4 +1,4 @@
-"""Damping and inverses of K-FAC's factors, factors of one size in one batch."""
+"""Damping and inverses of K-FAC's factors; factors of one size are inverted as one batch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ def dampings(
 
     ``trace``: damping * tr(A) and damping * tr(B). The traces are the squared norms of a layer's
     inputs and of the gradients of its outputs, so this follows any width, depth and role by itself.
-    ``constant``: `on_a` and `on_b`, which a plan scales, over the number of blocks. ``pi`` (Martens
-    and Grosse 2015, arXiv 1503.05671, section 6.3): sqrt(damping) times and over the root of the
-    ratio of the factors' mean eigenvalues, over the number of blocks; under muP it is wrong for
-    inputs and readouts, whatever the plan does.
+
+    ``constant``: ``on_a`` and ``on_b``, which a plan scales, divided by the number of blocks.
+
+    ``pi`` (Martens and Grosse 2015, arXiv 1503.05671, section 6.3): sqrt(damping) * pi for A and
+    sqrt(damping) / pi for B, divided by the number of blocks, where pi^2 is the mean eigenvalue of
+    A over that of B. Under muP it is wrong for inputs and readouts, whatever the plan does.
 
     Args:
-        kind: as above.
-        a: factor of the inputs in blocks, (number, size, size), or its diagonal (in,), or None.
-        b: factor of the output gradients in blocks, or None.
+        kind: one of these.
+        a: the factor of the inputs in blocks, (number, size, size), or its diagonal, or None.
+        b: the factor of the output gradients in blocks, or None.
         damping: for ``trace`` and ``pi``.
-        on_a: for ``constant``.
-        on_b: for ``constant``.
+        on_a: what ``constant`` adds to A.
+        on_b: what ``constant`` adds to B.
     """
     traces = [torch.ones(1) if f is None else _traces(f) for f in (a, b)]
     if kind == "trace":
@@ -44,16 +46,16 @@ def dampings(
 def inverses(
     names: Sequence[str], factors: Sequence[Tensor], added: Sequence[Tensor]
 ) -> list[Tensor]:
-    """(F + c I)^-1 over the number of blocks of each factor F, all blocks of one size in one call.
+    """(F + c I)^-1 for each factor F, divided by its number of blocks.
 
-    Each of k blocks holds about 1/k of a factor's trace, so its inverse is k times that of the
-    whole. Where nothing was measured nothing moves: the inverse of a block of zeros is zero. A
-    diagonal stays one.
+    A block of k holds about 1/k of the factor's trace, so its inverse is about k times that of the
+    whole factor; hence the division. The inverse of a block of zeros is zero, so that nothing moves
+    where nothing was measured. The inverse of a diagonal is a diagonal.
 
     Args:
-        names: for errors.
-        factors: blocks (number, size, size), or a diagonal (size,).
-        added: c of each block, (number,), or (1,) for a diagonal.
+        names: of the factors, for messages.
+        factors: blocks, (number, size, size), or a diagonal, (size,).
+        added: c for each block, (number,), or (1,) for a diagonal.
 
     Raises:
         ValueError: a factor is not positive definite; the message names it.

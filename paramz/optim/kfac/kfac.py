@@ -2,63 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from paramz.optim.kfac.estimate import Estimate, Factors, require_choice
 from paramz.optim.kfac.fisher import Fisher, Likelihood
 from paramz.optim.kfac.inverse import Damping, dampings, inverses
-from paramz.optim.kfac.layers import Layer, Sharing, find_layers, gradient, multiply, updates
-from paramz.optim.kfac.measure import Measurement, Sums, empty_sums
-
-Factors = Literal["both", "inputs"]
+from paramz.optim.kfac.layers import (
+    PreconditionedLayer,
+    Sharing,
+    gradient,
+    multiply,
+    preconditioned_layers,
+    updates,
+)
+from paramz.optim.kfac.measurement import Measurement
+from paramz.optim.kfac.processes import averages, rank
 
 
 class KFAC(torch.optim.Optimizer):
     """K-FAC (Martens and Grosse 2015, arXiv 1503.05671), for Linear, Conv2d, Embedding and norms.
 
-    A layer's gradient G (out, in) becomes (B + b I)^-1 G (A + a I)^-1, with A = E[x x^T] of its
-    inputs and B = E[g g^T] of the gradients of its outputs under the model's own predictions, and
-    dampings a and b. The training loop stays as it is: hooks on the model measure A and B in the
-    forward passes of every ``covariance_every``-th step, and `close` (or a ``with`` block) removes
-    them. The gain and the shift of a norm have a full matrix B each, and no A.
+    The gradient G (out, in) of a layer becomes (B + b I)^-1 G (A + a I)^-1. Here A = E[x x^T] for
+    the layer's inputs x, and B = E[g g^T] for the gradients g of its outputs under the model's own
+    predictions; a and b are dampings. The gain and the shift of a norm have a full matrix B each,
+    and no A.
 
-    The gradients must be those of the mean loss over all predictions. Under
-    `torch.distributed`, factors are averaged over the default process group.
+    The training loop stays as it is: hooks on the model measure A and B in the forward passes of
+    every ``covariance_every``-th step, and `close` (or a ``with`` block) removes them. The loss
+    must be the mean over all predictions. Under `torch.distributed`, factors are averaged over the
+    default process group.
 
     Args:
         params: parameters, or groups of `Plan.param_groups` or `Plan.split_groups`.
         model: the model whose forward pass returns the predictions, (data, ..., outputs), or an
             object or mapping with ``logits``, or a tuple that starts with them.
-        lr: learning rate, of groups that have none. 1 is a full natural-gradient step.
+        lr: learning rate of groups without one of their own. 1 is a full natural-gradient step.
         likelihood: ``"categorical"`` for cross-entropy, ``"gaussian"`` for torch's ``mse_loss``.
-        fisher: ``"mc"``, one draw of the targets from the model; ``"exact"``, one backward pass per
-            output (and position); ``"empirical"``, the targets of the data, which is no Fisher
-            matrix, vanishes as the model fits, and does not transfer over width (one forward and
-            backward pass per step only).
-        sharing: ``"expand"`` takes the positions of a sequence or image for data of their own,
+        fisher: ``"mc"``: one draw of the targets from the model. ``"exact"``: all targets, with one
+            backward pass per output (and position). ``"empirical"``: the targets of the data, which
+            gives no Fisher matrix: it vanishes as the model fits the data and does not transfer
+            over width. It allows one forward and backward pass per step only.
+        sharing: ``"expand"`` counts the positions of a sequence or image as samples of their own,
             ``"reduce"`` sums over them first (Eschenhagen et al. 2023, arXiv 2311.00636).
-        damping: of groups that have none.
+        damping: damping of groups without one of their own.
         damping_kind: ``"trace"``: damping * tr(A) and damping * tr(B), which follow width and depth
-            by themselves; ``"constant"``: a group's ``damping_a`` and ``damping_b``, which a plan
-            scales; ``"pi"``: Martens and Grosse's, which does not transfer over width.
-        momentum: of preconditioned gradients, of groups that have none.
-        weight_decay: decoupled, p -= lr * weight_decay * p, of groups that have none.
-        factor_decay: what remains of A and B at each measurement; the first ones are averaged.
+            by themselves. ``"constant"``: a group's ``damping_a`` and ``damping_b``, which a plan
+            scales. ``"pi"``: the damping of Martens and Grosse, which does not transfer over width.
+        momentum: momentum of the preconditioned gradients, for groups without one of their own.
+        weight_decay: decoupled decay, p -= lr * weight_decay * p, of groups without one of their
+            own.
+        factor_decay: the share of the old A and B that remains at each measurement; the first
+            measurements are averaged instead.
         covariance_every: steps between measurements of A and B.
         inverse_every: steps between inversions; a multiple of ``covariance_every``.
         block_size: larger factors are cut into equal blocks on their diagonals, which costs less
-            time and memory; None is K-FAC as published. Steps are divided by the numbers of blocks,
-            so that these do not change their size.
-        factors: ``"both"``; ``"inputs"`` leaves B out: FOOF (Benzing 2022, arXiv 2201.12250), which
-            needs no second backward pass.
-        seed: of the draws for ``"mc"``; they do not touch torch's random state.
+            time and memory; None is K-FAC as published. Steps are divided by the number of blocks,
+            so that their size does not depend on it.
+        factors: ``"both"``; or ``"inputs"`` to leave B out, which is FOOF (Benzing 2022, arXiv
+            2201.12250) and needs no second backward pass.
+        seed: of the draws for ``"mc"``, which do not touch torch's random state.
 
     Raises:
-        ValueError: an option is out of range, or some parameter has no block (see `find_layers`).
+        ValueError: an option is out of range, some parameter belongs to no layer that K-FAC can
+            precondition, or is shared by several; the message names the parameters.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
     >>> with KFAC(net.parameters(), net, lr=0.1) as optimizer:
@@ -87,18 +97,14 @@ class KFAC(torch.optim.Optimizer):
         factors: Factors = "both",
         seed: int = 0,
     ) -> None:
-        choices = (
-            ("likelihood", likelihood, Likelihood),
-            ("fisher", fisher, Fisher),
-            ("sharing", sharing, Sharing),
-            ("damping_kind", damping_kind, Damping),
-            ("factors", factors, Factors),
+        estimate = Estimate(
+            likelihood=likelihood,
+            fisher=fisher,
+            sharing=sharing,
+            block_size=block_size,
+            factors=factors,
         )
-        for name, value, known in choices:
-            if value not in get_args(known):
-                raise ValueError(f"{name}={value!r} is none of {', '.join(get_args(known))}")
-        if block_size is not None and block_size < 1:
-            raise ValueError(f"block_size={block_size} must be at least 1, or None for no blocks")
+        require_choice("damping_kind", damping_kind, Damping)
         if covariance_every < 1 or inverse_every % covariance_every:
             raise ValueError(
                 f"inverse_every={inverse_every} must be a multiple of covariance_every="
@@ -120,15 +126,14 @@ class KFAC(torch.optim.Optimizer):
         self._factor_decay = factor_decay
         self._covariance_every, self._inverse_every = covariance_every, inverse_every
         self._seed = seed
-        self._layers = find_layers(model, (p for g in self.param_groups for p in g["params"]))
-        self._measured = Measurement(
-            model, self._layers, likelihood, fisher, sharing, block_size, factors == "inputs"
-        )
+        trained = [p for group in self.param_groups for p in group["params"]]
+        self._layers = preconditioned_layers(model, trained)
+        self._measured = Measurement(model, self._layers, estimate)
         self._measured.attach()
-        self._plan_measurement()
+        self._schedule_measurement()
 
     def close(self) -> None:
-        """Remove the hooks from the model; `step` needs them."""
+        """Remove the hooks from the model; there can be no further `step`, which needs them."""
         self._measured.close()
 
     def __enter__(self) -> KFAC:
@@ -138,7 +143,7 @@ class KFAC(torch.optim.Optimizer):
         self.close()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave; factors keep their precision, whatever the parameters'."""
+        """Load the result of `state_dict`; factors keep their precision, unlike other tensors."""
         super().load_state_dict(state_dict)
         order = [p for group in self.param_groups for p in group["params"]]
         keys = [key for group in state_dict["param_groups"] for key in group["params"]]
@@ -146,7 +151,7 @@ class KFAC(torch.optim.Optimizer):
             for name, value in state_dict["state"].get(key, {}).items():
                 if name in _FACTORS and value is not None:
                     self.state[p][name] = value.to(p.device, copy=True)
-        self._plan_measurement()
+        self._schedule_measurement()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -154,7 +159,7 @@ class KFAC(torch.optim.Optimizer):
 
         Raises:
             RuntimeError: factors are due and no forward pass of the model was measured, or a layer
-                has a gradient and was never measured.
+                that has a gradient was never measured.
             ValueError: a damped factor is not positive definite.
         """
         loss = None
@@ -173,7 +178,7 @@ class KFAC(torch.optim.Optimizer):
             self._apply(group, moves)
             group["step"] = now + 1
         self._measured.clear()
-        self._plan_measurement()
+        self._schedule_measurement()
         return loss
 
     @property
@@ -181,12 +186,12 @@ class KFAC(torch.optim.Optimizer):
         step: int = self.param_groups[0]["step"]
         return step
 
-    def _plan_measurement(self) -> None:
+    def _schedule_measurement(self) -> None:
         now = self._now
         self._measured.due = now % self._covariance_every == 0
-        self._measured.seed = (self._seed, now, dist.get_rank() if _distributed() else 0)
+        self._measured.seed = (self._seed, now, rank())
 
-    def _main(self, layer: Layer) -> dict[str, Any]:
+    def _main(self, layer: PreconditionedLayer) -> dict[str, Any]:
         state: dict[str, Any] = self.state[layer.tensors[0]]
         return state
 
@@ -196,7 +201,7 @@ class KFAC(torch.optim.Optimizer):
                 "K-FAC measured no forward pass since the last step: it does so in the model it "
                 "was given, called as model(x) in train mode with gradients enabled, before step()"
             )
-        for layer, sums in _over_processes(self._measured):
+        for layer, sums in averages(self._measured):
             state = self._main(layer)
             times = state.get("times", 0) + 1
             keep = min(self._factor_decay, 1 - 1 / times)
@@ -227,13 +232,13 @@ class KFAC(torch.optim.Optimizer):
         for (state, key), inverse in zip(targets, inverses(names, factors, added), strict=True):
             state[key] = inverse
 
-    def _precondition(self, layer: Layer) -> list[tuple[nn.Parameter, Tensor]]:
+    def _precondition(self, layer: PreconditionedLayer) -> list[tuple[nn.Parameter, Tensor]]:
         matrix = gradient(layer)
         if matrix is None:
             return []
         state = self._main(layer)
         a, b = state.get("a_inverse"), state.get("b_inverse")
-        unmeasured = b is None and not self._measured.inputs_only
+        unmeasured = b is None and not self._measured.estimate.inputs_only
         if unmeasured or (a is None and layer.kind not in ("gain", "shift")):
             raise RuntimeError(
                 f"{layer.name} has a gradient, but no forward pass of its layer "
@@ -274,33 +279,3 @@ def _check(group: dict[str, Any]) -> None:
                 f"K-FAC needs whole tensors, and a parameter {tuple(p.shape)} is sharded: use "
                 "DistributedDataParallel"
             )
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _over_processes(
-    found: Measurement,
-) -> Iterable[tuple[Layer, Sums]]:
-    """Means of what was measured, over all processes: the same layers in the same order on each."""
-    if not _distributed():
-        for layer, sums in found.sums.items():
-            a = None if sums.a is None else sums.a / sums.rows
-            yield layer, Sums(a, 1, None if sums.b is None else sums.b / found.terms)
-        return
-    for layer in found.layers:
-        # A layer may have seen data on other processes only, as experts do.
-        nothing = empty_sums(layer, found.block_size, has_b=not found.inputs_only)
-        sums = found.sums.get(layer, nothing)
-        counts = torch.tensor([sums.rows, found.terms], dtype=torch.float64)
-        counts = counts.to(layer.tensors[0].device)
-        dist.all_reduce(counts)
-        rows, total = counts.tolist()
-        if not rows:
-            continue
-        for factor, over in ((sums.a, rows), (sums.b, total)):
-            if factor is not None:
-                dist.all_reduce(factor)
-                factor /= over
-        yield layer, sums

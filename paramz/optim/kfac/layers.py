@@ -1,8 +1,9 @@
 """What K-FAC can precondition: layers whose gradient is a sum of outer products g a^T.
 
-For each kind of layer: its inputs and the gradients of its outputs as rows, with one of the two
-ways to treat weights that are shared over a sequence or over positions (Eschenhagen et al. 2023,
-arXiv 2311.00636), and its parameters' gradients as one matrix of outputs by inputs.
+For each kind of layer this file knows its inputs a and the gradients g of its outputs as rows of a
+matrix, and the gradients of its parameters as one matrix (outputs, inputs). There are two ways to
+treat weights that are shared over the positions of a sequence or an image (Eschenhagen et al. 2023,
+arXiv 2311.00636): see `Sharing`.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paramz.anatomy.paths import join
+from paramz.anatomy.tensors import owned_parameters, owners_of_parameters
+from paramz.optim.blocks import block_sizes
+
 Kind = Literal["linear", "conv2d", "embedding", "gain", "shift"]
+# Each position counts as a sample of its own ("expand"), or positions are summed over ("reduce").
 Sharing = Literal["expand", "reduce"]
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
-    """One block of the Fisher matrix: a weight with or without its bias, or a norm's gain or shift.
+class PreconditionedLayer:
+    """Tensors with one block of the Fisher matrix: those of a layer, or a norm's gain or shift.
 
     Attributes:
-        name: of the main tensor.
-        module: the layer.
-        kind: how inputs and outputs are read.
-        weight: the main tensor; None where only the bias is trained by K-FAC.
-        bias: the bias that is preconditioned along with it.
+        name: the name of the weight, or of the bias if there is no weight.
+        module: the layer or norm.
+        kind: how its inputs and outputs are read.
+        weight: the weight; None where K-FAC trains only the bias.
+        bias: the bias that is preconditioned together with the weight.
     """
 
     name: str
@@ -43,30 +49,36 @@ class Layer:
         return [p for p in (self.weight, self.bias) if p is not None]
 
 
-def find_layers(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[Layer]:
-    """The blocks of the Fisher matrix that the parameters make.
+def preconditioned_layers(
+    model: nn.Module, parameters: Iterable[nn.Parameter]
+) -> list[PreconditionedLayer]:
+    """The layers of a model that own the parameters, one for each block of the Fisher matrix.
+
+    Args:
+        model: the model.
+        parameters: the parameters that K-FAC is to train.
 
     Raises:
         ValueError: K-FAC has no block for some parameter, or several layers share one.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    >>> [(layer.name, layer.kind) for layer in find_layers(net, net.parameters())]
+    >>> [(layer.name, layer.kind) for layer in preconditioned_layers(net, net.parameters())]
     [('0.weight', 'linear'), ('1.weight', 'gain'), ('1.bias', 'shift')]
     """
     wanted = {id(p): p for p in parameters}
-    found: list[Layer] = []
-    names: dict[int, list[str]] = {}
-    for path, module in model.named_modules():
-        own = {local: p for local, p in module._parameters.items() if p is not None}
-        for local, p in own.items():
-            if id(p) in wanted:
-                names.setdefault(id(p), []).append(f"{path}.{local}".lstrip("."))
-        mine = {local: p for local, p in own.items() if id(p) in wanted}
-        found += _blocks(path, module, mine)
+    owners = {id(found[0].parameter): found for found in owners_of_parameters(model)}
+    names = {key: " = ".join(each.name for each in found) for key, found in owners.items()}
+    by_module: dict[nn.Module, tuple[str, dict[str, nn.Parameter]]] = {}
+    for path, module, local, parameter in owned_parameters(model):
+        if id(parameter) in wanted:
+            by_module.setdefault(module, (path, {}))[1][local] = parameter
+    found = [
+        layer for module, (path, own) in by_module.items() for layer in _layers(path, module, own)
+    ]
     claimed = [id(p) for layer in found for p in layer.tensors]
-    shared = [" = ".join(names[key]) for key in set(claimed) if claimed.count(key) > 1]
+    shared = [names[key] for key in dict.fromkeys(claimed) if claimed.count(key) > 1]
     lost = [
-        f"{' = '.join(names.get(key, ['a tensor']))} {tuple(p.shape)}"
+        f"{names.get(key, 'a tensor')} {tuple(p.shape)}"
         + ("" if key in names else " that is not the model's")
         for key, p in wanted.items()
         if key not in claimed
@@ -81,29 +93,33 @@ def find_layers(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[La
     return found
 
 
-def _blocks(path: str, module: nn.Module, own: dict[str, nn.Parameter]) -> list[Layer]:
+def _layers(
+    path: str, module: nn.Module, own: dict[str, nn.Parameter]
+) -> list[PreconditionedLayer]:
+    """What a module with these parameters of its own is for K-FAC; nothing if K-FAC has no rule."""
     weight, bias = own.get("weight"), own.get("bias")
     if weight is None and bias is None:
         return []
-    name = f"{path}.{'bias' if weight is None else 'weight'}".lstrip(".")
+    name, shift = join(path, "bias" if weight is None else "weight"), join(path, "bias")
     if isinstance(module, nn.Linear):
-        return [Layer(name, module, "linear", weight, bias)]
+        return [PreconditionedLayer(name, module, "linear", weight, bias)]
     if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
-        return [Layer(name, module, "conv2d", weight, bias)]
+        return [PreconditionedLayer(name, module, "conv2d", weight, bias)]
     if isinstance(module, nn.Embedding) and not module.sparse:
-        return [Layer(name, module, "embedding", weight)]
+        return [PreconditionedLayer(name, module, "embedding", weight)]
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        gain = [] if weight is None else [Layer(name, module, "gain", weight)]
-        shift = f"{path}.bias".lstrip(".")
-        return gain if bias is None else [*gain, Layer(shift, module, "shift", None, bias)]
+        gain = [] if weight is None else [PreconditionedLayer(name, module, "gain", weight)]
+        if bias is None:
+            return gain
+        return [*gain, PreconditionedLayer(shift, module, "shift", None, bias)]
     return []
 
 
-def sizes(layer: Layer) -> tuple[int | None, int]:
-    """The numbers of inputs and outputs, counting a bias's; norms have no inputs.
+def sizes(layer: PreconditionedLayer) -> tuple[int | None, int]:
+    """The numbers of inputs and outputs of a layer; a bias adds an input, norms have none.
 
     >>> net = nn.Conv2d(2, 5, 3)
-    >>> sizes(find_layers(net, net.parameters())[0])
+    >>> sizes(preconditioned_layers(net, net.parameters())[0])
     (19, 5)
     """
     first = layer.tensors[0]
@@ -116,11 +132,18 @@ def sizes(layer: Layer) -> tuple[int | None, int]:
 
 
 def inputs(
-    layer: Layer, x: Tensor, sharing: Sharing, block_size: int | None
+    layer: PreconditionedLayer, x: Tensor, sharing: Sharing, block_size: int | None
 ) -> tuple[Tensor | None, int]:
-    """The sum of a a^T over rows in `blocks`, of an embedding its diagonal, and the number of rows.
+    """The sum of a a^T over the rows a of inputs, and the number of rows.
 
-    A bias is the weight of an input that is always one. Norms have no inputs of this kind: None.
+    The sum is cut into blocks; that of an embedding is diagonal, and its diagonal is returned. A
+    bias is the weight of an input that is always one. Norms have no factor of inputs: None.
+
+    Args:
+        layer: the layer.
+        x: its input in one forward pass.
+        sharing: how positions are treated.
+        block_size: the largest block; None for one block.
     """
     if layer.kind in ("gain", "shift"):
         return None, 1
@@ -139,8 +162,20 @@ def inputs(
     return _products(rows, block_size), len(rows)
 
 
-def outputs(layer: Layer, g: Tensor, x: Tensor, sharing: Sharing, block_size: int | None) -> Tensor:
-    """The sum of g g^T over rows in `blocks`, where a norm's g is that of its gain or shift."""
+def outputs(
+    layer: PreconditionedLayer, g: Tensor, x: Tensor, sharing: Sharing, block_size: int | None
+) -> Tensor:
+    """The sum of g g^T over the rows g of output gradients, in blocks.
+
+    For a norm g is the gradient of its gain or shift.
+
+    Args:
+        layer: the layer.
+        g: the gradient of its output.
+        x: its input in the same forward pass.
+        sharing: how positions are treated.
+        block_size: the largest block; None for one block.
+    """
     g = g.to(factor_dtype(layer))
     if layer.kind == "conv2d":
         g = g.flatten(2).transpose(1, 2)
@@ -154,18 +189,14 @@ def outputs(layer: Layer, g: Tensor, x: Tensor, sharing: Sharing, block_size: in
     return _products(rows, block_size)
 
 
-def blocks(size: int, block_size: int | None) -> tuple[int, int]:
-    """The number and size of the equal blocks on the diagonal of a factor; the last is padded.
-
-    >>> blocks(300, None), blocks(300, 128)
-    ((1, 300), (3, 100))
-    """
-    number = 1 if block_size is None else -(-size // block_size)
-    return number, -(-size // number)
-
-
 def multiply(a: Tensor | None, b: Tensor | None, matrix: Tensor) -> Tensor:
-    """B^-1 G A^-1 for G (out, in), with inverses in blocks (number, size, size) or a diagonal A."""
+    """B^-1 G A^-1 for a gradient G, (out, in).
+
+    Args:
+        a: the inverse of A in blocks, (number, size, size), or its diagonal, (in,); None for 1.
+        b: the inverse of B in blocks; None for 1.
+        matrix: G.
+    """
     high, wide = matrix.shape
     if b is not None:
         rows = _padded(matrix.T, b).T.reshape(len(b), -1, wide)
@@ -178,16 +209,20 @@ def multiply(a: Tensor | None, b: Tensor | None, matrix: Tensor) -> Tensor:
     return (columns @ a).transpose(0, 1).reshape(high, -1)[:, :wide]
 
 
-def gradient(layer: Layer) -> Tensor | None:
-    """The gradients of a layer's tensors as one matrix (out, in), in the dtype of its factors."""
+def gradient(layer: PreconditionedLayer) -> Tensor | None:
+    """The gradients of a layer's tensors as one matrix (out, in), in the dtype of its factors.
+
+    Returns:
+        None if a tensor has no gradient.
+    """
     if any(p.grad is None for p in layer.tensors):
         return None
     columns = [_matrix(layer, p.grad) for p in layer.tensors if p.grad is not None]
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
-def updates(layer: Layer, matrix: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-    """A matrix (out, in) as updates in the shapes of a layer's tensors: undoes `gradient`."""
+def updates(layer: PreconditionedLayer, matrix: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+    """The inverse of `gradient`: a matrix (out, in) as updates in the shapes of the tensors."""
     if layer.kind == "embedding":
         matrix = matrix.T
     if layer.weight is None or layer.bias is None:
@@ -197,7 +232,7 @@ def updates(layer: Layer, matrix: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
     return [(p, part.reshape(p.shape).to(p.dtype)) for p, part in parts]
 
 
-def _matrix(layer: Layer, grad: Tensor) -> Tensor:
+def _matrix(layer: PreconditionedLayer, grad: Tensor) -> Tensor:
     grad = grad.to(factor_dtype(layer))
     if layer.kind == "embedding":
         return grad.T
@@ -206,20 +241,20 @@ def _matrix(layer: Layer, grad: Tensor) -> Tensor:
     return grad.flatten(1)
 
 
-def factor_dtype(layer: Layer) -> torch.dtype:
-    """Factors are float32 at least: they are inverted."""
+def factor_dtype(layer: PreconditionedLayer) -> torch.dtype:
+    """The dtype of a layer's factors: float32 at least, because they are inverted."""
     return torch.promote_types(layer.tensors[0].dtype, torch.float32)
 
 
 def _padded(rows: Tensor, inverse: Tensor) -> Tensor:
-    """Columns of zeros up to whole blocks."""
+    """The rows with columns of zeros added, up to the size of an inverse in blocks."""
     missing = inverse.shape[0] * inverse.shape[1] - rows.shape[1]
     return F.pad(rows, (0, missing)) if missing else rows
 
 
 def _products(rows: Tensor, block_size: int | None) -> Tensor:
     """The blocks of X^T X, (number, size, size)."""
-    number, size = blocks(rows.shape[1], block_size)
+    number, size = block_sizes(rows.shape[1], block_size)
     if number * size > rows.shape[1]:
         rows = F.pad(rows, (0, number * size - rows.shape[1]))
     parts = rows.reshape(len(rows), number, size).transpose(0, 1)
@@ -227,7 +262,7 @@ def _products(rows: Tensor, block_size: int | None) -> Tensor:
 
 
 def _per_datum(rows: Tensor) -> Tensor:
-    """(N, ..., d) as (N, positions, d); rows without shared positions get one."""
+    """(N, ..., d) as (N, positions, d), with one position if there are none."""
     return rows.reshape(len(rows), -1, rows.shape[-1])
 
 

@@ -1,1 +1,1 @@
-"""A learned optimizer (muLO) and its meta-training."""
+"""A learned optimizer in the line of muLO, and its meta-training."""

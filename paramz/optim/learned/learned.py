@@ -1,9 +1,10 @@
-"""A small learned optimizer: one MLP, shared by all parameters, that maps features to a step.
+"""A small learned optimizer: an MLP that maps features of a parameter's entry to its step.
 
-In the line of small_fc_lopt (Metz et al. 2022, arXiv 2203.11860): ``step = lr * d * exp(m / 10)``
-with (d, m) the MLP's outputs for one parameter. All features are divided by their root mean square
-over the tensor, so they do not move with width, every entry's step is of size lr, and muP's rule
-for Adam-like optimizers is the rule for this one (Thérien et al. 2024, muLO, arXiv 2406.00153).
+It resembles small_fc_lopt (Metz et al. 2022, arXiv 2203.11860): ``step = lr * d * exp(m / 10)``,
+where (d, m) are the outputs of the MLP, the same one for all entries of all tensors. All features
+are divided by their root mean square over the tensor, so they do not depend on the width, and the
+step of every entry has the size lr. So muP's rule for Adam-like optimizers is the rule for this one
+(Thérien et al. 2024, muLO, arXiv 2406.00153).
 """
 
 from __future__ import annotations
@@ -15,59 +16,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DECAYS = (0.9, 0.99, 0.999)
-SECOND_MOMENT = 0.999
-TIMES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-FEATURES = 2 * len(DECAYS) + 4 + len(TIMES)
-HIDDEN = 16
-SIZES = ((HIDDEN, FEATURES), (HIDDEN,), (HIDDEN, HIDDEN), (HIDDEN,), (2, HIDDEN), (2,))
-META_PARAMETERS = sum(math.prod(size) for size in SIZES)
+# Features: gradient, parameter, root of the second moment, and gradient over that root; the
+# momenta, and these over that root; and the number of the step on several scales.
+_MOMENTUM_DECAYS = (0.9, 0.99, 0.999)
+_SECOND_MOMENT_DECAY = 0.999
+_TIMES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+_FEATURES = 4 + 2 * len(_MOMENTUM_DECAYS) + len(_TIMES)
+_HIDDEN = 16
+# Of the MLP's weights and biases, in the order in which ``theta`` holds them.
+_SHAPES = ((_HIDDEN, _FEATURES), (_HIDDEN,), (_HIDDEN, _HIDDEN), (_HIDDEN,), (2, _HIDDEN), (2,))
+META_PARAMETERS = sum(math.prod(shape) for shape in _SHAPES)
 
-# Per tensor: the momenta (one per decay, stacked) and the second moment.
+# Of one tensor: the momenta (one per decay, stacked) and the second moment.
 State = tuple[Tensor, Tensor]
 
 
 def initial_theta(seed: int = 0) -> Tensor:
-    """Random weights of the MLP as one vector (META_PARAMETERS,): fan-in init, biases 0.
+    """Random weights of the MLP as one vector, (META_PARAMETERS,).
+
+    Their std is one over the root of fan_in; biases are 0.
 
     >>> initial_theta().shape[0] == META_PARAMETERS
     True
     """
     draw = torch.Generator().manual_seed(seed)
     parts = [
-        torch.randn(size, generator=draw) / math.sqrt(size[1]) if len(size) == 2
-        else torch.zeros(size)
-        for size in SIZES
+        torch.randn(shape, generator=draw) / math.sqrt(shape[1]) if len(shape) == 2
+        else torch.zeros(shape)
+        for shape in _SHAPES
     ]  # fmt: skip
     return torch.cat([part.flatten() for part in parts])
 
 
 def initial_state(parameter: Tensor) -> State:
     """The state of a tensor before its first step."""
-    return torch.zeros(len(DECAYS), *parameter.shape), torch.zeros_like(parameter)
+    return torch.zeros(len(_MOMENTUM_DECAYS), *parameter.shape), torch.zeros_like(parameter)
 
 
 def learned_step(
     theta: Tensor, parameter: Tensor, grad: Tensor, state: State, t: Tensor
 ) -> tuple[Tensor, State]:
-    """The step of one tensor, for a learning rate of 1. Pure, so that it can be mapped over.
+    """The step of one tensor at a learning rate of 1: a pure function, which `torch.func` can map.
 
     Args:
-        theta: the MLP's weights (META_PARAMETERS,).
-        parameter: of any shape.
+        theta: the weights of the MLP, (META_PARAMETERS,).
+        parameter: a tensor of any shape.
         grad: its gradient.
         state: from `initial_state`, or from the step before.
-        t: number of steps made before this one, a scalar.
+        t: the number of steps made before this one, a scalar.
 
     Returns:
         what to subtract from the parameter, and the new state.
     """
     momenta, second = state
-    decays = torch.tensor(DECAYS, dtype=grad.dtype).view(-1, *[1] * grad.dim())
+    decays = torch.tensor(_MOMENTUM_DECAYS, dtype=grad.dtype).view(-1, *[1] * grad.dim())
     momenta = momenta * decays + grad * (1 - decays)
-    second = second * SECOND_MOMENT + grad.square() * (1 - SECOND_MOMENT)
+    second = second * _SECOND_MOMENT_DECAY + grad.square() * (1 - _SECOND_MOMENT_DECAY)
     scale = _normalised(second.sqrt())
-    # Bias corrections are common factors of a tensor, which its normalisation takes away.
+    # There are no bias corrections: they are common factors of a tensor, which normalising removes.
     inverse = torch.where(second > 0, second, torch.ones_like(second)).rsqrt()
     columns = [
         _normalised(grad),
@@ -77,7 +83,7 @@ def learned_step(
         *(_normalised(m) for m in momenta),
         *(_normalised(m * inverse) for m in momenta),
     ]
-    clock = [torch.tanh(t / time - 1).expand(grad.shape) for time in TIMES]
+    clock = [torch.tanh(t / time - 1).expand(grad.shape) for time in _TIMES]
     features = torch.stack([*columns, *clock], dim=-1)
     direction, magnitude = _mlp(theta, features).unbind(-1)
     return direction * torch.exp(magnitude / 10), (momenta, second)
@@ -89,9 +95,9 @@ def _normalised(x: Tensor) -> Tensor:
 
 def _mlp(theta: Tensor, x: Tensor) -> Tensor:
     parts, start = [], 0
-    for size in SIZES:
-        parts.append(theta[start : start + math.prod(size)].view(size))
-        start += math.prod(size)
+    for shape in _SHAPES:
+        parts.append(theta[start : start + math.prod(shape)].view(shape))
+        start += math.prod(shape)
     w1, b1, w2, b2, w3, b3 = parts
     x = torch.relu(x @ w1.t() + b1)
     x = torch.relu(x @ w2.t() + b2)
@@ -103,9 +109,9 @@ class LearnedOptimizer(torch.optim.Optimizer):
 
     Args:
         params: tensors or groups, such as ``plan.param_groups(model, "learned", lr=0.01)``.
-        theta: the MLP's weights, as `paramz.optim.learned.meta.meta_train` returns them.
-        lr: the size of one entry's step where the MLP says 1.
-        weight_decay: decoupled.
+        theta: the weights of the MLP, as `paramz.optim.meta_train` returns them.
+        lr: the size of an entry's step where the output of the MLP is 1.
+        weight_decay: decoupled decay, p -= lr * weight_decay * p.
 
     Raises:
         ValueError: theta has another number of weights.
@@ -127,15 +133,16 @@ class LearnedOptimizer(torch.optim.Optimizer):
     ) -> None:
         if theta.shape != (META_PARAMETERS,):
             raise ValueError(
-                f"theta has shape {tuple(theta.shape)}; this optimizer's MLP has "
-                f"({META_PARAMETERS},) weights, in the order of paramz.optim.learned.learned.SIZES"
+                f"theta has shape {tuple(theta.shape)}, and the MLP of this optimizer takes its "
+                f"weights as one vector ({META_PARAMETERS},): take what paramz.optim.meta_train "
+                "returns"
             )
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         self.theta = theta
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; see `torch.optim.Optimizer.step`."""
+        """Make one step, see `torch.optim.Optimizer.step`."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

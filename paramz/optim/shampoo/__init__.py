@@ -1,1 +1,1 @@
-"""Shampoo."""
+"""Shampoo, which preconditions with roots of the gradients' second moments."""

@@ -1,4 +1,4 @@
-"""How Shampoo sees a tensor: as matrices, cut into equal blocks that are worked on as one batch."""
+"""How Shampoo takes a tensor: as matrices, cut into equal blocks that form one batch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
+from paramz.optim.blocks import block_sizes
+
 
 def matrix_shape(shape: tuple[int, ...], *, stacked: bool = False) -> tuple[int, int, int]:
     """A tensor's shape as (matrices, rows, columns).
 
-    A vector is a matrix of one column, a convolution's kernel (out, in * area). With ``stacked``
-    the first of three axes counts experts, which are a matrix each.
+    A vector is a matrix of one column, and the kernel of a convolution a matrix (out, in * area).
+
+    Args:
+        shape: of the tensor.
+        stacked: the first of three axes counts experts, each of which is a matrix.
 
     >>> matrix_shape((8,)), matrix_shape((8, 4, 3, 3)), matrix_shape((2, 8, 4), stacked=True)
     ((1, 8, 1), (1, 8, 36), (2, 8, 4))
@@ -23,26 +28,16 @@ def matrix_shape(shape: tuple[int, ...], *, stacked: bool = False) -> tuple[int,
     return 1, rows, math.prod(shape[1:])
 
 
-def block_sizes(length: int, most: int) -> tuple[int, int]:
-    """The number of blocks along an axis and their size, as equal as can be.
-
-    >>> block_sizes(300, 256), block_sizes(256, 256)
-    ((2, 150), (1, 256))
-    """
-    count = max(1, -(-length // most))
-    return count, -(-length // count)
-
-
 def to_blocks(tensor: Tensor, shape: tuple[int, int, int], most: int) -> Tensor:
-    """Cut a tensor into blocks (blocks, rows, columns) of at most ``most`` in each direction.
+    """Cut a tensor into blocks, (blocks, rows, columns), of at most ``most`` rows and columns.
 
-    Where the size is no multiple of the blocks', the last ones are filled up with zeros. They
-    change nothing: their rows of the factors are zero but for eps, and their gradients are zero.
+    Where the blocks do not divide the matrix evenly, the last ones are filled up with zeros. These
+    change nothing: their gradients are zero, and so are their rows of the factors except for eps.
 
     Args:
-        tensor: of any shape with as many entries as ``shape``.
+        tensor: a tensor of any shape with as many entries as ``shape``.
         shape: from `matrix_shape`.
-        most: the largest block.
+        most: the largest number of rows and columns of a block.
 
     >>> import torch
     >>> to_blocks(torch.ones(5, 4), (1, 5, 4), 3).shape

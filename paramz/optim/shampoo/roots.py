@@ -1,6 +1,6 @@
-"""Inverse roots of batches of positive semidefinite matrices: eigenvalues or coupled Newton.
+"""Inverse roots of batches of positive semidefinite matrices, in two ways.
 
-Both return (A + ridge I)^-p.
+Eigenvalues and the coupled Newton iteration both give (A + ridge I)^-power.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-# Enough for the largest condition number of float64; the last steps are quadratic.
+# Enough for the largest condition number of float64; the last steps converge quadratically.
 ITERATIONS = 100
 
 
@@ -19,32 +19,33 @@ def eigh_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
     """(A + ridge I)^-power by eigenvalues.
 
     Args:
-        a: symmetric positive semidefinite, (n, d, d).
-        ridge: one per matrix, (n,), positive.
-        power: positive.
+        a: symmetric positive semidefinite matrices, (n, d, d).
+        ridge: a positive number per matrix, (n,).
+        power: a positive number.
 
     >>> eigh_root(torch.diag(torch.tensor([4.0, 9.0]))[None], torch.zeros(1), 0.5)[0].diag()
     tensor([0.5000, 0.3333])
     """
-    # Of what is not finite the root is nan, so that a diverged loss shows as one.
+    # The root of a matrix that is not finite is nan, so that a diverged loss remains visible.
     finite = a.isfinite().all(2).all(1)[:, None, None]
     values, vectors = torch.linalg.eigh(a.where(finite, torch.zeros_like(a)))
-    # Eigenvalues below the rounding of the largest are noise, which may be negative.
+    # Eigenvalues below the rounding error of the largest one are noise and may be negative.
     scales = (values.clamp(min=0.0) + ridge[:, None]) ** -power
     root: Tensor = (vectors * scales[:, None, :]) @ vectors.mT
     return root.where(finite, torch.full_like(root, torch.nan))
 
 
 def newton_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
-    """(A + ridge I)^-power by coupled Newton iteration: matrix products alone, for accelerators.
+    """(A + ridge I)^-power by the coupled Newton iteration, which suits accelerators.
 
-    Guo and Higham 2006 (SIAM J. Matrix Anal. 28), as in Anil et al. 2020 (arXiv 2002.09018): from
-    M = zA and H = z^(1/p) I, with T = ((p+1) I - M) / p, M <- T^p M tends to I and H <- H T to
-    A^(-1/p). A matrix that stops improving, as rounding has it, keeps its best H.
+    It takes only matrix products (Guo and Higham 2006, SIAM J. Matrix Anal. 28; as in Anil et al.
+    2020, arXiv 2002.09018). Starting from M = zA and H = z^(1/p) I, with T = ((p+1) I - M) / p in
+    each step, M <- T^p M tends to I and H <- H T to A^(-1/p). Once rounding errors stop a matrix
+    from improving, its best H is kept.
 
     Args:
-        a: symmetric positive semidefinite, (n, d, d).
-        ridge: one per matrix, (n,), positive.
+        a: symmetric positive semidefinite matrices, (n, d, d).
+        ridge: a positive number per matrix, (n,).
         power: 1/p with an integer p.
 
     Raises:
@@ -57,8 +58,8 @@ def newton_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
     p = round(1 / power)
     if abs(p * power - 1) > 1e-9:
         raise ValueError(
-            f"root='newton' takes exponents 1/p with an integer p, such as 1/4 and 1/2; {power} is "
-            "none: use root='eigh'"
+            f"root='newton' takes exponents 1/p with an integer p, such as 1/4 and 1/2, and not "
+            f"{power}: use root='eigh'"
         )
     one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     damped = a + ridge[:, None, None] * one
@@ -74,7 +75,8 @@ def newton_root(a: Tensor, ridge: Tensor, power: float) -> Tensor:
         better = error < least
         best = torch.where(better[:, None, None], h, best)
         least = torch.where(better, error, least)
-        # Small eigenvalues grow by a factor before they converge, with an error near 1 until then.
+        # The error of a small eigenvalue stays near 1 for some steps before it converges, so no
+        # improvement counts as the end only once the error is small.
         if bool(((least < tolerance) | (~better & (least < 0.1))).all()):
             break
     return best

@@ -2,7 +2,7 @@
 
 Gupta, Koren and Singer 2018 (arXiv 1802.09568), with the blocks, grafting and delayed roots of
 Anil et al. 2020 (arXiv 2002.09018). How its hyperparameters move with width: Ishikawa and Karakida
-2023 (arXiv 2312.12226), in paramz/theory/tables.py.
+2023 (arXiv 2312.12226), see paramz/theory/tables.py.
 """
 
 from __future__ import annotations
@@ -15,47 +15,52 @@ import torch
 from torch import Tensor
 
 from paramz.optim.shampoo.blocks import from_blocks, matrix_shape, to_blocks
+from paramz.optim.shampoo.options import exponents, require_valid
 from paramz.optim.shampoo.roots import ROOTS
 
-GRAFTS = (None, "sgd", "rmsprop", "adam")
-SIDES = ("left", "right")
+_SIDES = ("left", "right")
 
 
 class Shampoo(torch.optim.Optimizer):
     """Shampoo as an ordinary torch optimizer, for the groups of a plan.
 
-    Of a matrix G (rows, columns), L is the mean of G G^T over the steps and R that of G^T G. The
-    step is ``lr * (L + eps I)^-eL M (R + eps I)^-eR`` with the momentum M. A matrix cut into n
-    blocks has L and R per block, times n, as if a block stood for the whole: the step of a gradient
-    of rank one is then the same, cut or not. (Without it, n blocks of normalised steps add up to a
-    step that grows with n, and n with width.) Vectors are matrices of one column, kernels (out,
-    in * area). Factors and momentum are kept in float32 at least, whatever the parameters are.
+    For gradients G (rows, columns), L is the mean of G G^T over the steps, and R that of G^T G. The
+    step is ``lr * (L + eps I)^-eL M (R + eps I)^-eR``, where M is the momentum. Vectors are
+    matrices of one column, and kernels of convolutions matrices (out, in * area).
+
+    A matrix that is cut into n blocks has an L and an R for each block, multiplied by n, as if the
+    block stood for the whole matrix. The step for a gradient of rank one is then the same, cut or
+    not. Without this factor n blocks of normalised steps would add up to a step that grows with n,
+    and so with width.
+
+    Factors and momentum are kept in float32 at least, whatever the parameters have.
 
     Args:
         params: tensors or groups, such as ``plan.param_groups(model, "shampoo", lr=0.02)``.
         lr: learning rate.
         exponent: eL and eR, or one number for both: 1/4 as in Gupta et al., 1/2 as in K-FAC; 0
-            leaves a side out. The plan's rules need to know it: give it to ``param_groups``.
-        betas: of the momentum (0: none) and of the factors.
+            leaves a side out. A plan's rules depend on it: give it to ``param_groups``.
+        betas: decay rates of the momentum (0 for no momentum) and of the factors.
         eps: added to L and R; a plan scales it.
         relative_eps: added to L and R in units of their traces, which follow width, depth and
-            experts by themselves. Directions that had no gradient before the last roots are
-            magnified by up to (eps + relative_eps * trace)^-(eL+eR): with exponents of 1/2 take
-            1e-2 or more.
+            experts by themselves. Directions in which there was no gradient when the roots were
+            taken are magnified by up to (eps + relative_eps * trace)^-(eL+eR): with exponents of
+            1/2 take 1e-2 or more.
         weight_decay: decoupled, ``p -= lr * weight_decay * p``.
-        statistics: ``"ema"``, corrected for its start at zero as in Adam, or ``"sum"`` over all
-            steps as in Adagrad.
-        graft: give every tensor's step the Frobenius norm that it has with ``"sgd"`` (with the same
-            momentum), ``"rmsprop"`` (without) or ``"adam"``, at their epsilon 0.
+        statistics: L and R are moving averages (``"ema"``), corrected for their start at zero as in
+            Adam, or sums over all steps (``"sum"``) as in Adagrad.
+        graft: give the step of every tensor the Frobenius norm that it would have with ``"sgd"``
+            (with the same momentum), ``"rmsprop"`` (without momentum) or ``"adam"``, all with an
+            epsilon of 0. None for no grafting.
         block_size: larger matrices are cut into blocks of at most this size.
-        update_every: steps between roots. They are also taken at steps 1, 2, 4 ... before that,
-            when little is known of the gradients.
+        update_every: steps between computations of the roots. Earlier they are also taken at steps
+            1, 2, 4 ..., while little is known of the gradients.
         statistics_every: steps between updates of L and R.
-        root: ``"eigh"``, or ``"newton"``: matrix products alone, for accelerators.
+        root: how roots are computed: by eigenvalues (``"eigh"``), or by matrix products alone
+            (``"newton"``), for accelerators.
 
     Raises:
-        ValueError: a hyperparameter is out of range, or an option is none of those above.
-        RuntimeError: a gradient is sparse or complex (in ``step``).
+        ValueError: an option is out of range.
 
     >>> w = torch.nn.Parameter(torch.zeros(2, 2))
     >>> optimizer = Shampoo([w], lr=0.5, relative_eps=0.0)
@@ -99,11 +104,15 @@ class Shampoo(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
         for group in self.param_groups:
-            _check(group)
+            require_valid(group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; see `torch.optim.Optimizer.step`."""
+        """Make one step, see `torch.optim.Optimizer.step`.
+
+        Raises:
+            RuntimeError: a gradient is sparse or complex.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -119,14 +128,14 @@ class Shampoo(torch.optim.Optimizer):
         return loss
 
     def _observe(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        """Take the gradient into momentum and factors."""
+        """Add the gradient to the momentum and the factors."""
         gradient = parameter.grad
         assert gradient is not None
         if gradient.is_sparse or gradient.is_complex():
             raise RuntimeError(
                 f"Shampoo got a {'sparse' if gradient.is_sparse else 'complex'} gradient for a "
-                f"tensor of shape {tuple(parameter.shape)}; it needs a dense real one. Embeddings: "
-                "sparse=False"
+                f"tensor of shape {tuple(parameter.shape)}, and needs a dense real one. Embeddings "
+                "have dense gradients with sparse=False"
             )
         gradient = gradient.to(_precision(parameter))
         state, (beta1, beta2) = self.state[parameter], group["betas"]
@@ -138,7 +147,7 @@ class Shampoo(torch.optim.Optimizer):
             if group["graft"] in ("rmsprop", "adam"):
                 state["second"] = torch.zeros_like(gradient)
             blocks = to_blocks(gradient, shape, most)
-            for side, power, size in zip(SIDES, _powers(group), blocks.shape[1:], strict=True):
+            for side, power, size in zip(_SIDES, exponents(group), blocks.shape[1:], strict=True):
                 if power:
                     state[side] = gradient.new_zeros(len(blocks), size, size)
         observed = int(state["step"]) % group["statistics_every"] == 0
@@ -157,7 +166,7 @@ class Shampoo(torch.optim.Optimizer):
             state["right"].baddbmm_(blocks.mT, blocks, beta=old, alpha=new)
 
     def _update_roots(self, active: list[tuple[dict[str, Any], list[Tensor]]]) -> None:
-        """Take the roots that are due; those of equal size as one batch, of all tensors."""
+        """Compute the roots that are due, those of equal size as one batch over all tensors."""
         batches: dict[tuple[Any, ...], list[tuple[dict[str, Any], str, Tensor, Tensor]]] = {}
         for group, parameters in active:
             for parameter in parameters:
@@ -165,7 +174,7 @@ class Shampoo(torch.optim.Optimizer):
                 if not _due(int(state["step"]), group["update_every"]):
                     continue
                 scale = _correction(int(state["step"]), group)
-                for side, power in zip(SIDES, _powers(group), strict=True):
+                for side, power in zip(_SIDES, exponents(group), strict=True):
                     if side in state:
                         factor = state[side] * scale
                         trace = factor.diagonal(dim1=1, dim2=2).sum(1)
@@ -180,7 +189,7 @@ class Shampoo(torch.optim.Optimizer):
                 state[f"{side}_root"] = part.clone()
 
     def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Precondition, graft, decay and step."""
+        """Precondition the momentum, graft, decay the parameters and move them."""
         lr = float(group["lr"])
         changes = []
         for parameter in parameters:
@@ -203,7 +212,7 @@ class Shampoo(torch.optim.Optimizer):
         torch._foreach_add_(parameters, changes, alpha=-lr)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load; factors keep their precision, which torch would reduce to the parameters'."""
+        """Load the result of `state_dict`; factors keep their precision, unlike in torch's own."""
         super().load_state_dict(state_dict)
         numbers = chain.from_iterable(g["params"] for g in state_dict["param_groups"])
         parameters = chain.from_iterable(g["params"] for g in self.param_groups)
@@ -213,42 +222,8 @@ class Shampoo(torch.optim.Optimizer):
                     self.state[parameter][key] = value.to(parameter.device, copy=True)
 
 
-def _check(group: dict[str, Any]) -> None:
-    powers, betas = _powers(group), group["betas"]
-    if not all(0 <= power <= 1 for power in powers) or not any(powers):
-        raise ValueError(f"exponent={group['exponent']!r}: two numbers from 0 to 1, not both 0")
-    if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
-        raise ValueError(f"betas={betas!r}: both from 0 up to, but not, 1")
-    if not group["eps"] > 0:
-        raise ValueError(
-            f"eps={group['eps']!r} must be over 0: factors have no inverse where no gradient was"
-        )
-    for name in ("lr", "weight_decay", "relative_eps"):
-        if not group[name] >= 0:
-            raise ValueError(f"{name}={group[name]!r} must not be negative")
-    for name in ("block_size", "update_every", "statistics_every"):
-        if not (isinstance(group[name], int) and group[name] >= 1):
-            raise ValueError(f"{name}={group[name]!r} must be an integer from 1")
-    for name, known in (("statistics", ("ema", "sum")), ("graft", GRAFTS), ("root", tuple(ROOTS))):
-        if group[name] not in known:
-            raise ValueError(f"{name}={group[name]!r} is none of {', '.join(map(repr, known))}")
-    if group["root"] == "newton":
-        for power in filter(None, powers):
-            if abs(round(1 / power) * power - 1) > 1e-9:
-                raise ValueError(
-                    f"exponent={group['exponent']!r} with root='newton': it takes 1/p with an "
-                    "integer p, such as 1/4 and 1/2; use root='eigh'"
-                )
-
-
-def _powers(group: dict[str, Any]) -> tuple[float, float]:
-    exponent = group["exponent"]
-    left, right = exponent if isinstance(exponent, tuple | list) else (exponent, exponent)
-    return float(left), float(right)
-
-
 def _shape(parameter: Tensor, group: dict[str, Any]) -> tuple[int, int, int]:
-    # A plan's groups say which tensors are experts, whose first axis is a stack of matrices.
+    # The groups of a plan say which tensors are stacks of experts, whose first axis counts them.
     return matrix_shape(tuple(parameter.shape), stacked="expert" in group.get("roles", ()))
 
 
@@ -262,7 +237,7 @@ def _due(step: int, every: int) -> bool:
 
 
 def _correction(step: int, group: dict[str, Any]) -> float:
-    """What makes the moving average of the factors a mean."""
+    """The factor that corrects a moving average for its start at zero."""
     if group["statistics"] == "sum":
         return 1.0
     seen = -(-step // group["statistics_every"])
@@ -270,7 +245,7 @@ def _correction(step: int, group: dict[str, Any]) -> float:
 
 
 def _graft_norm(state: dict[str, Any], parameter: Tensor, group: dict[str, Any]) -> Tensor:
-    """The Frobenius norm of the step that the grafted optimizer would make, for a lr of 1."""
+    """The Frobenius norm of the other optimizer's step at a learning rate of 1."""
     (beta1, beta2), step = group["betas"], int(state["step"])
     step_taken = state["momentum"] / (1 - beta1**step)
     if group["graft"] == "adam":
