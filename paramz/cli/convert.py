@@ -1,5 +1,7 @@
 """Verbs: convert."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,6 +60,6 @@ def _model(source: str) -> Any:
     made = found() if callable(found) and not isinstance(found, nn.Module) else found
     if not isinstance(made, nn.Module):
         raise TypeError(
-            f"{source} is {type(made).__name__}, no model nor a function that makes one"
+            f"{source} is {type(made).__name__}, neither a model nor a function that returns one"
         )
     return made

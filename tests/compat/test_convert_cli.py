@@ -439,11 +439,11 @@ def test_configs_of_models_made_by_the_zoo(tmp_path):
         ([], "give one thing to convert"),
         (["nowhere.bsh"], "nowhere.bsh"),
         (["nowhere"], "nowhere"),
-        (["--flags", "--hidden-size 8"], "says nothing of muP: looked for mup_base_hidden_size"),
+        (["--flags", "--hidden-size 8"], "has no setting of muP: looked for mup_base_hidden_size"),
         (["--flags", "--use-mup --hidden-size 8"], "num_layers or num_hidden_layers or n_layer is"),
         (
             ["--flags", "--use-mup --hidden-size $H --num-layers 2 --num-attention-heads 2"],
-            "hidden_size or n_embd is '$H', no whole number",
+            "hidden_size or n_embd is '$H', not a whole number",
         ),
         (
             ["--flags", "--use-mup --hidden-size 96 --num-layers 2 --num-attention-heads 2 "
@@ -464,10 +464,10 @@ def test_errors_of_files(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [")
     for source, message in (
         (f"{tmp_path}/nets.py:bare", "0.weight (32, 6) has neither mup's infshape"),
-        (f"{tmp_path}/nets.py:number", "is int, no model"),
+        (f"{tmp_path}/nets.py:number", "is int, neither a model nor a function that returns one"),
         (f"{tmp_path}/nets.py:nope", "defines no function 'nope'"),
         (tmp_path / "bad.py", "bad.py:1: invalid syntax"),
-        (tmp_path / "bad.yaml", "bad.yaml is no YAML"),
+        (tmp_path / "bad.yaml", "bad.yaml is not valid YAML or JSON"),
     ):
         result = run(source)
         assert result.exit_code == 2 and message in result.output, (source, result.output)

@@ -1,9 +1,11 @@
-"""What a use of mup or unit-scaling becomes in paramz, with the arguments that it has."""
+"""What a use of mup or unit-scaling becomes in paramz, with the arguments that the use has."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
+
+from paramz.compat.absent import ABSENT
 
 _LAWS = (
     "uniform_", "normal_", "trunc_normal_", "ones_", "eye_", "xavier_uniform_", "xavier_normal_",
@@ -12,11 +14,14 @@ _LAWS = (
 
 
 def equivalent(dotted: str, call: ast.Call | None) -> tuple[str, str]:
-    """Code that replaces a use, empty if nothing does, and what changes.
+    """The code that replaces a use, and what changes.
 
     Args:
         dotted: the name, such as ``"mup.optim.MuAdam"``.
         call: the call, if the name is called.
+
+    Returns:
+        the code, empty if nothing replaces the use, and what changes.
 
     >>> equivalent("mup.MuReadout", ast.parse("MuReadout(w, 10)", mode="eval").body)[0]
     'nn.Linear(w, 10)'
@@ -33,7 +38,7 @@ def equivalent(dotted: str, call: ast.Call | None) -> tuple[str, str]:
 
 
 class _Call:
-    """The arguments of a call as source text; of a name that is not called, none."""
+    """The arguments of a call as source text; a name that is not called has none."""
 
     def __init__(self, node: ast.Call | None) -> None:
         self.called = node is not None
@@ -44,13 +49,13 @@ class _Call:
         }
 
     def take(self, place: int, name: str, default: str = "") -> str:
-        """An argument by place or name, which is then gone from the options."""
+        """An argument by place or name; one that was given by name leaves the options."""
         if place < len(self.args):
             return self.args[place]
         return self.options.pop(name, default)
 
     def text(self, *first: str) -> str:
-        """A list of arguments: these, and the options that are left."""
+        """The source of an argument list: these, then the options that are left."""
         rest = [
             key if key.startswith("**") else f"{key}={value}" for key, value in self.options.items()
         ]
@@ -179,7 +184,8 @@ _MUP: Mapping[str, Callable[[_Call], Becomes]] = {
     "plot_coord_data": _plot,
 }
 
-# Layer -> torch's, how many of its arguments by place are torch's too, and what is off by default.
+# unit_scaling's layer -> torch's layer, how many of its positional arguments are torch's as well,
+# and (position, name) of the option that unit_scaling turns off by default.
 _UNIT_LAYERS: Mapping[str, tuple[str, int, tuple[int, str]]] = {
     "Linear": ("Linear", 5, (2, "bias")),
     "LinearReadout": ("Linear", 5, (2, "bias")),
@@ -196,8 +202,6 @@ _UNIT_LAYERS: Mapping[str, tuple[str, int, tuple[int, str]]] = {
 
 
 def _unit_scaling(rest: str, call: ast.Call | None) -> Becomes:
-    from paramz.compat.unit_scaling._absent import ABSENT
-
     name = rest.rpartition(".")[2]
     if rest in ABSENT or f"{rest.partition('.')[0]}.{name}" in ABSENT:
         return "", ABSENT.get(rest) or ABSENT[f"{rest.partition('.')[0]}.{name}"]
@@ -205,7 +209,7 @@ def _unit_scaling(rest: str, call: ast.Call | None) -> Becomes:
         becomes, _ = _optimizer(name)(_Call(call))
         return becomes, (
             "plan = paramz.parametrize_(model, 'u-mup', example=batch); few groups instead of one "
-            "per tensor, decay independent of lr as there"
+            "per tensor, decay independent of lr as in unit_scaling"
         )
     if rest in _UNIT_LAYERS:
         layer, shared, (place, off) = _UNIT_LAYERS[rest]
@@ -217,7 +221,7 @@ def _unit_scaling(rest: str, call: ast.Call | None) -> Becomes:
         text = f"({arguments.text(*arguments.args[:shared])})" if arguments.called else ""
         return f"nn.{layer}{text}", (
             "a plain layer; paramz.parametrize_(model, 'u-mup', example=batch) finds what it is "
-            "and scales it, and alphas= are the multipliers"
+            "and scales it; its alphas= are the multipliers"
         )
     if rest == "TransformerDecoder":
         return "paramz.nn.TransformerDecoder", "or any plain decoder under parametrize_"

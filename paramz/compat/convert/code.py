@@ -1,7 +1,7 @@
 """Read Python source that uses mup or unit-scaling: what each use becomes, by file and line.
 
 The source is parsed, not run. Names are followed through imports (``import mup as m``,
-``from mup.init import normal_ as n``), so only uses of the packages are found.
+``from mup.init import normal_ as n``), so nothing is found that merely has the same name.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from paramz.anatomy.names import LOGIT_SCALES, MUP_SHAPE
 from paramz.compat.convert.calls import MUP_NAMES, equivalent
-
-# The names under which attention modules keep their scale, as paramz.anatomy.attention does.
-ATTRIBUTES = ("scaling", "scale", "softmax_scale", "attn_scale", "attention_scale")
 
 PACKAGES = {"mup": "paramz.compat.mup", "unit_scaling": "paramz.compat.unit_scaling"}
 
@@ -47,11 +45,11 @@ class Finding:
 def scan(path: Path) -> list[Finding]:
     """Everything in a file, or in the files of a folder, that uses mup or unit-scaling.
 
-    Of a folder, Python files and notebooks are read, and base shape files and scripts or configs
-    with muP settings are named.
+    In a folder, Python files and notebooks are read; base shape files, and scripts or configs with
+    muP settings, are only listed, with the command that converts them.
 
     Raises:
-        ValueError: a file given by name is no Python; the message says where.
+        ValueError: a file given by name is not valid Python; the message says where.
     """
     if not path.is_dir():
         try:
@@ -78,7 +76,7 @@ def scan(path: Path) -> list[Finding]:
 
 
 def _python(file: Path) -> str:
-    """The source of a file; of a notebook its code, with lines of the shell left blank."""
+    """The source of a file, or the code of a notebook, with its shell commands left blank."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".ipynb":
         return text
@@ -96,7 +94,7 @@ def _settings(file: Path, name: str) -> list[Finding]:
 
 
 def scan_source(source: str, file: str = "<string>") -> list[Finding]:
-    r"""As `scan`, of a text.
+    r"""Everything in a text that uses mup or unit-scaling; see `scan`.
 
     >>> for one in scan_source("from mup import MuAdam\nMuAdam(net.parameters(), lr=0.1)"):
     ...     print(one.line, one.becomes)
@@ -141,7 +139,7 @@ class _Visitor(ast.NodeVisitor):
     def visit_Assign(self, node: ast.Assign) -> None:
         names = [target.attr for target in node.targets if isinstance(target, ast.Attribute)]
         text = ast.unparse(node.value)
-        if self._uses("mup") and any(name in ATTRIBUTES for name in names):
+        if self._uses("mup") and any(name in LOGIT_SCALES for name in names):
             if " / " in text and "sqrt" not in text and "0.5" not in text:
                 self._add(
                     node,
@@ -166,21 +164,21 @@ class _Visitor(ast.NodeVisitor):
             self._use(node, dotted, None)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        if node.value == "infshape" and self._uses("mup"):
-            self._add(node, "", "nothing hangs on parameters: ask paramz.plan_of(model)")
+        if node.value == MUP_SHAPE and self._uses("mup"):
+            self._add(node, "", "nothing is kept on parameters: ask paramz.plan_of(model)")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         dotted = self._dotted(node)
         if dotted is not None:
             self._use(node, dotted, None)
             return
-        if node.attr == "infshape" and self._uses("mup") and isinstance(node.ctx, ast.Store):
-            self._add(node, "", "the drop-in heeds it; parametrize_ takes roles={name: Axes(...)}")
-        elif node.attr == "infshape" and self._uses("mup"):
+        if node.attr == MUP_SHAPE and self._uses("mup") and isinstance(node.ctx, ast.Store):
+            self._add(node, "", "the drop-in uses it; parametrize_ takes roles={name: Axes(...)}")
+        elif node.attr == MUP_SHAPE and self._uses("mup"):
             self._add(
                 node,
                 f"paramz.compat.mup.infshape_of({ast.unparse(node.value)})",
-                "nothing hangs on parameters; paramz.plan_of(model).rows has the same by name",
+                "nothing is kept on parameters; paramz.plan_of(model).rows has the same by name",
             )
         self.generic_visit(node)
 
@@ -188,7 +186,7 @@ class _Visitor(ast.NodeVisitor):
         return any(dotted.partition(".")[0] == package for dotted in self.names.values())
 
     def _dotted(self, node: ast.expr) -> str | None:
-        """The name of what an expression refers to, if it is in one of the packages."""
+        """The dotted name that an expression refers to; None if it is in neither package."""
         if isinstance(node, ast.Name):
             found = self.names.get(node.id)
             return found if found not in PACKAGES else None

@@ -1,8 +1,9 @@
-"""muP settings of Megatron-LM and of Cerebras' model zoo as paramz code that builds and plans."""
+"""Write paramz code for the muP settings of Megatron-LM and of Cerebras' model zoo."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from paramz.compat.convert.code import Finding
@@ -10,28 +11,39 @@ from paramz.compat.convert.meanings import literal, setting_findings, setting_no
 from paramz.compat.convert.settings import NAMES, Settings
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """The sizes of the model that the settings describe.
+
+    Attributes:
+        hidden: its width.
+        base: the base's width.
+        layers: number of blocks.
+        heads: number of heads.
+        head: the size of a head.
+        head_grows: with width the size of a head grows, and not their number.
+    """
+
+    hidden: int
+    base: int
+    layers: int
+    heads: int
+    head: int
+    head_grows: bool
+
+
 def config_code(settings: Settings) -> tuple[str, list[Finding], list[str]]:
-    """Code that builds such a model at any width and plans it, what became of each setting, notes.
+    """Code for such a model, what each setting becomes, and notes.
+
+    The code builds the model at any width and plans it.
 
     Raises:
         ValueError: a size is missing, or does not fit the others.
     """
-    v = settings.values
-    hidden, base = settings.number("hidden"), settings.number("base") if "base" in v else 0
-    if not base:
-        base = hidden  # Megatron: the model is its own base
-    layers, heads = settings.number("layers"), settings.number("heads")
-    head = settings.number("head") if "head" in v else hidden // heads
-    base_head = settings.number("base_head") if "base_head" in v else None
-    grows = base_head is not None and base_head != head  # the size of a head, not their number
-    if not grows and (base % head or hidden % head):
-        raise ValueError(
-            f"{settings.source}: heads of {head} do not divide the base width {base}. Say the size "
-            f"of a head at the base with {NAMES['base_head'][0]}"
-        )
+    v, sizes = settings.values, _sizes(settings)
     llama = _on(settings.raw, "swiglu") or "swiglu" in str(settings.raw.get("nonlinearity", ""))
     depth = str(v.get("use")) == "depth_mup"
-    base_layers = settings.number("base_layers") if "base_layers" in v else layers
+    base_layers = settings.number("base_layers") if "base_layers" in v else sizes.layers
     lines = [
         "import paramz",
         "import torch",
@@ -39,19 +51,19 @@ def config_code(settings: Settings) -> tuple[str, list[Finding], list[str]]:
         f"from transformers import {'LlamaForCausalLM' if llama else 'GPT2LMHeadModel'}",
         "",
         "",
-        f"def build(width, depth={layers}):",
-        *_body(settings, llama, hidden, base, heads, head, grows),
+        f"def build(width, depth={sizes.layers}):",
+        *_body(settings, sizes, llama),
         "",
         "",
-        f"model = build({hidden})",
+        f"model = build({sizes.hidden})",
     ]
     if depth:
         lines += [
-            f"plan = paramz.parametrize_(model, 'mup+completep', base_width={base},",
+            f"plan = paramz.parametrize_(model, 'mup+completep', base_width={sizes.base},",
             f"                           base=lambda width: build(width, depth={base_layers}))",
         ]
     else:
-        lines += [f"plan = paramz.parametrize_(model, 'mup', base=build, base_width={base})"]
+        lines += [f"plan = paramz.parametrize_(model, 'mup', base=build, base_width={sizes.base})"]
     options = [
         f"{name}={literal(v[key])}"
         for name, key in (("lr", "lr"), ("weight_decay", "decay"), ("eps", "eps"))
@@ -69,21 +81,37 @@ def config_code(settings: Settings) -> tuple[str, list[Finding], list[str]]:
     ]
     return (
         "\n".join(lines) + "\n",
-        setting_findings(settings, base, hidden),
+        setting_findings(settings, sizes.base, sizes.hidden),
         setting_notes(settings, llama),
     )
 
 
-def _body(
-    s: Settings, llama: bool, hidden: int, base: int, heads: int, head: int, grows: bool
-) -> list[str]:
+def _sizes(settings: Settings) -> _Sizes:
+    v = settings.values
+    hidden = settings.number("hidden")
+    # Without a base Megatron's model is its own.
+    base = (settings.number("base") if "base" in v else 0) or hidden
+    layers, heads = settings.number("layers"), settings.number("heads")
+    head = settings.number("head") if "head" in v else hidden // heads
+    base_head = settings.number("base_head") if "base_head" in v else None
+    head_grows = base_head is not None and base_head != head
+    if not head_grows and (base % head or hidden % head):
+        raise ValueError(
+            f"{settings.source}: heads of {head} do not divide the base width {base}. Say the size "
+            f"of a head at the base with {NAMES['base_head'][0]}"
+        )
+    return _Sizes(hidden, base, layers, heads, head, head_grows)
+
+
+def _body(s: Settings, sizes: _Sizes, llama: bool) -> list[str]:
     """The factory: a Hugging Face config of the same sizes."""
+    hidden, base = sizes.hidden, sizes.base
     ffn = s.number("ffn") if "ffn" in s.values else 4 * hidden
     base_ffn = s.number("base_ffn") if "base_ffn" in s.values else ffn * base // hidden
     plain = base_ffn * hidden == ffn * base
     wide = f"width * {base_ffn} // {base}"
     wide = wide if plain else f"{ffn} if width == {hidden} else {wide}"
-    count = str(heads) if grows else f"width // {head}"
+    count = str(sizes.heads) if sizes.head_grows else f"width // {sizes.head}"
     vocabulary = s.number("vocabulary") if "vocabulary" in s.values else 50304
     length = s.number("length") if "length" in s.values else 2048
     tied = "False" if _untied(s) else "True"
@@ -95,7 +123,7 @@ def _body(
         if "kv_heads" in s.values:
             groups = s.number("kv_heads")
             keys["num_key_value_heads"] = (
-                str(groups) if grows else f"max(1, width * {groups} // {hidden})"
+                str(groups) if sizes.head_grows else f"max(1, width * {groups} // {hidden})"
             )
         keys["max_position_embeddings"] = str(length)
     else:

@@ -1,4 +1,4 @@
-"""From mup, unit-scaling, Megatron-LM or Cerebras' model zoo to paramz: what each thing becomes."""
+"""What code, settings or a model of another package become in paramz."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What was found, and its equivalent.
+    """What was found, and what it becomes in paramz.
 
     Attributes:
         kind: ``code``, ``base shapes``, ``model``, ``megatron`` or ``cerebras``.
         source: where it was found.
         findings: each use or setting, with the place, the equivalent and what changes.
-        code: paramz code for the whole; empty for source code, whose findings say it line by line.
+        code: paramz code for the whole; empty for source code, which has a finding per line.
         notes: what a reader should know, one sentence each.
-        plan: of a model.
+        plan: the plan of a model; None for anything else.
     """
 
     kind: str
@@ -93,7 +93,8 @@ def convert(source: str | os.PathLike[str] | nn.Module) -> Conversion:
             if not path.exists():
                 raise FileNotFoundError(f"no file {path}")
             return _convert_code(path)
-        if path.suffix in (".bsh",):
+        if path.suffix == ".bsh":
+            # Not at the top: it loads torch, which takes seconds and only models and shapes need.
             from paramz.compat.convert.model import shapes_findings
 
             code, found, notes = shapes_findings(path)
@@ -123,12 +124,13 @@ def _convert_code(path: Path) -> Conversion:
     drop_in = sum(one.becomes.startswith(("import ", "from ")) for one in found)
     notes = (
         f"{len(found)} uses in {files} file{'s' * (files > 1)}. Changing the {drop_in} imports is "
-        "enough to run; the other lines say what paramz needs less of, or does differently",
+        "enough to run; the other lines say what paramz does not need, or does differently",
     )
     return Conversion(kind="code", source=str(path), findings=tuple(found), notes=notes)
 
 
 def _convert_model(model: nn.Module, source: str) -> Conversion:
+    # Not at the top: see above.
     from paramz.compat.convert.model import model_findings, plan_of_model
 
     plan = plan_of_model(model)

@@ -1,8 +1,9 @@
 """What each muP setting of Megatron-LM and of Cerebras' model zoo becomes, and what changes.
 
-Facts about Megatron-LM: core/transformer/transformer_config.py and core/optimizer/__init__.py, main
-of August 2026; about the model zoo: gpt2_model.py of March 2026. Both have muP for width with Adam:
-hidden matrices std / sqrt(m) and lr / m, logits / m, everything else as it is, weight decay never
+What is said of Megatron-LM is from core/transformer/transformer_config.py and
+core/optimizer/__init__.py on its main branch of August 2026, what is said of the model zoo from
+gpt2_model.py of March 2026. Both have muP for width with Adam: hidden matrices have std / sqrt(m)
+and lr / m, logits are divided by m, everything else stays as it is, and weight decay is never
 scaled. Megatron has one m = hidden / base for all tensors and divides epsilon of matrices by it;
 the zoo has a second m for feed-forward outputs. In paramz every tensor has the ratios of its shape.
 """
@@ -17,20 +18,31 @@ from paramz.compat.convert.settings import Settings
 
 
 def setting_findings(s: Settings, base: int, hidden: int) -> list[Finding]:
-    """What became of each setting about muP, where it is written."""
-    told = _MEGATRON_SAYS if s.megatron else _ZOO_SAYS
+    """What each setting about muP becomes, with the place where it is written.
+
+    Args:
+        s: the settings.
+        base: the base's width.
+        hidden: the width.
+    """
+    meanings = _MEGATRON if s.megatron else _ZOO
     found = []
-    for name, says in told.items():
+    for name, meaning in meanings.items():
         if name in s.values:
             key, line = s.places[name]
-            becomes, why = says(s.values[name], base, hidden)
+            becomes, why = meaning(s.values[name], base, hidden)
             value = "" if s.values[name] is True else f" {literal(s.values[name])}"
             found.append(Finding(s.source, line, f"{key}{value}", becomes, why))
     return found
 
 
 def setting_notes(s: Settings, llama: bool) -> list[str]:
-    """What a reader of the code should know."""
+    """What a reader of the code should know.
+
+    Args:
+        s: the settings.
+        llama: the code builds a Llama, else a GPT-2.
+    """
     kind = "Llama" if llama else "GPT-2"
     where = "Megatron" if s.megatron else "the model zoo"
     notes = [
@@ -56,9 +68,10 @@ def literal(value: Any) -> str:
     return repr(value) if not isinstance(value, str) else value
 
 
-Says = Callable[[Any, int, int], tuple[str, str]]
+# (value, base width, width) -> what the setting becomes, and what changes.
+Meaning = Callable[[Any, int, int], tuple[str, str]]
 
-_BOTH: Mapping[str, Says] = {
+_BOTH: Mapping[str, Meaning] = {
     "base": lambda x, base, hidden: (
         f"base_width={base}",
         f"every tensor has its own ratios then; the width's is {hidden / base:g}",
@@ -73,12 +86,12 @@ _BOTH: Mapping[str, Says] = {
     ),
     "decay": lambda x, base, hidden: (
         "decay='coupled'",
-        "as there: not scaled, so that lr * weight_decay falls with width where lr does. Leave "
-        "decay= out to keep it constant",
+        "not scaled, as before, so that lr * weight_decay falls with width where lr does. Leave "
+        "decay= out to keep that product constant",
     ),
 }
 
-_MEGATRON_SAYS: Mapping[str, Says] = {
+_MEGATRON: Mapping[str, Meaning] = {
     "use": lambda x, base, hidden: (
         "'mup+completep'" if x == "depth_mup" else "'mup'",
         "residual branches times 1/depth, hidden lr as it is: CompleteP"
@@ -86,7 +99,7 @@ _MEGATRON_SAYS: Mapping[str, Says] = {
         else "the scheme",
     ),
     **_BOTH,
-    "width_mult": lambda x, base, hidden: ("", "derived from the sizes, there and here"),
+    "width_mult": lambda x, base, hidden: ("", "derived from the sizes by both"),
     "embedding_mult": lambda x, base, hidden: (
         f"multiply the embedding's output by {literal(x)} in forward",
         "a hyperparameter that transfers; 1 needs nothing",
@@ -95,32 +108,33 @@ _MEGATRON_SAYS: Mapping[str, Says] = {
         ""
         if float(x) == 1.0
         else f"multiply the logits by {float(x) * hidden / base:g} in forward",
-        "1 means base/hidden there, which paramz folds into the readout's init and lr; another "
-        "number is the whole factor there, and here the one beside base/hidden",
+        "1 means base/hidden to Megatron, which paramz folds into the readout's init and lr; any "
+        "other number is the whole factor to Megatron, and to paramz a factor beside base/hidden",
     ),
     "attention_power": lambda x, base, hidden: (
         "",
-        "1 is 1/d_head, muP's and paramz's; with 0.5 attention is not muP's there, and here it is",
+        "1 is 1/d_head, as in muP and paramz; with 0.5 Megatron's attention is not muP's, while "
+        "paramz's is",
     ),
     "base_layers": lambda x, base, hidden: (f"base depth {x}", "the number of blocks of the base"),
     "eps": lambda x, base, hidden: (
         f"eps={literal(x)}",
-        "there divided by the width's ratio for hidden matrices only, here for every tensor by "
-        "the size of its gradient",
+        "Megatron divides it by the ratio in width, for hidden matrices only; in paramz it "
+        "follows the size of every tensor's gradient",
     ),
     "experts": lambda x, base, hidden: (
         "'mup+moe'",
-        "there a router is a hidden matrix and nothing scales with the number of experts",
+        "to Megatron a router is a hidden matrix, and nothing scales with the number of experts",
     ),
 }
 
-_ZOO_SAYS: Mapping[str, Says] = {
+_ZOO: Mapping[str, Meaning] = {
     **_BOTH,
     "base_ffn": lambda x, base, hidden: (
         "intermediate_size of the base",
         "the second ratio, for outputs of feed-forward blocks, comes from the shapes",
     ),
-    "embedding_mult": _MEGATRON_SAYS["embedding_mult"],
+    "embedding_mult": _MEGATRON["embedding_mult"],
     "output_mult": lambda x, base, hidden: (
         f"multiply the logits by {literal(x)} in forward",
         "a hyperparameter that transfers; its base/hidden is folded into the readout",
@@ -132,14 +146,16 @@ _ZOO_SAYS: Mapping[str, Says] = {
     ),
     "by_d": lambda x, base, hidden: (
         "",
-        "'mup' has 1/d_head where the size of a head grows, and the base's 1/sqrt(d_head) else; "
-        + ("there it is 1/d_head at the base, too" if x else "there it is never muP's"),
+        "'mup' has 1/d_head where the size of a head grows, and the base's 1/sqrt(d_head) "
+        "otherwise; the model zoo's factor is "
+        + ("1/d_head at the base, too" if x else "1/sqrt(d_head) at every width, which is not muP"),
     ),
     "logits_by_d": lambda x, base, hidden: (
         "",
         "what 'mup' does"
         if x
-        else "logits times sqrt(base/hidden) there, which grow in training; 'mup' uses base/hidden",
+        else "the model zoo multiplies logits by sqrt(base/hidden), and they grow in training; "
+        "'mup' uses base/hidden",
     ),
     "groups": lambda x, base, hidden: (
         "",

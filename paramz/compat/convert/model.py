@@ -9,26 +9,30 @@ from pathlib import Path
 
 from torch import nn
 
+from paramz.anatomy.names import MUP_READOUTS, MUP_SHAPE, UNIT_TYPE
 from paramz.compat.convert.code import Finding
 from paramz.compat.mup.infshape import InfDim, InfShape
 from paramz.compat.mup.layer import MuReadout
 from paramz.compat.mup.rows import READOUT_MULTIPLIER, rows_of_shapes
 from paramz.compat.mup.shape import load_base_shapes
+from paramz.nn.convert.unit_plan import unit_plan
 from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 
 
 def plan_of_model(model: nn.Module) -> Plan:
-    """The plan that a model of mup or unit-scaling amounts to; the model is left alone.
+    """The plan that a model of mup or unit-scaling amounts to; the model is not changed.
 
     Its learning rates are those of the package, for every optimizer that paramz knows:
     ``plan.param_groups(model, "lion", lr=...)``.
 
     Args:
-        model: under paramz; or with mup's base shapes set; or of unit_scaling's layers.
+        model: a model that is under paramz, has mup's base shapes set, or consists of
+            unit_scaling's layers.
 
     Raises:
-        ValueError: it is neither; the message names the first parameter that says nothing.
+        ValueError: it is none of these; the message names the first parameter without a
+            parametrization.
 
     >>> from paramz.compat.mup import set_base_shapes
     >>> model = set_base_shapes(nn.Linear(4, 32), nn.Linear(4, 8))
@@ -39,22 +43,20 @@ def plan_of_model(model: nn.Module) -> Plan:
     if found is not None:
         return found
     named = dict(model.named_parameters())
-    hung = {name: getattr(p, "infshape", None) for name, p in named.items()}
-    if any(getattr(p, "mup_type", None) is not None for p in named.values()):
-        from paramz.nn.convert.unit_plan import unit_plan
-
+    attached = {name: getattr(p, MUP_SHAPE, None) for name, p in named.items()}
+    if any(getattr(p, UNIT_TYPE, None) is not None for p in named.values()):
         return unit_plan(model)
-    silent = [name for name, shape in hung.items() if shape is None]
-    if silent or not named:
-        shape = tuple(named[silent[0]].shape) if silent else ()
+    without = [name for name, shape in attached.items() if shape is None]
+    if without or not named:
+        shape = tuple(named[without[0]].shape) if without else ()
         raise ValueError(
             f"this {type(model).__name__} is under no parametrization: "
-            f"{silent[0] if silent else 'it has no parameters'} {shape} has neither mup's infshape "
-            "nor unit_scaling's mup_type. Call set_base_shapes in the function that builds it"
+            f"{without[0] if without else 'it has no parameters'} {shape} has neither mup's "
+            "infshape nor unit_scaling's mup_type. Call set_base_shapes in the function that builds it"
         )
     shapes = {
         name: InfShape(InfDim(dim.base_dim, dim.dim) for dim in shape)
-        for name, shape in hung.items()
+        for name, shape in attached.items()
         if shape is not None
     }
     return Plan(
@@ -67,7 +69,7 @@ def model_findings(model: nn.Module, plan: Plan) -> list[Finding]:
     found = []
     for path, module in model.named_modules():
         kind = f"{type(module).__module__.partition('.')[0]}.{type(module).__name__}"
-        if any(base.__name__ in ("MuReadout", "MuSharedReadout") for base in type(module).__mro__):
+        if any(base.__name__ in MUP_READOUTS for base in type(module).__mro__):
             own = isinstance(module, MuReadout)
             mult = getattr(module, "output_mult", 1.0)
             why = "its 1/width is folded into initial values, learning rate and epsilon"
@@ -85,7 +87,7 @@ def model_findings(model: nn.Module, plan: Plan) -> list[Finding]:
 
 
 def shapes_findings(path: Path) -> tuple[str, list[Finding], list[str]]:
-    """What a base shape file says: code that uses it, a line per tensor, and notes.
+    """What a base shape file holds: code that uses it, a finding per tensor, and notes.
 
     Raises:
         ValueError: the file holds no base shapes.
@@ -118,6 +120,6 @@ def shapes_findings(path: Path) -> tuple[str, list[Finding], list[str]]:
 
 
 def _width(shapes: Mapping[str, InfShape]) -> int | str:
-    """The width of the base, as most growing axes have it."""
+    """The width of the base: the size that most of the growing axes have."""
     growing = Counter(d.base_dim for shape in shapes.values() for d in shape if d.isinf())
     return growing.most_common(1)[0][0] if growing else "..."  # type: ignore[return-value]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What a setting is called here -> in Megatron, and in the zoo and Hugging Face configs made by it.
+# The name of a setting in this package -> its names in Megatron, in the model zoo, and in Hugging
+# Face configs that the zoo writes.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "hidden": ("hidden_size", "n_embd"),
     "ffn": ("ffn_hidden_size", "filter_size", "n_inner", "intermediate_size"),
@@ -39,7 +40,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "use": ("use_mup", "scaling_recipe"),
     "experts": ("num_experts",),
 }
-_MEGATRON = (
+# Settings that only Megatron has.
+_MEGATRON_ONLY = (
     "use_mup",
     "scaling_recipe",
     "mup_embedding_mult",
@@ -50,14 +52,14 @@ _MEGATRON = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that were found, under the names of `NAMES`, and where.
+    """Settings under the names of `NAMES`, and where they were found.
 
     Attributes:
         source: the file, or how else they were given.
-        megatron: Megatron's, else the zoo's.
+        megatron: they are Megatron's; else the model zoo's.
         values: name -> value.
         raw: all keys as they were written, for switches such as ``swiglu``.
-        places: name -> (key as written, line or 0).
+        places: name -> (key as written, line); line 0 where there is no line.
     """
 
     source: str
@@ -70,11 +72,11 @@ class Settings:
         """A size.
 
         Raises:
-            ValueError: it is missing or no whole number; the message lists its names.
+            ValueError: it is missing or not a whole number; the message lists its names.
         """
         value = self.values.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool) or value != int(value):
-            given = "is missing" if value is None else f"is {value!r}, no whole number"
+            given = "is missing" if value is None else f"is {value!r}, not a whole number"
             raise ValueError(f"{self.source}: {' or '.join(NAMES[name])} {given}")
         return int(value)
 
@@ -82,10 +84,14 @@ class Settings:
 def read_settings(text: str, source: str) -> Settings:
     """Settings from YAML, JSON, or command-line flags in a shell script.
 
-    Variables of the script that it assigns itself (``H=1024``, ``${H:-1024}``) are followed.
+    Variables that the script itself assigns (``H=1024``, ``${H:-1024}``) are filled in.
+
+    Args:
+        text: the settings as text.
+        source: the name of the file, or how else they were given.
 
     Raises:
-        ValueError: nothing about muP is in it; the message says what was looked for.
+        ValueError: there is no setting about muP; the message says what was looked for.
 
     >>> read_settings("--use-mup --hidden-size 1024 --mup-base-hidden-size 256", "x").values["base"]
     256
@@ -102,10 +108,10 @@ def read_settings(text: str, source: str) -> Settings:
                 )
                 places[name] = (written, _line(text, written))
                 break
-    megatron = any(key in raw for key in _MEGATRON)
+    megatron = any(key in raw for key in _MEGATRON_ONLY)
     if not {"base", "width_mult", "use"} & set(values):
         raise ValueError(
-            f"{source} says nothing of muP: looked for {', '.join(NAMES['base'] + NAMES['use'])} "
+            f"{source} has no setting of muP: looked for {', '.join(NAMES['base'] + NAMES['use'])} "
             "among flags of a script or keys of YAML or JSON"
         )
     if "base" not in values and "width_mult" in values and isinstance(values.get("hidden"), int):
@@ -116,10 +122,10 @@ def read_settings(text: str, source: str) -> Settings:
 
 
 def read_file(path: Path) -> Settings:
-    """As `read_settings`, of a file.
+    """The settings in a file.
 
     Raises:
-        ValueError: as there.
+        ValueError: as for `read_settings`.
     """
     return read_settings(path.read_text(encoding="utf-8"), path.name)
 
@@ -153,13 +159,13 @@ def _words(line: str) -> list[str]:
 
 
 def _document(text: str, source: str) -> dict[str, Any]:
-    """Keys of nested YAML or JSON, by their last part."""
+    """The values in nested YAML or JSON by their own key, without the keys around it."""
     import yaml
 
     try:
         data = json.loads(text) if source.endswith(".json") else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{source} is no YAML or JSON: {error}") from None
+        raise ValueError(f"{source} is not valid YAML or JSON: {error}") from None
     found: dict[str, Any] = {}
 
     def walk(part: Any) -> None:

@@ -1,14 +1,16 @@
 """unit_scaling 0.3.5 on paramz's u-muP: ``import paramz.compat.unit_scaling as uu``.
 
 The names, signatures and numbers are those of Graphcore's package (Blake et al. 2024, arXiv
-2407.17465). What differs is listed in docs/migration_unit_scaling.md; names that are left out are
-in `ABSENT`, and asking for one says why and what to use.
+2407.17465). What differs is listed in docs/migration_unit_scaling.md. Names that are left out are
+in `ABSENT`; importing one raises an error that says why and what to use.
 
 >>> model = TransformerDecoder(32, vocab_size=11, layers=2, heads=2)
 >>> optimizer = optim.AdamW(model.parameters(), lr=1.0, weight_decay=2**-13)
 >>> len(optimizer.param_groups)
 4
 """
+
+from __future__ import annotations
 
 from typing import NoReturn
 
@@ -18,8 +20,8 @@ import paramz.compat.unit_scaling.functional as functional
 import paramz.compat.unit_scaling.optim as optim
 import paramz.compat.unit_scaling.parameter as parameter
 import paramz.compat.unit_scaling.scale as scale
-from paramz.compat.unit_scaling._absent import ABSENT as ABSENT
-from paramz.compat.unit_scaling._absent import refuse
+from paramz.compat.absent import ABSENT as ABSENT
+from paramz.compat.absent import refuse
 from paramz.compat.unit_scaling._layers import (
     GELU,
     Conv1d,

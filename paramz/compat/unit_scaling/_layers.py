@@ -1,7 +1,7 @@
 """Layers with unit_scaling's signatures: those of `paramz.nn`, with typed parameters.
 
-Each is a subclass of paramz.nn's layer where there is one, so a plan of paramz (`unit_plan`), FP8
-(`fp8_`) and folding (`fold_scales_`) work on models that are made of them.
+Each is a subclass of paramz.nn's layer where there is one, so `paramz.nn.unit_plan`,
+`paramz.nn.fp8_` and `paramz.nn.fold_scales_` work on models that are made of them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from paramz import nn as pnn
 from paramz.compat.unit_scaling import functional as U
+from paramz.compat.unit_scaling._linear_maps import conv_factors, linear_factors
+from paramz.compat.unit_scaling._options import not_supported
 from paramz.compat.unit_scaling.parameter import KeepsTypes, MupType, Parameter
 
 
 class GELU(nn.GELU):
-    """`functional.gelu` as a module."""
+    """`paramz.compat.unit_scaling.functional.gelu` as a module."""
 
     def __init__(
         self,
@@ -35,7 +37,7 @@ class GELU(nn.GELU):
 
 
 class SiLU(nn.SiLU):
-    """`functional.silu` as a module."""
+    """`paramz.compat.unit_scaling.functional.silu` as a module."""
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class SiLU(nn.SiLU):
         constraint: str | None = "to_output_scale",
         inplace: bool = False,
     ) -> None:
-        U.not_supported("SiLU", inplace=(inplace, False))
+        not_supported("SiLU", inplace=(inplace, False))
         super().__init__()
         self.mult, self.constraint = mult, constraint
 
@@ -53,7 +55,7 @@ class SiLU(nn.SiLU):
 
 
 class Softmax(nn.Softmax):
-    """`functional.softmax` as a module."""
+    """`paramz.compat.unit_scaling.functional.softmax` as a module."""
 
     def __init__(
         self, dim: int, mult: float = 1.0, constraint: str | None = "to_output_scale"
@@ -68,10 +70,10 @@ class Softmax(nn.Softmax):
 
 
 class Dropout(nn.Dropout):
-    """`functional.dropout` as a module."""
+    """`paramz.compat.unit_scaling.functional.dropout` as a module."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        U.not_supported("Dropout", inplace=(inplace, False))
+        not_supported("Dropout", inplace=(inplace, False))
         super().__init__(p)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -85,7 +87,7 @@ class Linear(KeepsTypes, pnn.Linear):
     Args:
         in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
         constraint: between the factors of the output and of the input's gradient.
-        weight_mup_type: see `parameter.Parameter`.
+        weight_mup_type: see `paramz.compat.unit_scaling.Parameter`.
 
     >>> Linear(4, 8).weight.mup_type
     'weight'
@@ -108,7 +110,7 @@ class Linear(KeepsTypes, pnn.Linear):
             in_features,
             out_features,
             bias,
-            scale=U.linear_factors(in_features, out_features, constraint, powers),
+            scale=linear_factors(in_features, out_features, constraint, powers),
             device=device,
             dtype=dtype,
         )
@@ -151,7 +153,7 @@ class Conv1d(KeepsTypes, pnn.Conv1d):
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
             padding_mode, device, dtype: as for ``nn.Conv1d``, sizes as single integers.
         constraint: between the factors of the output and of the input's gradient.
-        weight_mup_type: see `parameter.Parameter`.
+        weight_mup_type: see `paramz.compat.unit_scaling.Parameter`.
 
     >>> Conv1d(4, 8, 3).weight.shape
     torch.Size([8, 4, 3])
@@ -185,9 +187,7 @@ class Conv1d(KeepsTypes, pnn.Conv1d):
             groups,
             bias,
             padding_mode,
-            scale=U.conv_factors(
-                in_channels, out_channels, kernel_size, stride, groups, constraint
-            ),
+            scale=conv_factors(in_channels, out_channels, kernel_size, stride, groups, constraint),
             device=device,
             dtype=dtype,
         )
@@ -257,7 +257,7 @@ class Embedding(KeepsTypes, pnn.Embedding):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        U.not_supported(
+        not_supported(
             "Embedding", scale_grad_by_freq=(scale_grad_by_freq, False), sparse=(sparse, False)
         )
         super().__init__(
@@ -275,7 +275,7 @@ class Embedding(KeepsTypes, pnn.Embedding):
 
 
 class CrossEntropyLoss(nn.CrossEntropyLoss):
-    """`functional.cross_entropy` as a module.
+    """`paramz.compat.unit_scaling.functional.cross_entropy` as a module.
 
     Args:
         mult: factor on the logits.
@@ -293,7 +293,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        U.not_supported(
+        not_supported(
             "CrossEntropyLoss",
             weight=(weight, None),
             size_average=(size_average, None),

@@ -1,4 +1,4 @@
-"""Lists of layers that tell their parameters how deep the stack is."""
+"""Stacks of layers, whose parameters know how many layers the stack has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paramz.compat.unit_scaling.parameter import KeepsTypes, Parameter
 class DepthModuleList(KeepsTypes, nn.ModuleList):
     """A module list whose parameters have its length as their depth.
 
-    Later changes of the list are not followed.
+    The depth is that of the list as it was built; later changes do not count.
 
     Args:
         modules: the layers.
@@ -30,7 +30,7 @@ class DepthModuleList(KeepsTypes, nn.ModuleList):
 class DepthSequential(KeepsTypes, nn.Sequential):
     """A sequence of layers whose parameters have its length as their depth.
 
-    Later changes of the sequence are not followed.
+    The depth is that of the sequence as it was built; later changes do not count.
 
     Args:
         *args: the layers, or an ordered dictionary of them.

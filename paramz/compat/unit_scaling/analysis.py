@@ -1,8 +1,10 @@
 """unit_scaling.analysis is left out; every name says what to use instead."""
 
+from __future__ import annotations
+
 from typing import NoReturn
 
-from paramz.compat.unit_scaling._absent import refuse
+from paramz.compat.absent import refuse
 
 
 def __getattr__(name: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """u-muP's learning rates and decay for torch's optimizers: one group for all tensors of one rule.
 
-The rules are those of `paramz.U_MUP`, told by a parameter's type, shape and depth.
+The rules are those of `paramz.U_MUP`; which one a parameter has follows from its type, shape and
+depth.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def lr_scale_for_depth(param: ParameterData) -> float:
 
 
 def _fan_in(shape: torch.Size) -> int:
-    """Of a linear map or convolution; an embedding's is the size of its rows."""
+    """The fan_in of a linear map or convolution; for one axis, its size."""
     return math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
 
 
@@ -60,8 +61,9 @@ def lr_scale_func_adam(param: ParameterData) -> float:
 def lr_scale_func_sgd(readout_constraint: str | None) -> LrScale:
     """The factor for SGD, by the ``constraint`` of the model's readout.
 
-    Without one gradients have unit scale, and the rule is Adam's. With ``"to_output_scale"`` they
-    are 1/fan_in of that, which weights make up for by fan_in, and biases and gains by their size.
+    Without a constraint gradients have unit scale, and the rule is Adam's. With
+    ``"to_output_scale"`` they are smaller by 1/fan_in of the readout. The learning rate of weights
+    makes up for that by a factor of fan_in, and that of biases and gains by their size.
 
     Raises:
         ValueError: there is no rule for this constraint.
@@ -103,14 +105,15 @@ def scaled_parameters(
 ) -> list[dict[str, Any]]:
     """Parameter groups with the learning rate and decay of each tensor, for any optimizer.
 
-    Tensors with equal values share a group (those of one given group, if groups are given).
+    Tensors with equal values share a group; if groups are given, only within each of them.
 
     Args:
         params: parameters, or groups of them.
         lr_scale_func: a parameter's factor on the learning rate, such as `lr_scale_func_adam`.
         lr: learning rate where a group has none.
         weight_decay: where a group has none.
-        independent_weight_decay: take the decay per step, whatever the learning rate at its peak.
+        independent_weight_decay: weight_decay is what each step takes away at the peak learning
+            rate, whatever that rate is.
         allow_non_unit_scaling_params: let parameters without a type keep the learning rate as it
             is, instead of refusing them.
 
@@ -144,7 +147,7 @@ def scaled_parameters(
 
 
 def _read(entry: Any, number: int) -> tuple[dict[str, Any], list[Tensor], int]:
-    """A group's options, its tensors, and which group they may share: bare parameters all one."""
+    """The options and tensors of an entry, and the number of its group; -1 for bare parameters."""
     if isinstance(entry, Tensor):
         return {}, [entry], -1
     if not isinstance(entry, Mapping):
@@ -171,7 +174,10 @@ def _factor(parameter: Tensor, rule: LrScale, allowed: bool) -> float:
 
 
 def _options(groups: list[dict[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Torch's default on accelerators, which it holds back from subclasses of nn.Parameter."""
+    """The optimizer's options, with foreach on CUDA.
+
+    That is torch's default there, but not for subclasses of nn.Parameter.
+    """
     devices = {p.device.type for group in groups for p in group["params"]}
     if devices == {"cuda"} and not {"foreach", "fused"} & set(given):
         return {**given, "foreach": True}
@@ -183,7 +189,7 @@ class SGD(torch.optim.SGD):
 
     Args:
         params: parameters or groups of them.
-        lr: learning rate; follow ``torch.optim.SGD``'s further arguments by position or name.
+        lr: learning rate; the further arguments of ``torch.optim.SGD`` follow by position or name.
         weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
             `scaled_parameters`.
         readout_constraint: the ``constraint`` of the model's `LinearReadout`.
@@ -207,55 +213,44 @@ class SGD(torch.optim.SGD):
         super().__init__(groups, lr, *args, **_options(groups, kwargs))
 
 
-class Adam(torch.optim.Adam):
+class _WithAdamsRates(torch.optim.Adam):
+    """The common part of Adam and AdamW, which torch has as a subclass of Adam."""
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        *args: Any,
+        weight_decay: float = 0,
+        independent_weight_decay: bool = True,
+        allow_non_unit_scaling_params: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        rule = lr_scale_func_adam
+        groups = scaled_parameters(
+            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
+        )
+        super().__init__(groups, lr, *args, **_options(groups, kwargs))
+
+
+class Adam(_WithAdamsRates):
     """``torch.optim.Adam`` with u-muP's learning rates.
 
     Args:
         params: parameters or groups of them.
-        lr: learning rate; follow ``torch.optim.Adam``'s further arguments by position or name.
+        lr: learning rate; the further arguments of ``torch.optim.Adam`` follow by position or name.
         weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
             `scaled_parameters`.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float | Tensor = 1e-3,
-        *args: Any,
-        weight_decay: float = 0,
-        independent_weight_decay: bool = True,
-        allow_non_unit_scaling_params: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        rule = lr_scale_func_adam
-        groups = scaled_parameters(
-            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
-        )
-        super().__init__(groups, lr, *args, **_options(groups, kwargs))
 
-
-class AdamW(torch.optim.AdamW):
+class AdamW(_WithAdamsRates, torch.optim.AdamW):
     """``torch.optim.AdamW`` with u-muP's learning rates.
 
     Args:
         params: parameters or groups of them.
-        lr: learning rate; follow ``torch.optim.AdamW``'s further arguments by position or name.
+        lr: learning rate; the further arguments of ``torch.optim.AdamW`` follow by position or
+            name.
         weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
             `scaled_parameters`.
     """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float | Tensor = 1e-3,
-        *args: Any,
-        weight_decay: float = 0,
-        independent_weight_decay: bool = True,
-        allow_non_unit_scaling_params: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        rule = lr_scale_func_adam
-        groups = scaled_parameters(
-            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
-        )
-        super().__init__(groups, lr, *args, **_options(groups, kwargs))

@@ -1,11 +1,11 @@
 """Parameters that say what they are to u-muP: a weight, a bias, a norm's or the output's.
 
-`Parameter` is a subclass of ``nn.Parameter`` with two fields, so nothing is added to an object of
-torch's own class, and copies, pickles and checkpoints of whole models keep the fields by the
-class's own methods. Torch itself makes new plain parameters in two places: when a module changes
-its kind of device (``to("meta")``, ``to_empty``) and in ``load_state_dict(assign=True)``. The
-layers and stacks of this package put the fields back there (`KeepsTypes`); in a module of one's own
-outside of these they are gone, and the optimizers say so.
+`Parameter` is a subclass of ``nn.Parameter`` with two fields, so nothing is attached to objects of
+torch's own class, and copies, pickles and checkpoints of whole models keep the fields. Torch itself
+makes new plain parameters in two places: when a module changes its kind of device (``to("meta")``,
+``to_empty``) and in ``load_state_dict(assign=True)``. The layers and stacks of this package put the
+fields back there (`KeepsTypes`). In a user's own module outside of them the fields are lost, and
+the optimizers refuse such a parameter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
+
+from paramz.anatomy.names import UNIT_DEPTH, UNIT_TYPE
 
 MupType = Literal["weight", "bias", "norm", "output"]
 
@@ -38,7 +40,7 @@ class Parameter(nn.Parameter):
 
     Raises:
         ValueError: there is no such type.
-        TypeError: data is not an ordinary tensor (shard a model after building it).
+        TypeError: data is not an ordinary tensor: a model is sharded only after it was built.
 
     >>> p = Parameter(torch.zeros(10), mup_type="weight")
     >>> p.mup_type, p.mup_scaling_depth
@@ -51,7 +53,7 @@ class Parameter(nn.Parameter):
     def __new__(
         cls, data: Tensor, mup_type: MupType, mup_scaling_depth: int | None = None
     ) -> Parameter:
-        """A tensor is made by __new__, so the fields are set here."""
+        """The fields are set here, because torch makes a tensor in __new__."""
         if type(data) is not Tensor and not isinstance(data, nn.Parameter):
             raise TypeError(f"Parameter takes a tensor, not a {type(data).__name__}")
         return _typed(nn.Parameter(data.detach()), mup_type, mup_scaling_depth)
@@ -59,7 +61,7 @@ class Parameter(nn.Parameter):
     def __init__(
         self, data: Tensor, mup_type: MupType, mup_scaling_depth: int | None = None
     ) -> None:
-        """Nothing is left to do."""
+        """__new__ has done everything."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
@@ -78,8 +80,8 @@ def has_parameter_data(parameter: Any) -> TypeGuard[ParameterData]:
     >>> has_parameter_data(nn.Parameter(torch.zeros(1)))
     False
     """
-    depth = getattr(parameter, "mup_scaling_depth", "missing")
-    known = getattr(parameter, "mup_type", None) in get_args(MupType)
+    depth = getattr(parameter, UNIT_DEPTH, "missing")
+    known = getattr(parameter, UNIT_TYPE, None) in get_args(MupType)
     return known and (depth is None or isinstance(depth, int))
 
 
@@ -115,7 +117,7 @@ def _fields(parameter: Parameter) -> tuple[MupType, int | None]:
 
 
 def _typed(parameter: nn.Parameter, mup_type: MupType, depth: int | None) -> Parameter:
-    """The same object, as a `Parameter`: whoever holds it (an optimizer) keeps holding it."""
+    """Make a `Parameter` of the same object, so that an optimizer that has it keeps having it."""
     if mup_type not in get_args(MupType):
         known = ", ".join(get_args(MupType))
         raise ValueError(f"mup_type={mup_type!r} is no type of parameter; there are {known}")

@@ -1,4 +1,4 @@
-"""What operations of one's own are made of: scaled functions, the tau rule, means of squares."""
+"""What a user's own unit-scaled operations are made of: scaled functions, the tau rule, rms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Names of unit_scaling that are left out, and what to use instead."""
+"""Names of unit_scaling that `paramz.compat.unit_scaling` leaves out, and what to use instead.
+
+It stands here and imports no torch, so that source code is converted without loading torch.
+"""
 
 from __future__ import annotations
 
