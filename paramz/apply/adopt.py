@@ -1,9 +1,9 @@
 """Trained models: take a plain one under a plan with its function unchanged, or put a plan back on.
 
-In the folded form a model under a plan differs from the plain one by its initial values, its learning
-rates and a few factors in the forward pass. The initial values of a trained model are past, and the
-learning rates need no change of weights; for the factors, weights are divided by them, which is the
-inverse of what `paramz.fold_` does.
+In the folded form a model under a plan differs from the plain one by its initial values, its
+learning rates and a few factors in the forward pass. The initial values of a trained model no
+longer matter, and learning rates need no change of weights. Only for the factors are weights
+divided, which is the inverse of what `paramz.fold_` does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Find the plan that a checkpoint was trained under, and refuse to load it without.
 
 A plain model loads the state_dict of a model under a plan with all keys matching, and then computes
-other logits, if the plan has attention scales or hooks. So the plan is saved beside the weights, and
-`check_checkpoint` looks for it.
+other logits if the plan has attention scales or hooks. So the plan is saved beside the weights,
+and `check_checkpoint` looks for it.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def gradient_ratio(plan: Plan, row: Row) -> float:
     scheme = plan.parametrization
     if scheme.rule("adam", "hidden").eps == ONE:
         raise ValueError(
-            f"{scheme.name} has no rule for the size of gradients, so their norm cannot be given in "
+            f"{scheme.name} has no rule for the size of gradients, so their norm is not known in "
             "units of the base: use torch.nn.utils.clip_grad_norm_"
         )
     entry = plan.rule(row, ADAMW).eps(row.ratios)

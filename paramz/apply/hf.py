@@ -1,7 +1,7 @@
 """Hugging Face: checkpoints with their plan, and what the Trainer needs.
 
-This module is `paramz.hf`. Its functions on configs come from `paramz.anatomy.hf_config`. Only `Clip`
-imports transformers.
+This module is `paramz.hf`. Its functions on configs come from `paramz.anatomy.hf_config`. Only
+`Clip` imports transformers.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def torch_law(
     """Std target / std base, if both tensors look like torch's default for their layer, else None.
 
     torch draws weight and bias of linear and conv layers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of
-    the weight. The largest of n draws lies within 10/n of that bound, except with probability e^-10,
-    so it tells the law exactly where the measured std of a small readout or bias could not.
+    the weight. The largest of n draws almost always lies within 10/n of that bound (all but e^-10
+    of the time), so it tells the law where the measured std of a small readout or bias could not.
     Embeddings are N(0, 1).
     """
     fan_ins = []

@@ -50,7 +50,7 @@ def measure(job: Job) -> Rows:
             parameter.grad = None if gradient is None else gradient.clone()
         optimizers = make_optimizers(plan, model, job.optimizer, lr=lr, **job.options)
         measuring = [o for o in optimizers if isinstance(o, Measuring)]
-        if measuring:  # They measure in forward passes, and the first one was before they were made.
+        if measuring:  # They measure in forward passes, and were made after the first one.
             model.zero_grad(set_to_none=True)
             torch.autograd.backward(task.loss(model, batch))
         rows += labels.rows(lr, 0, "output", sizes)
@@ -134,7 +134,7 @@ def task_of(job: Job) -> Task:
         return job.task
     made = load_target(job.task)(dict(job.config), None)
     if not isinstance(made, Task):
-        raise TypeError(f"{job.task} returned {type(made).__name__}; it has to return a paramz.Task")
+        raise TypeError(f"{job.task} returned {type(made).__name__}, but has to return paramz.Task")
     return made
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paramz.check.jobs import Check
 from paramz.cli.launchers import launcher_for
 from paramz.cli.sweep import launch
 
@@ -47,9 +48,9 @@ def check(
         typer.Option(help="Default: the smallest width; with depths or experts, 64 for all."),
     ] = None,
     parametrization: Annotated[str, typer.Option("--parametrization", "-p")] = "mup",
-    optimizer: Annotated[str, typer.Option(help="Name of a torch optimizer.")] = "adamw",
+    optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = Check.optimizer,
     lr: Annotated[str, typer.Option(help="Learning rates, by commas; 2^-8 works.")] = "2^-8",
-    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = Check.steps,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     tolerance: Annotated[float, typer.Option(help="Largest absolute slope that passes.")] = 0.1,
     workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,

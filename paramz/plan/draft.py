@@ -115,8 +115,8 @@ def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     if heads.attribute == KEY_INPUT:
         return ModuleScale(heads.module, KEY_INPUT, 1.0, (power / USUAL)(ratios))
     # A model whose own factor does not move with the size of a head (T5) has the 1/sqrt(d_head) in
-    # the init of its queries. The plan gives those the init of any hidden matrix, so the factor here
-    # has to be all of 1/d_head.
+    # the init of its queries. The plan gives those the init of any hidden matrix, so the factor
+    # here has to be all of 1/d_head.
     return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base * power(ratios))
 
 

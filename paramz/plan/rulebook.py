@@ -93,9 +93,9 @@ def part_rule(rule: Rule, part: PartOf, family: Family, *, unit_scaled: bool = F
 
     If W is computed from p = s q, where q has a known rule and s is the size that p has at init,
     then p has q's rule under the abc symmetry (Yang et al. 2022, TP-V, lemma J.1): lr s^k,
-    eps s^-j. A tensor with n uses has n times the gradient, which matters only to an optimizer whose
-    step is linear in the gradient. In a unit-scaled scheme (u-muP) gradients have unit scale whatever
-    the size, so every optimizer's step counts like Adam's.
+    eps s^-j. A tensor with n uses has n times the gradient, which matters only to an optimizer
+    whose step is linear in the gradient. In a unit-scaled scheme (u-muP) gradients have unit scale
+    whatever the size, so every optimizer's step counts like Adam's.
 
     Args:
         rule: of the tensor's role, q's.

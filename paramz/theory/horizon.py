@@ -36,9 +36,9 @@ class Horizon:
     eps: Power = ONE
 
 
-# By rule, then by the column of the tables. The exponents are those that the papers derive for Adam,
-# and for SGD, whose step is linear in the gradient. The rules differ from each other: at a fixed
-# number of tokens, for one, "token-horizon" leaves lr alone where "sde" multiplies it by batch^1/2.
+# By rule, then by the column of the tables. The exponents are those that the papers derive for
+# Adam, and for SGD, whose step is linear in the gradient. The rules differ from each other: at a
+# fixed number of tokens "token-horizon" leaves lr alone, where "sde" multiplies it by batch^1/2.
 HORIZONS: Mapping[str, Mapping[str, Horizon]] = MappingProxyType(
     {
         # Square-root rule: the same stochastic differential equation at another batch size.
@@ -103,8 +103,7 @@ def transfer_run(
     column = find_family(optimizer).column
     if column not in HORIZONS[rule]:
         raise ValueError(
-            f"the horizon rule {rule!r} has no column {column}; it has "
-            f"{', '.join(HORIZONS[rule])}"
+            f"the horizon rule {rule!r} has no column {column}; it has {', '.join(HORIZONS[rule])}"
         )
     horizon, ratios = HORIZONS[rule][column], {"batch": batch, "steps": steps}
     changed: dict[str, Any] = {"lr": lr * horizon.lr(ratios)}

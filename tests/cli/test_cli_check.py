@@ -36,7 +36,7 @@ def test_bad_input_exits_2_with_the_reason() -> None:
     for arguments, message in [
         (["check", "nofile.py:task"], "no file nofile.py"),
         (["check", MLP, "-p", "mupp"], "unknown parametrization 'mupp'"),
-        (["check", MLP, "--optimizer", "adamv"], "torch.optim has no 'adamv'"),
+        (["check", MLP, "--optimizer", "adamv"], "neither torch.optim nor paramz has 'adamv'"),
         (["plan", MLP, "--width", "64", "--base-width", "32", "-p", "x"], "unknown"),
     ]:
         code, output = run(*arguments)

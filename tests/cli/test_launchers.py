@@ -11,7 +11,7 @@ from paramz.cli.launchers import launcher_for
 from paramz.cli.sweep import RetryChoice
 from paramz.slurm.launcher import SLURM
 from paramz.sweeps import Store
-from paramz.sweeps.running.launcher import Launcher, LaunchError, Live, Options, Report, Retry
+from paramz.sweeps.running.launcher import Launcher, LaunchError, LaunchReport, Live, Options, Retry
 from paramz.sweeps.running.local import LOCAL
 from paramz.sweeps.running.runner import prepare
 
@@ -30,10 +30,10 @@ class Nodes:
     def submit(self, sweep, store, options):
         self._answer()
         self.sent = prepare(sweep, store, options.retry)
-        return Report({"sent": len(self.sent)}, (f"{len(self.sent)} trials sent",), code=0)
+        return LaunchReport({"sent": len(self.sent)}, (f"{len(self.sent)} trials sent",), code=0)
 
     def preview(self, sweep, store, options):
-        return Report({"would": len(sweep.trials)}, (f"would send {len(sweep.trials)}",))
+        return LaunchReport({"would": len(sweep.trials)}, (f"would send {len(sweep.trials)}",))
 
     def live(self, store):
         self._answer()
