@@ -11,7 +11,7 @@ import typer
 
 from paramz.cli.launchers import launchers
 from paramz.cli.status import AsJson, Directory, opened
-from paramz.cli.sweep import RETRY_HELP, Profile, RetryChoice, Workers, launch
+from paramz.cli.sweep import RETRY_HELP, ProfileFile, RetryChoice, Workers, launch
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def retry(
     directory: Directory,
     which: Annotated[RetryChoice, typer.Option(help=RETRY_HELP)] = RetryChoice.failed,
     workers: Workers = None,
-    profile: Profile = None,
+    profile: ProfileFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the failed and missing trials of a sweep, given only its directory."""

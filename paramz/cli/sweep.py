@@ -14,7 +14,7 @@ from paramz.cli.launchers import launcher_for
 
 if TYPE_CHECKING:
     from paramz.sweeps import Store, Sweep
-    from paramz.sweeps.running.launcher import Options, Report
+    from paramz.sweeps.running.launcher import LaunchReport, Options
 
 
 class RetryChoice(StrEnum):
@@ -36,7 +36,7 @@ Workers = Annotated[
         help="On this machine: number of trials at once. Default: one per CPU that a trial needs.",
     ),
 ]
-Profile = Annotated[
+ProfileFile = Annotated[
     Path | None, typer.Option(help="Submit to Slurm with this cluster profile, a YAML file.")
 ]
 
@@ -53,7 +53,7 @@ def sweep(
         typer.Option(help="Directory of the results. Default: runs/<name of the spec>."),
     ] = None,
     workers: Workers = None,
-    profile: Profile = None,
+    profile: ProfileFile = None,
     retry: Annotated[RetryChoice, typer.Option(help=RETRY_HELP)] = RetryChoice.failed,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, without running it.")
@@ -95,7 +95,7 @@ def launch(
         raise typer.Exit(report.code)
 
 
-def _print(report: Report, as_json: bool) -> None:
+def _print(report: LaunchReport, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report.document, indent=2))
         return

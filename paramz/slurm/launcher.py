@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from paramz.sweeps.running.launcher import Launcher, Live, Options, Report
+from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live, Options
 from paramz.sweeps.running.wording import counted
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _profile(options: Options) -> Profile:
     return Profile.from_yaml(options.profile)
 
 
-def _submit(sweep: Sweep, store: Store, options: Options) -> Report:
+def _submit(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     from paramz.slurm.submission import submit
 
     done = submit(sweep, _profile(options), store.root, retry=options.retry)
@@ -43,10 +43,10 @@ def _submit(sweep: Sweep, store: Store, options: Options) -> Report:
     else:
         lines.append("nothing to submit")
     document = {"directory": str(done.directory), "jobs": done.jobs} | _numbers(done.packing)
-    return Report(document, tuple(lines))
+    return LaunchReport(document, tuple(lines))
 
 
-def _preview(sweep: Sweep, store: Store, options: Options) -> Report:
+def _preview(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     from paramz.slurm.submission import submit
     from paramz.sweeps.running.runner import check_budget
 
@@ -69,7 +69,7 @@ def _preview(sweep: Sweep, store: Store, options: Options) -> Report:
         for array, script in zip(packing.arrays, scripts, strict=True)
     ]
     document = {"directory": str(store.root), "arrays": arrays} | _numbers(packing)
-    return Report(document, (*lines, f"# {_sentence(packing)}; nothing was submitted"))
+    return LaunchReport(document, (*lines, f"# {_sentence(packing)}; nothing was submitted"))
 
 
 def _live(store: Store) -> Live:

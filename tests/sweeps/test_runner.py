@@ -177,7 +177,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(spec_file, tmp_path):
     os.killpg(process.pid, 2)  # as a terminal does: the whole foreground group
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "stopping; trials that can are saving themselves" in err
+    assert "stopping; trials that can resume are saving checkpoints" in err
     assert "stopped; the same command goes on from here" in err and "Traceback" not in err
     subprocess.run(command(path, tmp_path / "run"), check=True)
     table = load(tmp_path / "run").set_index("seed").sort_index()

@@ -40,7 +40,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Report:
+class LaunchReport:
     """What a launcher did, or would do.
 
     Attributes:
@@ -86,8 +86,8 @@ class Launcher:
     """
 
     accepts: Callable[[Options], bool]
-    submit: Callable[[Sweep, Store, Options], Report]
-    preview: Callable[[Sweep, Store, Options], Report]
+    submit: Callable[[Sweep, Store, Options], LaunchReport]
+    preview: Callable[[Sweep, Store, Options], LaunchReport]
     live: Callable[[Store], Live]
     cancel: Callable[[Store], list[str]]
     returns_at_once: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from paramz.sweeps.running.launcher import Launcher, Live, Options, Report
+from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live, Options
 
 if TYPE_CHECKING:
     from paramz.sweeps.spec.spec import Sweep
@@ -21,7 +21,7 @@ def _accepts(options: Options) -> bool:
     return options.profile is None
 
 
-def _submit(sweep: Sweep, store: Store, options: Options) -> Report:
+def _submit(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     """Run what is missing; the progress goes to stderr, so that the report has no lines."""
     from paramz.sweeps.running.runner import run_missing
 
@@ -33,12 +33,12 @@ def _submit(sweep: Sweep, store: Store, options: Options) -> Report:
         "ran": dict(counts),
         "left": tally.left,
     }
-    return Report(
+    return LaunchReport(
         document, code=130 if tally.interrupted else int(bool(tally.left or counts["failed"]))
     )
 
 
-def _preview(sweep: Sweep, store: Store, options: Options) -> Report:
+def _preview(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     from paramz.sweeps.running.runner import check_budget
 
     check_budget(sweep)
@@ -60,7 +60,7 @@ def _preview(sweep: Sweep, store: Store, options: Options) -> Report:
         "done": len(finished),
         "configs": missing,
     }
-    return Report(document, tuple(lines))
+    return LaunchReport(document, tuple(lines))
 
 
 def _live(store: Store) -> Live:

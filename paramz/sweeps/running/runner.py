@@ -172,10 +172,7 @@ def run_trials(
         report.say(f"{described(report.counts)} in {report.elapsed()}")
         for keys, text in (
             (tally.busy, "are being run by another process, and were left to it"),
-            (
-                tally.unsaved,
-                "have no result because the disk took none (full?); rerun to repeat them",
-            ),
+            (tally.unsaved, "could not write a result (is the disk full?); rerun to repeat them"),
         ):
             if keys:
                 report.say(f"{len(keys)} trials {text}")

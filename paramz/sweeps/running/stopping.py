@@ -48,7 +48,10 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
             stop.request(grace=0.0)
         else:
             stop.request()
-            say("stopping; trials that can are saving themselves (again to end at once)")
+            say(
+                "stopping; trials that can resume are saving checkpoints "
+                "(a second signal ends them at once)"
+            )
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -54,7 +54,7 @@ def locate(target: str, folder: Path) -> str:
         if path.is_file():
             break
     else:
-        tried = " nor ".join(dict.fromkeys(str(path.parent) for path in places))
+        tried = " or ".join(dict.fromkeys(str(path.parent) for path in places))
         raise ValueError(f"no file {Path(module).name} in {tried}")
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
