@@ -61,7 +61,7 @@ def _soap(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
         raise ImportError(
             "SOAP comes from pytorch_optimizer: pip install 'torch-paramz[second-order]'"
         ) from error
-    made: Optimizer = SOAP(groups)
+    made: Optimizer = SOAP(groups, **own)
     return made
 
 
@@ -99,7 +99,7 @@ MAKERS: Mapping[str, Maker] = {
     "kfac": Maker(_kfac, own=_KFAC_OWN),
     "foof": Maker(_foof, own=_KFAC_OWN),
     "shampoo": Maker(_shampoo, takes="matrices"),
-    "soap": Maker(_soap, takes="matrices"),
+    "soap": Maker(_soap, takes="matrices", own=("data_format", "maximize")),
 }
 
 

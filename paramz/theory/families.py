@@ -76,7 +76,7 @@ MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_fac
 # Adam in the eigenbasis of Shampoo's factors: eps is added to rotated gradients.
 _SOAP_OPTIONS = (
     "betas", "shampoo_beta", "precondition_frequency", "max_precondition_dim", "merge_dims",
-    "precondition_1d", "correct_bias", "normalize_gradient", "data_format", "maximize",
+    "precondition_1d", "correct_bias", "normalize_gradient",
 )  # fmt: skip
 SOAP = Family("soap", "muon", lr_shift=_1, weight_decay=0.01, rotated=True, options=_SOAP_OPTIONS)
 # Both factors divide, so a constant in front of a weight or behind it changes nothing but damping.
