@@ -110,12 +110,11 @@ MULO = """
 muLO: Thérien et al. 2024 (arXiv 2406.00153); the optimizer is in the line of small_fc_lopt: Metz et
 al. 2022 (arXiv 2203.11860).
 
-A learned optimizer (`paramz.optim.LearnedOptimizer`) maps features of each parameter, divided by their root
-mean square over the tensor, to a step of size lr. Its entries' size does not move with width, as
-Adam's does not, so its rules are those of the **adam** columns above, without epsilon, and it is
-`plan.param_groups(model, "learned", lr=)` that applies them. One more thing has to be the same in
-meta-training and use: it is trained under the scheme under which it is used
-(`paramz.optim.learned.meta.meta_train`).
+A learned optimizer (`paramz.optim.LearnedOptimizer`) maps features of each parameter, divided by
+their root mean square over the tensor, to a step of size lr. Its entries' size does not move with
+width, as Adam's does not, so its rules are those of the **adam** columns above, without epsilon;
+`plan.param_groups(model, "learned", lr=)` applies them. It has to be meta-trained under the scheme
+under which it is used (`paramz.optim.meta_train`).
 
 Measured (benchmarks/mulo.py 200 2): the MLP on digits, meta-trained over 30 steps at widths 16 and
 32, then used at width 256, 8 times the widest; loss after 30 / 120 steps:
