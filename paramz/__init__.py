@@ -1,4 +1,4 @@
-"""Hyperparameter transfer for PyTorch models as they are.
+"""Hyperparameter transfer for PyTorch models that nobody has to rewrite.
 
 Names load on first use (PEP 562): ``import paramz`` imports neither torch nor pandas.
 """
