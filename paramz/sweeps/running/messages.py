@@ -13,7 +13,7 @@ from paramz.sweeps.spec.limits import Limits
 STOP = signal.SIGUSR1
 """The signal that asks a worker to stop; Slurm sends other ones, to every process of a job."""
 
-Outcome = dict[str, Any]
+Ending = dict[str, Any]
 """How a trial ended: ``status`` (that of a result, or "interrupted"), ``error``, ``traceback`` and
 ``metrics``."""
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from paramz.sweeps.running.launcher import LaunchError
-from paramz.sweeps.running.messages import STOP, Order, Outcome
+from paramz.sweeps.running.messages import STOP, Ending, Order
 from paramz.sweeps.running.process import Assignment, Worker, cause, start_worker
 from paramz.sweeps.running.recording import OnEvent, Recorder, Tally, disk_is_full, failed
 from paramz.sweeps.running.stopping import Stop
@@ -222,7 +222,7 @@ class Pool:
         if self._failed_starts >= _MAX_FAILED_STARTS:
             raise BrokenTarget(f"{cause(code)} while importing {self._target}")
 
-    def _finish(self, worker: Worker, outcome: Outcome) -> None:
+    def _finish(self, worker: Worker, outcome: Ending) -> None:
         assignment, attempt = worker.assignment, worker.attempt
         assert assignment is not None and attempt is not None
         worker.assignment = worker.attempt = None

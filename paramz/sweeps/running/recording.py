@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from paramz.sweeps.running.messages import Outcome
+from paramz.sweeps.running.messages import Ending
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.attempt import Attempt
 from paramz.sweeps.store.store import Record, Store
@@ -79,7 +79,7 @@ class Recorder:
         self.tally.interrupted.add(key)
         self._on_event("end", key, "interrupted")
 
-    def finished(self, key: str, config: Config, attempt: Attempt, outcome: Outcome) -> None:
+    def finished(self, key: str, config: Config, attempt: Attempt, outcome: Ending) -> None:
         """Write the result of a trial, or record that the trial was interrupted."""
         if outcome["status"] == "interrupted":
             self.interrupted(key, attempt)
@@ -122,7 +122,7 @@ def disk_is_full(error: OSError) -> bool:
     return error.errno in _FULL_DISK
 
 
-def failed(error: str, traceback: str | None = None) -> Outcome:
+def failed(error: str, traceback: str | None = None) -> Ending:
     """The outcome of a trial that failed."""
     return {"status": "failed", "error": error, "traceback": traceback, "metrics": {}}
 
@@ -132,7 +132,7 @@ def failure(key: str, config: Config, error: str, seconds: float, attempts: int)
     return _record(key, config, failed(error), seconds, attempts)
 
 
-def _record(key: str, config: Config, outcome: Outcome, seconds: float, attempts: int) -> Record:
+def _record(key: str, config: Config, outcome: Ending, seconds: float, attempts: int) -> Record:
     return {
         "format": 1,
         "key": key,

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from paramz.sweeps.running.halving import Race, Stopped
-from paramz.sweeps.running.messages import STOP, Order, Outcome
+from paramz.sweeps.running.messages import STOP, Ending, Order
 from paramz.sweeps.running.redact import redact
 from paramz.sweeps.running.seeding import seed, watch_imports
 from paramz.sweeps.running.trial import Diverged, Trial, diverged, encoded
@@ -51,7 +51,7 @@ def main() -> None:
         connection.send(("done", perform(order, function)))
 
 
-def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
+def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Ending:
     """Run one trial in this process, with its output going to ``log.txt`` in its directory."""
     limit = order.limits.loss_limit
     trial = Trial(order.directory, order.key, order.attempt, limit, order.rank)
@@ -73,7 +73,7 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Outcome:
     return outcome
 
 
-def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -> Outcome:
+def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -> Ending:
     try:
         if order.limits.halving and order.rank == 0:
             root = order.directory.parents[1]
@@ -92,7 +92,7 @@ def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -
     return outcome
 
 
-def _classify(returned: Any, trial: Trial) -> Outcome:
+def _classify(returned: Any, trial: Trial) -> Ending:
     """The outcome that the returned value of a training function stands for."""
     if trial._stopping:
         return _outcome("interrupted", "stopped to be resumed later")
@@ -115,7 +115,7 @@ def _outcome(
     error: str | None,
     trace: str | None = None,
     metrics: dict[str, float] | None = None,
-) -> Outcome:
+) -> Ending:
     return {
         "status": status,
         "error": redact(error)[:_ERROR_LENGTH] if error else None,
