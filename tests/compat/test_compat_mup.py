@@ -144,7 +144,7 @@ def test_laws_with_a_mean():
     assert model[0].weight.min() >= 0 and torch.equal(model[0].bias, torch.ones(32).double())
     ours.init.eye_(model[0].weight)
     for law in (ours.init.ones_, ours.init.eye_, ours.init.uniform_):
-        with pytest.raises(ValueError, match="2.weight .64, 32.: fan_in and fan_out of it grow"):
+        with pytest.raises(ValueError, match="2.weight .64, 32.: its fan_in and fan_out grow"):
             law(model[2].weight)
 
 

@@ -31,8 +31,8 @@ def plan_of_model(model: nn.Module) -> Plan:
             unit_scaling's layers.
 
     Raises:
-        ValueError: it is none of these; the message names the first parameter without a
-            parametrization.
+        ValueError: it is none of these, and the message names the first parameter without a
+            parametrization; or it has no parameters.
 
     >>> from paramz.compat.mup import set_base_shapes
     >>> model = set_base_shapes(nn.Linear(4, 32), nn.Linear(4, 8))
@@ -47,12 +47,14 @@ def plan_of_model(model: nn.Module) -> Plan:
     if any(getattr(p, UNIT_TYPE, None) is not None for p in named.values()):
         return unit_plan(model)
     without = [name for name, shape in attached.items() if shape is None]
-    if without or not named:
-        shape = tuple(named[without[0]].shape) if without else ()
+    if not named:
+        raise ValueError(f"this {type(model).__name__} has no parameters: there is nothing to plan")
+    if without:
+        shape = tuple(named[without[0]].shape)
         raise ValueError(
-            f"this {type(model).__name__} is under no parametrization: "
-            f"{without[0] if without else 'it has no parameters'} {shape} has neither mup's "
-            "infshape nor unit_scaling's mup_type. Call set_base_shapes in the function that builds it"
+            f"this {type(model).__name__} is under no parametrization: {without[0]} {shape} has "
+            "neither mup's infshape nor unit_scaling's mup_type. Call set_base_shapes in the "
+            "function that builds it"
         )
     shapes = {
         name: InfShape(InfDim(dim.base_dim, dim.dim) for dim in shape)

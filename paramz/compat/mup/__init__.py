@@ -5,6 +5,8 @@ the same results bit for bit at the base width, to rounding at others. What diff
 listed in docs/migration.md.
 """
 
+from __future__ import annotations
+
 import paramz.compat.mup.coord_check as coord_check
 import paramz.compat.mup.infshape as infshape
 import paramz.compat.mup.init as init

@@ -1,14 +1,15 @@
 """mup's coordinate check: sizes of activations over widths and steps, as a table and a figure.
 
-A person reads the figure. ``paramz.coord_check`` and ``paramz.judge`` measure slopes with their
-intervals and say PASS, or FAIL with the module and the likely cause.
+The figure is for people to judge. `paramz.coord_check` and `paramz.judge` measure slopes with their
+intervals and come to a verdict: pass, or fail with the module and the likely cause, or undecided.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Statistic = Callable[[Tensor], Tensor]
 Statistics = Mapping[str, Statistic | str]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def cov(x: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ FDICT: Mapping[str, Statistic] = MappingProxyType(
     }
 )
 
-_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+_LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "xent": F.cross_entropy,
         "nll": F.nll_loss,
@@ -75,7 +77,7 @@ _LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 
 
 def convert_fdict(d: Statistics) -> dict[str, Statistic]:
-    """Statistics by name, with names of `FDICT` looked up.
+    """Statistics by name; one that is given as a name is looked up in `FDICT`.
 
     >>> convert_fdict({"size": "l1"})["size"] is FDICT["l1"]
     True
@@ -142,43 +144,38 @@ def get_coord_data(
     if lr is None:
         lr = 0.1 if optimizer == "sgd" else 1e-3
     make = _optimizer(optimizer, lr, mup, filter_trainable_by_name)
-    if isinstance(lossfn, str) and lossfn not in _LOSSES:
-        raise ValueError(f"lossfn={lossfn!r} is none of {', '.join(_LOSSES)}, nor a function")
-    loss_of = _LOSSES[lossfn] if isinstance(lossfn, str) else lossfn
-    stats = [convert_fdict(d or {}) for d in (output_fdict, input_fdict, param_fdict)]
-    stats[0] = stats[0] if output_fdict is not None else {"l1": FDICT["l1"]}
+    step = _ForwardPass(
+        dict_in_out=dict_in_out,
+        flatten_input=flatten_input,
+        flatten_output=flatten_output,
+        output_name=output_name,
+        loss=_loss(lossfn),
+        device=torch.device("cuda" if cuda and torch.cuda.is_available() else "cpu"),
+    )
+    recorder = _Recorder(
+        of_output=convert_fdict(output_fdict if output_fdict is not None else {"l1": "l1"}),
+        of_input=convert_fdict(input_fdict or {}),
+        of_parameters=convert_fdict(param_fdict or {}),
+        wanted=filter_module_by_name,
+    )
     if fix_data:
         dataloader = [next(iter(dataloader))] * nsteps
-    device = torch.device("cuda" if cuda and torch.cuda.is_available() else "cpu")
-    records: list[dict[str, Any]] = []
     runs = [(seed, width) for seed in range(nseeds) for width in models]
     for seed, width in track(runs, "coordinate check", disable=not show_progress):
         if width == next(iter(models)):
             torch.manual_seed(seed)
-        model = models[width]().train().to(device)
+        model = models[width]().train().to(step.device)
         stepper = make(model)
         for t, batch in enumerate(dataloader, 1):
-            with ExitStack() as hooks:
-                for name, module in model.named_modules():
-                    if filter_module_by_name is None or filter_module_by_name(name):
-                        about = {"width": width, "module": name, "t": t}
-                        hook = partial(_record, records, about, stats)
-                        hooks.callback(module.register_forward_hook(hook).remove)
-                if dict_in_out:
-                    output = model(**{k: _on(device, v) for k, v in batch.items()})
-                    by_name = isinstance(output, Mapping)
-                    loss = output[output_name] if by_name else output[0]
-                else:
-                    x, y = (_on(device, v) for v in batch)
-                    output = model(x.flatten(1) if flatten_input else x)
-                    loss = loss_of(output.flatten(0, -2) if flatten_output else output, y)
+            with recorder.watching(model, width, t):
+                loss = step(model, batch)
             stepper.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             stepper.step()
             if t == nsteps:
                 break
     name = optimizer if isinstance(optimizer, str) else getattr(optimizer, "__name__", "custom")
-    return pd.DataFrame(records).assign(optimizer=name, lr=lr)
+    return pd.DataFrame(recorder.records).assign(optimizer=name, lr=lr)
 
 
 def plot_coord_data(
@@ -203,7 +200,7 @@ def plot_coord_data(
         save_to: write the figure to this file.
         suptitle: title of the figure.
         x: column along x.
-        hue: column by which curves are told apart.
+        hue: column that has a curve for each of its values.
         legend: as in ``seaborn.lineplot``; in the first panel only.
         name_contains: only modules whose name matches this regular expression.
         name_not_contains: only modules whose name does not.
@@ -212,7 +209,7 @@ def plot_coord_data(
         face_color: background.
 
     Returns:
-        the figure, which pyplot shows, too.
+        the figure, which is pyplot's current one as well.
     """
     import matplotlib.pyplot as plt
     import pandas as pd
@@ -274,30 +271,79 @@ def _optimizer(
     return make
 
 
-def _record(
-    records: list[dict[str, Any]],
-    about: dict[str, Any],
-    stats: list[dict[str, Statistic]],
-    module: nn.Module,
-    inputs: Any,
-    output: Any,
-) -> None:
-    of_output, of_input, of_parameters = stats
-    found = list(_tensors(output, "" if isinstance(output, Tensor) else ":out"))
-    measured = [(label, tensor, of_output) for label, tensor in found]
-    if of_input:
-        measured += [(label, tensor, of_input) for label, tensor in _tensors(inputs, ":in")]
-    if of_parameters:
-        named = module.named_parameters()
-        measured += [(f":param[{name}]", p, of_parameters) for name, p in named]
-    with torch.no_grad():
-        for label, tensor, wanted in measured:
-            values = {name: f(tensor).item() for name, f in wanted.items()}
-            records.append({**about, "module": about["module"] + label, **values})
+def _loss(lossfn: str | Loss) -> Loss:
+    if not isinstance(lossfn, str):
+        return lossfn
+    if lossfn not in _LOSSES:
+        raise ValueError(f"lossfn={lossfn!r} is none of {', '.join(_LOSSES)}, nor a function")
+    return _LOSSES[lossfn]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ForwardPass:
+    """From a batch to the loss; the attributes are arguments of `get_coord_data`."""
+
+    dict_in_out: bool
+    flatten_input: bool
+    flatten_output: bool
+    output_name: str
+    loss: Loss
+    device: torch.device
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        if self.dict_in_out:
+            output = model(**{k: _on(self.device, v) for k, v in batch.items()})
+            by_name = isinstance(output, Mapping)
+            loss: Tensor = output[self.output_name] if by_name else output[0]
+            return loss
+        x, y = (_on(self.device, v) for v in batch)
+        output = model(x.flatten(1) if self.flatten_input else x)
+        return self.loss(output.flatten(0, -2) if self.flatten_output else output, y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recorder:
+    """What to record of every module, and the records so far.
+
+    Attributes:
+        of_output, of_input, of_parameters: statistics of each, by name.
+        wanted: which modules to record, by name; None for all.
+        records: a row of the table each.
+    """
+
+    of_output: Mapping[str, Statistic]
+    of_input: Mapping[str, Statistic]
+    of_parameters: Mapping[str, Statistic]
+    wanted: Callable[[str], bool] | None
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def watching(self, model: nn.Module, width: Any, t: int) -> Iterator[None]:
+        """Record every call of the model's modules."""
+        with ExitStack() as hooks:
+            for name, module in model.named_modules():
+                if self.wanted is None or self.wanted(name):
+                    about = {"width": width, "module": name, "t": t}
+                    hook = partial(self._record, about)
+                    hooks.callback(module.register_forward_hook(hook).remove)
+            yield
+
+    def _record(self, about: dict[str, Any], module: nn.Module, inputs: Any, output: Any) -> None:
+        found = _tensors(output, "" if isinstance(output, Tensor) else ":out")
+        measured = [(label, tensor, self.of_output) for label, tensor in found]
+        if self.of_input:
+            measured += [(label, x, self.of_input) for label, x in _tensors(inputs, ":in")]
+        if self.of_parameters:
+            named = module.named_parameters()
+            measured += [(f":param[{name}]", p, self.of_parameters) for name, p in named]
+        with torch.no_grad():
+            for label, tensor, statistics in measured:
+                values = {name: f(tensor).item() for name, f in statistics.items()}
+                self.records.append({**about, "module": about["module"] + label, **values})
 
 
 def _tensors(x: Any, label: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors in an output, in order, each with where it is; None is passed over."""
+    """The tensors in an output, in order, each with its place in the output; None is skipped."""
     if isinstance(x, Tensor):
         yield label, x
     elif isinstance(x, tuple | list | Mapping):

@@ -1,7 +1,7 @@
-"""InfDim and InfShape: which axes of a tensor grow with width, in the words of mup.
+"""InfDim and InfShape: mup's classes for which axes of a tensor grow with width.
 
-They are what base shape files hold and what ``get_infshapes`` returns. Nothing hangs on tensors:
-paramz keeps the rows of a plan, and these are another way to read and write them.
+They are what base shape files hold and what ``get_infshapes`` returns. They are not attached to
+tensors: paramz keeps the rows of a plan, and these are another way to read and write them.
 """
 
 from __future__ import annotations
@@ -131,10 +131,10 @@ class InfShape(tuple[InfDim, ...]):
 def zip_infshape(
     base_dims: Iterable[Any], dims: Sequence[int], fin_if_same: bool = True
 ) -> InfShape:
-    """The shape ``dims`` over base sizes, or over an `InfShape` whose growing axes are known.
+    """The `InfShape` of sizes relative to base sizes.
 
     Args:
-        base_dims: sizes, or `InfDim`s, which keep their base.
+        base_dims: sizes, or `InfDim`s, of which it is known whether they grow.
         dims: the sizes at the target.
         fin_if_same: a size that equals its base size does not grow.
 
@@ -148,7 +148,7 @@ def zip_infshape(
     if len(base_dims) != len(dims):
         raise ValueError(
             f"the base shape {base_dims} has {len(base_dims)} axes and {tuple(dims)} has "
-            f"{len(dims)}: they are not of the same tensor"
+            f"{len(dims)}: they cannot belong to the same tensor"
         )
     found = []
     for base, dim in zip(base_dims, dims, strict=True):

@@ -1,7 +1,8 @@
-"""Initial values: the functions of ``torch.nn.init``, with a std that follows the rules in width.
+"""Initial values: the functions of ``torch.nn.init``, with a std that follows muP's rules in width.
 
-Each draws what torch's draws, in the same order, at the std that torch's gives at the base shape
-times the rule: fan_in^-1/2 for a hidden matrix, 1 for all others (TP-V, table 8).
+Each makes the same random draws as torch's function, in the same order. Their std is what torch's
+function gives at the base shape, times the rule: fan_in^-1/2 for a hidden matrix, 1 for all others
+(TP-V, table 8).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from paramz.compat.mup.tensors import row_of
 
 
 def constant_std_init_(tensor: Tensor, sampler_: Callable[..., Any]) -> Tensor:
-    """Draw with ``sampler_(tensor, scale=...)``, whose std must not depend on width.
+    """Draw with ``sampler_(tensor, scale=...)``, whose own std must not depend on width.
 
     Raises:
         ValueError: the tensor's base shapes are not set.
@@ -37,7 +38,7 @@ def uniform_(tensor: Tensor, a: float = 0, b: float = 1) -> Tensor:
         ValueError: the base shapes are not set, or a hidden matrix would have a mean.
     """
     if a != -b:
-        _mean(tensor, f"uniform_(a={a}, b={b})")
+        _refuse_mean(tensor, f"uniform_(a={a}, b={b})")
     return constant_std_init_(tensor, lambda t, scale: _torch.uniform_(t, a * scale, b * scale))
 
 
@@ -53,7 +54,7 @@ def normal_(tensor: Tensor, mean: float = 0, std: float = 1) -> Tensor:
     True
     """
     if mean != 0:
-        _mean(tensor, f"normal_(mean={mean})")
+        _refuse_mean(tensor, f"normal_(mean={mean})")
     return constant_std_init_(tensor, lambda t, scale: _torch.normal_(t, mean * scale, std * scale))
 
 
@@ -66,7 +67,7 @@ def trunc_normal_(
         ValueError: the base shapes are not set, or a hidden matrix would have a mean.
     """
     if mean != 0 or a != -b:
-        _mean(tensor, f"trunc_normal_(mean={mean}, a={a}, b={b})")
+        _refuse_mean(tensor, f"trunc_normal_(mean={mean}, a={a}, b={b})")
     return constant_std_init_(
         tensor,
         lambda t, scale: _torch.trunc_normal_(t, mean * scale, std * scale, a * scale, b * scale),
@@ -79,7 +80,7 @@ def ones_(tensor: Tensor) -> Tensor:
     Raises:
         ValueError: the base shapes are not set, or the tensor is a hidden matrix.
     """
-    _mean(tensor, "ones_")
+    _refuse_mean(tensor, "ones_")
     return _torch.ones_(tensor)
 
 
@@ -89,12 +90,12 @@ def eye_(tensor: Tensor) -> Tensor:
     Raises:
         ValueError: the base shapes are not set, or the tensor is a hidden matrix.
     """
-    _mean(tensor, "eye_")
+    _refuse_mean(tensor, "eye_")
     return _torch.eye_(tensor)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """Glorot's uniform law, as it is at the base.
+    """Glorot's uniform law with its std at the base, times the rule.
 
     Raises:
         ValueError: the base shapes are not set.
@@ -104,7 +105,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """Glorot's normal law, as it is at the base.
+    """Glorot's normal law with its std at the base, times the rule.
 
     Raises:
         ValueError: the base shapes are not set.
@@ -115,7 +116,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
 def kaiming_uniform_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
 ) -> Tensor:
-    """He's uniform law, as it is at the base.
+    """He's uniform law with its std at the base, times the rule.
 
     Raises:
         ValueError: the base shapes are not set.
@@ -129,7 +130,7 @@ def kaiming_uniform_(
 def kaiming_normal_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
 ) -> Tensor:
-    """He's normal law, as it is at the base.
+    """He's normal law with its std at the base, times the rule.
 
     Raises:
         ValueError: the base shapes are not set.
@@ -166,11 +167,12 @@ def _adjusted(tensor: Tensor, fan: int, base_fan: int) -> float:
     return math.sqrt(fan / base_fan * (RULES.weight(row).init_std ** 2)(row.ratios))
 
 
-def _mean(tensor: Tensor, what: str) -> None:
+def _refuse_mean(tensor: Tensor, what: str) -> None:
+    """Refuse to draw a hidden matrix from a law whose mean is not 0."""
     row = row_of(tensor)
     if row.role == "hidden":
         raise ValueError(
-            f"{what} on {row.name} {row.shape}: fan_in and fan_out of it grow with width, and "
+            f"{what} on {row.name} {row.shape}: its fan_in and fan_out grow with width, and the "
             "outputs of a hidden matrix whose mean is not 0 grow with fan_in. Use a law around 0."
         )
 

@@ -69,7 +69,7 @@ class MuReadout(nn.Linear):
         return super().forward(input * (self.output_mult / self.width_mult()))
 
     def _rescale_parameters(self) -> None:
-        """Take torch's 1/sqrt(fan_in) out of the fresh init, but not out of a tied embedding's."""
+        """Take torch's 1/sqrt(fan_in) out of the fresh initial values, but not of a tied weight."""
         _once(self)
         factor = self.width_mult() ** 0.5
         with torch.no_grad():
@@ -80,7 +80,9 @@ class MuReadout(nn.Linear):
 
 
 class MuSharedReadout(MuReadout):
-    """A `MuReadout` with the weight of an embedding, whose init and learning rate stay its own.
+    """A `MuReadout` that shares its weight with an embedding.
+
+    The weight keeps the embedding's initial values and learning rate.
 
     Args:
         weight: of an ``nn.Embedding``, (vocabulary, width).
@@ -114,7 +116,7 @@ def summed_ratio(row: Row) -> float:
 
 
 def _once(module: nn.Module) -> None:
-    """Raise on a second call; mup's users set its flag on the module to False to call it again."""
+    """Raise on a second call, unless the user has reset mup's flag on the module to False."""
     if getattr(module, "_has_rescaled_params", False):
         raise RuntimeError(
             f"the initial values of this {type(module).__name__} were rescaled before. For a "

@@ -1,14 +1,14 @@
 """Optimizers whose parameter groups follow the rules in width, made from bare parameters.
 
-Any optimizer goes through ``impl``: MuAdam for those that normalise the gradient entry by entry
-(RMSprop, Adagrad, Lion ...), MuSGD for those that are linear in it.
+Any other optimizer is passed as ``impl``: to MuAdam if it normalises the gradient entry by entry
+(RMSprop, Adagrad, Lion ...), to MuSGD if it is linear in the gradient.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam, AdamW
 from paramz.compat.mup.rows import RULES
 from paramz.compat.mup.tensors import row_of
 from paramz.plan.ratios import decay_ratio, lr_ratio
+from paramz.plan.row import Row
 from paramz.theory.families import ADAMW, FAMILIES, Family
 from paramz.theory.families import SGD as LINEAR
 from paramz.theory.families import family as find_family
@@ -57,10 +58,10 @@ def MuAdam(
     Args:
         params: parameters (or groups) of models whose base shapes are set.
         impl: the optimizer.
-        decoupled_wd: leave weight decay as it is: for an ``impl`` that does not multiply it by the
+        decoupled_wd: leave weight decay as it is, for an ``impl`` that does not multiply it by the
             learning rate.
-        as_mup: the one epsilon for all tensors that mup has, and its decay of plain Adam. To go on
-            with a run that mup began.
+        as_mup: use mup's one epsilon for all tensors, and its decay of plain Adam, to go on with a
+            run that mup began.
         **kwargs: for ``impl``; ``lr``, ``weight_decay`` and ``eps`` are those at the base.
 
     Raises:
@@ -73,8 +74,9 @@ def MuAdam(
     [(0.025, 2.5e-09), (0.1, 2.5e-09)]
     """
     family = _family(impl, ADAMW, "adam", "MuAdam", kwargs.get("decoupled_weight_decay"))
-    groups = process_param_groups(params, **kwargs)
-    return impl(_split(groups, family, impl, decoupled_wd, as_mup, kwargs), **kwargs)
+    eps = kwargs.get("eps", _default(impl, "eps"))
+    scaling = _Scaling(family=family, scales_decay=not decoupled_wd, as_mup=as_mup, eps=eps)
+    return impl(_split(process_param_groups(params, **kwargs), scaling), **kwargs)
 
 
 def MuAdamW(params: Iterable[Any], **kwargs: Any) -> Any:
@@ -108,14 +110,25 @@ def MuSGD(
     0.4
     """
     family = _family(impl, LINEAR, "sgd", "MuSGD", None)
-    groups = process_param_groups(params, **kwargs)
-    return impl(_split(groups, family, impl, decoupled_wd, False, kwargs), **kwargs)
+    scaling = _Scaling(family=family, scales_decay=not decoupled_wd, as_mup=False, eps=None)
+    return impl(_split(process_param_groups(params, **kwargs), scaling), **kwargs)
 
 
 def _family(
     impl: Callable[..., Any], unknown: Family, column: str, name: str, decoupled: bool | None
 ) -> Family:
-    """What is known of an optimizer; one that is not known is what the user says by the call."""
+    """The family of an optimizer; for one that paramz does not know, the one given.
+
+    Args:
+        impl: the optimizer.
+        unknown: the family to take if paramz does not know the optimizer.
+        column: the column of the tables that the family must have.
+        name: of the function that the user called, for the message.
+        decoupled: the user's option ``decoupled_weight_decay``.
+
+    Raises:
+        ValueError: the optimizer has the rules of another column.
+    """
     called = getattr(impl, "__name__", type(impl).__name__)
     if called.lower().replace("_", "") not in FAMILIES:
         return replace(unknown, name=called)
@@ -129,45 +142,65 @@ def _family(
     return found
 
 
-def _split(
-    groups: list[Group],
-    family: Family,
-    impl: Callable[..., Any],
-    decoupled_wd: bool,
-    as_mup: bool,
-    kwargs: Group,
-) -> list[Group]:
+@dataclass(frozen=True, kw_only=True)
+class _Scaling:
+    """How the groups of one optimizer are scaled.
+
+    Attributes:
+        family: the optimizer's.
+        scales_decay: weight decay follows its rule; else it stays as it is.
+        as_mup: keep mup's one epsilon and its decay.
+        eps: for groups that have none of their own.
+    """
+
+    family: Family
+    scales_decay: bool
+    as_mup: bool
+    eps: Any
+
+    def factors(self, row: Row) -> tuple[float, float, float]:
+        """What lr, weight decay and epsilon of a tensor are multiplied by."""
+        family = self.family
+        decay_family = replace(family, decay="decoupled") if self.as_mup else family
+        return (
+            lr_ratio(RULES, row, family),
+            decay_ratio(RULES, row, decay_family) if self.scales_decay else 1.0,
+            RULES.rule(row, family).eps(row.ratios),
+        )
+
+    def scales_eps(self, eps: Any) -> bool:
+        """Whether a group's epsilon follows the size of each gradient."""
+        return self.family.column == "adam" and not self.as_mup and isinstance(eps, float | int)
+
+
+def _split(groups: list[Group], scaling: _Scaling) -> list[Group]:
     """Split each group by the factors of its tensors, in mup's order: matrices first.
 
     The last group of each is that of tensors which nothing scales; it may be empty, as in mup.
     """
-    decay_family = replace(family, decay="decoupled") if as_mup else family
     known: dict[tuple[Any, ...], tuple[float, float, float]] = {}  # most tensors share a few
     found = []
     for group in groups:
         options = {key: value for key, value in group.items() if key != "params"}
-        eps = options.get("eps", kwargs.get("eps", _default(impl, "eps")))
-        scaled = family.column == "adam" and not as_mup and isinstance(eps, float | int)
+        eps = options.get("eps", scaling.eps)
+        scales_eps = scaling.scales_eps(eps)
         parts: dict[tuple[Any, ...], list[Any]] = {}
         rest: list[Any] = []
         for entry in group["params"]:
             row = row_of(entry[1] if isinstance(entry, tuple) else entry)
             kind = (row.role, *row.ratios.items())
             if kind not in known:
-                known[kind] = (
-                    lr_ratio(RULES, row, family),
-                    1.0 if decoupled_wd else decay_ratio(RULES, row, decay_family),
-                    RULES.rule(row, family).eps(row.ratios),
-                )
-            factors = known[kind] if scaled else (*known[kind][:2], 1.0)
-            same = not row.growing if family.column == "sgd" else factors == (1.0, 1.0, 1.0)
+                known[kind] = scaling.factors(row)
+            factors = known[kind] if scales_eps else (*known[kind][:2], 1.0)
+            linear = scaling.family.column == "sgd"
+            same = not row.growing if linear else factors == (1.0, 1.0, 1.0)
             if row.role != "hidden" and same:
                 rest.append(entry)
             else:
                 parts.setdefault((row.role != "hidden", *factors), []).append(entry)
         for (_, lr, decay, more), params in sorted(parts.items(), key=lambda part: part[0][0]):
             values = {"lr": options["lr"] * lr, "weight_decay": options["weight_decay"] * decay}
-            if scaled:
+            if scales_eps:
                 values["eps"] = eps * more
             found.append({**options, **values, "params": params})
         found.append({**options, "params": rest})

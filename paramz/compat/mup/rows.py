@@ -1,21 +1,22 @@
 """From base shapes to the rows of a plan.
 
-mup reads every tensor as (fan_out, fan_in, ...). Here the module that owns a tensor says which axis
-is which, where its type is known (Conv1D of Hugging Face, transposed convolutions, expert stacks);
-mup's reading is the rest: of two growing axes the first is fan_out and the second fan_in, and a
-tensor with one growing axis has the same rules whichever it is.
+mup reads every tensor as (fan_out, fan_in, ...). Here the type of the module that owns a tensor
+decides which axis is which, where it is known (transformers' Conv1D, transposed convolutions,
+stacks of experts). All other tensors are read as mup reads them: of two growing axes the first is
+fan_out and the second fan_in; one growing axis has the same rules whichever of the two it is.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from paramz.anatomy.axes import Axes, axes_of
+from paramz.anatomy.tensors import Owned, owners_of_parameters
 from paramz.compat.mup.infshape import InfShape
 from paramz.plan.roles import role_by_axes
 from paramz.plan.row import Row
@@ -24,8 +25,9 @@ from paramz.theory.families import COLUMNS
 from paramz.theory.rules import Role
 from paramz.theory.tables import IN, MUP
 
-# TP-V, table 8: the readout's 1/fan_in is a multiplier (MuReadout's own), so every tensor with one
-# growing axis has a constant init and the same learning rate: it is MUP with a factor moved.
+# TP-V, table 8: the readout's 1/fan_in is a multiplier, which MuReadout applies. So the initial
+# values and learning rate of every tensor with one growing axis follow one rule. It is MUP with a
+# factor moved from the readout's init to its multiplier.
 READOUT_MULTIPLIER = replace(
     MUP.shift(COLUMNS, output=1 / IN),
     name="mup, readout multiplier",
@@ -34,53 +36,39 @@ READOUT_MULTIPLIER = replace(
 RULES = Rulebook(READOUT_MULTIPLIER, folded=False)
 
 
-@dataclass(frozen=True)
-class Use:
-    """A module that owns a tensor, by its path, and the tensor's name in it."""
-
-    path: str
-    module: nn.Module
-    local: str
-
-
-def find_uses(model: nn.Module) -> dict[str, list[Use]]:
-    """First name of every parameter -> the modules that own it, in order."""
-    uses: dict[int, list[Use]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        for local, parameter in module._parameters.items():
-            if parameter is not None:
-                uses.setdefault(id(parameter), []).append(Use(path, module, local))
-    return {name: uses[id(parameter)] for name, parameter in model.named_parameters()}
-
-
 def rows_of_shapes(
     model: nn.Module, shapes: Mapping[str, InfShape], roles: Mapping[str, Axes] | None = None
 ) -> tuple[Row, ...]:
-    """One row per parameter of a model, of which every `InfShape` is known.
+    """One row per parameter of a model.
+
+    Args:
+        model: the model.
+        shapes: the `InfShape` of every parameter, by its first name.
+        roles: what the axes of parameters mean, by regular expressions for their names.
 
     Raises:
-        ValueError: three or more axes of a tensor grow and its module does not tell their meaning,
-            or a pattern in ``roles`` matches no parameter.
+        ValueError: three or more axes of a tensor grow and its module's type does not say what they
+            mean, or a pattern in ``roles`` matches no parameter.
     """
-    uses = find_uses(model)
+    tensors = {owners[0].name: owners for owners in owners_of_parameters(model)}
     for pattern in roles or {}:
-        if not any(re.search(pattern, name) for name in uses):
+        if not any(re.search(pattern, name) for name in tensors):
             raise ValueError(
-                f"roles[{pattern!r}] matches no parameter; there are {', '.join(uses)}"
+                f"roles[{pattern!r}] matches no parameter; there are {', '.join(tensors)}"
             )
     rows = []
-    for name, owners in uses.items():
-        said = next((a for p, a in (roles or {}).items() if re.search(p, name)), None)
-        rows.append(row_of_shape(name, shapes[name], owners, said=said))
+    for name, owners in tensors.items():
+        declared = next((a for p, a in (roles or {}).items() if re.search(p, name)), None)
+        rows.append(row_of_shape(name, shapes[name], owners, declared=declared))
     return tuple(rows)
 
 
 def row_of_shape(
     name: str,
     shape: InfShape,
-    uses: Iterable[Use],
+    owners: Sequence[Owned],
     *,
-    said: Axes | None = None,
+    declared: Axes | None = None,
     main: int | None = None,
 ) -> Row:
     """The row of one tensor.
@@ -88,26 +76,24 @@ def row_of_shape(
     Args:
         name: its name.
         shape: its axes.
-        uses: the modules that own it.
-        said: the meaning of its axes, from the user.
-        main: which of its axes is fan_in, where two grow and nobody else tells.
+        owners: the modules that own it.
+        declared: what its axes mean, if the user says so.
+        main: which of its axes is fan_in, where two grow and neither the user nor a module's type
+            says which; the last one if left out.
 
     Raises:
-        ValueError: three or more axes grow and nobody says what they mean.
+        ValueError: three or more axes grow, and neither the user nor a module's type says what they
+            mean.
     """
-    uses = list(uses)
     growing = tuple(axis for axis, dim in enumerate(shape) if dim.isinf())
     sizes = tuple(int(dim.dim or 0) for dim in shape)
-    known = [
-        (use, axes)
-        for use in uses
-        if (axes := said or axes_of(use.module, use.local, sizes)) is not None
-    ]
     found: dict[Role, tuple[Axes, str, list[str]]] = {}
-    for use, axes in known:
-        kind = "roles" if said else type(use.module).__name__
-        role, why = role_by_axes(axes, growing, kind)
-        found.setdefault(role, (axes, why, []))[2].append(use.path)
+    for owner in owners:
+        known = declared or axes_of(owner.module, owner.local, sizes)
+        if known is not None:
+            kind = "roles" if declared else type(owner.module).__name__
+            role, why = role_by_axes(known, growing, kind)
+            found.setdefault(role, (known, why, []))[2].append(owner.path)
     readouts: tuple[str, ...] = ()
     if not growing:
         role, axes, why = "scalar", Axes(), "no axis grows"
@@ -118,10 +104,9 @@ def row_of_shape(
         axes, why, _ = found[role]
         if role == "input" and "output" in found:
             why, readouts = "tied: embedding and readout", tuple(found["output"][2])
-    full = [f"{use.path}.{use.local}".removeprefix(".") for use in uses] or [name]
     return Row(
         name=name,
-        aliases=tuple(full[1:]),
+        aliases=tuple(owner.name for owner in owners[1:]),
         shape=sizes,
         base_shape=tuple(
             size if dim.base_dim is None else dim.base_dim
@@ -154,6 +139,6 @@ def _by_number(
         return "hidden", Axes(fan_in=(fan_in,), fan_out=rest), "two axes grow: (fan_out, fan_in)"
     raise ValueError(
         f"{name} {sizes}: axes {growing} grow with width, and nothing says which are fan_in and "
-        "which fan_out. Say it to set_base_shapes: roles={"
+        "which fan_out. Say so in set_base_shapes: roles={"
         f"{name!r}: paramz.Axes(fan_in=({growing[-1]},), fan_out={growing[:-1]})}}"
     )

@@ -15,7 +15,7 @@ from paramz.anatomy.axes import Axes
 from paramz.compat.mup.infshape import InfShape, zip_infshape
 from paramz.compat.mup.layer import MuReadout, rescale_linear_bias
 from paramz.compat.mup.rows import READOUT_MULTIPLIER, rows_of_shapes
-from paramz.compat.mup.tensors import infshape_of, put_plan, row_of
+from paramz.compat.mup.tensors import infshape_of, put_under_plan_, row_of
 from paramz.plan.plan import Plan
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -88,7 +88,7 @@ def load_base_shapes(filename: str | os.PathLike[str]) -> dict[str, InfShape]:
 
 
 def zip_infshapes(base: Any, target: Any) -> dict[str, InfShape]:
-    """Lay shapes over base shapes, name by name; axes that differ grow.
+    """The shapes of a target relative to base shapes, by name; axes that differ grow.
 
     Args:
         base: a model, a dict of shapes or of `InfShape`, or the name of a base shape file.
@@ -134,7 +134,12 @@ def apply_infshapes(
     infshapes: Mapping[str, InfShape],
     roles: Mapping[str, Axes] | None = None,
 ) -> None:
-    """Make the plan of a model from the `InfShape` of each of its parameters; values stay.
+    """Put a model under the plan that the `InfShape` of each parameter gives; values stay.
+
+    Args:
+        model: the model.
+        infshapes: the `InfShape` of every parameter, by name.
+        roles: as for `set_base_shapes`.
 
     Raises:
         ValueError: as for `set_base_shapes`.
@@ -144,7 +149,7 @@ def apply_infshapes(
     if not any(row.growing for row in rows):
         notes = ["no axis differs from the base: this is the standard parametrization"]
     plan = Plan(parametrization=READOUT_MULTIPLIER, rows=rows, folded=False, notes=tuple(notes))
-    put_plan(model, plan)
+    put_under_plan_(model, plan)
     for module in model.modules():
         if isinstance(module, MuReadout):
             module._width_mult = None
@@ -160,7 +165,7 @@ def set_base_shapes(
     do_assert: bool = True,
     roles: Mapping[str, Axes] | None = None,
 ) -> Model:
-    """Put a freshly built model under muP, in place, with the readouts that it has, and return it.
+    """Put a freshly built model under muP, in place, and return it.
 
     Its plan is ``paramz.plan_of(model)``.
 
@@ -170,12 +175,12 @@ def set_base_shapes(
             model itself, which means the standard parametrization.
         rescale_params: take the dependence on width out of the fresh initial values of readouts and
             biases. False for a checkpoint.
-        delta: a model or shapes that differ from the base in every axis that grows; without it
-            those grow where model and base differ.
+        delta: a model or shapes that differ from the base in every axis that grows; without it an
+            axis grows if model and base differ in it.
         savefile: write the base shapes to this file.
         do_assert: refuse a readout that is a plain ``nn.Linear``.
-        roles: ``{regex: paramz.Axes}``, for parameters stored in another order than (fan_out,
-            fan_in) whose module does not say so.
+        roles: ``{regex: paramz.Axes}``, for parameters that are stored in another order than
+            (fan_out, fan_in) and whose module's type paramz does not know.
 
     Raises:
         ValueError: the parameters of base and model differ, three axes of one grow, or a readout is

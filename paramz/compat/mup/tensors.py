@@ -1,10 +1,10 @@
-"""From a tensor to its row: what init functions and optimizers need, which only get tensors.
+"""From a tensor to its row, for init functions and optimizers, which get nothing but tensors.
 
-mup hangs a shape on every parameter, and loses it in deepcopy, pickle, to_empty and
-load_state_dict(assign=True). Here the plan is on the model, keyed by name, as everywhere in paramz,
-and the model holds a note of itself that is copied with it. So a tensor is looked up among the
-parameters of the models that are alive, and what was found is remembered for as long as the tensor
-lives.
+mup attaches a shape to every parameter, and loses it in deepcopy, pickle, to_empty and
+load_state_dict(assign=True). Here the plan is on the model, keyed by name, as everywhere in paramz.
+A model under such a plan holds a mark, which is copied with the model and adds every copy to the
+list of models that are alive. A tensor is looked up among the parameters of these models, and its
+row is kept in an index for as long as the tensor lives.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from paramz.anatomy.names import MUP_SHAPE
 from paramz.compat.mup.infshape import InfDim, InfShape
 from paramz.compat.mup.rows import row_of_shape
 from paramz.plan.matching import clean_name
@@ -24,12 +25,12 @@ from paramz.plan.on_model import plan_of, remember_
 from paramz.plan.plan import Plan
 from paramz.plan.row import Row
 
-_NOTE = "_paramz_mup"
+_MARK = "_paramz_mup"
 _MODELS: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _ROWS: MutableMapping[torch.Tensor, Row] = WeakTensorKeyDictionary()
 
 
-class _Note:
+class _Mark:
     """A weak reference to the model that it is an attribute of; a copy refers to the copy."""
 
     def __init__(self, model: nn.Module | None) -> None:
@@ -37,36 +38,36 @@ class _Note:
         if model is not None:
             _MODELS.add(model)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Note:
-        return _Note(memo.get(id(self.model())))
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Mark:
+        return _Mark(memo.get(id(self.model())))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_Note, (self.model(),))
+        return (_Mark, (self.model(),))
 
 
-def put_plan(model: nn.Module, plan: Plan) -> None:
-    """Put a plan on a model and make its tensors known."""
+def put_under_plan_(model: nn.Module, plan: Plan) -> None:
+    """Let a model know its plan, and `row_of` find the rows of its tensors."""
     remember_(model, plan)
-    vars(model)[_NOTE] = _Note(model)
-    _remember(model)
+    vars(model)[_MARK] = _Mark(model)
+    _index_rows(model)
 
 
 def row_of(tensor: torch.Tensor) -> Row:
     """The row of a parameter of a model whose base shapes are set.
 
-    An ``infshape`` that the user's own code has hung on the tensor comes first.
+    An ``infshape`` that the user's own code has attached to the tensor comes first.
 
     Raises:
         ValueError: the tensor belongs to no such model; the message says what to call.
     """
-    hung = getattr(tensor, "infshape", None)
-    if hung is not None:
-        shape = InfShape(InfDim(dim.base_dim, dim.dim) for dim in hung)
-        return row_of_shape("tensor", shape, [], main=hung.main_idx)
+    attached = getattr(tensor, MUP_SHAPE, None)
+    if attached is not None:
+        shape = InfShape(InfDim(dim.base_dim, dim.dim) for dim in attached)
+        return row_of_shape("tensor", shape, [], main=attached.main_idx)
     row = _ROWS.get(tensor)
     if row is None:
         for model in list(_MODELS):
-            _remember(model)
+            _index_rows(model)
         row = _ROWS.get(tensor)
     if row is None:
         raise ValueError(
@@ -81,7 +82,7 @@ def row_of(tensor: torch.Tensor) -> Row:
 def infshape_of(tensor: torch.Tensor) -> InfShape:
     """What mup keeps in ``p.infshape``: the axes of a parameter, and which of them grow.
 
-    A copy: writing to it changes nothing.
+    It is a copy: changing it has no effect on the parameter.
 
     Raises:
         ValueError: the tensor belongs to no model whose base shapes are set.
@@ -98,7 +99,8 @@ def infshape_of(tensor: torch.Tensor) -> InfShape:
     )
 
 
-def _remember(model: nn.Module) -> None:
+def _index_rows(model: nn.Module) -> None:
+    """Add the tensors that the model has now to the index of rows."""
     plan = plan_of(model)
     if plan is not None:
         rows = {name: row for row in plan.rows for name in (row.name, *row.aliases)}
