@@ -1,20 +1,22 @@
 """Cost of paramz.compat.mup against the mup package: a training step, set_base_shapes, MuAdamW.
 
 A GPT whose readout is a MuReadout, so narrow that what a package adds to a step would show. Both
-alternate in one process, on one thread; ratios of medians are printed, and the middle half of the
-ratios pair by pair.
+alternate in one process, on one thread; the medians of the ratios of neighbouring steps are
+printed, with their quartiles.
 
-    python benchmarks/compat_mup.py [rounds, default 200]
+    python benchmarks/compat_mup.py [--rounds 200]
 """
 
+from __future__ import annotations
+
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from types import ModuleType
 
 import mup
 import torch
+from _timing import alternate, line, parser, ratios
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,10 +70,10 @@ def stepper(package: ModuleType, maker: str, **options: float) -> Callable[[], N
     return step
 
 
-def setter(package: ModuleType) -> Callable[[], None]:
+def setter(package: ModuleType, rounds: int) -> Callable[[], None]:
     small, more = GPT(BASE, package), GPT(BASE + HEADS, package)
     with torch.device("meta"):
-        models = [GPT(WIDTH, package) for _ in range(1000)]
+        models = [GPT(WIDTH, package) for _ in range(rounds + 5)]  # a model is put under muP once
     return lambda: package.set_base_shapes(models.pop(), small, delta=more)
 
 
@@ -80,27 +82,22 @@ def grouper(package: ModuleType) -> Callable[[], None]:
     return lambda: package.MuAdamW(model.parameters(), lr=1e-3)
 
 
-def ratio(theirs: Callable[[], None], ours: Callable[[], None], rounds: int) -> str:
-    times: list[list[float]] = [[], []]
-    for turn in range(rounds + 5):
-        for which in (0, 1) if turn % 2 else (1, 0):
-            start = time.perf_counter()
-            (theirs, ours)[which]()
-            times[which].append(time.perf_counter() - start)
-    pairs = sorted(b / a for a, b in zip(times[0][5:], times[1][5:], strict=True))
-    low, high = pairs[len(pairs) // 4], pairs[3 * len(pairs) // 4]
-    medians = [statistics.median(t[5:]) for t in times]
-    own = f"{1e3 * medians[1]:.2f} ms"
-    return f"{medians[1] / medians[0]:.3f} [{low:.3f}, {high:.3f}]  ({own})"
+def compared(theirs: Callable[[], None], ours: Callable[[], None], rounds: int) -> str:
+    runs = {"mup": theirs, "paramz": ours}
+    times = alternate(runs, rounds, warm_up=5, clock=time.perf_counter)
+    own = 1e3 * statistics.median(times["paramz"])
+    return f"{line(ratios(times, 'paramz', 'mup'))}  ({own:.2f} ms)"
 
 
 def main() -> None:
+    rounds = parser(__doc__, rounds=200).parse_args().rounds
     torch.set_num_threads(1)
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     for maker in ("MuSGD", "MuAdam", "MuAdamW"):
-        print(f"step, {maker}: {ratio(stepper(mup, maker), stepper(compat, maker), rounds)}")
-    print(f"set_base_shapes (meta): {ratio(setter(mup), setter(compat), rounds)}")
-    print(f"MuAdamW(parameters): {ratio(grouper(mup), grouper(compat), rounds)}")
+        print(f"step, {maker}: {compared(stepper(mup, maker), stepper(compat, maker), rounds)}")
+    print(
+        f"set_base_shapes (meta): {compared(setter(mup, rounds), setter(compat, rounds), rounds)}"
+    )
+    print(f"MuAdamW(parameters): {compared(grouper(mup), grouper(compat), rounds)}")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,26 @@
 """Wall time of a coordinate check over mup's get_coord_data for the same work, on two processes.
 
 The byte-level GPT of sweeps/train_lm.py, widths 64, 128, 256, 8 learning rates, recorded at step 0
-and after 1 and 2 updates. mup runs one check per learning rate in this process (it has no other
-way); paramz shares the first step between learning rates, leaves out the last backward pass and
-uses two processes with one thread each. Alternating runs; option --rounds N (3).
+and after 1 and 2 updates. mup runs one check per learning rate in this process, as it has no other
+way; paramz shares the first step between learning rates, leaves out the last backward pass and uses
+two processes with one thread each. The two alternate.
+
+    python benchmarks/coord_check.py [--rounds 3]
 """
 
-import argparse
-import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
+from _tasks import train_lm
+from _timing import alternate, parser, quartiles, ratios
 
 import paramz
-
-SWEEPS = Path(__file__).parents[1] / "sweeps"
-sys.path.insert(0, str(SWEEPS))
-import train_lm  # noqa: E402
 
 WIDTHS, LRS, STEPS = (64, 128, 256), [2.0**-k for k in range(6, 14)], 3
 
 
-def with_paramz() -> float:
-    """Seconds of paramz's check; STEPS records are STEPS - 1 updates."""
-    started = time.perf_counter()
+def with_paramz() -> None:
+    """The check by paramz; STEPS records are STEPS - 1 updates."""
     paramz.coord_check(
         train_lm.task({}),
         widths=WIDTHS,
@@ -34,11 +29,10 @@ def with_paramz() -> float:
         seeds=1,
         workers=2,
     )
-    return time.perf_counter() - started
 
 
-def with_mup() -> float:
-    """Seconds of mup's check."""
+def with_mup() -> None:
+    """The check by mup."""
     import mup
     from mup.coord_check import get_coord_data
 
@@ -54,8 +48,6 @@ def with_mup() -> float:
 
     x, y = train_lm.batch_of(None, 16, 64, 0)
     loader = [(x, y.flatten())] * STEPS
-
-    started = time.perf_counter()
     for lr in LRS:
         get_coord_data(
             {width: lambda width=width: make(width) for width in WIDTHS},
@@ -68,21 +60,18 @@ def with_mup() -> float:
             cuda=False,
             show_progress=False,
         )
-    return time.perf_counter() - started
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    torch.set_num_threads(2)  # mup gets both cores, too
-    ratios = []
-    for _ in range(rounds):
-        ours, theirs = with_paramz(), with_mup()
-        ratios.append(ours / theirs)
-        print(f"paramz {ours:6.1f} s   mup {theirs:6.1f} s   ratio {ratios[-1]:.2f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.2f}")
+    rounds = parser(__doc__, rounds=3).parse_args().rounds
+    torch.set_num_threads(2)  # mup gets both cores as well
+    runs = {"paramz": with_paramz, "mup": with_mup}
+    times = alternate(runs, rounds, warm_up=0, clock=time.perf_counter)
+    over = ratios(times, "paramz", "mup")
+    for ours, theirs, ratio in zip(times["paramz"], times["mup"], over, strict=True):
+        print(f"paramz {ours:6.1f} s   mup {theirs:6.1f} s   ratio {ratio:.2f}")
+    print(f"median ratio {quartiles(over)[1]:.2f}")
 
 
 if __name__ == "__main__":

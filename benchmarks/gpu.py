@@ -1,12 +1,11 @@
 """On a GPU: step time of a bf16 Llama of 1.1B parameters under a plan, and a coordinate check.
 
-The ratio to the plain model is of alternating runs in one process: medians of blocks of steps, with
-and without torch.compile. Both have the same weights, shapes and number of steps; the parametrized
-one has the plan's parameter groups (the plain one a single group), and its embedding tied or not.
-The coordinate check goes over widths 256 to 4096. Both are written to
-benchmarks/results/gpu.json with the machine described. Weights, gradients and AdamW's state of both
-models need 20 GB; without a GPU the script says so and
-does nothing.
+Blocks of steps of the plain model and of the parametrized one alternate in one process, with and
+without torch.compile, and with the embedding tied and not; the ratio is that of medians. The models
+have the same weights and shapes; the parametrized one has the plan's parameter groups, the plain
+one a single group. The coordinate check goes over widths 256 to 4096. Both results are written to
+benchmarks/results/gpu.json, together with a description of the machine. Weights, gradients and
+AdamW's state of both models need 20 GB. Without a GPU the script says so and does nothing.
 
     python benchmarks/gpu.py [--small]     # --small: tiny sizes, to see on a CPU that it runs
 """
@@ -19,11 +18,13 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import alternate, quartiles, ratios
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -34,7 +35,14 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is run: the model, the batch and the number of steps."""
+    """The sizes of the model, of a batch and of the measurement.
+
+    Attributes:
+        rounds: measured blocks of steps.
+        steps: in a block.
+        warm_up: blocks before the first measured one.
+        widths: of the coordinate check.
+    """
 
     width: int = 2048
     layers: int = 20
@@ -46,7 +54,7 @@ class Sizes:
     base: int = 256
     rounds: int = 20
     steps: int = 5
-    warm_up: int = 3
+    warm_up: int = 1
     widths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
 
 
@@ -76,28 +84,23 @@ def build(sizes: Sizes, device: str, *, tied: bool) -> nn.Module:
         return LlamaForCausalLM(config(sizes, tied=tied)).to(torch.bfloat16)
 
 
-def seconds(step: Any, count: int, device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(count):
-        step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / count
+def block(
+    model: nn.Module, groups: Any, ids: torch.Tensor, *, count: int, compiled: bool
+) -> Callable[[], None]:
+    """A function that makes some training steps and waits until the GPU has done them."""
+    on_gpu = ids.device.type == "cuda"
+    optimizer = torch.optim.AdamW(groups, lr=2**-10, fused=on_gpu)
+    forward: Any = torch.compile(model) if compiled else model
 
+    def run() -> None:
+        for _ in range(count):
+            optimizer.zero_grad(set_to_none=True)
+            forward(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+        if on_gpu:
+            torch.cuda.synchronize()
 
-def stepper(model: nn.Module, groups: Any, ids: torch.Tensor, compiled: bool) -> Any:
-    fused = ids.device.type == "cuda"
-    optimizer = torch.optim.AdamW(groups, lr=2**-10, fused=fused)
-    run: Any = torch.compile(model) if compiled else model
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        run(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-
-    return step
+    return run
 
 
 def step_times(sizes: Sizes, device: str, *, tied: bool, compiled: bool) -> dict[str, Any]:
@@ -109,32 +112,27 @@ def step_times(sizes: Sizes, device: str, *, tied: bool, compiled: bool) -> dict
     plain, ours = (build(sizes, device, tied=tied) for _ in range(2))
     plan = paramz.parametrize_(ours, "mup", base=sizes.base)
     groups = plan.param_groups(ours, "adamw", lr=2**-10)
-    steps = {
-        "plain": stepper(plain, plain.parameters(), ids, compiled),
-        "paramz": stepper(ours, groups, ids, compiled),
+    runs = {
+        "plain": block(plain, plain.parameters(), ids, count=sizes.steps, compiled=compiled),
+        "paramz": block(ours, groups, ids, count=sizes.steps, compiled=compiled),
     }
-    for step in steps.values():
-        seconds(step, sizes.warm_up, device)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(sizes.rounds):
-        for name in list(steps)[:: 1 if turn % 2 else -1]:
-            times[name].append(seconds(steps[name], sizes.steps, device))
-    pairs = [b / a for a, b in zip(times["plain"], times["paramz"], strict=True)]
-    quarter = statistics.quantiles(pairs, n=4)
+    times = alternate(runs, sizes.rounds, warm_up=sizes.warm_up, clock=time.perf_counter)
+    medians = {name: statistics.median(found) / sizes.steps for name, found in times.items()}
+    low, _, high = quartiles(ratios(times, "paramz", "plain"))
     return {
         "tied": tied,
         "compile": compiled,
         "parameters": sum(p.numel() for p in ours.parameters()),
         "hooks": len(plan.multipliers),
         "groups": len(groups),
-        "seconds": {name: statistics.median(t) for name, t in times.items()},
-        "ratio": statistics.median(times["paramz"]) / statistics.median(times["plain"]),
-        "middle half of the ratios": [quarter[0], quarter[2]],
+        "seconds": medians,
+        "ratio": medians["paramz"] / medians["plain"],
+        "middle half of the ratios": [low, high],
     }
 
 
 def coordinates(sizes: Sizes, device: str) -> dict[str, Any]:
-    """The verdicts over width, in fp32, on two blocks."""
+    """What the checks over width find, in fp32, on two blocks."""
     base = config(sizes, tied=False, layers=2)
 
     def factory(width: int) -> nn.Module:

@@ -1,22 +1,20 @@
-"""A learned optimizer meta-trained on narrow models, used on wide ones: muP against SP.
+"""A learned optimizer that is meta-trained on narrow models and used on wide ones: muP against SP.
 
-The MLP on digits. Meta-training sees the base width and twice that; the table shows the loss that
-the optimizer reaches on models up to 8 times the widest it was trained on, after as many steps as
-in meta-training and after four times that.
+The task is the MLP on digits. Meta-training sees the base width and twice that. The table shows the
+loss that the optimizer reaches on models up to 8 times the widest of these, after as many steps as
+in meta-training and after four times as many.
 
     python benchmarks/mulo.py [meta-iterations, default 300] [meta-seeds, default 2]
 """
 
-import sys
+import argparse
 import time
-from pathlib import Path
 
 import torch
+from _tasks import train_mlp
 
-from paramz.optim.learned.meta import meta_train, parametrized, unrolled
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "sweeps"))
-from train_mlp import task
+from paramz.optim import meta_train
+from paramz.optim.learned.meta import parametrized, unrolled
 
 META_WIDTHS = (16, 32)
 WIDTHS = (16, 32, 64, 128, 256)
@@ -26,8 +24,8 @@ MODELS = 3
 
 
 def losses(scheme: str, width: int, theta: torch.Tensor) -> tuple[float, float]:
-    """Loss after UNROLL and after 4 UNROLL steps, mean of the last five and over models."""
-    digits = task({})
+    """Loss after UNROLL and after 4 UNROLL steps: means over the last five, and over models."""
+    digits = train_mlp.task({})
     ends = []
     for seed in range(MODELS):
         torch.manual_seed(1000 + seed)
@@ -40,23 +38,25 @@ def losses(scheme: str, width: int, theta: torch.Tensor) -> tuple[float, float]:
 
 
 def main() -> None:
-    iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    command = argparse.ArgumentParser(description=__doc__)
+    command.add_argument("iterations", type=int, nargs="?", default=300)
+    command.add_argument("seeds", type=int, nargs="?", default=2)
+    arguments = command.parse_args()
     torch.set_num_threads(1)
     head = "".join(f"{f'width {w}':>16}" for w in WIDTHS)
     print(
         f"loss after {UNROLL} / {4 * UNROLL} steps; meta-trained at {META_WIDTHS}\n{'':<12}{head}"
     )
-    for seed in range(seeds):
+    for seed in range(arguments.seeds):
         for scheme in ("mup", "sp"):
             start = time.perf_counter()
             theta = meta_train(
-                task({}),
+                train_mlp.task({}),
                 scheme,
                 widths=META_WIDTHS,
                 base_width=META_WIDTHS[0],
                 unroll=UNROLL,
-                iterations=iterations,
+                iterations=arguments.iterations,
                 pairs=4,
                 lr=LR,
                 seed=seed,

@@ -1,18 +1,18 @@
 """Step time with all hidden matrices reparametrized over the plain model, and torch's own peers.
 
-The byte-level GPT of overhead.py (about 5M parameters, 24 hidden matrices, 512 tokens a step, fused
-AdamW), eager, one thread. Runs alternate in one process; medians of ratios with quartiles.
-`naive` is what torch's own tools give: torch's weight_norm, and a compander written with
-torch.nn.utils.parametrize. `python benchmarks/reparam.py [--rounds 60] [--only NAME ...]`
+The byte-level GPT (24 hidden matrices) with fused AdamW, eager, on one thread. Steps alternate in
+one process; medians of ratios of CPU times with quartiles. "naive" is what torch's own tools give:
+a compander written with torch.nn.utils.parametrize, beside torch's own weight_norm.
+
+    python benchmarks/reparam.py [--rounds 60] [--only NAME ...]
 """
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable
 
-import overhead
 import torch
+from _tasks import WIDTH, gpt, steps
+from _timing import alternate, line, parser, ratios
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -35,24 +35,23 @@ class NaiveCompander(nn.Module):
 
 def stepper(change: Callable[[nn.Module], object]) -> Callable[[], None]:
     """A training step of the model after a change to it."""
-    model = overhead.build(overhead.WIDTH)
+    model = gpt(WIDTH)
     change(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    return overhead.stepper(model, optimizer, compiled=False)
+    return steps(model, [torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)])
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    return [module for module in model.blocks.modules() if isinstance(module, nn.Linear)]
 
 
 def torch_weight_norm(model: nn.Module) -> None:
-    for block in model.blocks:
-        for module in block.modules():
-            if isinstance(module, nn.Linear):
-                parametrizations.weight_norm(module)
+    for module in linear_layers(model):
+        parametrizations.weight_norm(module)
 
 
 def torch_compander(model: nn.Module) -> None:
-    for block in model.blocks:
-        for module in list(block.modules()):
-            if isinstance(module, nn.Linear):
-                parametrize.register_parametrization(module, "weight", NaiveCompander())
+    for module in linear_layers(model):
+        parametrize.register_parametrization(module, "weight", NaiveCompander())
 
 
 CHANGES: dict[str, Callable[[nn.Module], object]] = {
@@ -67,28 +66,16 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--only", nargs="+", default=list(CHANGES))
-    arguments = parser.parse_args()
+    command = parser(__doc__, rounds=60)
+    command.add_argument("--only", nargs="+", default=list(CHANGES))
+    arguments = command.parse_args()
     torch.set_num_threads(1)
     names = ["plain", *(name for name in arguments.only if name != "plain")]
     runs = {name: stepper(CHANGES[name]) for name in names}
-    for step in runs.values():
-        for _ in range(3):
-            step()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(arguments.rounds):
-        order = list(runs) if turn % 2 else list(reversed(runs))
-        for name in order:
-            started = time.process_time()
-            runs[name]()
-            times[name].append(time.process_time() - started)
+    times = alternate(runs, arguments.rounds, warm_up=3)
     print(f"plain: {1e3 * statistics.median(times['plain']):.0f} ms a step")
     for name in names[1:]:
-        ratios = [t / p for t, p in zip(times[name], times["plain"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"{name:18} / plain  median {middle:.3f}  quartiles {low:.3f} {high:.3f}")
+        print(f"{name:18} / plain  {line(ratios(times, name, 'plain'))}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 """Second-order optimizers beside fused AdamW: the price of a step, and the steps that it saves.
 
-`python benchmarks/second_order.py [--rounds 3] [--only NAME ...]` alternates whole cycles of ten
-steps, so that work done every tenth step is spread over them, in one process and thread, on the
-byte-level GPT of sweeps/train_lm.py (5M parameters, 512 tokens a step), and prints the median ratio
-to AdamW. It is not equal work: see the note that it prints.
+    python benchmarks/second_order.py [--rounds 3] [--only NAME ...]
 
-`python benchmarks/second_order.py --steps-to-target [--tasks mlp conv lm]` tunes the learning rate
-of each optimizer on the shipped tasks and prints how many steps, and seconds, each needs to reach
-the loss that tuned AdamW ends with.
+The optimizers take turns in one process, on one thread, with whole cycles of ten steps of the
+byte-level GPT, so that work that is done every tenth step counts as often as it should. The median
+ratio to AdamW is printed. The optimizers do not do equal work: see the note that is printed.
+
+    python benchmarks/second_order.py --steps-to-target [--tasks mlp conv lm]
+
+The learning rate of each optimizer is tuned on the shipped tasks. Printed is how many steps, and
+seconds, each needs to reach the loss that tuned AdamW ends with.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -24,14 +24,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch.nn import functional as F
+from _tasks import BASE, WIDTH, gpt, steps
+from _timing import alternate, parser, ratios
 
 import paramz
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "sweeps"))
-
-WIDTH, BASE, DEPTH, BATCH, CONTEXT, CYCLE = 256, 64, 6, 8, 64, 10
+CYCLE = 10
 
 NOTE = """Not equal work. What is preconditioned, and how often factors / roots are renewed:
   paramz shampoo           all matrices, blocks of 256; every step / every 10th
@@ -44,18 +42,11 @@ NOTE = """Not equal work. What is preconditioned, and how often factors / roots 
   torch muon               hidden matrices, nothing kept; five Newton-Schulz steps at every step"""
 
 
-def build(width: int) -> torch.nn.Module:
-    """The GPT at a width."""
-    import train_lm
-
-    return train_lm.GPT(width, depth=DEPTH, context=CONTEXT)
-
-
 def ours(name: str, **options: Any) -> Callable[[torch.nn.Module], list[Any]]:
     """Optimizers of paramz, with the groups of a plan."""
 
     def made(model: torch.nn.Module) -> list[Any]:
-        plan = paramz.parametrize_(model, "mup", base=build, base_width=BASE)
+        plan = paramz.parametrize_(model, "mup", base=gpt, base_width=BASE)
         return paramz.make_optimizers(plan, model, name, lr=1e-4, **options)
 
     return made
@@ -101,44 +92,24 @@ CONTENDERS: dict[str, Callable[[torch.nn.Module], list[Any]]] = {
 
 def cycler(make: Callable[[torch.nn.Module], list[Any]]) -> Callable[[], None]:
     """Ten training steps on ten batches."""
-    import train_lm
-
     torch.manual_seed(0)
-    model = build(WIDTH)
-    optimizers = make(model)
-    batches = [train_lm.batch_of(None, BATCH, CONTEXT, step) for step in range(CYCLE)]
-
-    def cycle() -> None:
-        for x, y in batches:
-            F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            model.zero_grad(set_to_none=True)
-
-    return cycle
+    model = gpt(WIDTH)
+    return steps(model, make(model), count=CYCLE)
 
 
 def step_times(rounds: int, only: list[str] | None) -> pd.DataFrame:
-    """Median CPU time of a cycle over AdamW's next to it, with its range."""
+    """The median ratio of the CPU time of a cycle to AdamW's in the same round, with its range."""
     names = [n for n in CONTENDERS if only is None or n in only or n == "adamw"]
-    cycles = {name: cycler(CONTENDERS[name]) for name in names}
-    for cycle in cycles.values():
-        cycle()
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds):
-        for name in names if turn % 2 else reversed(names):
-            started = time.process_time()
-            cycles[name]()
-            times[name].append(time.process_time() - started)
+    times = alternate({name: cycler(CONTENDERS[name]) for name in names}, rounds)
     rows = []
     for name in names:
-        ratios = [a / b for a, b in zip(times[name], times["adamw"], strict=True)]
+        over = ratios(times, name, "adamw")
         rows.append(
             {
                 "optimizer": name,
-                "ratio": round(statistics.median(ratios), 2),
-                "least": round(min(ratios), 2),
-                "most": round(max(ratios), 2),
+                "ratio": round(statistics.median(over), 2),
+                "least": round(min(over), 2),
+                "most": round(max(over), 2),
                 "ms_per_step": round(1e3 * statistics.median(times[name]) / CYCLE),
                 "rounds": rounds,
             }
@@ -165,7 +136,7 @@ WINDOW = 10
 
 
 class Losses:
-    """What a training function takes for its sweep's trial; keeps the losses."""
+    """Stands for the trial of a sweep that a training function logs to, and keeps the losses."""
 
     directory = Path("nowhere")
 
@@ -173,7 +144,7 @@ class Losses:
         self.losses: list[float] = []
 
     def log(self, step: int, *, loss: float) -> None:
-        """Keep one loss; an infinite one ends the run."""
+        """Keep one loss; a huge one ends the run."""
         if not loss < 1e3:
             raise FloatingPointError
         self.losses.append(loss)
@@ -193,7 +164,7 @@ def curve(task: str, optimizer: str, log2_lr: int) -> tuple[pd.Series, float]:
     whole = {**config, "optimizer": optimizer.split()[0], "lr": 2.0**log2_lr, "options": options}
     try:
         import_module(module).train({**whole, "decay": False}, trial)
-    except (FloatingPointError, ValueError):  # K-FAC says so itself
+    except (FloatingPointError, ValueError):  # K-FAC raises a ValueError when training diverges
         return pd.Series(dtype=float), float("nan")
     seconds = (time.process_time() - started) / config["steps"]
     return pd.Series(trial.losses).rolling(WINDOW).mean().dropna(), seconds
@@ -237,13 +208,12 @@ def steps_to_target(tasks: list[str]) -> pd.DataFrame:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", help="these contenders, beside AdamW")
-    parser.add_argument("--steps-to-target", action="store_true")
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--save", type=Path, help="CSV to write")
-    arguments = parser.parse_args()
+    command = parser(__doc__, rounds=3)
+    command.add_argument("--only", nargs="*", help="these contenders, beside AdamW")
+    command.add_argument("--steps-to-target", action="store_true")
+    command.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
+    command.add_argument("--save", type=Path, help="CSV to write")
+    arguments = command.parse_args()
     torch.set_num_threads(1)
     if arguments.steps_to_target:
         df = steps_to_target(arguments.tasks)

@@ -1,18 +1,20 @@
 """Cost of a u-muP training step against the plain model's: eager, one thread, fused AdamW.
 
 Decoders of one architecture (SwiGLU, RMS norm without gains, no biases): plain, paramz.nn, the
-plain one converted, unit_scaling's, and that by paramz.compat.unit_scaling. Steps alternate in one
+plain one converted, unit_scaling's, and paramz.compat.unit_scaling's. Steps alternate in one
 process; medians of the ratios of neighbouring steps are printed.
 
-    python benchmarks/u_mup.py [rounds, default 10] [builds, default 5]
+    python benchmarks/u_mup.py [--rounds 10] [--builds 5]
 """
 
+from __future__ import annotations
+
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import torch
+from _timing import Times, alternate, parser, ratios
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +49,7 @@ class PlainLayer(nn.Module):
 
 
 class Plain(nn.Module):
-    """The decoder as one would write it."""
+    """The decoder in plain torch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,8 +67,10 @@ class Plain(nn.Module):
         return F.cross_entropy(self(ids)[:, :-1].flatten(end_dim=1), ids[:, 1:].flatten())
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], None]:
-    def run(ids: Tensor) -> None:
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    ids = torch.randint(VOCABULARY, (BATCH, LENGTH))
+
+    def run() -> None:
         model.loss(ids).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -74,7 +78,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor
     return run
 
 
-def contenders() -> dict[str, Callable[[Tensor], None]]:
+def contenders() -> dict[str, Callable[[], None]]:
     sizes = (WIDTH, VOCABULARY, LAYERS, HEADS)
     plain = Plain()
     again = Plain()
@@ -109,39 +113,25 @@ def contenders() -> dict[str, Callable[[Tensor], None]]:
     return steps
 
 
-def measure(steps: dict[str, Callable[[Tensor], None]], rounds: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
-    for number in range(rounds + 2):
-        ids = torch.randint(VOCABULARY, (BATCH, LENGTH))
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            start = time.perf_counter()
-            steps[name](ids)
-            if number >= 2:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    builds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    options = parser(__doc__, rounds=10)
+    options.add_argument("--builds", type=int, default=5, help="times each model is built (5)")
+    asked = options.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    # Where its memory lies makes a model up to 4 % faster or slower, so all are built anew.
-    measured = [measure(contenders(), rounds) for _ in range(builds)]
+    # Where its memory lies makes a model up to 4 % faster or slower, so every build is a new one.
+    measured: list[Times] = [
+        alternate(contenders(), asked.rounds, warm_up=2, clock=time.perf_counter)
+        for _ in range(asked.builds)
+    ]
     for name in measured[0]:
-        # Ratios of neighbours in time: what a busy machine does to one, it does to the other.
-        of_build = [
-            statistics.median(a / b for a, b in zip(times[name], times["plain"], strict=True))
-            for times in measured
-        ]
+        of_builds = [ratios(times, name, "plain") for times in measured]
+        medians = [statistics.median(of_build) for of_build in of_builds]
         middle = 1e3 * statistics.median(t for times in measured for t in times[name])
-        every = statistics.median(
-            a / b for t in measured for a, b in zip(t[name], t["plain"], strict=True)
-        )
+        every = statistics.median(ratio for of_build in of_builds for ratio in of_build)
         print(
             f"{name:<24} {middle:7.1f} ms   of plain {every:.3f}, "
-            f"builds {min(of_build):.3f} to {max(of_build):.3f}"
+            f"builds {min(medians):.3f} to {max(medians):.3f}"
         )
 
 

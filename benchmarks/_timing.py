@@ -1,0 +1,69 @@
+"""How benchmarks compare: all contenders in one process, in turn, and medians of their ratios.
+
+Whatever else keeps the machine busy, or changes its clock, then meets neighbouring runs alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+Runs = Mapping[str, Callable[[], object]]
+Times = dict[str, list[float]]
+
+
+def parser(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
+    """The command line of a benchmark, with an option for the number of rounds."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--rounds", type=int, default=rounds, help=f"measured rounds ({rounds})")
+    return made
+
+
+def alternate(
+    runs: Runs,
+    rounds: int,
+    *,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.process_time,
+) -> Times:
+    """Seconds of each run in each round; every second round goes through the runs backwards.
+
+    Args:
+        runs: what to call, by the name of the contender.
+        rounds: how often each is measured.
+        warm_up: how often each is called before the first round.
+        clock: ``time.process_time`` counts the CPU time of this process alone.
+    """
+    for run in runs.values():
+        for _ in range(warm_up):
+            run()
+    times: Times = {name: [] for name in runs}
+    for turn in range(rounds):
+        for name in list(runs) if turn % 2 else reversed(list(runs)):
+            started = clock()
+            runs[name]()
+            times[name].append(clock() - started)
+    return times
+
+
+def ratios(times: Times, name: str, base: str) -> list[float]:
+    """The seconds of one contender over those of another, round by round."""
+    return [a / b for a, b in zip(times[name], times[base], strict=True)]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The lower quartile, the median and the upper quartile; one value is all three."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
+
+
+def line(values: Sequence[float]) -> str:
+    """The median of some ratios and their quartiles, as text."""
+    low, middle, high = quartiles(values)
+    return f"median {middle:.3f}  quartiles {low:.3f} {high:.3f}"
