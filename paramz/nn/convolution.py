@@ -1,4 +1,4 @@
-"""Convolutions with their factors on the weight: nothing is added to what is computed per entry."""
+"""Convolutions with their factors on the weight, so the forward pass has no more work per entry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from paramz.nn.scale import PLAIN, Scale, scale
+from paramz.nn.scale import PLAIN, Scale
+from paramz.nn.scale import scale as scaled
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 
@@ -31,9 +32,9 @@ def scaled_conv(
         weight: (fan_out, channels / groups, *kernel).
         bias: (fan_out,) or None.
         stride: one number per axis of the kernel.
-        dilation: likewise.
         padding: likewise, or ``"same"`` or ``"valid"``.
-        groups: of channels that see each other.
+        dilation: one number per axis of the kernel.
+        groups: number of groups; an output sees the channels of its own group.
         scale: the factors; see `Scale` for the formulas.
 
     >>> import torch
@@ -47,15 +48,12 @@ def scaled_conv(
     batch = x.shape[0] if x.dim() == axes + 2 else 1
     s = scale.at(batch * math.prod(size))
     forward = s.input * s.output
-    x = _scaled(x, 1.0, s.grad_input * s.grad_output / forward)
-    weight = _scaled(weight, forward, s.grad_weight * s.grad_output * s.input)
+    x = scaled(x, 1.0, s.grad_input * s.grad_output / forward)
+    weight = scaled(weight, forward, s.grad_weight * s.grad_output * s.input)
     if bias is not None:
-        bias = _scaled(bias, s.output, s.grad_weight * s.grad_output)
+        bias = scaled(bias, s.output, s.grad_weight * s.grad_output)
     convolve = _CONVOLUTIONS[axes - 1]
     return convolve(x, weight, bias, stride, padding, dilation, groups)
-
-
-_scaled = scale
 
 
 def output_size(
@@ -85,11 +83,11 @@ def conv_fans(
     """Over how many entries an output sums, and over how many (on average) an input's gradient.
 
     Args:
-        channels: of the input.
-        fan_out: channels of the output.
+        channels: number of channels of the input.
+        fan_out: number of channels of the output.
         kernel: one number per axis.
         stride: likewise.
-        groups: of channels that see each other.
+        groups: number of groups; an output sees the channels of its own group.
 
     >>> conv_fans(16, 32, (3, 3), (2, 2))
     (144, 72.0)

@@ -1,7 +1,7 @@
 """FP8 matrix products: simulated anywhere, real on a GPU that has them.
 
-E4M3 for values and E5M2 for gradients (Micikevicius et al. 2022, arXiv 2209.05433). A tensor is
-cast with no scale of its own: unit scaling is what puts it into the format's range.
+E4M3 for values and E5M2 for gradients (Micikevicius et al. 2022, arXiv 2209.05433). Tensors are
+cast without scales of their own, because unit scaling already puts them into the format's range.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Fp8:
             wide = left.to(a.dtype) @ right.to(a.dtype)
             return wide if alpha == 1.0 else wide.mul_(alpha)
         one = torch.ones((), device=a.device)
-        # cuBLAS wants the first operand by rows and the second by columns.
+        # cuBLAS wants the first operand stored by rows and the second by columns.
         return torch._scaled_mm(
             left.contiguous(),
             right.t().contiguous().t(),
@@ -55,7 +55,7 @@ class Fp8:
 
 
 def cast(x: Tensor, kind: torch.dtype, factor: float = 1.0) -> Tensor:
-    """``factor * x`` rounded to a float8 format; what exceeds its range becomes its largest value.
+    """``factor * x`` rounded to a float8 format; entries beyond its range get its largest value.
 
     >>> cast(torch.tensor([1000.0, 0.3, 1e-4]), torch.float8_e4m3fn).float().tolist()
     [448.0, 0.3125, 0.0]

@@ -5,8 +5,8 @@ the authors' package unit_scaling 0.3.5; the empirical ones (activations, attent
 Unless said otherwise an operation has one factor for its output and its gradients, so that it is
 the true gradient of what it computes; inside a residual branch nothing else is right.
 
-Each operation stands for itself here. `paramz.nn.TransformerDecoder` computes the same with the
-factors folded into neighbouring matrix products.
+Here every operation applies its own factors. `paramz.nn.TransformerDecoder` computes the same with
+the factors folded into neighbouring matrix products.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def linear_scale(fan_in: int, fan_out: float, constraint: Constraint = "output")
 
     Output 1/sqrt(fan_in), weight gradient 1/sqrt(tokens), and input gradient 1/sqrt(fan_out) for
     constraint ``none``, or as the output's for ``output``. Without the constraint the gradient is
-    not that of the function, which is right only where a partner makes up for it (the down
-    projection for the up projection) or where no skip connection follows.
+    not the true one, which is right only where a second map makes up for it (the down projection
+    for the up projection) or where no skip connection follows.
     """
     out = fan_in**-0.5
     back = out if constraint == "output" else fan_out**-0.5
@@ -105,17 +105,17 @@ def embedding(ids: Tensor, weight: Tensor, *, grad_scale: float = 1.0, **options
 
 
 def activation_scale(kind: str, mult: float = 1.0) -> float:
-    """The factor on the output of ``relu``, ``gelu`` or ``silu`` of ``mult * x``, over mult.
+    """The factor on ``f(mult * x) / mult``, where f is ``relu``, ``gelu`` or ``silu``.
 
-    For unit normal x; interpolated between the linear (small mult) and the relu limit (large mult).
-    ReLU has the limit itself: 1 / std(relu(x)) = sqrt(2 / (1 - 1/pi)).
+    It is meant for unit normal x, and interpolated between f's linear limit (small mult) and its
+    ReLU limit (large mult), which is 1 / std(relu(x)) = sqrt(2 / (1 - 1/pi)).
     """
     relu = math.sqrt(2 / (1 - 1 / math.pi))
     return relu if kind == "relu" else log_interpolate(1 / (1 + 0.25 / mult**2), 2.0, relu)
 
 
 def glu_scale(mult: float = 1.0) -> float:
-    """The factor on the product of a unit normal tensor and a silu of another."""
+    """The factor on ``x * silu(mult * gate) / mult``, for unit normal x and gate."""
     return log_interpolate(1 / (1 + 1 / mult**2), 2.0, math.sqrt(2.0))
 
 
@@ -143,7 +143,10 @@ def silu_glu(x: Tensor, gate: Tensor, mult: float = 1.0) -> Tensor:
 
 
 def softmax(x: Tensor, dim: int, mult: float = 1.0) -> Tensor:
-    """``softmax(mult x)`` scaled to variance 1, between the flat (n) and one-hot (sqrt n) limit."""
+    """``softmax(mult x)``, scaled.
+
+    The factor is interpolated between those of flat weights (n) and of one-hot weights (sqrt(n)).
+    """
     n = x.shape[dim]
     factor = log_interpolate(1 / (1 + 4 / mult**2), n, math.sqrt(n))
     return F.softmax(x * mult, dim=dim) * factor
@@ -217,15 +220,15 @@ def branch_weights(tau: float) -> tuple[float, float]:
 def residual_split(x: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     """Two views of x, for the branch and for the skip connection.
 
-    The branch's weight applies to its gradient here and not at `residual_add`, so that gradients
-    inside the branch have unit scale. x gets the gradient of the function all the same.
+    The branch's weight is applied to its gradient here, and not in `residual_add`, so that
+    gradients inside the branch have unit scale. The gradient that arrives at x is the true one.
     """
     branch, skip = branch_weights(tau)
     return scale(x, backward=branch), scale(x, backward=skip)
 
 
 def residual_add(branch: Tensor, skip: Tensor, tau: float) -> Tensor:
-    """The weighted sum of branch and skip (see `branch_weights`); `residual_split` comes before."""
+    """The weighted sum of branch and skip (see `branch_weights`), made by `residual_split`."""
     a, b = branch_weights(tau)
     summed: Tensor = _ResidualAdd.apply(branch, skip, a, b)  # type: ignore[no-untyped-call]
     return summed
@@ -247,8 +250,8 @@ def cross_entropy(
 ) -> Tensor:
     """Mean cross-entropy of ``mult * logits`` (n, classes), with a gradient of unit variance.
 
-    The gradient at the logits is that of the sum, times classes / sqrt(classes - 1); all of it is
-    one factor on the scalar. The multiplier is u-muP's alpha_loss-softmax.
+    The gradient at the logits is that of the sum over rows, times classes / sqrt(classes - 1),
+    which costs one factor on the scalar loss. The multiplier is u-muP's alpha_loss-softmax.
     """
     rows, classes = logits.shape
     total = F.cross_entropy(

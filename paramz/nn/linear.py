@@ -58,9 +58,9 @@ def scaled_linear(
 
 
 class _ScaledLinear(torch.autograd.Function):
-    """Takes the three products' factors, and those on the bias and on its gradient."""
+    """Alphas are the factors of the three products, betas those of the bias and its gradient."""
 
-    # Shapes are undone in here, where views are not recorded for backward.
+    # Inputs are flattened to rows in here, where views are not recorded for backward.
 
     @staticmethod
     def forward(

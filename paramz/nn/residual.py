@@ -1,4 +1,4 @@
-"""The tau rule: how much each residual branch adds, whatever the depth."""
+"""u-muP's tau rule: how much each residual branch contributes at any depth."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def taus(attention: Sequence[bool], alphas: Alphas | None = None) -> list[float]
 
     All attention branches contribute alike, and so do all others; their variances sum to
     alpha_attn^2 and alpha_ffn^2 of the embedding's, with alpha_attn = res_attn_ratio * alpha_ffn
-    and mean square res^2 (Blake et al. 2024, appendix G). A model with branches of one kind only
-    gives them all of res.
+    and mean square res^2 (Blake et al. 2024, appendix G). If a model has branches of one kind only,
+    they contribute res.
 
     Args:
         attention: for each branch whether it is attention.

@@ -1,4 +1,4 @@
-"""Different factors in the forward and in the backward pass, and where they cost nothing.
+"""Factors that differ in the forward and the backward pass, and matrix products that absorb them.
 
 Unit scaling (Blake et al. 2023, arXiv 2303.11257) multiplies an operation's output and the gradient
 of each input by constants of their own. A matrix product takes a factor for free (the alpha of a
@@ -29,10 +29,10 @@ class Scale:
 
     Attributes:
         input, output, grad_output, grad_input, grad_weight: as above.
-        weight_tokens: exponent of the number of tokens (rows of x) that multiplies grad_weight:
-            -1/2 where the gradient is summed over tokens, 0 to leave it alone.
-        loss_tokens: exponent of the number of tokens that multiplies grad_output: 1 for a readout
-            under a loss that is a mean over tokens, whose gradients are that much too small.
+        weight_tokens: grad_weight is multiplied by the number of tokens (rows of x) to this power:
+            -1/2 where the gradient is a sum over tokens, 0 to leave it as it is.
+        loss_tokens: grad_output is multiplied by the number of tokens to this power: 1 for a
+            readout under a loss that is a mean over tokens and so divides gradients by it.
     """
 
     input: float = 1.0
@@ -44,7 +44,7 @@ class Scale:
     loss_tokens: float = 0.0
 
     def at(self, tokens: int) -> Scale:
-        """The same factors with the powers of the number of tokens worked in.
+        """The same factors for a given number of tokens, with its powers multiplied in.
 
         >>> Scale(weight_tokens=-0.5).at(16).grad_weight
         0.25
@@ -110,6 +110,6 @@ def product(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     """``alpha * a @ b`` of matrices (n, k) and (k, m), at the cost of the plain product."""
     if alpha == 1.0:
         return a @ b
-    # With beta=0 what is in the result is not read; torch.addmm would fill it with its first
-    # operand all the same, which costs 1 to 3 % of such products on a CPU.
+    # With beta=0 the old content of the result is not read. torch.addmm would first fill the result
+    # with its first operand, which costs 1 to 3 % of such products on a CPU.
     return a.new_empty(a.shape[0], b.shape[1]).addmm_(a, b, beta=0.0, alpha=alpha)

@@ -1,1 +1,1 @@
-"""From a plain model to a unit-scaled one: watch a forward pass, find the factors, swap layers."""
+"""From a plain model to a unit-scaled one: record a forward pass, find factors, replace layers."""

@@ -1,8 +1,9 @@
-"""From operations to atoms: the tensors between which scales change.
+"""From operations to atoms: groups of tensors that have the same scale.
 
-Views, transpositions, rotary positions and the like leave a tensor's scale alone, so all tensors
-that differ by these only are one atom. An atom is made by one rule of u-muP; what no rule covers
-becomes an ``unknown`` atom, which is an error only where a linear map depends on it.
+Views, transpositions, rotary positions and the like leave a tensor's scale alone, so tensors that
+differ only by these are one atom. Every operation that changes the scale makes a new atom; if
+u-muP has no rule for the operation, the atom is ``unknown``, which is an error only where a linear
+map depends on it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from paramz.nn.convert.trace import Op
 
-# Functions that rearrange entries, convert them, or pick some.
+# Functions that rearrange entries, convert their type, or select some.
 _KEEP = frozenset(
     """view reshape transpose permute contiguous unsqueeze squeeze expand expand_as flatten
     unflatten __getitem__ getitem split chunk unbind narrow select repeat_interleave repeat to
@@ -31,18 +32,18 @@ KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATIONS, "scaled_dot_product_atten
 
 @dataclass(frozen=True)
 class Atom:
-    """A tensor, up to what leaves scales alone.
+    """A tensor, and all those that are made of it by operations that leave the scale alone.
 
     Attributes:
-        number: its index in the list.
+        number: its index in the list of atoms.
         kind: ``data``, ``embedding``, ``table`` (a bare parameter), ``sum`` (of these), ``linear``,
             ``norm``, an activation, ``glu``, ``attention``, ``residual`` or ``unknown``.
-        path: of the layer that made it, or that called the function.
+        path: of the layer that made it, or of the module that called the function.
         inputs: atoms that it is made of: (up, gate) of a glu, (q, k, v) of attention, (branch,
             skip) of a residual.
-        facts: of the operation.
+        facts: what is known of the operation, see `paramz.nn.convert.trace.Op`.
         name: of the operation.
-        ancestors: all atoms that it depends on.
+        ancestors: the numbers of all atoms that it depends on.
     """
 
     number: int
@@ -110,7 +111,7 @@ class _Reader:
         return self._new("unknown", op, known)
 
     def _multihead(self, op: Op, known: list[int]) -> int:
-        """What torch does in one module: three projections, attention, a fourth projection."""
+        """The parts of MultiheadAttention: three projections, attention, an output projection."""
         parts = [
             self._new("linear", replace(op, path=f"{op.path}.{name}"), [i])
             for name, i in zip(PROJECTIONS, known, strict=True)
@@ -131,7 +132,7 @@ class _Reader:
 
     def _product(self, op: Op, known: list[int]) -> int:
         if len(known) == 1 and None in op.inputs and op.facts["small"][op.inputs.index(None)]:
-            return known[0]  # cosines and sines: the pair of them keeps the scale
+            return known[0]  # rotary positions: cosines and sines together keep the scale
         kinds = [self.atoms[i].kind for i in known]
         if sorted(kinds) == ["linear", "silu"]:
             up, act = known if kinds[0] == "linear" else known[::-1]

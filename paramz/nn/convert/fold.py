@@ -37,7 +37,7 @@ def fold_scales_(model: nn.Module) -> None:
                 f"{' and '.join(shared.values())} share one weight and scale it differently: no "
                 "plain tied model computes this. Give the readout its own copy before folding."
             )
-    if any(m.normalised for m in attentions):
+    if any(m.scaled_by_call for m in attentions):
         raise ValueError(
             "a MultiheadAttention whose output is scaled by the number of keys of each call has no "
             "plain form: fold a model that was converted, or give the layer its scale"

@@ -89,7 +89,7 @@ class _Recorder(TorchFunctionMode):
         self.path: list[str] = []
         self.inside = 0
         self._number: dict[int, int] = {}
-        self._kept: list[Tensor] = []  # ids are only unique among the living
+        self._kept: list[Tensor] = []  # an id is unique only as long as its tensor lives
         for name, parameter in model.named_parameters():
             self.record("parameter", name, (), [parameter], {})
 
@@ -162,7 +162,7 @@ def _multihead_facts(module: Any, call: Mapping[str, Any], inputs: list[Tensor])
 
 
 def _small(x: Tensor) -> bool:
-    """Whether a factor may be a cosine or sine."""
+    """Whether a tensor may hold cosines or sines."""
     return x.is_meta or (x.is_floating_point() and bool((x.abs() <= 1).all()))
 
 

@@ -7,6 +7,7 @@ for a plain model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ class Linear(nn.Linear):
     True
     """
 
+    _scale_of: Callable[[int, int], Scale] = staticmethod(U.linear_scale)
+
     def __init__(
         self,
         in_features: int,
@@ -46,7 +49,7 @@ class Linear(nn.Linear):
         dtype: Any = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype)
-        self.scale = U.linear_scale(in_features, out_features) if scale is None else scale
+        self.scale = self._scale_of(in_features, out_features) if scale is None else scale
         self.fp8 = fp8
 
     def reset_parameters(self) -> None:
@@ -59,23 +62,12 @@ class Linear(nn.Linear):
 
 
 class Readout(Linear):
-    """The last layer, with 1/fan_in in front; see `paramz.nn.functional.readout_scale`."""
+    """The last layer, with 1/fan_in in front; arguments as for `Linear`.
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = False,
-        *,
-        scale: Scale | None = None,
-        fp8: Fp8 | None = None,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        chosen = U.readout_scale(in_features, out_features) if scale is None else scale
-        super().__init__(
-            in_features, out_features, bias, scale=chosen, fp8=fp8, device=device, dtype=dtype
-        )
+    Its factors are those of `paramz.nn.functional.readout_scale` if left out.
+    """
+
+    _scale_of = staticmethod(U.readout_scale)
 
 
 class Conv1D(nn.Module):

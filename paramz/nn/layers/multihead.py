@@ -27,10 +27,12 @@ class MultiheadAttention(nn.Module):
         mult: u-muP's alpha_attn-softmax.
         scales: factors of the projections of queries, keys and values; those of a hidden layer if
             left out.
-        scale: factors of the output projection, those of attention itself included; if left out,
-            a hidden layer's, and attention's by the number of keys of each call.
-        device: of the parameters.
-        dtype: likewise.
+        scale: factors of the output projection, including that of attention itself; if left out,
+            they are a hidden layer's, times attention's for the number of keys of each call.
+        device, dtype: of the parameters.
+
+    Attributes:
+        scaled_by_call: the factor on attention depends on the number of keys of each call.
 
     >>> layer = MultiheadAttention(64, 4, batch_first=True)
     >>> x = torch.randn(8, 32, 64)
@@ -39,8 +41,7 @@ class MultiheadAttention(nn.Module):
     (True, None)
     """
 
-    # What torch's own encoder layers read before they take a shortcut around this module's forward;
-    # False keeps them from it.
+    # Torch's own encoder layers take a shortcut around this module's forward unless this is False.
     _qkv_same_embed_dim = False
 
     def __init__(
@@ -64,7 +65,7 @@ class MultiheadAttention(nn.Module):
         self.batch_first, self.mult = batch_first, mult
         hidden = U.linear_scale(embed_dim, embed_dim)
         self.scales = scales or (hidden, hidden, hidden)
-        self.normalised = scale is None
+        self.scaled_by_call = scale is None
         kind = {"device": device, "dtype": dtype}
         self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim, **kind))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * embed_dim, **kind)) if bias else None
@@ -125,7 +126,7 @@ class MultiheadAttention(nn.Module):
     def _mask(
         self, q: Tensor, k: Tensor, attn_mask: Tensor | None, padding: Tensor | None
     ) -> Tensor | None:
-        """What is added to the logits, from masks whose True means hidden."""
+        """What is added to the logits; in boolean masks True means hidden."""
         shape = (q.shape[0], self.num_heads, q.shape[-2], k.shape[-2])
         found = []
         if attn_mask is not None:
@@ -143,7 +144,7 @@ class MultiheadAttention(nn.Module):
             y = y.transpose(0, 1)
         layer = self.out_proj
         scale = layer.scale
-        if self.normalised:
+        if self.scaled_by_call:
             d_head = self.embed_dim // self.num_heads
             unit = U.attention_scale(length, d_head, causal=causal, mult=self.mult)
             scale = scale.times(input=unit, grad_input=unit)

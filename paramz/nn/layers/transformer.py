@@ -2,8 +2,8 @@
 
 The function, its gradients and its weights are those of unit_scaling's TransformerDecoder (Blake et
 al. 2024): SwiGLU of four times the width, RMS norms without gains in front of each branch, causal
-attention without positions, the tau rule. What differs is the cost: no operation is added to the
-plain model's but one multiplication of the skip connection's gradient.
+attention without positions, the tau rule. Only the cost differs: the one operation more than in a
+plain model is a multiplication of each skip connection's gradient.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Attention(nn.Module):
         self.branch, self.skip = U.branch_weights(tau)
         self.norm = RMSNorm(width, EPS, elementwise_affine=False)
         self.qkv = Linear(width, 3 * width)
-        # The branch's weight: on the gradient where the branch begins, on the value where it ends.
+        # The branch's weight is on the gradient where it begins, and on the value where it ends.
         self.qkv.scale = self.qkv.scale.times(grad_input=self.branch)
         self.out = Linear(width, width)
 
@@ -72,7 +72,7 @@ class FeedForward(nn.Module):
         branch, self.skip = U.branch_weights(tau)
         unit = U.glu_scale(mult)
         self.norm = RMSNorm(width, EPS, elementwise_affine=False)
-        # Unconstrained: what up and gate do to the gradient's scale, down does to the value's.
+        # No constraint: down makes up in the value for what up and gate do to the gradient's scale.
         entry = U.linear_scale(width, hidden, "none").times(grad_input=branch)
         self.up = Linear(width, hidden, scale=entry.times(grad_output=1 / mult))
         self.gate = Linear(width, hidden, scale=entry.times(output=mult))
