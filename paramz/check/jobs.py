@@ -32,7 +32,7 @@ Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class CheckJob:
     """One model of the check: everything that a worker process needs, picklable.
 
     Attributes:
@@ -115,7 +115,7 @@ class Check:
         return axis, scales
 
 
-def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[Job]:
+def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJob]:
     """The jobs of a check, the largest model first, because it takes longest.
 
     Args:
@@ -134,7 +134,7 @@ def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[Job]:
     seeds = range(check.seeds) if isinstance(check.seeds, int) else check.seeds
     given = check.base_width
     return [
-        Job(
+        CheckJob(
             task=task,
             config=dict(check.config),
             parametrization=check.parametrization,

@@ -17,7 +17,7 @@ from torch import nn
 from paramz.anatomy.paths import is_number, split
 from paramz.anatomy.twins import match_modules
 from paramz.apply.task import Task
-from paramz.check.jobs import Job, Rows
+from paramz.check.jobs import CheckJob, Rows
 from paramz.check.recording import Record, recording, rms
 from paramz.optim.make import Measuring, make_optimizers
 from paramz.plan.plan import Plan
@@ -25,7 +25,7 @@ from paramz.sweeps.spec.target import load_target
 from paramz.theory.tables import parametrization as find_parametrization
 
 
-def measure(job: Job) -> Rows:
+def measure(job: CheckJob) -> Rows:
     """All rows of one scale and seed."""
     task = task_of(job)
     torch.manual_seed(job.seed)
@@ -70,7 +70,7 @@ def measure(job: Job) -> Rows:
     return rows
 
 
-def _build(task: Task, job: Job) -> tuple[nn.Module, Plan]:
+def _build(task: Task, job: CheckJob) -> tuple[nn.Module, Plan]:
     """The model of a job, under its plan."""
     if job.axis == "width":
         model = task.build(job.scale)
@@ -128,7 +128,7 @@ def _sizes(now: Record, first: Record) -> dict[str, dict[str, float]]:
     }
 
 
-def task_of(job: Job) -> Task:
+def task_of(job: CheckJob) -> Task:
     """The task of a job, made if it is given by name."""
     if isinstance(job.task, Task):
         return job.task
@@ -138,7 +138,7 @@ def task_of(job: Job) -> Task:
     return made
 
 
-def _shown(model: nn.Module, task: Task, job: Job) -> dict[str, str]:
+def _shown(model: nn.Module, task: Task, job: CheckJob) -> dict[str, str]:
     """Module of a model with more blocks or experts -> the smallest model's that it stands for.
 
     The output of block i of n is the state at relative depth (i + 1) / n and its input that at

@@ -20,7 +20,7 @@ from torch import nn
 
 from paramz.anatomy.branches import Branches
 from paramz.apply.task import Task, default_loss
-from paramz.check.jobs import Check, Job, Rows, make_jobs, table
+from paramz.check.jobs import Check, CheckJob, Rows, make_jobs, table
 from paramz.check.measure import measure
 from paramz.plan.roles import Overrides
 from paramz.theory.rules import Parametrization
@@ -131,7 +131,7 @@ class _Constant:
         return self.batch
 
 
-def _map(jobs: list[Job], workers: int) -> Iterator[Rows]:
+def _map(jobs: list[CheckJob], workers: int) -> Iterator[Rows]:
     if workers <= 1:
         yield from map(measure, jobs)
         return
@@ -144,7 +144,7 @@ def _map(jobs: list[Job], workers: int) -> Iterator[Rows]:
         yield from pool.map(_measure_number, range(len(jobs)))
 
 
-def _require_pickle(job: Job, workers: int) -> None:
+def _require_pickle(job: CheckJob, workers: int) -> None:
     try:
         pickle.dumps(job)
     except Exception as error:
@@ -155,10 +155,10 @@ def _require_pickle(job: Job, workers: int) -> None:
         ) from error
 
 
-_JOBS: list[Job] = []  # of a worker process
+_JOBS: list[CheckJob] = []  # of a worker process
 
 
-def _begin(jobs: list[Job]) -> None:
+def _begin(jobs: list[CheckJob]) -> None:
     torch.set_num_threads(1)
     _JOBS[:] = jobs
 

@@ -5,11 +5,13 @@ Imports torch only where a trial is run.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from paramz.check.jobs import Check, Job, make_jobs, table
+from paramz.check.jobs import Check, CheckJob, make_jobs, table
 from paramz.sweeps.spec.spec import Sweep
+from paramz.sweeps.store.files import read_json, write_over
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,12 +59,9 @@ def measure_trial(config: Config, trial: Trial) -> dict[str, float]:
     Returns:
         The loss after the last step at the last learning rate.
     """
-    import json
-
     from paramz.check.measure import measure, task_of
-    from paramz.sweeps.store.files import write_over
 
-    job = Job(**config | {"lrs": tuple(config["lrs"])})
+    job = CheckJob(**config | {"lrs": tuple(config["lrs"])})
     task = task_of(job)
     losses: list[float] = []
 
@@ -82,8 +81,6 @@ def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
     Raises:
         ValueError: a trial failed, or the rows of one were lost.
     """
-    from paramz.sweeps.store.files import read_json
-
     rows: list[list[Any]] = []
     for key, config in sweep.trials.items():
         record = store.read(key)

@@ -147,6 +147,28 @@ def test_errors_say_what_to_do() -> None:
         paramz.coord_check(net, data(), widths=[16, 32], optimizer="adamv")
 
 
+def test_an_option_that_is_misspelt_is_refused_and_the_right_one_is_used() -> None:
+    asked = {"widths": [16, 32], "seeds": 1, "steps": 2, "lr": 2**-4}
+    with pytest.raises(TypeError, match="weigth_decay=0.5 .* Did you mean weight_decay"):
+        paramz.coord_check(net, data(), weigth_decay=0.5, **asked)
+    plain = paramz.coord_check(net, data(), weight_decay=0.0, **asked)
+    decayed = paramz.coord_check(net, data(), weight_decay=0.5, **asked)
+    assert (plain.rms - decayed.rms).abs().max() > 1e-4
+
+
+def test_a_base_rate_of_a_role_reaches_the_tensors_of_that_role() -> None:
+    asked = {"widths": [16, 32], "seeds": 1, "steps": 1}
+    plain = paramz.coord_check(net, data(), **asked)
+    raised = paramz.coord_check(net, data(), role_lr={"hidden": 2**-6}, **asked)
+    updates = [
+        df[df.quantity == "update"].set_index(["width", "module"]).rms for df in (plain, raised)
+    ]
+    ratio = updates[1] / updates[0]
+    # Four times the rate for the hidden weights; their biases are vectors and keep theirs.
+    assert (ratio[:, "2"] > 2.5).all() and (ratio[:, "2"] < 4.0).all()
+    assert ratio[:, "0"].to_list() == pytest.approx([1.0, 1.0], rel=0.01)
+
+
 def test_workers_without_fork_need_a_factory_that_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paramz.check.run.get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(ValueError, match="cannot be pickled.*file.py:task"):

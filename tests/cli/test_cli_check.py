@@ -51,3 +51,50 @@ def test_plan_prints_the_table() -> None:
     assert "fan_in^-1 = 0.25" in output
     code, output = run("plan", MLP, "--width", "256", "--base-width", "64", "--json")
     assert json.loads(output)["parametrization"]["name"] == "mup"
+
+
+BRANCHES = """
+import torch
+from torch import nn
+import paramz
+
+
+class Net(nn.Module):
+    def __init__(self, width, depth=3):
+        super().__init__()
+        self.embed, self.read = nn.Linear(6, width), nn.Linear(width, 2)
+        self.stages = nn.ModuleList(
+            nn.ModuleDict({"up": nn.Linear(width, 2 * width), "fall": nn.Linear(2 * width, width)})
+            for _ in range(depth)
+        )
+
+    def forward(self, x):
+        x = self.embed(x)
+        for stage in self.stages:
+            x = x + stage["fall"](torch.relu(stage["up"](x)))
+        return self.read(x)
+
+
+def task(config):
+    return paramz.Task(
+        Net,
+        batch=lambda step: (torch.ones(4, 6), torch.zeros(4, dtype=torch.long)),
+        roles={r"^read": "output"} if config.get("roles") else {},
+        branches=paramz.Branches(inside=r"^stages[.][0-9]+[.]", ends=r"[.]fall$"),
+    )
+"""
+
+
+def test_plan_uses_the_branches_and_roles_of_the_task(tmp_path: Path) -> None:
+    (tmp_path / "branches.py").write_text(BRANCHES)
+    task = f"{tmp_path / 'branches.py'}:task"
+    sizes = ["--width", "32", "--base-width", "16", "-p", "mup+completep"]
+    code, output = run("plan", task, *sizes, "--json")
+    assert code == 0, output
+    rows = {row["name"]: row for row in json.loads(output)["rows"]}
+    assert rows["stages.2.fall.weight"]["ends"] is True
+    assert rows["stages.2.up.weight"]["block"] == "stages.2"
+    assert rows["embed.weight"]["block"] is None
+    _, output = run("plan", task, *sizes, "--set", "roles=true", "--json")
+    rows = {row["name"]: row for row in json.loads(output)["rows"]}
+    assert rows["read.weight"]["why"] == "roles['^read']"

@@ -31,6 +31,27 @@ def batch(step):
 TASK = paramz.Task(build, batch)
 
 
+class Blocks(nn.Module):
+    """Residual blocks whose layout paramz does not know: they have to be declared."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, width), nn.Linear(width, 3)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({"f": nn.Sequential(nn.Linear(width, width), nn.Tanh())})
+            for _ in range(2)
+        )
+
+
+def test_meta_training_knows_the_branches_that_the_task_declares():
+    declared = paramz.Branches(inside=r"^layers[.][0-9]+[.]f", ends=r"[.]f[.]0$")
+    task = paramz.Task(Blocks, batch, branches=declared)
+    _, ratios = parametrized(task, "mup+completep", width=16, base_width=8)
+    assert ratios["layers.1.f.0.weight"] == 0.5
+    with pytest.raises(ValueError, match="no residual branches found"):
+        parametrized(paramz.Task(Blocks, batch), "mup+completep", width=16, base_width=8)
+
+
 def test_steps_do_not_see_the_size_of_gradients_or_weights():
     torch.manual_seed(0)
     theta, p, g = initial_theta(), torch.randn(4, 6), torch.randn(4, 6)
