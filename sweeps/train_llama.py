@@ -1,4 +1,4 @@
-"""A Hugging Face Llama of any width on the text of train_lm, unmodified (needs transformers)."""
+"""An unmodified Hugging Face Llama of any width on the text of train_lm (needs transformers)."""
 
 from functools import partial
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from train_lm import batch_of
+from train_loop import fit
 
 import paramz
 from paramz.apply.hf import scaled_config
@@ -18,7 +19,7 @@ def llama(width: int, *, depth: int = 2, tied: bool = False, heads: str = "count
         width: hidden size, a multiple of 32.
         depth: number of layers.
         tied: share embedding and readout.
-        heads: ``"count"`` grows the number of heads with width, ``"size"`` their size.
+        heads: what grows with width: ``"count"`` for the number of heads, ``"size"`` for theirs.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -58,6 +59,4 @@ def task(config: dict[str, Any]) -> paramz.Task:
 
 def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is the mean over the last tenth of the steps."""
-    from train_loop import fit
-
     return fit(task(config), config, trial)

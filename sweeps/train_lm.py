@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from train_loop import fit
 
 import paramz
 
@@ -148,6 +149,4 @@ def task(config: dict[str, Any]) -> paramz.Task:
 
 def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is the mean over the last tenth of the steps."""
-    from train_loop import fit
-
     return fit(task(config), config, trial)

@@ -1,4 +1,4 @@
-"""The training loop that the shipped tasks share: linear warm-up and decay, resumable."""
+"""The training loop that the shipped tasks share: with warm-up and decay, and it can resume."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +18,21 @@ def fit(
 
     Args:
         task: model, data and loss.
-        config: width, lr; optional parametrization (mup), optimizer (adamw), seed (0), steps (80),
-            base_width (32), base_depth and base_experts (those of the model; only schemes with a
-            rule for them look at them), alpha_res and the like (1; only u-muP has them), warmup (an
-            eighth of the steps), weight_decay (0), decay_policy (lr-constant), expert_lr (lr),
-            decay (True: linearly to zero after warm-up), options (more of the optimizer's own), and
-            checkpoint_every (0, never): save so often and continue from there when resumed.
-        trial: the sweep's trial.
-        evaluate: the final loss of the trained model, where batches are too noisy a measure.
+        config: see below.
+        trial: the trial of the sweep.
+        evaluate: gives the loss of the trained model, for tasks whose batches are too noisy a
+            measure of it.
+
+    The config needs width and lr. The rest is optional, with these defaults:
+
+    - parametrization (mup), base_width (32); base_depth and base_experts (those of the model; only
+      schemes with a rule for depth or experts use them); alpha_res and the like (1; only u-muP has
+      them);
+    - optimizer (adamw), options ({}: further options of the optimizer), weight_decay (0),
+      decay_policy (lr-constant), expert_lr (lr);
+    - steps (80), warmup (an eighth of the steps), decay (True: linearly to zero after warm-up);
+    - seed (0), checkpoint_every (0, never: the number of steps between checkpoints, from the last
+      of which a resumed trial goes on).
 
     Returns:
         ``loss`` (of ``evaluate``, or the mean over the last tenth of the steps; nats) and
@@ -97,7 +104,7 @@ def fit(
 
 
 def _base_numbers(scheme: paramz.Parametrization, config: dict[str, Any]) -> dict[str, int]:
-    """The base's depth and number of experts, where they are not the model's."""
+    """The depth and the number of experts of the base, where the config says them."""
     scaled = [scale for scale in ("depth", "experts") if scale in scheme.scales]
     return {scale: config[f"base_{scale}"] for scale in scaled if f"base_{scale}" in config}
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from train_loop import fit
 
 import paramz
 
@@ -32,13 +33,13 @@ class MLP(nn.Module):
 def digits(objective: str = "cross_entropy") -> tuple[torch.Tensor, torch.Tensor]:
     """Images (1797, 64) with mean 0 and std 1, and their classes (1797,).
 
-    For ``"mse"`` the targets are one-hot, (1797, 10), less their mean and over their std,
-    so that the loss is the share of variance left unexplained.
+    For ``"mse"`` the targets are one-hot, (1797, 10), and scaled to mean 0 and std 1, so that the
+    loss is the share of the variance that is left unexplained.
     """
     from sklearn.datasets import load_digits
 
     if objective not in ("cross_entropy", "mse"):
-        raise ValueError(f"objective={objective!r}: it is cross_entropy or mse")
+        raise ValueError(f"objective={objective!r}: it must be cross_entropy or mse")
     images, classes = load_digits(return_X_y=True)
     x, y = torch.tensor(images, dtype=torch.float32), torch.tensor(classes)
     if objective == "mse":
@@ -54,15 +55,16 @@ def batch_of(size: int, objective: str, step: int) -> tuple[torch.Tensor, torch.
 
 
 def digits_task(build: Callable[..., nn.Module], config: dict[str, Any]) -> paramz.Task:
-    """A model of digits and a config's batch_size (64) and objective (cross_entropy, or mse)."""
+    """The task of a model of digits; the config may hold batch_size (64) and objective.
+
+    The objective is ``cross_entropy``, or ``mse`` for mean squared error.
+    """
     size, objective = config.get("batch_size", 64), config.get("objective", "cross_entropy")
     return paramz.Task(build=build, batch=partial(batch_of, size, objective))
 
 
 def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is that of all images at the end."""
-    from train_loop import fit
-
     everything = digits(config.get("objective", "cross_entropy"))
     return fit(task, config, trial, lambda model: task.loss(model, everything))
 

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from train_lm import Attention, batch_of
+from train_loop import fit
 
 import paramz
 
 
 class Expert(nn.Module):
-    """A GELU feed-forward layer; the width of its middle is 2 times the model's."""
+    """A GELU feed-forward layer with 2 times the model's width inside."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -131,6 +132,4 @@ def task(config: dict[str, Any]) -> paramz.Task:
 
 def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is the mean over the last tenth of the steps."""
-    from train_loop import fit
-
     return fit(task(config), config, trial)

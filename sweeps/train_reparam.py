@@ -1,7 +1,7 @@
 """Digits with reparametrized weights: an MLP and a small conv net, trained on part of the images.
 
-`train` is what weight_norm.yaml and compander.yaml run. Of the 1797 images 449 are for testing, 348
-for validation (choosing lr and decay), and the first `train_size` of the rest for training.
+`train` is what weight_norm.yaml and compander.yaml run. Of the 1797 images, 449 are for testing and
+348 for validation (to choose lr and decay); the first `train_size` of the others are for training.
 """
 
 from functools import cache
@@ -49,18 +49,21 @@ def split(train_size: int, seed: int) -> dict[str, tuple[torch.Tensor, torch.Ten
 
 
 def build(config: dict[str, Any], width: int) -> nn.Module:
-    """The model, with its weights as `variant` says."""
+    """The model of a config, reparametrized as its ``variant`` says."""
     variant = config.get("variant", "plain")
     make = {"mlp": mlp, "conv": conv}[config.get("model", "mlp")]
     model = make(width, variant == "mean-only")
     if variant.startswith("weight-norm") or variant in ("mean-only", "plain-data"):
         paramz.reparametrize_(model, paramz.WeightNorm())
     elif variant.startswith("compander"):
-        # b = a leaves the slope at zero at 1, "4x" makes it 4.
+        # The slope at zero is a/b: 1 here, and 4 for the variants "4x".
         b = 1.0 if variant.endswith("4x") else 4.0
         paramz.reparametrize_(model, paramz.Compander(4.0, b, learned="learned" in variant))
     elif variant != "plain":
-        raise ValueError(f"variant {variant!r}")
+        raise ValueError(
+            f"variant={variant!r}: it must be plain, plain-data, mean-only, or start with "
+            "weight-norm or compander"
+        )
     return model
 
 
@@ -68,8 +71,8 @@ def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model; needs lr. Logs the training loss of every step.
 
     Returns:
-        ``loss``: mean training loss over the steps (how fast it trained; nats), ``final_loss``: its
-        last tenth, and accuracies on ``validation`` and ``test``.
+        ``loss``: the mean training loss over all steps, which says how fast it trained (nats);
+        ``final_loss``: that over the last tenth; the accuracies on ``validation`` and ``test``.
     """
     seed, steps = config.get("seed", 0), config.get("steps", 200)
     data = split(config.get("train_size", 1000), seed)
@@ -78,7 +81,7 @@ def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     model = build(config, width)
     if config.get("variant") in ("weight-norm-data", "mean-only", "plain-data"):
         weight_norm_init_(model, data["train"][0][:256])
-    if config.get("variant") == "plain-data":  # the init alone, with plain weights
+    if config.get("variant") == "plain-data":  # only the init is the paper's, weights are plain
         paramz.unreparametrize_(model)
 
     def base(width: int) -> nn.Module:
@@ -116,7 +119,7 @@ def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     model.eval()
     with torch.no_grad():
         right = {n: (model(x).argmax(1) == y).float().mean() for n, (x, y) in data.items()}
-    # A run that diverged counts as what guessing costs.
+    # A loss beyond 10, or none, counts as 10: it does not matter how far training diverged.
     finite = [v if v == v and v < 10 else 10.0 for v in losses]
     tail = finite[-max(1, steps // 10) :]
     return {
