@@ -21,7 +21,7 @@ GUESSING = 10.0  # the loss that stands for a run that diverged
 
 
 def weight_norm(runs: pd.DataFrame) -> pd.DataFrame:
-    """Every variant at the learning rate with the least mean training loss."""
+    """Means over seeds for each model, variant and learning rate."""
     runs = runs.assign(diverged=runs.status != "ok")
     runs.loc[runs.diverged, ["loss", "final_loss"]] = GUESSING
     keys = ["model", "variant", "lr"]
@@ -37,7 +37,7 @@ def weight_norm(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def compander(runs: pd.DataFrame) -> pd.DataFrame:
-    """Every variant and decay at the learning rate that is best on validation images."""
+    """Means over seeds for each model, variant, decay and learning rate."""
     keys = ["model", "variant", "weight_decay", "lr"]
     cells = runs.groupby(keys).agg(
         validation=("validation", "mean"),
@@ -50,13 +50,13 @@ def compander(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(cells: pd.DataFrame, by: list[str], score: str, largest: bool) -> pd.DataFrame:
-    """The best cell of each group."""
+    """The row with the best score in each group."""
     groups = cells.groupby(by)[score]
     return cells.loc[groups.idxmax() if largest else groups.idxmin()]
 
 
 def figure(runs: list[Path], cells: pd.DataFrame, path: Path) -> None:
-    """Left: loss over learning rate. Right: training curves, each at its best rate."""
+    """Draw loss against learning rate, and training curves, each at its best learning rate."""
     chosen = best(cells, ["model", "variant"], "loss", largest=False)
     frame = pd.concat([load(r).assign(run=str(r)) for r in runs])
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
