@@ -8,6 +8,8 @@ two processes with one thread each. The two alternate.
     python benchmarks/coord_check.py [--rounds 3]
 """
 
+from __future__ import annotations
+
 import time
 
 import torch

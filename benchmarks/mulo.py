@@ -7,6 +7,8 @@ in meta-training and after four times as many.
     python benchmarks/mulo.py [meta-iterations, default 300] [meta-seeds, default 2]
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 

@@ -6,6 +6,8 @@ its quartiles, eager and compiled.
     python benchmarks/overhead.py [--rounds 40] [--no-compile]
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch

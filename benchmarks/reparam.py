@@ -7,6 +7,8 @@ a compander written with torch.nn.utils.parametrize, beside torch's own weight_n
     python benchmarks/reparam.py [--rounds 60] [--only NAME ...]
 """
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Callable
 

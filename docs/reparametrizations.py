@@ -7,6 +7,8 @@ Writes img/reparam_weight_norm.png, reparam_weight_norm.csv and reparam_compande
 the tables.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

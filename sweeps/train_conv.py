@@ -3,6 +3,8 @@
 `train` is what a sweep runs, `task` is what `paramz check` and `paramz plan` look at.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -1,5 +1,7 @@
 """An unmodified Hugging Face Llama of any width on the text of train_lm (needs transformers)."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

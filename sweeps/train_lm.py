@@ -4,6 +4,8 @@
 an ordinary one; paramz changes nothing in its code.
 """
 
+from __future__ import annotations
+
 import sysconfig
 from functools import cache, partial
 from pathlib import Path

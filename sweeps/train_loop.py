@@ -1,5 +1,7 @@
 """The training loop that the shipped tasks share: with warm-up and decay, and it can resume."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -3,6 +3,8 @@
 `train` is what a sweep runs, `task` is what `paramz check` and `paramz plan` look at.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any

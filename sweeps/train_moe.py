@@ -4,6 +4,8 @@
 goes to its `top_k` best experts, whose outputs are averaged with gates that add up to one.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

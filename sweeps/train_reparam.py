@@ -4,6 +4,8 @@
 348 for validation (to choose lr and decay); the first `train_size` of the others are for training.
 """
 
+from __future__ import annotations
+
 from functools import cache
 from typing import Any
 

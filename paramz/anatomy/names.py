@@ -12,6 +12,8 @@ import re
 
 # transformers' linear layer that stores its weight as (in, out).
 TRANSPOSED_LINEAR = "Conv1D"
+# torch's tensors that are spread over devices, whose module takes long to import.
+SHARDED_TENSOR = "DTensor"
 # RMS norms of transformers and others: how the class's name ends, and where they keep epsilon.
 RMS_NORM = "RMSNorm"
 NORM_EPSILONS = ("variance_epsilon", "eps")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paramz.anatomy.names import SHARDED_TENSOR
 from paramz.optim.kfac.estimate import Estimate, Factors, require_choice
 from paramz.optim.kfac.fisher import Fisher, Likelihood
 from paramz.optim.kfac.inverse import Damping, dampings, inverses
@@ -274,7 +275,7 @@ def _check(group: dict[str, Any]) -> None:
         if not group[name] >= 0:
             raise ValueError(f"{name}={group[name]!r} must not be negative")
     for p in group["params"]:
-        if type(p.data).__name__ == "DTensor":
+        if type(p.data).__name__ == SHARDED_TENSOR:
             raise ValueError(
                 f"K-FAC needs whole tensors, and a parameter {tuple(p.shape)} is sharded: use "
                 "DistributedDataParallel"
