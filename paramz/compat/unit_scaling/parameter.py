@@ -70,7 +70,7 @@ class Parameter(nn.Parameter):
         copied: Parameter = memo[id(self)]
         return copied
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, _protocol: Any) -> Any:
         return _rebuild, (self.data, self.requires_grad, *_fields(self))
 
 

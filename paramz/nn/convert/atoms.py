@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from paramz.anatomy import names
+from paramz.anatomy.paths import join
 from paramz.nn.convert.trace import Op
 
 # Functions that rearrange entries, convert their type, or select some.
@@ -24,10 +26,11 @@ _KEEP = frozenset(
 _ADD = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
 _MUL = frozenset(("mul", "__mul__", "__rmul__", "__imul__", "mul_", "multiply"))
 _SOURCES = ("embedding", "table", "sum")
-ACTIVATIONS = ("gelu", "relu", "silu")
-# The rows of a MultiheadAttention's first parameter, which are linear maps of their own.
+ACTIVATION_FUNCTIONS = tuple(dict.fromkeys(names.ACTIVATIONS.values()))
+# The linear maps in a MultiheadAttention: the first three are rows of one parameter.
 PROJECTIONS = ("in_proj_weight.query", "in_proj_weight.key", "in_proj_weight.value")
-KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATIONS, "scaled_dot_product_attention"}
+OUTPUT_PROJECTION = "out_proj"
+KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATION_FUNCTIONS, "scaled_dot_product_attention"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class _Reader:
     def _atom(self, op: Op, known: list[int]) -> int:
         if op.name == "parameter":
             return self._new("table", op)
-        if op.name in ("linear", "conv", "multihead", "norm", *ACTIVATIONS) and not known:
+        if op.name in ("linear", "conv", "multihead", "norm", *ACTIVATION_FUNCTIONS) and not known:
             known = [self._new("data", op)] * max(1, len(op.inputs))
         if op.name == "conv":
             return self._new("linear", op, known)
@@ -92,7 +95,7 @@ class _Reader:
             return self._multihead(op, known)
         if op.name in ("linear", "embedding", "norm"):
             return self._new(op.name, op, known)
-        if op.name in ACTIVATIONS or op.name == "relu_":
+        if op.name in ACTIVATION_FUNCTIONS or op.name == "relu_":
             kind = op.name.rstrip("_")
             linear = self.atoms[known[0]].kind == "linear"
             return self._new(kind if linear else "unknown", op, known)
@@ -113,11 +116,11 @@ class _Reader:
     def _multihead(self, op: Op, known: list[int]) -> int:
         """The parts of MultiheadAttention: three projections, attention, an output projection."""
         parts = [
-            self._new("linear", replace(op, path=f"{op.path}.{name}"), [i])
+            self._new("linear", replace(op, path=join(op.path, name)), [i])
             for name, i in zip(PROJECTIONS, known, strict=True)
         ]
         attention = self._new("attention", op, parts)
-        return self._new("linear", replace(op, path=f"{op.path}.out_proj"), [attention])
+        return self._new("linear", replace(op, path=join(op.path, OUTPUT_PROJECTION)), [attention])
 
     def _add(self, op: Op, left: int, right: int) -> int:
         if left == right:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from paramz.nn.convert.atoms import ACTIVATIONS, KNOWN_FUNCTIONS, Atom
+from paramz.nn.convert.atoms import ACTIVATION_FUNCTIONS, KNOWN_FUNCTIONS, Atom
 from paramz.nn.convert.graph import Graph, read_graph
 from paramz.nn.convert.values import Values, call_of, find_values
 from paramz.nn.functional import Constraint, linear_scale, readout_scale
@@ -170,7 +170,10 @@ def _unconstrained(graph: Graph, sizes: Sizes) -> set[int]:
     before_residual = frozenset[int]().union(*(a.ancestors for a in atoms if a.kind == "residual"))
     free = {a.number for a in atoms if a.kind == "linear" and a.number not in before_residual}
     for atom in atoms:
-        if atom.kind != "linear" or atoms[atom.inputs[0]].kind not in (*ACTIVATIONS, "glu"):
+        if atom.kind != "linear" or atoms[atom.inputs[0]].kind not in (
+            *ACTIVATION_FUNCTIONS,
+            "glu",
+        ):
             continue
         middle = graph.inputs(graph.inputs(atom)[0])
         ups = [each.number for each in middle if each.kind == "linear"]

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.nn.convert.atoms import PROJECTIONS
+from paramz.anatomy.paths import join
+from paramz.nn.convert.atoms import OUTPUT_PROJECTION, PROJECTIONS
 from paramz.nn.convert.factors import Factors
 from paramz.nn.convert.trace import layer_kind
 from paramz.nn.layers.convolution import Conv1d, Conv2d
@@ -88,7 +89,7 @@ def _conv(module: Any, scale: Scale) -> nn.Module:
 
 
 def _multihead(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.Module:
-    query, key, value = (factors.linear.get(f"{path}.{n}", Scale()) for n in PROJECTIONS)
+    query, key, value = (factors.linear.get(join(path, n), Scale()) for n in PROJECTIONS)
     return MultiheadAttention(
         module.embed_dim,
         module.num_heads,
@@ -97,7 +98,7 @@ def _multihead(path: str, module: Any, factors: Factors, alphas: Alphas) -> nn.M
         batch_first=module.batch_first,
         mult=alphas.attn_softmax,
         scales=(query, key, value),
-        scale=factors.linear.get(f"{path}.out_proj", Scale()),
+        scale=factors.linear.get(join(path, OUTPUT_PROJECTION), Scale()),
         device="meta",
     )
 

@@ -7,6 +7,7 @@ import math
 from torch import nn
 
 from paramz.anatomy.names import UNIT_DEPTH, UNIT_TYPE
+from paramz.anatomy.paths import split
 from paramz.anatomy.tensors import Owned, owners_of_parameters
 from paramz.nn.layers.convolution import Convolution
 from paramz.nn.layers.linear import Conv1D, Linear, Readout
@@ -91,9 +92,11 @@ def _role(owned: Owned) -> tuple[Role, str, dict[str, float]]:
 
 def _depth(model: nn.Module, path: str) -> int:
     """The length of the outermost stack that a module is in; 1 if it is in none."""
-    parts = path.split(".")
-    for length in range(len(parts)):
-        module = model.get_submodule(".".join(parts[:length]))
+    above = [split(path)[0]]
+    while above[-1]:
+        above.append(split(above[-1])[0])
+    for ancestor in reversed(above):
+        module = model.get_submodule(ancestor)
         if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) < 2:
             continue
         blocks = all(next(child.children(), None) is not None for child in module)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.paths import split
+from paramz.anatomy.paths import join, split
 from paramz.nn.convert.atoms import PROJECTIONS, Atom, find_atoms
 from paramz.nn.convert.factors import Factors, find_factors
 from paramz.nn.convert.swap import unit_scaled_layer
@@ -172,7 +172,7 @@ def _sizes(path: str, module: Any) -> dict[str, tuple[int, float]]:
         sizes = (module.in_channels, module.out_channels, module.kernel_size, module.stride)
         return {path: conv_fans(*sizes, module.groups)}
     if kind == "multihead":
-        return {f"{path}.{name}": (module.embed_dim,) * 2 for name in PROJECTIONS}
+        return {join(path, name): (module.embed_dim,) * 2 for name in PROJECTIONS}
     if kind == "linear":
         fan_out, fan_in = module.weight.shape
         return {path: (fan_in, fan_out) if isinstance(module, nn.Linear) else (fan_out, fan_in)}

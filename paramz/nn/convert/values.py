@@ -12,7 +12,7 @@ import math
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from paramz.nn.convert.atoms import ACTIVATIONS, Atom
+from paramz.nn.convert.atoms import ACTIVATION_FUNCTIONS, Atom
 from paramz.nn.convert.graph import Graph
 from paramz.nn.functional import activation_scale, attention_scale, glu_scale
 from paramz.nn.residual import Alphas
@@ -92,7 +92,7 @@ def _value(atom: Atom, graph: Graph, alphas: Alphas, values: Values) -> float:
     inputs = graph.inputs(atom)
     if atom.kind == "sum":
         return float(sum(values.value[each.number] ** -2 for each in inputs) ** -0.5)
-    if atom.kind in ACTIVATIONS:
+    if atom.kind in ACTIVATION_FUNCTIONS:
         mult = 1.0 if atom.kind == "relu" else alphas.ffn_act
         values.want(inputs[0], 1 / mult, f"{atom.kind} in {atom.path}")
         return activation_scale(atom.kind, mult) / mult
