@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -473,3 +475,15 @@ def test_errors_of_files(tmp_path):
         assert result.exit_code == 2 and message in result.output, (source, result.output)
     (tmp_path / "clean").mkdir()
     assert "uses neither mup nor unit_scaling" in run(tmp_path / "clean").output
+
+
+def test_code_and_settings_are_converted_without_loading_torch(tmp_path):
+    (tmp_path / "train.py").write_text("import mup\nimport unit_scaling as uu\nuu.visualiser()\n")
+    flags = "--use-mup --hidden-size 8 --num-layers 1 --num-attention-heads 2"
+    code = (
+        "import sys, paramz\n"
+        f"paramz.convert({str(tmp_path)!r}), paramz.convert({flags!r})\n"
+        "print([name for name in ('torch', 'pandas', 'numpy') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

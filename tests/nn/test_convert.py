@@ -170,6 +170,14 @@ def test_bare_parameters_that_are_no_tables_are_refused():
         unit_scale_(model, torch.randn(2, 4))
 
 
+def test_a_model_that_is_a_single_layer_is_refused_and_stays_as_it_is():
+    for convert in (lambda m: unit_scale_(m, torch.randn(2, 4)), paramz.nn.fp8_):
+        model = nn.Linear(4, 4)
+        with pytest.raises(ValueError, match="this Linear is a single layer.*wrap it"):
+            convert(model)
+        assert list(model.children()) == []
+
+
 def test_an_example_is_asked_for():
     with pytest.raises(TypeError, match="example is missing.*pass example=batch"):
         paramz.parametrize_(Plain(), "u-mup")
@@ -265,9 +273,7 @@ def test_planning_touches_nothing():
 
 
 def test_products_with_other_schemes_are_refused():
-    with pytest.raises(
-        ValueError, match="rules for width and depth that start from size 1"
-    ):
+    with pytest.raises(ValueError, match="rules for width and depth that start from size 1"):
         paramz.parametrization("u-mup+completep")
 
 

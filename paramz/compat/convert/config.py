@@ -8,7 +8,7 @@ from typing import Any
 
 from paramz.compat.convert.code import Finding
 from paramz.compat.convert.meanings import literal, setting_findings, setting_notes
-from paramz.compat.convert.settings import NAMES, Settings
+from paramz.compat.convert.settings import NAMES, MupSettings
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _Sizes:
     head_grows: bool
 
 
-def config_code(settings: Settings) -> tuple[str, list[Finding], list[str]]:
+def config_code(settings: MupSettings) -> tuple[str, list[Finding], list[str]]:
     """Code for such a model, what each setting becomes, and notes.
 
     The code builds the model at any width and plans it.
@@ -86,7 +86,7 @@ def config_code(settings: Settings) -> tuple[str, list[Finding], list[str]]:
     )
 
 
-def _sizes(settings: Settings) -> _Sizes:
+def _sizes(settings: MupSettings) -> _Sizes:
     v = settings.values
     hidden = settings.number("hidden")
     # Without a base Megatron's model is its own.
@@ -103,7 +103,7 @@ def _sizes(settings: Settings) -> _Sizes:
     return _Sizes(hidden, base, layers, heads, head, head_grows)
 
 
-def _body(s: Settings, sizes: _Sizes, llama: bool) -> list[str]:
+def _body(s: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
     """The factory: a Hugging Face config of the same sizes."""
     hidden, base = sizes.hidden, sizes.base
     ffn = s.number("ffn") if "ffn" in s.values else 4 * hidden
@@ -148,7 +148,7 @@ def _on(raw: Mapping[str, Any], key: str) -> bool:
     return raw.get(key) is True
 
 
-def _untied(s: Settings) -> bool:
+def _untied(s: MupSettings) -> bool:
     if s.megatron:
         return _on(s.raw, "untie_embeddings_and_output_weights")
     shared = s.raw.get("share_embedding_weights", s.raw.get("tie_word_embeddings", True))

@@ -131,9 +131,9 @@ def _convert_code(path: Path) -> Conversion:
 
 def _convert_model(model: nn.Module, source: str) -> Conversion:
     # Not at the top: see above.
-    from paramz.compat.convert.model import model_findings, plan_of_model
+    from paramz.compat.convert.model import equivalent_plan, model_findings
 
-    plan = plan_of_model(model)
+    plan = equivalent_plan(model)
     if plan.parametrization.unit_scaled:
         code = (
             "# from a plain model, whatever its layers\n"

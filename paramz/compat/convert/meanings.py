@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paramz.compat.convert.code import Finding
-from paramz.compat.convert.settings import Settings
+from paramz.compat.convert.settings import MupSettings
 
 
-def setting_findings(s: Settings, base: int, hidden: int) -> list[Finding]:
+def setting_findings(s: MupSettings, base: int, hidden: int) -> list[Finding]:
     """What each setting about muP becomes, with the place where it is written.
 
     Args:
@@ -36,7 +36,7 @@ def setting_findings(s: Settings, base: int, hidden: int) -> list[Finding]:
     return found
 
 
-def setting_notes(s: Settings, llama: bool) -> list[str]:
+def setting_notes(s: MupSettings, llama: bool) -> list[str]:
     """What a reader of the code should know.
 
     Args:

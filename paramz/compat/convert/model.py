@@ -20,7 +20,7 @@ from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 
 
-def plan_of_model(model: nn.Module) -> Plan:
+def equivalent_plan(model: nn.Module) -> Plan:
     """The plan that a model of mup or unit-scaling amounts to; the model is not changed.
 
     Its learning rates are those of the package, for every optimizer that paramz knows:
@@ -36,7 +36,7 @@ def plan_of_model(model: nn.Module) -> Plan:
 
     >>> from paramz.compat.mup import set_base_shapes
     >>> model = set_base_shapes(nn.Linear(4, 32), nn.Linear(4, 8))
-    >>> [row.role for row in plan_of_model(model).rows]
+    >>> [row.role for row in equivalent_plan(model).rows]
     ['input', 'vector']
     """
     found = plan_of(model)

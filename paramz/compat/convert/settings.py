@@ -51,7 +51,7 @@ _MEGATRON_ONLY = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class MupSettings:
     """Settings under the names of `NAMES`, and where they were found.
 
     Attributes:
@@ -81,7 +81,7 @@ class Settings:
         return int(value)
 
 
-def read_settings(text: str, source: str) -> Settings:
+def read_settings(text: str, source: str) -> MupSettings:
     """Settings from YAML, JSON, or command-line flags in a shell script.
 
     Variables that the script itself assigns (``H=1024``, ``${H:-1024}``) are filled in.
@@ -118,10 +118,10 @@ def read_settings(text: str, source: str) -> Settings:
         mult = float(values["width_mult"])
         values["base"] = round(values["hidden"] * (1 / mult if megatron else mult))
         places["base"] = places["width_mult"]
-    return Settings(source, megatron, values, raw, places)
+    return MupSettings(source, megatron, values, raw, places)
 
 
-def read_file(path: Path) -> Settings:
+def read_file(path: Path) -> MupSettings:
     """The settings in a file.
 
     Raises:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from paramz.anatomy.paths import split
-from paramz.nn.convert.swap import plain_linear
+from paramz.nn.convert.swap import plain_linear, replace_layer_
 from paramz.nn.convert.trace import layer_kind
 from paramz.nn.fp8 import Fp8
 from paramz.nn.layers.linear import Conv1D, Linear, Readout
@@ -28,15 +27,17 @@ def fp8_(model: nn.Module, fp8: Fp8 | None = None, *, skip: Sequence[str] = ()) 
     Returns:
         the paths of the layers that are in FP8 now.
 
+    Raises:
+        ValueError: the model is a single plain layer.
+
     >>> fp8_(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), skip=["2"])
     ['0']
     """
     changed = []
     for path, module in list(model.named_modules()):
         if layer_kind(module) == "linear" and path not in skip:
-            parent, name = split(path)
             module = plain_linear(module)
-            setattr(model.get_submodule(parent), name, module)
+            replace_layer_(model, path, module)
         if isinstance(module, Linear | Conv1D) and not isinstance(module, Readout):
             if path not in skip:
                 module.fp8 = fp8 or Fp8()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.paths import join
+from paramz.anatomy.paths import join, split
 from paramz.nn.convert.atoms import OUTPUT_PROJECTION, PROJECTIONS
 from paramz.nn.convert.factors import Factors
 from paramz.nn.convert.trace import layer_kind
@@ -62,6 +62,21 @@ def unit_scaled_layer(path: str, module: Any, factors: Factors, alphas: Alphas) 
         new._parameters[name] = parameter
     swapped: nn.Module = new.train(module.training)
     return swapped
+
+
+def replace_layer_(model: nn.Module, path: str, new: nn.Module) -> None:
+    """Put a layer into a model in place of the one at a path.
+
+    Raises:
+        ValueError: the layer there is the model itself.
+    """
+    if not path:
+        raise ValueError(
+            f"this {type(model).__name__} is a single layer, which cannot be replaced inside "
+            "itself: wrap it, as in nn.Sequential(layer)"
+        )
+    parent, name = split(path)
+    setattr(model.get_submodule(parent), name, new)
 
 
 def plain_linear(module: nn.Module) -> nn.Module:

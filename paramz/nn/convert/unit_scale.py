@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.paths import join, split
+from paramz.anatomy.paths import join
 from paramz.nn.convert.atoms import PROJECTIONS, Atom, find_atoms
 from paramz.nn.convert.factors import Factors, find_factors
-from paramz.nn.convert.swap import unit_scaled_layer
+from paramz.nn.convert.swap import replace_layer_, unit_scaled_layer
 from paramz.nn.convert.trace import layer_kind, trace
 from paramz.nn.convert.unit_plan import unit_plan
 from paramz.nn.convolution import conv_fans
@@ -53,8 +53,8 @@ def unit_scale_(
         the factors that the layers got.
 
     Raises:
-        ValueError: the model does something that no rule covers; the message lists everything. The
-            model is then as it was.
+        ValueError: the model does something that no rule covers, and the message lists everything;
+            or it is a single layer. The model is then as it was.
 
     >>> from torch.nn import functional as F
     >>> net = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 4))
@@ -79,8 +79,7 @@ def unit_scale_(
         )
     for path, new in swaps.items():
         if new is not None:
-            parent, name = split(path)
-            setattr(model.get_submodule(parent), name, new)
+            replace_layer_(model, path, new)
     for found in factors.attention:
         set_scale_(model, found, found.value)
     if init:
