@@ -159,7 +159,7 @@ def _ratio(target: tuple[int, ...], base: tuple[int, ...], axes: list[int]) -> f
 
 def _decide(tensor: ModelTensor, growing: tuple[int, ...], override: _Override | None) -> _Finding:
     if override is not None:
-        return _as_told(tensor, growing, override)
+        return _overridden(tensor, growing, override)
     if not growing:
         return _Finding("scalar", "no axis grows", Axes())
     found: dict[Role, tuple[str, Axes, list[str]]] = {}
@@ -182,7 +182,7 @@ def _decide(tensor: ModelTensor, growing: tuple[int, ...], override: _Override |
     )
 
 
-def _as_told(tensor: ModelTensor, growing: tuple[int, ...], override: _Override) -> _Finding:
+def _overridden(tensor: ModelTensor, growing: tuple[int, ...], override: _Override) -> _Finding:
     value = override.value
     if isinstance(value, Axes):
         role, why = role_by_axes(value, growing, override.why)

@@ -132,21 +132,25 @@ def _refuse_unknown(options: Mapping[str, Any], optimizer: Any, family: Family) 
         if anything_goes and not close:
             continue
         hint = f" Did you mean {close[0]}?" if close else ""
+        way_out = (
+            f"If your optimizer does have {name}, pass its class instead of its name."
+            if isinstance(optimizer, str)
+            else f"If groups of it do hold {name}, set it there: group[{name!r}] = ..."
+        )
         raise TypeError(
-            f"{name}={options[name]!r} is no option of {family.name}, so training would run "
-            f"without it.{hint} paramz takes {', '.join(_OWN)}; {family.name} takes "
-            f"{', '.join(sorted(known)) or 'nothing else'}. If your optimizer does have "
-            f"{name}, pass its class instead of its name."
+            f"{name}={options[name]!r} is no option of {family.name}, so training would "
+            f"run without it.{hint} paramz takes {', '.join(_OWN)}; {family.name} takes "
+            f"{', '.join(sorted(known)) or 'nothing else'}. {way_out}"
         )
 
 
 def _known_options(optimizer: Any, family: Family) -> tuple[frozenset[str], bool]:
     """Names of the options that the optimizer has, and whether it takes any other name, too."""
     if isinstance(optimizer, torch.optim.Optimizer):
-        kind: Any = type(optimizer)
-        known, more = _parameters(kind)
-        return known | frozenset(optimizer.defaults) - frozenset(_OWN), more
-    if isinstance(optimizer, type):
+        return frozenset(optimizer.defaults) - frozenset(_OWN), False
+    # Of another library's class the signature is all there is. The constructors of paramz's own have
+    # options that are no settings of groups, so for them their family says which are.
+    if isinstance(optimizer, type) and not optimizer.__module__.startswith("paramz."):
         return _parameters(optimizer)
     if family.options is not None:
         return frozenset(family.options), False

@@ -12,7 +12,7 @@ import dataclasses
 import pytest
 
 import paramz
-from paramz.theory.rules import ONE
+from paramz.theory.power import ONE
 
 MLP = "sweeps/train_mlp.py:task"
 SETTING = {"momentum": 0.0, "covariance_every": 1, "inverse_every": 1, "block_size": None}

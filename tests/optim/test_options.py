@@ -249,12 +249,31 @@ def test_a_class_of_the_user_s_brings_its_own_options(planned):
         plan.param_groups(model, "lion", lr=0.01, cautious=True)
 
 
-@pytest.mark.parametrize("kind", ["class", "instance"])
-def test_an_optimizer_with_kwargs_takes_any_option_but_a_near_miss(planned, kind):
+def test_a_class_with_kwargs_takes_any_option_but_a_near_miss(planned):
     model, plan = planned
-    given = AdamW8bit if kind == "class" else AdamW8bit(model.parameters())
-    groups = plan.param_groups(model, given, lr=0.01, block_wise=False, percentile_clipping=5)
+    options = {"block_wise": False, "percentile_clipping": 5}
+    groups = plan.param_groups(model, AdamW8bit, lr=0.01, **options)
     assert {group["percentile_clipping"] for group in groups} == {5}
     assert {group["block_wise"] for group in groups} == {False}
     with pytest.raises(TypeError, match=r"weigth_decay=0.3 is no option.*mean weight_decay\?"):
-        plan.param_groups(model, given, lr=0.01, weigth_decay=0.3)
+        plan.param_groups(model, AdamW8bit, lr=0.01, weigth_decay=0.3)
+
+
+def test_an_instance_takes_what_its_groups_hold(planned):
+    """Its defaults say so, where a class's signature also has what only the constructor reads."""
+    model, plan = planned
+    given = AdamW8bit(model.parameters())
+    groups = plan.param_groups(model, given, lr=0.01, amsgrad=True)
+    assert {group["amsgrad"] for group in groups} == {True}
+    for option in ("block_wise", "weigth_decay", "percentile_clipping"):
+        with pytest.raises(TypeError, match=f"{option}=0.5 is no option of adamw8bit"):
+            plan.param_groups(model, given, lr=0.01, **{option: 0.5})
+
+
+def test_options_of_a_constructor_of_paramz_are_none_of_its_groups(planned):
+    model, plan = planned
+    with pytest.raises(TypeError, match="fisher='exact' is no option of kfac"):
+        plan.param_groups(model, paramz.optim.KFAC, lr=0.1, fisher="exact")
+    (optimizer,) = paramz.make_optimizers(plan, model, "kfac", lr=0.1, fisher="exact")
+    assert isinstance(optimizer, paramz.optim.KFAC)
+    optimizer.close()
