@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from paramz.nn import Alphas, taus
-from paramz.plan.settings import DECAYS
+from paramz.theory.decay import DECAYS
 from paramz.theory.families import shampoo as shampoo_of
 from paramz.theory.horizon import HORIZONS
 from paramz.theory.power import ONE, Power

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from paramz.optim.make import make_optimizers as make_optimizers
     from paramz.plan.on_model import plan_of as plan_of
     from paramz.plan.plan import Plan as Plan
-    from paramz.plan.settings import DECAYS as DECAYS
     from paramz.reparam.maps.compander import Compander as Compander
     from paramz.reparam.maps.weight_norm import WeightNorm as WeightNorm
     from paramz.reparam.reparametrize import reparametrize_ as reparametrize_
     from paramz.reparam.reparametrize import unreparametrize_ as unreparametrize_
+    from paramz.theory.decay import DECAYS as DECAYS
     from paramz.theory.families import Family as Family
     from paramz.theory.families import family as family
     from paramz.theory.horizon import HORIZONS as HORIZONS
@@ -59,7 +59,7 @@ _HOME = {
     "Branches": "anatomy.branches",
     "COMPLETEP": "theory.tables",
     "Compander": "reparam.maps.compander",
-    "DECAYS": "plan.settings",
+    "DECAYS": "theory.decay",
     "DEPTH_MUP": "theory.tables",
     "Family": "theory.families",
     "HORIZONS": "theory.horizon",

@@ -37,7 +37,7 @@ class Question:
         value: its value; None for the best of each group's smallest scale.
         loss: column of the loss.
         law: a law with one input.
-        hold: how many of the largest scales the trial holds out.
+        hold: how many of the largest scales are held out as a test.
     """
 
     scale: str
@@ -150,7 +150,7 @@ def predict_loss(
         loss: column of the loss.
         by: column or columns of the groups.
         law: a law with one input.
-        hold: how many of the largest scales the trial holds out.
+        hold: how many of the largest scales are held out as a test.
 
     Returns:
         one prediction per group.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import nn
 
 from paramz.anatomy.attention import GrowingHeads, find_growing_heads
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.embeddings import EmbeddingScale, find_embedding_scales, scales_tied_readout
-from paramz.anatomy.moe import Layer, Part, find_layers, find_parts, gate_notes
+from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_notes
 from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import ONE_WIDTH, ModelTensor, read_tensors, require_same_names
@@ -28,7 +29,7 @@ class TensorFacts:
     Attributes:
         tensor: its shape, names and uses in the model.
         base_shape, wider_shape: in the base and in the wider probe.
-        part: what it is of a mixture-of-experts layer, if it is in one.
+        moe: what it is of a mixture-of-experts layer, if it is in one.
         expert_ratios: the layer's numbers of experts (``experts``) and of active ones (``top_k``),
             target / base; empty outside such layers.
     """
@@ -36,7 +37,7 @@ class TensorFacts:
     tensor: ModelTensor
     base_shape: tuple[int, ...]
     wider_shape: tuple[int, ...]
-    part: Part | None = None
+    moe: MoePart | None = None
     expert_ratios: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -44,7 +45,7 @@ class TensorFacts:
         """The tensor's first name in the model."""
         return self.tensor.names[0]
 
-    @property
+    @cached_property
     def growing(self) -> tuple[int, ...]:
         """The axes that are larger in the wider probe."""
         return tuple(a for a, n in enumerate(self.base_shape) if n != self.wider_shape[a])
@@ -125,7 +126,7 @@ def _tensors(model: nn.Module, probes: Probes, experts: bool) -> tuple[TensorFac
                 tensor=tensor,
                 base_shape=base[twin].shape,
                 wider_shape=wider[twin].shape,
-                part=part,
+                moe=part,
                 expert_ratios=ratios,
             )
         )
@@ -156,7 +157,7 @@ def _twin_names(
         require_same_names(target, base, who, fix if sizes else ONE_WIDTH)
         return {name: name for name in target}
     twins = {name: probes.twin_name(name) or name for name in target}
-    # Blocks of the base that stand for none of the target's are no difference.
+    # Blocks of the base without a counterpart in the target are ignored.
     used = set(twins.values())
     alike = {unnumbered(name) for name in used}
     require_same_names(

@@ -19,7 +19,7 @@ from paramz.anatomy.paths import join
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MoePart:
     """What a tensor of a mixture-of-experts layer is.
 
     Attributes:
@@ -59,7 +59,7 @@ def find_layers(model: nn.Module) -> dict[str, Layer]:
     return found
 
 
-def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, Part]:
+def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePart]:
     """Parameter name -> its part, for routers and experts of the given layers."""
     parts = {}
     for path, layer in layers.items():
@@ -70,12 +70,12 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, Part]
             stacked = not isinstance(experts, nn.ModuleList)
             if stacked and (parameter.ndim < 2 or parameter.shape[0] != layer.experts):
                 continue
-            parts[join(container, name)] = Part("expert", path, 0 if stacked else None)
+            parts[join(container, name)] = MoePart("expert", path, 0 if stacked else None)
         for router in names.ROUTERS:
             child = module._modules.get(router)
             for name, parameter in child.named_parameters() if child is not None else ():
                 if parameter.shape[:1] == (layer.experts,):
-                    parts[join(join(path, router), name)] = Part("router", path, 0)
+                    parts[join(join(path, router), name)] = MoePart("router", path, 0)
     return parts
 
 

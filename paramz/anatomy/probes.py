@@ -1,7 +1,7 @@
 """Probes: the base model and a wider one, built to see which dimensions grow with width.
 
-Comparing base and target would find every dimension finite when the target *is* the base, so the
-comparison is always between the base and a wider probe that exists for this purpose only.
+Comparing base and target would find that nothing grows when the target *is* the base. So the base
+is always compared with a wider probe, which is built for this purpose only.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def clip_grad_norm_(plan: Plan, model: nn.Module, max_norm: float) -> torch.Tens
 def gradient_ratio(plan: Plan, row: Row) -> float:
     """Norm of a tensor's gradient, target / base, as the plan expects it.
 
-    The size of an entry is what Adam's epsilon follows (`Rule`), and there are so many of them.
+    It is the size of an entry, which the rule for Adam's epsilon follows, times the square root of
+    the number of entries.
 
     Raises:
         ValueError: the scheme has no rule for the size of gradients.

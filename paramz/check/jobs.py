@@ -121,7 +121,7 @@ def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJ
     Args:
         task: the task, or the name of a function that returns it.
         check: what is varied.
-        shares: the learning rates of a model are dealt out to so many jobs.
+        shares: into how many jobs the learning rates of a model are split.
 
     Raises:
         ValueError: fewer than two scales, or more than one kind of them.

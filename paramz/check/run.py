@@ -68,7 +68,9 @@ def coord_check(
         base_width: the base of the parametrization, by default the smallest width; over depths or
             experts the width of all models, by default 64.
         parametrization: name or table.
-        optimizer: name of a torch optimizer; ``"muon"`` takes AdamW for all but hidden matrices.
+        optimizer: name, as for `paramz.make_optimizers`: a torch optimizer's, ``"kfac"``,
+            ``"foof"``, ``"shampoo"`` or ``"soap"``. Beside Muon, an AdamW takes all but hidden
+            matrices.
         lr: base learning rate, or several.
         steps: updates, so that there are steps 0 ... ``steps``.
         seeds: number of seeds, or the seeds.

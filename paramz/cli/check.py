@@ -30,6 +30,10 @@ _Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value for the task's config; repeat for more."),
 ]
+_Scheme = Annotated[
+    str,
+    typer.Option("--parametrization", "-p", help="Its name, such as mup or mup+completep."),
+]
 
 
 def check(
@@ -47,10 +51,12 @@ def check(
         int | None,
         typer.Option(help="Default: the smallest width; with depths or experts, 64 for all."),
     ] = None,
-    parametrization: Annotated[str, typer.Option("--parametrization", "-p")] = "mup",
+    parametrization: Annotated[
+        str, typer.Option("--parametrization", "-p", help="Name, such as mup or mup+completep.")
+    ] = "mup",
     optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = Check.optimizer,
     lr: Annotated[str, typer.Option(help="Learning rates, by commas; 2^-8 works.")] = "2^-8",
-    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = Check.steps,
+    steps: Annotated[int, typer.Option(min=1, help="Updates per model.")] = Check.steps,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     tolerance: Annotated[float, typer.Option(help="Largest absolute slope that passes.")] = 0.1,
     workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,
@@ -74,10 +80,10 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Coordinate check of a task.
+    """Train small models of several sizes and check that activations keep their size.
 
-    Exits with 0 when it passes, 1 when it does not, 2 when it cannot be made, and with --profile
-    with 3 while it is being measured.
+    Exits with 0 when it passes, 1 when it does not, 2 when it cannot be made, and 3 while a cluster
+    (--profile) is measuring.
     """
     from paramz.analysis.coordinates import judge
     from paramz.sweeps.running.launcher import Options
@@ -86,13 +92,13 @@ def check(
     options = Options(retry="none", profile=profile)
     try:
         asked: dict[str, Any] = {
-            "widths": _whole(widths),
-            "depths": _whole(depths),
-            "experts": _whole(experts),
+            "widths": _whole("--widths", widths),
+            "depths": _whole("--depths", depths),
+            "experts": _whole("--experts", experts),
             "base_width": base_width,
             "parametrization": parametrization,
             "optimizer": optimizer,
-            "lr": [_number(x) for x in lr.split(",")],
+            "lr": _numbers("--lr", lr),
             "steps": steps,
             "seeds": seeds,
             "config": _config(settings),
@@ -107,8 +113,7 @@ def check(
             df = coord_check(_locate(task), workers=workers, **asked)
         judged = judge(df, tolerance=tolerance)
     except (ValueError, TypeError, KeyError, ImportError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise _refused(error) from None
     if out is not None:
         judged.save(df, out / "coord", label)
     if as_json:
@@ -123,7 +128,9 @@ def plan(
     task: _Task,
     width: Annotated[int, typer.Option(help="Width of the target model.")],
     base_width: Annotated[int, typer.Option(help="Width of the base model.")],
-    parametrization: Annotated[str, typer.Option("--parametrization", "-p")] = "mup",
+    parametrization: Annotated[
+        str, typer.Option("--parametrization", "-p", help="Name, such as mup or mup+completep.")
+    ] = "mup",
     optimizer: Annotated[str, typer.Option(help="Whose learning rates to show.")] = "adamw",
     full: Annotated[bool, typer.Option("--full", help="One line per tensor.")] = False,
     settings: _Set = None,
@@ -139,10 +146,17 @@ def plan(
         with torch.device("meta"):
             model = made.build(width)
         found = made.make_plan(model, parametrization, base_width=base_width)
+        shown = json.dumps(found.to_json()) if as_json else found.summary(optimizer, full=full)
     except (ValueError, TypeError, KeyError, ImportError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    typer.echo(json.dumps(found.to_json()) if as_json else found.summary(optimizer, full=full))
+        raise _refused(error) from None
+    typer.echo(shown)
+
+
+def _refused(error: Exception) -> typer.Exit:
+    """One line for the user, without the quotation marks that a KeyError puts around its text."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    typer.echo(f"error: {text}", err=True)
+    return typer.Exit(2)
 
 
 def _gathered(task: str, folder: Path, options: Options, as_json: bool, **asked: Any) -> Any:
@@ -186,11 +200,23 @@ def _locate(task: str) -> str:
     return locate(task, Path.cwd())
 
 
-def _whole(text: str | None) -> list[int] | None:
-    return None if text is None else [int(number) for number in text.split(",")]
+def _whole(option: str, text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} {text}: write whole numbers with commas between") from None
 
 
-def _number(text: str) -> float:
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [_power(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{option} {text}: write numbers with commas between, such as 0.01 or 2^-8"
+        ) from None
+
+
+def _power(text: str) -> float:
     base, _, exponent = text.strip().partition("^")
     return float(base) ** float(exponent) if exponent else float(base)
 

@@ -6,6 +6,7 @@ and its maker to `MAKERS`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -15,15 +16,14 @@ from torch import nn
 
 from paramz.optim.kfac.kfac import KFAC
 from paramz.optim.shampoo.shampoo import Shampoo
-from paramz.plan.groups import Group
+from paramz.plan.groups import HIDDEN_ROLES, Group
 from paramz.plan.plan import Plan
 from paramz.plan.settings import torch_optimizers
+from paramz.theory.families import FAMILIES
 from paramz.theory.rules import ROLES
 
 Optimizer = torch.optim.Optimizer
-Options = dict[str, Any]
-
-_HIDDEN = ("hidden", "expert")
+OwnOptions = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,24 @@ class Maker:
         own: names of the options of its constructor that are not settings of its groups.
     """
 
-    make: Callable[[list[Group], nn.Module, Options], Optimizer]
+    make: Callable[[list[Group], nn.Module, OwnOptions], Optimizer]
     takes: Literal["all", "matrices", "hidden"] = "all"
     own: tuple[str, ...] = ()
 
 
-def _kfac(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+def _kfac(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
     return KFAC(groups, model, factors="both", **own)
 
 
-def _foof(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+def _foof(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
     return KFAC(groups, model, factors="inputs", **own)
 
 
-def _shampoo(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+def _shampoo(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
     return Shampoo(groups)
 
 
-def _soap(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+def _soap(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
     try:
         from pytorch_optimizer import SOAP
     except ImportError as error:
@@ -65,7 +65,7 @@ def _soap(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
     return made
 
 
-def _muon(groups: list[Group], model: nn.Module, own: Options) -> Optimizer:
+def _muon(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
     return torch.optim.Muon(groups)
 
 
@@ -78,7 +78,7 @@ def _fused(kind: Callable[..., Optimizer]) -> Maker:
     return Maker(lambda groups, model, own: kind(groups, **_fused_if_possible(model)))
 
 
-def _fused_if_possible(model: nn.Module) -> Options:
+def _fused_if_possible(model: nn.Module) -> OwnOptions:
     fits = all(
         p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in model.parameters()
     )
@@ -154,10 +154,7 @@ def make_optimizers(
     """
     name = optimizer.lower()
     if name not in MAKERS:
-        raise ValueError(
-            f"neither torch.optim nor paramz has {optimizer!r}; there are "
-            f"{', '.join(sorted(MAKERS))}"
-        )
+        raise ValueError(_unknown(optimizer))
     maker = MAKERS[name]
     own = {key: options.pop(key) for key in maker.own if key in options}
     left: list[Group] = []
@@ -166,7 +163,7 @@ def make_optimizers(
     else:
         shared = {key: value for key, value in options.items() if key in _SHARED}
         beside = {"lr": lr if rest_lr is None else rest_lr, **shared, **(adamw or {})}
-        roles = ROLES if maker.takes == "matrices" and adamw is None else _HIDDEN
+        roles = ROLES if maker.takes == "matrices" and adamw is None else HIDDEN_ROLES
         both = {name: {"lr": lr, **options}, "adamw": beside}
         groups, left = plan.split_groups(model, roles=roles, **both)
     made = maker.make(groups, model, own)
@@ -175,3 +172,18 @@ def make_optimizers(
 
 # The settings that the AdamW beside another optimizer shares with it.
 _SHARED = ("weight_decay", "decay", "no_decay", "role_lr")
+
+
+def _unknown(optimizer: str) -> str:
+    """What to say of an optimizer that cannot be made here."""
+    made = sorted(name for name in MAKERS if name in FAMILIES)
+    name = optimizer.lower()
+    if name in FAMILIES:
+        return (
+            f"paramz has rules for {optimizer!r}, but neither torch.optim nor paramz makes one: "
+            f"give plan.param_groups(model, {name!r}, lr=...) to the optimizer of your library. "
+            f"Made here are {', '.join(made)}"
+        )
+    close = difflib.get_close_matches(name, made, n=1, cutoff=0.5)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"neither torch.optim nor paramz has {optimizer!r}{hint}; there are {', '.join(made)}"

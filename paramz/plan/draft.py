@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
@@ -17,10 +16,7 @@ from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.theory.power import ONE, Power
-from paramz.theory.rules import Parametrization
-
-# The factor 1/sqrt(d_head) on attention logits, which is in the code of the models themselves.
-USUAL = Power(head=Fraction(-1, 2))
+from paramz.theory.rules import USUAL_ATTENTION, Parametrization
 
 
 def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None) -> Plan:
@@ -99,7 +95,7 @@ def _module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
     """The factors in modules' own code that the plan sets."""
     found = [_logit_scale(heads, power) for heads in facts.heads]
     # SP and NTP keep the factors that are in the model's code.
-    if power != USUAL:
+    if power != USUAL_ATTENTION:
         _warn_of_unreachable(facts.heads)
         found += [
             ModuleScale(each.module, names.EMBED_SCALE, each.plain, each.base)
@@ -110,10 +106,10 @@ def _module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
 
 def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     ratios = {"head": heads.head}
-    if heads.attribute is None or (heads.constant and power == USUAL):
+    if heads.attribute is None or (heads.constant and power == USUAL_ATTENTION):
         return None
     if heads.attribute == KEY_INPUT:
-        return ModuleScale(heads.module, KEY_INPUT, 1.0, (power / USUAL)(ratios))
+        return ModuleScale(heads.module, KEY_INPUT, 1.0, (power / USUAL_ATTENTION)(ratios))
     # A model whose own factor does not move with the size of a head (T5) has the 1/sqrt(d_head) in
     # the init of its queries. The plan gives those the init of any hidden matrix, so the factor
     # here has to be all of 1/d_head.
@@ -130,7 +126,7 @@ def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
             "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
             "(or name your attribute in the class: LOGIT_SCALE = '...'), or let the number of "
             "heads grow instead.",
-            stacklevel=6,
+            stacklevel=6,  # parametrize_ or make_plan's caller, four functions of the package above
         )
 
 
@@ -159,7 +155,7 @@ def _readout_factor(facts: Facts, rulebook: Rulebook, row: Row) -> float:
     wanted = Rulebook(scheme).of_role("output").init_std
     own = rulebook.of_role(row.role).init_std
     factor = wanted({"fan_in": row.ratios["fan_out"]}) / own(row.ratios)
-    if facts.scaled_readout and scheme.attention != USUAL:
+    if facts.scaled_readout and scheme.attention != USUAL_ATTENTION:
         factor *= row.ratios["fan_out"] ** 0.5
     return factor
 

@@ -14,6 +14,9 @@ from paramz.plan.settings import Settings
 from paramz.theory.families import Family
 
 Group = dict[str, Any]
+# The roles of matrices between two layers that grow, which matrix optimizers are for.
+HIDDEN_ROLES = ("hidden", "expert")
+
 Tensors = Sequence[tuple[Row, nn.Parameter]]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy.names import EMBED_SCALE
-from paramz.plan.groups import Group, make_groups, split_tensors
+from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, split_tensors
 from paramz.plan.matching import trainable_rows
 from paramz.plan.row import Init, ModuleScale, PartOf, Row
 from paramz.plan.rulebook import Rulebook
@@ -29,7 +29,7 @@ from paramz.theory.rules import Parametrization, Rule
 FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """What a parametrization means for one model.
 
@@ -54,6 +54,11 @@ class Plan:
     folded: bool = True
     notes: tuple[str, ...] = ()
     computed: tuple[Row, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan {self.parametrization.name}, {len(self.rows)} tensors: print(plan.summary())>"
+        )
 
     @property
     def rulebook(self) -> Rulebook:
@@ -122,7 +127,7 @@ class Plan:
         self,
         model: nn.Module,
         *,
-        roles: tuple[str, ...] = ("hidden", "expert"),
+        roles: tuple[str, ...] = HIDDEN_ROLES,
         **optimizers: Mapping[str, Any],
     ) -> list[list[Group]]:
         """Groups for two optimizers: the first takes hidden matrices, the second all the rest.

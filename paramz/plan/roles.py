@@ -104,8 +104,8 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
     target, growing = facts.tensor, facts.growing
     found = _decide(target, growing, override)
     role, why = found.role, found.why
-    if facts.part is not None and override is None and (role, facts.part.kind) in _PARTS:
-        role, why = facts.part.kind, f"{facts.part.kind}: {why}"
+    if facts.moe is not None and override is None and (role, facts.moe.kind) in _PARTS:
+        role, why = facts.moe.kind, f"{facts.moe.kind}: {why}"
     ratios = {
         scale: _ratio(target.shape, facts.base_shape, used)
         for scale, used in (
@@ -135,7 +135,7 @@ def _require_known_shape(facts: TensorFacts) -> None:
         raise ValueError(
             f"{name}: base {base}, wider {wider} and target {target} differ in their number of axes"
         )
-    free = facts.part.axis if facts.part is not None and facts.expert_ratios else None
+    free = facts.moe.axis if facts.moe is not None and facts.expert_ratios else None
     for axis, (b, t) in enumerate(zip(base, target, strict=True)):
         if b != t and axis not in facts.growing and axis != free:
             raise ValueError(

@@ -35,7 +35,7 @@ class PartOf:
 
     Attributes:
         weight: the name of that weight.
-        size: exponents of s, what the tensor's size is over that of its role, as text.
+        size: exponents of s = its std at init / the std that its role would have, as text.
         uses: exponents of the number of weights that share the tensor, as text.
         decays: weight decay means something for it.
     """

@@ -8,28 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from paramz.theory.decay import DECAYS
 from paramz.theory.families import Family
 from paramz.theory.families import family as find_family
 from paramz.theory.rules import ROLES
-
-# What weight decay means and how it moves, by the name of the policy.
-DECAYS: Mapping[str, str] = MappingProxyType(
-    {
-        "lr-constant": "lr * weight_decay, what decay takes away in a step: Yang et al. 2022 "
-        "(TP-V), appendix B.3; Dey et al. 2025 (arXiv 2505.01618)",
-        "coupled": "weight_decay itself, so that decay weakens where the learning rate does: what "
-        "torch's optimizers do when nobody scales it",
-        "independent": "weight_decay as the part taken away in a step at the peak learning rate, "
-        "whatever that is: Loshchilov and Hutter 2019; Wortsman et al. 2023 (arXiv 2309.14322)",
-        "1/width": "weight_decay * width, with weight_decay as in independent: Qiu et al. 2025 "
-        "(arXiv 2512.05620), for runs whose length grows with the model",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +134,8 @@ def _known_options(optimizer: Any, family: Family) -> tuple[frozenset[str], bool
     """Names of the options that the optimizer has, and whether it takes any other name, too."""
     if isinstance(optimizer, torch.optim.Optimizer):
         return frozenset(optimizer.defaults) - frozenset(_OWN), False
-    # Of another library's class the signature is all there is. The constructors of paramz's own have
-    # options that are no settings of groups, so for them their family says which are.
+    # Of another library's class the signature is all there is. The constructors of paramz's own
+    # have options that are no settings of groups, so for them their family says which are.
     if isinstance(optimizer, type) and not optimizer.__module__.startswith("paramz."):
         return _parameters(optimizer)
     if family.options is not None:

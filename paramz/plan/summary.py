@@ -77,9 +77,10 @@ def summarize(
     if not full:
         lines = _collapse(_pool_std(lines))
     notes = list(changes)
+    measured = any(row.base_init is not None for row in rows)
     title = (
         f"{rulebook.scheme.name} · {family.name} · {len(rows)} tensors. Each entry: the rule, and "
-        "the number that multiplies the base value (std: the value itself)"
+        f"the number that multiplies the base value{' (std: the value itself)' if measured else ''}"
     )
     if family.damping is not None:
         notes.append(

@@ -1,7 +1,7 @@
 """Optimizer families: which column of the tables an optimizer reads, and how it rescales.
 
-Each row states three facts about an optimizer: the column, the abc exponents (how its learning rate
-and epsilon answer to a factor moved out of the weight) and what it does with weight decay.
+Each row states the optimizer's column, its abc exponents (how its learning rate and epsilon answer
+to a factor moved out of the weight), what it does with weight decay, and what is special about it.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ FOOF = Family(
     "foof", "foof", lr_shift=_0, eps_shift=_0, eps=None, behind=_2, damping=0.1,
     options=("momentum",),
 )  # fmt: skip
-# The step is relative to the weight's RMS; `relative` takes that out of the lr of Adam's column,
-# which shifts like Adam's.
+# The step is relative to the weight's RMS. `relative` takes that out again, and what is left shifts
+# like Adam's.
 ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)
 
-# Every entry's step has the size of lr whatever the gradient's: normalised features in (muLO).
+# muLO: its features are normalised, so its steps have the size of lr whatever the gradient's size.
 LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, eps=None, options=())
 
 

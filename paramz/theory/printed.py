@@ -22,7 +22,8 @@ def tabulate(
 ) -> Parametrization:
     """Read a printed table: ``columns`` name the entries of each role's row.
 
-    A family column appears once one of its entries does; an lr of None leaves the entry out.
+    An optimizer is in the table if a column starts with its name (``adam.lr``). An lr of None
+    leaves the entry out.
 
     Raises:
         ValueError: a row has another number of entries than there are columns.

@@ -6,11 +6,12 @@ Every rule is made of powers of scale ratios (`paramz.Power`), so at the base it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from paramz.theory.decay import DECAYS
 from paramz.theory.families import Family as Family
 from paramz.theory.power import ONE as ONE
 from paramz.theory.power import SCALES as SCALES
@@ -22,6 +23,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 # A table without a row for these roles has one for the role that they are a special case of.
 SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType({"router": "output", "expert": "hidden"})
+
+# The factor 1/sqrt(d_head) on attention logits, which is in the code of the models themselves.
+USUAL_ATTENTION = Power(head=Fraction(-1, 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +59,8 @@ class Rule:
         The abc symmetry (Yang and Hu 2021, TP-IV, appendix B; Yang et al. 2022, TP-V, lemma J.1):
         w -> w / a, multiplier -> a * multiplier, lr -> lr / a^k, eps -> eps * a^j, decoupled
         decay -> wd * a^k, with k, j of the optimizer's family. The trajectory of ``multiplier * w``
-        is unchanged. The damping of the factor that sees the multiplier, that of the inputs or, if
-        it is ``behind`` the weight, of the outputs, moves by a^2.
+        is unchanged. One damping moves by a^2: that of the inputs, or with ``behind`` (the
+        multiplier stands behind the weight) that of the outputs.
         """
         k = family.lr_shift if family.behind is None or not behind else family.behind
         squared = ONE if family.damping is None else a**2
@@ -115,13 +119,17 @@ class Parametrization:
     name: str
     source: str
     rules: Mapping[tuple[str, str], Rule]
-    attention: Power = field(default=Power(head=Fraction(-1, 2)))
+    attention: Power = USUAL_ATTENTION
     branch: Power = ONE
     unit_scaled: bool = False
     decay: str = "lr-constant"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
+        if self.decay not in DECAYS:
+            raise ValueError(
+                f"{self.name}: decay={self.decay!r} is no policy; there are {', '.join(DECAYS)}"
+            )
         weights: dict[str, tuple[Power, Power]] = {}
         for (column, role), rule in self.rules.items():
             mine = (rule.init_std, rule.multiplier)
@@ -166,6 +174,11 @@ class Parametrization:
             hint = f"its columns are {', '.join(self.columns)}"
         else:
             hint = f"{column} has rules for {', '.join(have)}"
+        if column == "muon" and role in ("vector", "scalar"):
+            hint += (
+                "; it takes matrices only, so give the rest to another optimizer: "
+                "plan.split_groups(model, muon=dict(lr=...), adamw=dict(lr=...))"
+            )
         raise KeyError(f"{self.name} has no rule for {column} x {role}: {hint}")
 
     def entry(self, family: Family, role: str) -> Rule:
@@ -232,12 +245,11 @@ class Parametrization:
                 )
         keys = dict.fromkeys([*self.rules, *other.rules])
         plain = Rule()
-        usual = Power(head=Fraction(-1, 2))
         return Parametrization(
             name=f"{self.name}+{other.name}",
             source=f"{self.source}; {other.source}",
             rules={k: (self._entry(*k) or plain) * (other._entry(*k) or plain) for k in keys},
-            attention=self.attention * other.attention / usual,
+            attention=self.attention * other.attention / USUAL_ATTENTION,
             branch=self.branch * other.branch,
         )
 

@@ -89,8 +89,9 @@ MUP = tabulate(
 MUP = with_columns(
     MUP,
     # Ishikawa and Karakida 2023 (arXiv 2312.12226). In B^-1 G A^-1 the sizes of inputs a and of
-    # output gradients g cancel, except for 1/(|a| |g|), the spectral norm that an update needs
-    # when |a|^2 ~ IN and |g|^2 ~ 1/OUT; constants added to the factors have to follow these two.
+    # output gradients g cancel up to 1/(|a| |g|). With |a|^2 ~ IN and |g|^2 ~ 1/OUT that is the
+    # spectral norm that an update should have, so hidden matrices need no power in lr; constants
+    # that are added to the factors have to follow |a|^2 and |g|^2.
     columns=_SECOND,
     input  =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
     hidden =(ONE,          IN,   1 / OUT,    OUT,        IN),

@@ -37,7 +37,14 @@ def test_bad_input_exits_2_with_the_reason() -> None:
         (["check", "nofile.py:task"], "no file nofile.py"),
         (["check", MLP, "-p", "mupp"], "unknown parametrization 'mupp'"),
         (["check", MLP, "--optimizer", "adamv"], "neither torch.optim nor paramz has 'adamv'"),
+        (["check", MLP, "--optimizer", "lion"], "paramz has rules for 'lion', but neither"),
+        (["check", MLP, "--widths", "64,x"], "--widths 64,x: write whole numbers with commas"),
+        (["check", MLP, "--lr", "abc"], "--lr abc: write numbers with commas between"),
         (["plan", MLP, "--width", "64", "--base-width", "32", "-p", "x"], "unknown"),
+        (
+            ["plan", MLP, "--width", "64", "--base-width", "32", "--optimizer", "adamm"],
+            "error: paramz does not know the optimizer 'adamm'",
+        ),
     ]:
         code, output = run(*arguments)
         assert code == 2

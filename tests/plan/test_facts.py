@@ -8,7 +8,7 @@ from paramz.anatomy.axes import IN_OUT, OUT_IN, Axes
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.embeddings import EmbeddingScale
 from paramz.anatomy.facts import Facts, TensorFacts
-from paramz.anatomy.moe import Part
+from paramz.anatomy.moe import MoePart
 from paramz.anatomy.tensors import ModelTensor, Use
 from paramz.plan.draft import draft_plan
 from paramz.plan.roles import find_roles
@@ -54,7 +54,7 @@ def test_a_tied_readout_gets_a_multiplier():
 def test_an_expert_is_a_hidden_matrix_with_its_layers_ratios():
     expert = tensor(
         "experts.0", (64, 64), (8, 8), (16, 16), OUT_IN,
-        part=Part("expert", "moe", None), expert_ratios={"experts": 4.0, "top_k": 2.0},
+        moe=MoePart("expert", "moe", None), expert_ratios={"experts": 4.0, "top_k": 2.0},
     )  # fmt: skip
     (row,) = find_roles([expert])
     assert (row.role, row.why) == ("expert", "expert: Linear: fan_in and fan_out grow")

@@ -5,7 +5,7 @@ import torch
 from cases import mlp
 
 import paramz
-from paramz.plan.settings import DECAYS
+from paramz.theory.decay import DECAYS
 from paramz.theory.horizon import HORIZONS, transfer_run
 
 

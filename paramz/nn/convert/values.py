@@ -2,8 +2,8 @@
 
 Every atom t of the model has an ideal tensor t' of unit scale with ``t' = value * t``, and for the
 gradients ``g' = grad * g``. The product value * grad stays the same through everything that lies
-between two linear maps: it is 1, or inside a residual branch 1/weight, from where u-muP holds the
-branch's weight back from the gradient to where it is applied.
+between two linear maps: it is 1. Inside a residual branch it is 1/weight, between the point where
+u-muP leaves the branch's weight out of the gradient and the point where it puts it in.
 """
 
 from __future__ import annotations

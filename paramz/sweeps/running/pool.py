@@ -171,7 +171,7 @@ class Pool:
                 worker.attempt.touch()
             self._recorder.write_again()
         for worker in self._running():
-            self._enforce_limits(worker)
+            self._kill_if_overdue(worker)
 
     def _receive(self, worker: Worker) -> None:
         try:
@@ -189,7 +189,7 @@ class Pool:
         else:
             self._finish(worker, content)
 
-    def _enforce_limits(self, worker: Worker) -> None:
+    def _kill_if_overdue(self, worker: Worker) -> None:
         """Kill a worker whose trial has run, or been silent, for too long."""
         assignment, attempt = worker.assignment, worker.attempt
         assert assignment is not None and attempt is not None

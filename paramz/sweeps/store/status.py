@@ -42,7 +42,7 @@ class Status:
         counts: number of trials in each state: the statuses of results, "running" (a process is
             at work on them), "queued" (a job that waits or has just started will run them),
             "interrupted" (begun, but no process is at work on them) and "waiting" (never begun).
-            A rerun starts those of the last two.
+            A rerun starts the interrupted and the waiting ones.
         failures: the failed trials by kind, the most frequent first.
         running: key, host, job and start of the running trials.
         eta: seconds until all are finished, at the rate of the last quarter of an hour; None if

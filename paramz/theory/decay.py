@@ -1,0 +1,19 @@
+"""What weight decay means and how it moves with scale: the policies, by name, with their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+DECAYS: Mapping[str, str] = MappingProxyType(
+    {
+        "lr-constant": "lr * weight_decay, what decay takes away in a step: Yang et al. 2022 "
+        "(TP-V), appendix B.3; Dey et al. 2025 (arXiv 2505.01618)",
+        "coupled": "weight_decay itself, so that decay weakens where the learning rate does: what "
+        "torch's optimizers do when nobody scales it",
+        "independent": "weight_decay as the part taken away in a step at the peak learning rate, "
+        "whatever that is: Loshchilov and Hutter 2019; Wortsman et al. 2023 (arXiv 2309.14322)",
+        "1/width": "weight_decay * width, with weight_decay as in independent: Qiu et al. 2025 "
+        "(arXiv 2512.05620), for runs whose length grows with the model",
+    }
+)
