@@ -1,4 +1,4 @@
-"""What weight decay means and how it moves with scale: the policies, by name, with their sources."""
+"""What weight decay means and how it moves with scale: the policies by name, with their sources."""
 
 from __future__ import annotations
 
