@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.paths import is_number, join, pattern
+from paramz.anatomy.paths import is_number, join, pattern, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def find_branches(model: nn.Module, base: nn.Module, declared: Branches | None =
 
 def _called(model: nn.Module, path: str) -> str:
     """The module whose forward runs: torch's attention reads its out_proj without calling it."""
-    above = path.rpartition(".")[0]
+    above, _ = split(path)
     return above if isinstance(model.get_submodule(above), nn.MultiheadAttention) else path
 
 
@@ -109,11 +109,11 @@ def _known(model: nn.Module) -> tuple[dict[str, str], list[str]]:
         if not ends:
             continue
         found.append(path)
-        modules += [f"{path}.{end}" for end in ends]
+        modules += [join(path, end) for end in ends]
         outside = _outside(module)
         for name, _ in module.named_parameters():
             if not (names.SKIP_CONNECTIONS.search(name) or name.partition(".")[0] in outside):
-                blocks[f"{path}.{name}"] = path
+                blocks[join(path, name)] = path
     if not found:
         raise ValueError(
             f"no residual branches found in this {type(model).__name__}: none of its numbered "
@@ -220,7 +220,7 @@ def _declared(model: nn.Module, declared: Branches) -> tuple[dict[str, str], lis
 
 def _how(model: nn.Module) -> str:
     numbered = (n for n, _ in model.named_parameters() if re.search(r"\b\d+\b", n))
-    example = next(numbered, "layers.0.f.weight").rpartition(".")[0]
+    example, _ = split(next(numbered, "layers.0.f.weight"))
     return (
         "Declare them: branches=paramz.Branches(inside=r'^<regex of parameter names>', "
         f"ends=r'<regex of module paths, such as {pattern(example)}$>')"

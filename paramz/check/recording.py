@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from paramz.anatomy.paths import join
+
 
 @dataclass
 class Record:
@@ -42,7 +44,7 @@ def recording(
         record.outputs[name] = tensor.detach()
         own = module._parameters
         if start is not None and any(p is not None for p in own.values()):
-            old = {n: start[f"{path}.{n}" if path else n] for n, p in own.items() if p is not None}
+            old = {n: start[join(path, n)] for n, p in own.items() if p is not None}
             if type(module) is nn.Linear:
                 record.updates[name] = _linear_update(module, old, args[0])
                 return
