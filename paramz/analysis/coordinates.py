@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramz.analysis.outcome import Outcome
+from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.slopes import Slope, axis_of, judged_slopes
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class Verdict:
     culprit: str | None
     finding: str
     slopes: tuple[Slope, ...]
+
+    def __post_init__(self) -> None:
+        require_outcome(self.outcome)
 
     @property
     def passed(self) -> bool:
@@ -108,13 +111,7 @@ def _outcome_of(data: Mapping[str, Any]) -> tuple[Outcome, str]:
     sentence whose first word tells the two apart. Nothing else may read a sentence.
     """
     if "outcome" in data:
-        for outcome in get_args(Outcome):
-            if data["outcome"] == outcome:
-                return outcome, str(data.get("finding", ""))
-        raise ValueError(
-            f"no outcome {data['outcome']!r} of a coordinate check; there are "
-            f"{', '.join(get_args(Outcome))}"
-        )
+        return require_outcome(data["outcome"]), str(data.get("finding", ""))
     if "passed" not in data or "sentence" not in data:
         raise ValueError(
             "this is no verdict of a coordinate check: it has no outcome, nor a sentence with "

@@ -22,7 +22,7 @@ from paramz.analysis.curves import (
     regret_of,
     speed_of,
 )
-from paramz.analysis.outcome import Outcome
+from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.runs import tidy_runs
 
 # Up to this drift, in octaves per doubling, a sweep counts as transferred: a factor 1.19 in the
@@ -44,6 +44,9 @@ class Verdict:
 
     outcome: Outcome
     sentence: str
+
+    def __post_init__(self) -> None:
+        require_outcome(self.outcome)
 
     @property
     def transfers(self) -> bool | None:

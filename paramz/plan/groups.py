@@ -62,7 +62,8 @@ def _at_one_lr(
 ) -> list[Group]:
     merged: dict[tuple[float, ...], Group] = {}
     for row, parameter in tensors:
-        _refuse_zero_readout(row, parameter, settings.family)
+        if settings.family.damping is not None:
+            _refuse_zero_readout(row, parameter, settings.family)
         values = _values(rulebook, row, settings, lr)
         group = merged.setdefault(
             tuple(values.values()), {"params": [], **values, **settings.options, "roles": []}

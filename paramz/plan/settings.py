@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -111,12 +111,10 @@ _OWN = ("lr", "weight_decay", "eps", "damping", "decay", "no_decay", "role_lr")
 
 def _refuse_unknown(options: Mapping[str, Any], optimizer: Any, family: Family) -> None:
     known, anything_goes = _known_options(optimizer, family)
-    for name in options:
-        if name in known:
+    for name, value in options.items():
+        if name in known or (anything_goes and not _looks_misspelt(name, known)):
             continue
         close = difflib.get_close_matches(name, [*_OWN, *known], n=1, cutoff=0.75)
-        if anything_goes and not close:
-            continue
         hint = f" Did you mean {close[0]}?" if close else ""
         way_out = (
             f"If your optimizer does have {name}, pass its class instead of its name."
@@ -124,36 +122,62 @@ def _refuse_unknown(options: Mapping[str, Any], optimizer: Any, family: Family) 
             else f"If groups of it do hold {name}, set it there: group[{name!r}] = ..."
         )
         raise TypeError(
-            f"{name}={options[name]!r} is no option of {family.name}, so training would "
-            f"run without it.{hint} paramz takes {', '.join(_OWN)}; {family.name} takes "
+            f"{name}={value!r} is no option of {family.name}, so training would run without it."
+            f"{hint} paramz takes {', '.join(_OWN)}; {family.name} takes "
             f"{', '.join(sorted(known)) or 'nothing else'}. {way_out}"
         )
 
 
+def _looks_misspelt(name: str, known: Collection[str]) -> bool:
+    """Whether a name is that of a known option but for a letter or two (weigth_decay)."""
+    return bool(difflib.get_close_matches(name, [*_OWN, *known], n=1, cutoff=0.85)) and (
+        len(name) > 4
+    )
+
+
 def _known_options(optimizer: Any, family: Family) -> tuple[frozenset[str], bool]:
-    """Names of the options that the optimizer has, and whether it takes any other name, too."""
+    """Names of the options that the optimizer has, and whether it may have others, too."""
     if isinstance(optimizer, torch.optim.Optimizer):
-        return frozenset(optimizer.defaults) - frozenset(_OWN), False
+        return frozenset(optimizer.defaults) - frozenset(_OWN) | _read_by_rules(family), False
     # Of another library's class the signature is all there is. The constructors of paramz's own
     # have options that are no settings of groups, so for them their family says which are.
     if isinstance(optimizer, type) and not optimizer.__module__.startswith("paramz."):
-        return _parameters(optimizer)
+        names, more = _parameters(optimizer)
+        return names | _read_by_rules(family), more
     if family.options is not None:
         return frozenset(family.options), False
     found = torch_optimizers().get(family.name)
     if found is not None:
         return _parameters(found)
-    # An optimizer of another library, by its name: whatever one of torch's has.
+    # An optimizer of another library, by its name (or declared by the user, who knows it): whatever
+    # one of torch's has.
     common = [_parameters(kind)[0] for kind in torch_optimizers().values()]
-    return frozenset({"exponent", "graft"}.union(*common)), False
+    return _read_by_rules(family).union(*common), isinstance(optimizer, Family)
+
+
+def _read_by_rules(family: Family) -> frozenset[str]:
+    """Options by which the rules of a family are chosen, whether or not a class names them."""
+    read = {"decoupled_weight_decay"} if family.column == "adam" else set()
+    if family.exponent is not None:
+        read |= {"exponent", "graft"}
+    if family.shape_factor:
+        read |= {"adjust_lr_fn"}
+    return frozenset(read)
 
 
 @cache
 def _parameters(kind: Any) -> tuple[frozenset[str], bool]:
-    parameters = list(inspect.signature(kind).parameters.values())
-    names = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    more = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    return frozenset(names - {"params", *_OWN}), more
+    """Names of the arguments of a class, and whether it takes others, too.
+
+    A constructor that hands unknown arguments on (``**kwargs``) has those of its base classes.
+    """
+    names: set[str] = set()
+    for each in kind.__mro__:
+        parameters = inspect.signature(each).parameters.values()
+        names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return frozenset(names - {"params", *_OWN}), each is not kind
+    return frozenset(names - {"params", *_OWN}), True
 
 
 @cache

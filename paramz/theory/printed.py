@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from paramz.theory.power import ONE, Power
-from paramz.theory.rules import Parametrization, Rule
+from paramz.theory.rules import USUAL_DECAY, Parametrization, Rule
 
 
 def tabulate(
@@ -16,7 +16,7 @@ def tabulate(
     attention: Power,
     branch: Power = ONE,
     unit_scaled: bool = False,
-    decay: str = "lr-constant",
+    decay: str = USUAL_DECAY,
     columns: tuple[str, ...],
     **rows: tuple[Power | None, ...],
 ) -> Parametrization:

@@ -24,6 +24,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 # A table without a row for these roles has one for the role that they are a special case of.
 SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType({"router": "output", "expert": "hidden"})
 
+# Decay keeps lr * weight_decay constant unless a scheme says otherwise.
+USUAL_DECAY = "lr-constant"
+
 # The factor 1/sqrt(d_head) on attention logits, which is in the code of the models themselves.
 USUAL_ATTENTION = Power(head=Fraction(-1, 2))
 
@@ -122,7 +125,7 @@ class Parametrization:
     attention: Power = USUAL_ATTENTION
     branch: Power = ONE
     unit_scaled: bool = False
-    decay: str = "lr-constant"
+    decay: str = USUAL_DECAY
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
@@ -251,6 +254,7 @@ class Parametrization:
             rules={k: (self._entry(*k) or plain) * (other._entry(*k) or plain) for k in keys},
             attention=self.attention * other.attention / USUAL_ATTENTION,
             branch=self.branch * other.branch,
+            decay=self.decay if self.decay != USUAL_DECAY else other.decay,
         )
 
     def shift(self, families: Mapping[str, Family], **roles: Power) -> Parametrization:
@@ -276,6 +280,7 @@ class Parametrization:
             "attention": self.attention.to_json(),
             "branch": self.branch.to_json(),
             "unit_scaled": self.unit_scaled,
+            "absolute": self.unit_scaled,  # the same, as earlier code reads it
             "decay": self.decay,
             "rules": [[c, r, rule.to_json()] for (c, r), rule in self.rules.items()],
         }
@@ -296,6 +301,6 @@ class Parametrization:
             attention=Power.from_json(data["attention"]),
             branch=Power.from_json(data.get("branch", {})),
             unit_scaled=unit_scaled,
-            decay=data.get("decay", "independent" if unit_scaled else "lr-constant"),
+            decay=data.get("decay", "independent" if unit_scaled else USUAL_DECAY),
             rules={(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]},
         )

@@ -74,7 +74,7 @@ def test_a_sentence_without_a_prefix_is_kept_whole() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"outcome": "maybe"}, "no outcome 'maybe' of a coordinate check; there are pass, fail"),
+        ({"outcome": "maybe"}, "'maybe' is no outcome of a verdict; there are pass, fail"),
         ({"tolerance": 0.1}, "no verdict of a coordinate check: it has no outcome"),
     ],
 )
@@ -130,3 +130,8 @@ def test_the_verdict_on_transfer_has_the_same_outcomes() -> None:
     assert (known.transfers, str(known)) == (True, "mup: it transfers.")
     assert replace(known, outcome="fail").transfers is False
     assert replace(known, outcome="undecided").transfers is None
+
+
+def test_a_verdict_has_one_of_three_outcomes() -> None:
+    with pytest.raises(ValueError, match="True is no outcome of a verdict; there are pass, fail"):
+        TransferVerdict(True, "yes")  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Options of parameter groups: the tables name real ones, and misspelt ones are never silent."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -277,3 +278,39 @@ def test_options_of_a_constructor_of_paramz_are_none_of_its_groups(planned):
     (optimizer,) = paramz.make_optimizers(plan, model, "kfac", lr=0.1, fisher="exact")
     assert isinstance(optimizer, paramz.optim.KFAC)
     optimizer.close()
+
+
+class HandsOn(torch.optim.SGD):
+    def __init__(self, params, **kwargs):
+        super().__init__(params, **kwargs)
+
+
+def test_a_class_that_hands_its_arguments_on_has_those_of_its_base(planned):
+    """An option is not taken for a misspelt one because it resembles another (damping)."""
+    model, plan = planned
+    groups = plan.param_groups(
+        model, type("SGD", (HandsOn,), {}), lr=0.1, momentum=0.9, dampening=0.1
+    )
+    assert {group["dampening"] for group in groups} == {0.1}
+
+
+def test_options_that_choose_the_rules_are_taken_for_any_class_of_the_family(planned):
+    model, plan = planned
+
+    class Adam8bit(torch.optim.Optimizer):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999)):
+            super().__init__(params, {"lr": lr, "betas": betas})
+
+    settings = {"lr": 0.1, "weight_decay": 0.1}
+    apart = plan.param_groups(model, Adam8bit, decoupled_weight_decay=True, **settings)
+    wanted = plan.param_groups(model, "adamw", **settings)
+    assert [g["weight_decay"] for g in apart] == [g["weight_decay"] for g in wanted]
+
+
+def test_a_family_of_the_user_s_takes_its_own_options(planned):
+    model, plan = planned
+    family = dataclasses.replace(paramz.families.ADAMW, name="ademamix")
+    groups = plan.param_groups(model, family, lr=0.1, beta3=0.9)
+    assert {group["beta3"] for group in groups} == {0.9}
+    with pytest.raises(TypeError, match=r"weigth_decay=0.3 is no option of ademamix"):
+        plan.param_groups(model, family, lr=0.1, weigth_decay=0.3)

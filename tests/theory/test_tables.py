@@ -160,3 +160,19 @@ def test_lookup_by_name():
 def test_a_row_of_the_wrong_length_is_refused():
     with pytest.raises(ValueError, match="x, row hidden: 2 entries for 3 columns"):
         tabulate("x", "", attention=HEAD, columns=("init", "mult", "sgd.lr"), hidden=(IN, ONE))
+
+
+def test_a_product_keeps_the_decay_that_one_side_chooses():
+    chosen = dataclasses.replace(paramz.MUP, decay="independent")
+    assert (chosen * paramz.COMPLETEP).decay == "independent"
+    assert (paramz.COMPLETEP * chosen).decay == "independent"
+    with pytest.raises(ValueError, match="decay='independant' is no policy"):
+        dataclasses.replace(paramz.MUP, decay="independant")
+
+
+def test_a_unit_scaled_table_is_read_by_the_key_of_before():
+    data = paramz.U_MUP.to_json()
+    assert data["absolute"] is data["unit_scaled"] is True
+    for key in ("unit_scaled", "decay"):
+        del data[key]
+    assert paramz.Parametrization.from_json(data) == paramz.U_MUP
