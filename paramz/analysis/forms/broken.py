@@ -69,12 +69,12 @@ def _natural(theta: Array, means: Array) -> Array:
 
 
 BROKEN = Form(
-    "broken",
-    "E + b {x}^-c0 (1 + ({x} / d)^(1 / f))^(-c1 f)",
-    ("x",),
-    ("E", "b", "c0", "c1", "d", "f"),
-    _evaluate,
-    _starts,
-    _natural,
-    ("E",),
+    name="broken",
+    formula="E + b {x}^-c0 (1 + ({x} / d)^(1 / f))^(-c1 f)",
+    inputs=("x",),
+    params=("E", "b", "c0", "c1", "d", "f"),
+    evaluate=_evaluate,
+    starts=_starts,
+    natural=_natural,
+    vanishing=("E",),
 )

@@ -46,11 +46,11 @@ def _natural(theta: Array, means: Array) -> Array:
 
 
 KAPLAN = Form(
-    "kaplan",
-    "((Nc / N)^(alpha_N / alpha_D) + Dc / D)^alpha_D",
-    ("N", "D"),
-    ("Nc", "Dc", "alpha_N", "alpha_D"),
-    _evaluate,
-    _starts,
-    _natural,
+    name="kaplan",
+    formula="((Nc / N)^(alpha_N / alpha_D) + Dc / D)^alpha_D",
+    inputs=("N", "D"),
+    params=("Nc", "Dc", "alpha_N", "alpha_D"),
+    evaluate=_evaluate,
+    starts=_starts,
+    natural=_natural,
 )
