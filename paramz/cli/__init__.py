@@ -12,7 +12,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Each module defines `register(app)`; imports stay inside the verbs so that --help is fast.
+# Each module defines `register(app)`. Two habits keep --help fast: imports stay inside the verbs,
+# and the modules of verbs do without `from __future__ import annotations`, which would leave typer
+# annotations as text to compile.
 for _name in ("sweep", "status", "logs", "runs", "report", "fit", "check", "convert"):
     importlib.import_module(f"paramz.cli.{_name}").register(app)
 

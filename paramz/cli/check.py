@@ -1,14 +1,11 @@
 """Verbs: check (coordinate check with an exit code) and plan (the table of a task's model)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paramz.check.jobs import Check
 from paramz.cli.launchers import launcher_for
 from paramz.cli.sweep import launch
 
@@ -36,6 +33,8 @@ _Scheme = Annotated[
 ]
 
 
+# The defaults are those of `paramz.check.jobs.Check`, and a test holds them together: importing it
+# here would slow down every verb.
 def check(
     task: _Task,
     widths: Annotated[
@@ -54,9 +53,9 @@ def check(
     parametrization: Annotated[
         str, typer.Option("--parametrization", "-p", help="Name, such as mup or mup+completep.")
     ] = "mup",
-    optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = Check.optimizer,
+    optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = "adamw",
     lr: Annotated[str, typer.Option(help="Learning rates, by commas; 2^-8 works.")] = "2^-8",
-    steps: Annotated[int, typer.Option(min=1, help="Updates per model.")] = Check.steps,
+    steps: Annotated[int, typer.Option(min=1, help="Updates per model.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     tolerance: Annotated[float, typer.Option(help="Largest absolute slope that passes.")] = 0.1,
     workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,
@@ -159,7 +158,7 @@ def _refused(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _gathered(task: str, folder: Path, options: Options, as_json: bool, **asked: Any) -> Any:
+def _gathered(task: str, folder: Path, options: "Options", as_json: bool, **asked: Any) -> Any:
     """The table if the cluster has measured all of it; else submit the rest and exit with 3."""
     from paramz.check.sweep import check_sweep, gather
     from paramz.sweeps import Store

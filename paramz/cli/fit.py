@@ -1,7 +1,5 @@
 """The verb ``fit``: a scaling law through a sweep, and the loss it predicts."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Verb: logs."""
 
-from __future__ import annotations
-
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,7 +53,7 @@ def logs(
         typer.echo(_text(trial))
 
 
-def _one(store: Store, asked: dict[str, Config], beginning: str) -> str:
+def _one(store: "Store", asked: "dict[str, Config]", beginning: str) -> str:
     """The key that has this beginning, if there is exactly one."""
     found = [key for key in asked if key.startswith(beginning)]
     if len(found) == 1:
@@ -65,7 +63,7 @@ def _one(store: Store, asked: dict[str, Config], beginning: str) -> str:
     raise typer.Exit(2)
 
 
-def _trial(store: Store, key: str, config: Config, lines: int) -> dict[str, Any]:
+def _trial(store: "Store", key: str, config: "Config", lines: int) -> dict[str, Any]:
     from paramz.sweeps.store.files import read_json
 
     paths = sorted(store.trial(key).glob("attempt-*.json"))

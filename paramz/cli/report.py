@@ -1,7 +1,5 @@
 """The verb ``report``: one page on what a sweep and its coordinate checks say."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

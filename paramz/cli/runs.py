@@ -1,7 +1,5 @@
 """Verbs that act on the directory of a sweep: retry, cancel, collect, prune."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

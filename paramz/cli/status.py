@@ -1,7 +1,5 @@
 """Verbs that look at a sweep: status, watch."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("watch")(watch)
 
 
-def opened(directory: Path) -> Store:
+def opened(directory: Path) -> "Store":
     """The store in a directory; if there is none, an error message and exit code 2."""
     from paramz.sweeps.store.store import open_store
 

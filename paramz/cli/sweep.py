@@ -1,7 +1,5 @@
 """Verb: sweep."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from enum import StrEnum
@@ -70,9 +68,9 @@ def sweep(
 
 
 def launch(
-    read: Callable[[], Sweep],
-    store: Store,
-    options: Options,
+    read: "Callable[[], Sweep]",
+    store: "Store",
+    options: "Options",
     *,
     as_json: bool,
     dry_run: bool = False,
@@ -95,7 +93,7 @@ def launch(
         raise typer.Exit(report.code)
 
 
-def _print(report: LaunchReport, as_json: bool) -> None:
+def _print(report: "LaunchReport", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report.document, indent=2))
         return

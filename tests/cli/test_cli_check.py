@@ -1,11 +1,14 @@
 """paramz check and paramz plan: exit codes, files and messages."""
 
+import inspect
 import json
 from pathlib import Path
 
 from typer.testing import CliRunner
 
+from paramz.check.jobs import Check
 from paramz.cli import app
+from paramz.cli.check import check
 
 ROOT = Path(__file__).parents[2]
 MLP = f"{ROOT / 'sweeps' / 'train_mlp.py'}:task"
@@ -105,3 +108,11 @@ def test_plan_uses_the_branches_and_roles_of_the_task(tmp_path: Path) -> None:
     _, output = run("plan", task, *sizes, "--set", "roles=true", "--json")
     rows = {row["name"]: row for row in json.loads(output)["rows"]}
     assert rows["read.weight"]["why"] == "roles['^read']"
+
+
+def test_the_defaults_of_the_verb_are_those_of_the_function() -> None:
+    defaults = {name: p.default for name, p in inspect.signature(check).parameters.items()}
+    shared = ("widths", "depths", "experts", "base_width", "parametrization", "optimizer")
+    assert [defaults[name] for name in shared] == [getattr(Check, name) for name in shared]
+    assert (defaults["steps"], defaults["seeds"]) == (Check.steps, Check.seeds)
+    assert (defaults["lr"], Check.lr) == ("2^-8", 2**-8)
