@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 from paramz.anatomy.paths import is_number, split
 from paramz.anatomy.twins import match_modules
 from paramz.apply.task import Task
-from paramz.check.jobs import CheckJob, Rows
+from paramz.check.jobs import MODEL, CheckJob, Rows
 from paramz.check.recording import Record, recording, rms
 from paramz.optim.make import Measuring, make_optimizers
 from paramz.plan.plan import Plan
@@ -41,6 +41,7 @@ def measure(job: CheckJob) -> Rows:
     start = copy.deepcopy(model.state_dict())
     with recording(model) as first:
         torch.autograd.backward(task.loss(model, batch))
+    labels = replace(labels, roles={**labels.roles, **_model_role(plan, first)})
     sizes = {module: rms(output) for module, output in first.outputs.items()}
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     rows: Rows = []
@@ -106,7 +107,7 @@ class _Labels:
         rows: Rows = []
         for call, size in sizes.items():
             module, again, number = call.partition("#")
-            name = module if self.shown is None else self.shown.get(module)
+            name = module if self.shown is None or module == MODEL else self.shown.get(module)
             if name is not None:
                 size /= self.units.get(module, 1.0)
                 label, role = f"{name}{again}{number}", self.roles.get(module, "")
@@ -185,3 +186,13 @@ def _module_roles(plan: Plan) -> dict[str, str]:
     for row in plan.rows:
         roles.update(dict.fromkeys(row.readouts, "output"))
     return roles
+
+
+def _model_role(plan: Plan, record: Record) -> dict[str, str]:
+    """The role of the model's own output: a readout's, unless it is as wide as the model."""
+    if MODEL not in record.outputs:
+        return {}
+    widths = {row.shape[axis] for row in plan.rows for axis in row.growing}
+    shape = record.outputs[MODEL].shape
+    features = shape[1 if len(shape) > 3 else -1]  # channels of images stand second
+    return {} if features in widths else {MODEL: "output"}

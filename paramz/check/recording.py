@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy.paths import join
+from paramz.check.jobs import MODEL
 
 
 @dataclass
@@ -28,9 +29,10 @@ def recording(
 ) -> Iterator[Record]:
     """Record every module's first output tensor during a forward pass.
 
-    A module called several times is recorded under ``path``, ``path#2``, ... With ``start`` (an
-    earlier state_dict), modules with weights of their own are run once more on the same input with
-    those weights, and the difference is their own update.
+    A module called several times is recorded under ``path``, ``path#2``, ... The model's own output
+    is recorded under `MODEL`, unless it is that of a module. With ``start`` (an earlier
+    state_dict), modules with weights of their own are run once more on the same input with those
+    weights, and the difference is their own update.
     """
     record = Record()
     calls: dict[str, int] = {}
@@ -52,11 +54,19 @@ def recording(
             if before is not None:
                 record.updates[name] = rms(tensor - before)
 
+    def model_hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        tensor = _main_tensor(output)
+        if tensor is not None and not _is_shown(tensor, record):
+            calls[MODEL] = calls.get(MODEL, 0) + 1
+            name = MODEL if calls[MODEL] == 1 else f"{MODEL}#{calls[MODEL]}"
+            record.outputs[name] = tensor.detach()
+
     handles = [
         module.register_forward_hook(_at(hook, path), with_kwargs=True)
         for path, module in model.named_modules()
         if path
     ]
+    handles.append(model.register_forward_hook(model_hook, with_kwargs=True))
     try:
         yield record
     finally:
@@ -89,6 +99,32 @@ def _rerun(module: nn.Module, weights: Mapping[str, torch.Tensor], args: Any, kw
             return module.forward(*args, **kwargs)
     finally:
         module._parameters.update(saved)
+
+
+def _main_tensor(output: Any) -> torch.Tensor | None:
+    """What a model predicts: its logits, or the first of its outputs that is not a scalar."""
+    if isinstance(output, torch.Tensor):
+        output = (output,)
+    if isinstance(output, Mapping):
+        logits = output.get("logits")
+        output = tuple(output.values()) if logits is None else (logits,)
+    if not isinstance(output, tuple | list):
+        return None
+    found = (x for x in output if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dim())
+    return next(found, None)
+
+
+def _is_shown(tensor: torch.Tensor, record: Record) -> bool:
+    """Whether a recorded output has these values: the same memory, or a copy of the last one."""
+    storage = tensor.untyped_storage().data_ptr()
+    if any(o.untyped_storage().data_ptr() == storage for o in record.outputs.values()):
+        return True
+    last = next(reversed(record.outputs.values()), None)
+    return (
+        last is not None
+        and last.numel() == tensor.numel()
+        and torch.equal(last.reshape(-1).to(tensor.dtype), tensor.detach().reshape(-1))
+    )
 
 
 def _first_tensor(output: Any) -> torch.Tensor | None:

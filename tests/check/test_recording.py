@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+import paramz
 from paramz.check.recording import recording, rms
 
 
@@ -29,3 +31,51 @@ def test_update_of_a_linear_layer_is_its_own_share_of_the_change(rows: int, bias
     assert record.updates["0"] == pytest.approx(rms(change.flatten(0, 1)[::every]), rel=1e-5)
     assert record.updates["0"] == pytest.approx(rms(change), rel=0.05)
     assert record.updates["1"] == pytest.approx(norm, rel=1e-5)
+
+
+class TiedByHand(nn.Module):
+    """No module makes its logits."""
+
+    def __init__(self, width: int, encoder: bool = False) -> None:
+        super().__init__()
+        self.embed, self.mix, self.encoder = (
+            nn.Embedding(64, width),
+            nn.Linear(width, width),
+            encoder,
+        )
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.mix(self.embed(ids)))
+        return x if self.encoder else F.linear(x, self.embed.weight)
+
+
+def test_output_that_no_module_makes_is_recorded_as_that_of_the_model() -> None:
+    ids = torch.arange(64)
+    df = paramz.coord_check(TiedByHand, (ids, ids), widths=[64, 128], seeds=1, steps=1)
+    rows = df[df.module == "(model)"]
+    assert set(rows.role) == {"output"}  # though at width 64 it is as wide as the model
+    torch.manual_seed(0)
+    model = TiedByHand(128)
+    paramz.parametrize_(model, "mup", base=TiedByHand, base_width=64)
+    first = rows[(rows.width == 128) & (rows.step == 0)]
+    assert first.rms.item() == pytest.approx(rms(model(ids)), rel=1e-5)
+
+
+def test_output_as_wide_as_the_model_is_no_readout() -> None:
+    ids = torch.arange(64)
+    df = paramz.coord_check(
+        lambda width: TiedByHand(width, encoder=True),
+        (ids, ids),
+        loss=lambda model, batch: model(batch[0]).square().mean(),
+        widths=[32, 128],
+        seeds=1,
+        steps=1,
+    )
+    assert set(df[df.module == "(model)"].role) == {""}
+
+
+def test_output_of_the_last_module_is_recorded_once() -> None:
+    model = nn.Sequential(nn.Linear(5, 6), nn.Flatten(0))
+    with recording(model) as record:
+        model(torch.randn(2, 5))
+    assert "(model)" not in record.outputs
