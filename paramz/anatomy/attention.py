@@ -119,3 +119,20 @@ def _hidden_attention(base: nn.Module, wider: nn.Module) -> bool:
     ]
     shapes = [[tuple(p.shape) for p in m.parameters()] for m in (base, wider)]
     return any(b == w and isinstance(b, int) for b, w in counts) and shapes[0] != shapes[1]
+
+
+def nested_encoders(model: nn.Module) -> tuple[str, ...]:
+    """Paths of torch's encoders that hand nested tensors to their layers in evaluation.
+
+    Attention takes nested tensors on its fast path only, and a hook in a layer turns that off.
+
+    >>> layer = nn.TransformerEncoderLayer(8, 2, batch_first=True)
+    >>> nested_encoders(nn.Sequential(nn.TransformerEncoder(layer, 1)))
+    ('0',)
+    """
+    return tuple(
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.TransformerEncoder)
+        and getattr(module, names.NESTED_TENSORS, False)
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from paramz.anatomy import names
@@ -61,3 +62,18 @@ def scales_tied_readout(model: nn.Module) -> bool:
     config = getattr(model, "config", None)
     declared = getattr(config, names.SCALES_DECODER_OUTPUTS, None)
     return type(model).__name__ in names.SCALED_WHEN_TIED if declared is None else declared is True
+
+
+def zero_padding_rows_(model: nn.Module) -> None:
+    """Set the rows of padding to zero, as torch initialises them; their gradient is zero, too.
+
+    >>> table = nn.Embedding.from_pretrained(torch.ones(3, 2), padding_idx=1)
+    >>> zero_padding_rows_(table)
+    >>> table.weight.tolist()
+    [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]
+    """
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                if module.padding_idx is not None:
+                    module.weight[module.padding_idx].zero_()

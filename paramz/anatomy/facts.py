@@ -12,7 +12,7 @@ from functools import cached_property
 
 from torch import nn
 
-from paramz.anatomy.attention import GrowingHeads, find_growing_heads
+from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.embeddings import EmbeddingScale, find_embedding_scales, scales_tied_readout
 from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_notes
@@ -60,6 +60,7 @@ class Facts:
         heads: attention modules whose heads grow with width.
         embeddings: factors on embeddings that grow with width.
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
+        nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
         notes: what a reader of the plan should know, one sentence each.
     """
@@ -68,6 +69,7 @@ class Facts:
     heads: tuple[GrowingHeads, ...] = ()
     embeddings: tuple[EmbeddingScale, ...] = ()
     scaled_readout: bool = False
+    nested: tuple[str, ...] = ()
     residual: Residual | None = None
     notes: tuple[str, ...] = ()
 
@@ -104,6 +106,7 @@ def read_facts(
         heads=tuple(find_growing_heads(model, probes)),
         embeddings=tuple(find_embedding_scales(model, probes)),
         scaled_readout=scales_tied_readout(model),
+        nested=nested_encoders(model),
         residual=find_branches(model, probes.base, branches) if "depth" in scales else None,
         notes=tuple(gate_notes(model, probes.base, probes.twin)) if "experts" in scales else (),
     )

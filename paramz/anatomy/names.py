@@ -67,6 +67,9 @@ QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
 FUSED_QUERIES = ("c_attn", "qkv", "in_proj", "qkv_proj")
 # Norms between the query projection and the logits.
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_norm")
+# torch's encoder hands its layers tensors without their padding where this is set, which needs the
+# fast path of its attention, which needs a module without hooks.
+NESTED_TENSORS = "use_nested_tensor"
 # An attribute of attention modules whose queries have more heads than their keys.
 GROUPED_QUERIES = "num_key_value_groups"
 

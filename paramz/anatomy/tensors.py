@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from paramz.anatomy.axes import Axes, axes_of
@@ -80,11 +81,19 @@ class Use:
 
 @dataclass(frozen=True)
 class ModelTensor:
-    """A parameter with all its names and uses, the first one first."""
+    """A parameter with all its names and uses, the first one first.
+
+    Attributes:
+        shape: its shape.
+        names: its names in the model.
+        uses: where it is used.
+        integers: it holds integers, as quantised weights do, which cannot be trained.
+    """
 
     shape: tuple[int, ...]
     names: tuple[str, ...]
     uses: tuple[Use, ...]
+    integers: bool = False
 
 
 def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
@@ -112,7 +121,17 @@ def _tensor(found: list[Owned], numbers: Mapping[int, int]) -> ModelTensor:
         )
         for each in found
     )
-    return ModelTensor(shape, tuple(each.name for each in found), tuple(uses))
+    integers = not is_trainable_kind(found[0].parameter)
+    return ModelTensor(shape, tuple(each.name for each in found), tuple(uses), integers)
+
+
+def is_trainable_kind(parameter: torch.Tensor) -> bool:
+    """Whether a tensor's numbers can be trained: quantised weights are integers and cannot.
+
+    >>> is_trainable_kind(torch.zeros(2, dtype=torch.uint8))
+    False
+    """
+    return parameter.is_floating_point() or parameter.is_complex()
 
 
 ONE_WIDTH = (

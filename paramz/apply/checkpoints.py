@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from paramz.anatomy import names
 from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 
@@ -57,7 +58,8 @@ def _function(plan: Plan) -> tuple[Any, ...]:
 
 
 def _what_differs(plan: Plan) -> str:
-    changed = [s for s in plan.attention if s.value != s.plain]
+    switched = names.NESTED_TENSORS
+    changed = [s for s in plan.attention if s.value != s.plain and s.attribute != switched]
     parts = []
     if changed:
         parts.append(

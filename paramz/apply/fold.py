@@ -7,6 +7,7 @@ from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT
+from paramz.anatomy.tensors import is_trainable_kind
 from paramz.plan.on_model import set_scale_
 from paramz.plan.plan import Plan
 from paramz.plan.row import ModuleScale
@@ -49,11 +50,19 @@ def scaled_weights(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[tor
     """Views of the weights that a scale of the plan can be folded into.
 
     Raises:
-        ValueError: there are none; the message says why.
+        ValueError: there are none, or they are quantised; the message says why.
     """
+    if scale.attribute == names.NESTED_TENSORS:
+        return []  # it changes how torch computes, not what
     if scale.attribute == names.EMBED_SCALE:
         return _embedding_parts(model, plan, scale)
-    return _query_parts(model, scale)
+    parts = _query_parts(model, scale)
+    if not all(is_trainable_kind(part) for part in parts):
+        raise ValueError(
+            f"{scale.module}: its queries are quantised, and integers cannot take up a factor of "
+            f"{scale.value / scale.plain:.4g}"
+        )
+    return parts
 
 
 def _refuse_what_no_weight_holds(plan: Plan) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
+from paramz.anatomy.tensors import is_trainable_kind
 from paramz.plan.plan import Plan
 from paramz.plan.row import Init, Row
 
@@ -23,10 +24,17 @@ from paramz.plan.row import Init, Row
 def measure_init(parameter: torch.Tensor) -> Init:
     """Measure how a tensor was initialised.
 
+    A complex tensor counts as its real and imaginary parts, of which each has the std: rules are
+    ratios, and these are the same for the parts and for the whole.
+
     >>> measure_init(torch.ones(8)).kind
     'constant'
     """
     values = parameter.detach()
+    if not is_trainable_kind(values):
+        return Init("constant", 0.0, 0.0, values.numel(), 0.0)
+    if values.is_complex():
+        values = torch.view_as_real(values)
     size = values.numel()
     if size == 0:
         return Init("constant", 0.0, 0.0, 0, 0.0)
@@ -134,6 +142,8 @@ def torch_law(
 def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
     """Fill a tensor with fresh values of the base's kind and the given std."""
     with torch.no_grad():
+        if parameter.is_complex():
+            parameter = torch.view_as_real(parameter)
         if init.kind == "constant":
             parameter.fill_(init.value)
         elif init.kind == "uniform":
@@ -163,7 +173,7 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
         base_init = measure_init(base_parameters[twin])
         parameter = parameters[row.name]
         factor = None
-        if not parameter.is_meta:
+        if not parameter.is_meta and is_trainable_kind(parameter):
             own = measure_init(parameter)
             known = torch_law(twin, probes.base, base_init, row.name, model, own)
             wanted = rulebook.weight(row).init_std(row.ratios)

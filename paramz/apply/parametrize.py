@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from paramz.anatomy.branches import Branches
+from paramz.anatomy.embeddings import zero_padding_rows_
 from paramz.anatomy.probes import Factory
+from paramz.anatomy.tensors import is_trainable_kind
 from paramz.apply.hooks import unhook_
 from paramz.apply.initial import draw_
 from paramz.apply.planners import Request, planner_of
@@ -161,6 +162,8 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
             raise ValueError(
                 f"{row.name} is on the meta device: call model.to_empty(device=) first"
             )
+        if not is_trainable_kind(parameter):
+            continue
         std = made.init_std(row)
         if row.base_init is None or std is None:
             raise ValueError(
@@ -169,10 +172,7 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
             )
         value = row.base_init.value * made.rulebook.branch_factor(row)
         draw_(parameter, replace(row.base_init, value=value), std)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                module.weight[module.padding_idx].zero_()  # as torch initialises it
+    zero_padding_rows_(model)
 
 
 def remove_(model: nn.Module) -> Plan | None:

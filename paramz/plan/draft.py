@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
-from paramz.anatomy import names
-from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.tensors import ModelTensor, Use
+from paramz.plan.factors import module_scales, nested_switches
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
-from paramz.plan.row import ModuleScale, Row
+from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
-from paramz.theory.power import ONE, Power
+from paramz.theory.power import ONE
 from paramz.theory.rules import USUAL_ATTENTION, Parametrization
 
 
@@ -42,11 +40,13 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         depth = f"depth times {facts.residual.ratio:.4g}: residual branches times {factor:.4g}"
         notes = (depth, *notes)
         branches = branch_hooks(facts.residual, factor, rulebook.folded)
+    scales = module_scales(facts, scheme.attention)
+    multipliers = _multipliers(facts, rulebook, rows)
     return Plan(
         parametrization=scheme,
         rows=tuple(rows),
-        attention=_module_scales(facts, scheme.attention),
-        multipliers=_multipliers(facts, rulebook, rows),
+        attention=(*scales, *nested_switches(facts, scales, (*multipliers, *branches))),
+        multipliers=multipliers,
         branches=branches,
         folded=rulebook.folded,
         notes=notes,
@@ -89,45 +89,6 @@ def branch_hooks(residual: Residual, factor: float, fold: bool) -> dict[str, flo
         return {}
     paths = residual.hooked if fold else residual.modules
     return {residual.called[path]: factor for path in paths}
-
-
-def _module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
-    """The factors in modules' own code that the plan sets."""
-    found = [_logit_scale(heads, power) for heads in facts.heads]
-    # SP and NTP keep the factors that are in the model's code.
-    if power != USUAL_ATTENTION:
-        _warn_of_unreachable(facts.heads)
-        found += [
-            ModuleScale(each.module, names.EMBED_SCALE, each.plain, each.base)
-            for each in facts.embeddings
-        ]
-    return tuple(scale for scale in found if scale is not None)
-
-
-def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
-    ratios = {"head": heads.head}
-    if heads.attribute is None or (heads.constant and power == USUAL_ATTENTION):
-        return None
-    if heads.attribute == KEY_INPUT:
-        return ModuleScale(heads.module, KEY_INPUT, 1.0, (power / USUAL_ATTENTION)(ratios))
-    # A model whose own factor does not move with the size of a head (T5) has the 1/sqrt(d_head) in
-    # the init of its queries. The plan gives those the init of any hidden matrix, so the factor
-    # here has to be all of 1/d_head.
-    return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base * power(ratios))
-
-
-def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
-    unreachable = [heads.module for heads in found if heads.attribute is None]
-    if unreachable:
-        warnings.warn(
-            f"{', '.join(unreachable[:4])}: the size of a head grows with width, but there is no "
-            f"attribute ({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the "
-            "logits keep the scale that is in the code (1/sqrt(d_head), if it calls "
-            "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
-            "(or name your attribute in the class: LOGIT_SCALE = '...'), or let the number of "
-            "heads grow instead.",
-            stacklevel=6,  # parametrize_ or make_plan's caller, four functions of the package above
-        )
 
 
 def _multipliers(facts: Facts, rulebook: Rulebook, rows: Sequence[Row]) -> dict[str, float]:

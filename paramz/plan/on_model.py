@@ -63,4 +63,4 @@ def set_scale_(model: nn.Module, scale: ModuleScale, value: float) -> None:
         buffer.fill_(value)  # Gemma's embedding has both: this is read, the float is kept beside it
         setattr(module, f"scalar_{scale.attribute}", value)
     else:
-        setattr(module, scale.attribute, value)
+        setattr(module, scale.attribute, type(current)(value))

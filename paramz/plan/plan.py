@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from paramz.anatomy.names import EMBED_SCALE
+from paramz.anatomy.names import EMBED_SCALE, NESTED_TENSORS
 from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, split_tensors
 from paramz.plan.matching import trainable_rows
 from paramz.plan.row import Init, ModuleScale, PartOf, Row
@@ -236,7 +236,7 @@ class Plan:
 
 
 def _said(scale: ModuleScale) -> str:
-    kind = "" if scale.attribute == EMBED_SCALE else "attention logits, "
+    kind = "" if scale.attribute in (EMBED_SCALE, NESTED_TENSORS) else "attention logits, "
     return f"{kind}{scale.attribute} {scale.plain:.4g} -> {scale.value:.4g}"
 
 

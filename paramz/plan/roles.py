@@ -100,6 +100,16 @@ def _match_overrides(tensors: Sequence[ModelTensor], overrides: Overrides) -> di
 
 
 def _row(facts: TensorFacts, override: _Override | None) -> Row:
+    if facts.tensor.integers:
+        # Nothing about it is scaled, and packed ones have another shape than the base's.
+        return Row(
+            name=facts.name,
+            aliases=facts.tensor.names[1:],
+            shape=facts.tensor.shape,
+            base_shape=facts.base_shape,
+            role="scalar",
+            why="integers: quantised and frozen, left as they are",
+        )
     _require_known_shape(facts)
     target, growing = facts.tensor, facts.growing
     found = _decide(target, growing, override)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.embeddings import zero_padding_rows_
 from paramz.anatomy.paths import join
 from paramz.nn.convert.atoms import PROJECTIONS, Atom, find_atoms
 from paramz.nn.convert.factors import Factors, find_factors
@@ -191,3 +192,4 @@ def _initialise_(model: nn.Module) -> None:
                     parameter.fill_(1.0)
                 else:
                     parameter.normal_()
+    zero_padding_rows_(model)

@@ -1,0 +1,79 @@
+"""Factors in modules' own code: which of them a plan sets, and to what."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from paramz.anatomy import names
+from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
+from paramz.anatomy.facts import Facts
+from paramz.plan.row import ModuleScale
+from paramz.theory.power import Power
+from paramz.theory.rules import USUAL_ATTENTION
+
+
+def module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
+    """The factors in modules' own code that the plan sets.
+
+    Args:
+        facts: of the model.
+        power: what the scheme has attention logits multiplied by.
+
+    Warns:
+        UserWarning: heads grow, and the factor on their logits is out of reach.
+    """
+    found = [_logit_scale(heads, power) for heads in facts.heads]
+    # SP and NTP keep the factors that are in the model's code.
+    if power != USUAL_ATTENTION:
+        _warn_of_unreachable(facts.heads)
+        found += [
+            ModuleScale(each.module, names.EMBED_SCALE, each.plain, each.base)
+            for each in facts.embeddings
+        ]
+    return tuple(scale for scale in found if scale is not None)
+
+
+def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
+    ratios = {"head": heads.head}
+    if heads.attribute is None or (heads.constant and power == USUAL_ATTENTION):
+        return None
+    if heads.attribute == KEY_INPUT:
+        return ModuleScale(heads.module, KEY_INPUT, 1.0, (power / USUAL_ATTENTION)(ratios))
+    # A model whose own factor does not move with the size of a head (T5) has the 1/sqrt(d_head) in
+    # the init of its queries. The plan gives those the init of any hidden matrix, so the factor
+    # here has to be all of 1/d_head.
+    return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base * power(ratios))
+
+
+def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
+    unreachable = [heads.module for heads in found if heads.attribute is None]
+    if unreachable:
+        warnings.warn(
+            f"{', '.join(unreachable[:4])}: the size of a head grows with width, but there is no "
+            f"attribute ({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the "
+            "logits keep the scale that is in the code (1/sqrt(d_head), if it calls "
+            "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
+            "(or name your attribute in the class: LOGIT_SCALE = '...'), or let the number of "
+            "heads grow instead.",
+            stacklevel=7,  # parametrize_ or make_plan's caller, five functions of the package above
+        )
+
+
+def nested_switches(
+    facts: Facts, scales: Sequence[ModuleScale], hooked: Sequence[str]
+) -> list[ModuleScale]:
+    """Nested tensors off in the encoders that get hooks inside: a hook turns off the fast path.
+
+    Args:
+        facts: of the model.
+        scales: the factors that the plan sets; one on the input of keys is a hook.
+        hooked: paths of the modules that get other hooks.
+    """
+    keys = [s.module for s in scales if s.attribute == KEY_INPUT and s.value != 1.0]
+    inside = [*keys, *hooked]
+    return [
+        ModuleScale(path, names.NESTED_TENSORS, 1.0, 0.0)
+        for path in facts.nested
+        if any(not path or each.startswith(f"{path}.") for each in inside)
+    ]
