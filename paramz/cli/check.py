@@ -48,7 +48,7 @@ def check(
     ] = None,
     base_width: Annotated[
         int | None,
-        typer.Option(help="Default: the smallest width; with depths or experts, 64 for all."),
+        typer.Option(min=1, help="Default: the smallest width; with depths or experts, 64."),
     ] = None,
     parametrization: Annotated[
         str, typer.Option("--parametrization", "-p", help="Name, such as mup or mup+completep.")
@@ -87,9 +87,9 @@ def check(
     from paramz.analysis.coordinates import judge
     from paramz.sweeps.running.launcher import Options
 
-    label = label or f"{parametrization}-{optimizer}"
     options = Options(retry="none", profile=profile)
     try:
+        label = _label(f"{parametrization}-{optimizer}" if label is None else label)
         asked: dict[str, Any] = {
             "widths": _whole("--widths", widths),
             "depths": _whole("--depths", depths),
@@ -111,10 +111,10 @@ def check(
 
             df = coord_check(_locate(task), workers=workers, **asked)
         judged = judge(df, tolerance=tolerance)
-    except (ValueError, TypeError, KeyError, ImportError) as error:
+        if out is not None:
+            judged.save(df, out / "coord", label)
+    except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
         raise _refused(error) from None
-    if out is not None:
-        judged.save(df, out / "coord", label)
     if as_json:
         typer.echo(json.dumps(judged.to_json(), indent=1))
     else:
@@ -125,8 +125,8 @@ def check(
 
 def plan(
     task: _Task,
-    width: Annotated[int, typer.Option(help="Width of the target model.")],
-    base_width: Annotated[int, typer.Option(help="Width of the base model.")],
+    width: Annotated[int, typer.Option(min=1, help="Width of the target model.")],
+    base_width: Annotated[int, typer.Option(min=1, help="Width of the base model.")],
     parametrization: Annotated[
         str, typer.Option("--parametrization", "-p", help="Name, such as mup or mup+completep.")
     ] = "mup",
@@ -146,7 +146,7 @@ def plan(
             model = made.build(width)
         found = made.make_plan(model, parametrization, base_width=base_width)
         shown = json.dumps(found.to_json()) if as_json else found.summary(optimizer, full=full)
-    except (ValueError, TypeError, KeyError, ImportError) as error:
+    except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
         raise _refused(error) from None
     typer.echo(shown)
 
@@ -201,32 +201,58 @@ def _locate(task: str) -> str:
 
 def _whole(option: str, text: str | None) -> list[int] | None:
     try:
-        return None if text is None else [int(number) for number in text.split(",")]
+        numbers = None if text is None else [int(number) for number in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} {text}: write whole numbers with commas between") from None
+    if numbers is not None and min(numbers) < 1:
+        raise ValueError(f"{option} {text}: {min(numbers)} is no size; write numbers above zero")
+    return numbers
 
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
-        return [_power(part) for part in text.split(",")]
-    except ValueError:
+        numbers = [_power(part) for part in text.split(",")]
+    except (ValueError, ArithmeticError, TypeError):
         raise ValueError(
             f"{option} {text}: write numbers with commas between, such as 0.01 or 2^-8"
         ) from None
+    for number in numbers:
+        if not 0 < number < float("inf"):
+            raise ValueError(f"{option} {text}: {number:g} is no learning rate")
+    return numbers
 
 
 def _power(text: str) -> float:
     base, _, exponent = text.strip().partition("^")
-    return float(base) ** float(exponent) if exponent else float(base)
+    return float(float(base) ** float(exponent)) if exponent else float(base)
 
 
 def _config(settings: list[str] | None) -> dict[str, Any]:
-    import yaml
+    """The config that ``--set`` gives, with values that are read as in a spec."""
+    from paramz.sweeps.spec.config import canonical
+    from paramz.sweeps.spec.values import ValueTextError, read_value
 
     config = {}
     for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--set {setting}: write key=value")
-        config[key] = yaml.safe_load(value)
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set {setting}: write key=value")
+        try:
+            canonical(value := read_value(text))
+        except ValueTextError as error:
+            raise ValueError(f"--set {setting}: {error.problem}") from None
+        except ValueError as error:
+            raise ValueError(f"--set {setting}: {error}") from None
+        if key in config:
+            raise ValueError(f"--set {setting}: {key!r} is given twice")
+        config[key] = value
     return config
+
+
+def _label(label: str) -> str:
+    """A label, which names the files of a check."""
+    if not label.strip(".") or not label.isprintable() or "/" in label or len(label) > 100:
+        raise ValueError(
+            f"--label {label[:100]!r}: it names files; write up to 100 characters without /"
+        )
+    return label

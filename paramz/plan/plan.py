@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import nn
 from paramz.anatomy.names import EMBED_SCALE, NESTED_TENSORS
 from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, split_tensors
 from paramz.plan.matching import trainable_rows
-from paramz.plan.row import Init, ModuleScale, PartOf, Row
+from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
+from paramz.plan.saved import loads, read_factors, read_row, read_scale
 from paramz.plan.settings import Settings
 from paramz.plan.summary import Summary, summarize
 from paramz.theory.families import Family
@@ -203,18 +204,19 @@ class Plan:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: the data is of another format.
+            ValueError: the data is of another format, or a number in it is NaN, infinite or out
+                of its range.
         """
         if data.get("format") != FORMAT:
             raise ValueError(f"plan format {data.get('format')!r}, this version reads {FORMAT}")
         return cls(
             parametrization=Parametrization.from_json(data["parametrization"]),
-            rows=tuple(_row(row) for row in data["rows"]),
-            attention=tuple(ModuleScale(**scale) for scale in data["attention"]),
-            multipliers=dict(data["multipliers"]),
-            branches=dict(data.get("branches", {})),
+            rows=tuple(read_row(row) for row in data["rows"]),
+            attention=tuple(read_scale(scale) for scale in data["attention"]),
+            multipliers=read_factors("multipliers", data["multipliers"]),
+            branches=read_factors("branches", data.get("branches", {})),
             notes=tuple(data.get("notes", ())),
-            computed=tuple(_row(row) for row in data.get("computed", ())),
+            computed=tuple(read_row(row) for row in data.get("computed", ())),
             folded=data["folded"],
         )
 
@@ -230,21 +232,11 @@ class Plan:
             ValueError: the file is no plan; the message names it.
         """
         try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            return cls.from_json(loads(Path(path).read_text(encoding="utf-8")))
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"{path} is no plan that this version reads: {error}") from error
 
 
 def _said(scale: ModuleScale) -> str:
     kind = "" if scale.attribute in (EMBED_SCALE, NESTED_TENSORS) else "attention logits, "
     return f"{kind}{scale.attribute} {scale.plain:.4g} -> {scale.value:.4g}"
-
-
-def _row(data: Mapping[str, Any]) -> Row:
-    row = dict(data)
-    if row["base_init"] is not None:
-        row["base_init"] = Init(**row["base_init"])
-    if row.get("part") is not None:
-        row["part"] = PartOf(**row["part"])
-    tuples = [f.name for f in fields(Row) if isinstance(row.get(f.name), list)]
-    return Row(**{**row, **{name: tuple(row[name]) for name in tuples}})

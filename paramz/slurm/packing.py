@@ -11,7 +11,8 @@ from typing import Any
 
 from paramz.slurm.profile import Profile
 from paramz.sweeps.spec.config import Config
-from paramz.sweeps.spec.spec import Need, Sweep
+from paramz.sweeps.spec.resources import Need
+from paramz.sweeps.spec.spec import Sweep
 
 DEFAULT_MAX_ARRAY = 1001  # Slurm's own default for MaxArraySize
 

@@ -6,12 +6,15 @@ a tensor is, how much deeper the model. At the base every ratio is 1, and so is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
 Scale = Literal["fan_in", "fan_out", "head", "depth", "experts", "top_k", "batch", "steps"]
+
+_EXPONENT = re.compile(r"-?\d{1,9}(/0*[1-9]\d{0,8})?")
 
 SCALES: tuple[str, ...] = get_args(Scale)
 
@@ -78,9 +81,15 @@ class Power:
     def from_json(cls, exponents: Mapping[str, str]) -> Power:
         """The inverse of `to_json`.
 
+        Raises:
+            ValueError: an exponent is no fraction, or a scale is unknown.
+
         >>> Power.from_json({"fan_in": "-1/2"}) == Power(fan_in=Fraction(-1, 2))
         True
         """
+        for text in exponents.values():
+            if not _EXPONENT.fullmatch(str(text)):
+                raise ValueError(f"exponent {text!r} is no fraction such as -1/2")
         return cls(**{scale: Fraction(text) for scale, text in exponents.items()})
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from paramz.anatomy.names import LOGIT_SCALES, MUP_SHAPE
 from paramz.compat.convert.calls import MUP_NAMES, equivalent
+from paramz.sweeps.spec.textfile import read_text
 
 PACKAGES = {"mup": "paramz.compat.mup", "unit_scaling": "paramz.compat.unit_scaling"}
 
@@ -69,7 +70,7 @@ def scan(path: Path) -> list[Finding]:
                 found.append(Finding(name, 0, "base shapes", f"paramz convert {file}", "by tensor"))
             elif file.suffix in _SETTINGS and file.stat().st_size < 1_000_000:
                 found += _settings(file, name)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, OSError) as error:
             line = error.lineno or 0 if isinstance(error, SyntaxError) else 0
             found.append(Finding(name, line, "", "", f"not read: {error}"))
     return found
@@ -77,17 +78,20 @@ def scan(path: Path) -> list[Finding]:
 
 def _python(file: Path) -> str:
     """The source of a file, or the code of a notebook, with its shell commands left blank."""
-    text = file.read_text(encoding="utf-8")
+    text = read_text(file)
     if file.suffix != ".ipynb":
         return text
-    cells = json.loads(text).get("cells", [])
-    code = ["".join(cell["source"]) for cell in cells if cell.get("cell_type") == "code"]
+    try:
+        cells = json.loads(text).get("cells", [])
+        code = ["".join(cell["source"]) for cell in cells if cell.get("cell_type") == "code"]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{file} is no notebook that can be read: {error}") from None
     return re.sub(r"^\s*[%!].*$", "", "\n".join(code), flags=re.MULTILINE)
 
 
 def _settings(file: Path, name: str) -> list[Finding]:
     """The first line of a script or config that sets muP, if there is one."""
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         if re.search(r"\b(use[-_]mup|mup[-_]base[-_]hidden[-_]size|scaling[-_]recipe)\b", line):
             return [Finding(name, number, line.strip(), f"paramz convert {file}", "muP settings")]
     return []
@@ -102,7 +106,10 @@ def scan_source(source: str, file: str = "<string>") -> list[Finding]:
     2 torch.optim.Adam(plan.param_groups(net, 'adam', lr=0.1))
     """
     visitor = _Visitor(file)
-    visitor.visit(ast.parse(source))
+    try:
+        visitor.visit(ast.parse(source))
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{file} is nested too deeply to be parsed") from None
     return sorted(visitor.found, key=lambda one: one.line)
 
 

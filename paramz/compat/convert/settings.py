@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from paramz.sweeps.spec.textfile import read_text
+from paramz.sweeps.spec.values import read_value
 
 # The name of a setting in this package -> its names in Megatron, in the model zoo, and in Hugging
 # Face configs that the zoo writes.
@@ -49,6 +53,10 @@ _MEGATRON_ONLY = (
     "init_method_std",
 )
 
+_WORDS = {word: True for word in ("true", "yes", "on")} | dict.fromkeys(
+    ("false", "no", "off"), False
+)
+
 
 @dataclass(frozen=True)
 class MupSettings:
@@ -75,7 +83,7 @@ class MupSettings:
             ValueError: it is missing or not a whole number; the message lists its names.
         """
         value = self.values.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value != int(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or value % 1:
             given = "is missing" if value is None else f"is {value!r}, not a whole number"
             raise ValueError(f"{self.source}: {' or '.join(NAMES[name])} {given}")
         return int(value)
@@ -127,7 +135,7 @@ def read_file(path: Path) -> MupSettings:
     Raises:
         ValueError: as for `read_settings`.
     """
-    return read_settings(path.read_text(encoding="utf-8"), path.name)
+    return read_settings(read_text(path), path.name)
 
 
 def _flags(text: str) -> dict[str, Any]:
@@ -160,11 +168,9 @@ def _words(line: str) -> list[str]:
 
 def _document(text: str, source: str) -> dict[str, Any]:
     """The values in nested YAML or JSON by their own key, without the keys around it."""
-    import yaml
-
     try:
-        data = json.loads(text) if source.endswith(".json") else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+        data = json.loads(text) if source.endswith(".json") else read_value(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is not valid YAML or JSON: {error}") from None
     found: dict[str, Any] = {}
 
@@ -179,7 +185,10 @@ def _document(text: str, source: str) -> dict[str, Any]:
             for item in part:
                 walk(item)
 
-    walk(data)
+    try:
+        walk(data)
+    except RecursionError:
+        raise ValueError(f"{source} is nested too deeply") from None
     return found
 
 
@@ -188,10 +197,11 @@ def _value(value: Any) -> Any:
         return value
     for kind in (int, float):
         try:
-            return kind(value)
-        except ValueError:
+            number = kind(value)
+            return number if math.isfinite(number) else value
+        except (ValueError, OverflowError):
             continue
-    return {"true": True, "false": False}.get(value.lower(), value)
+    return _WORDS.get(value.lower(), value)
 
 
 def _line(text: str, key: str) -> int:

@@ -17,6 +17,8 @@ from paramz.compat.mup.layer import MuReadout, rescale_linear_bias
 from paramz.compat.mup.rows import READOUT_MULTIPLIER, rows_of_shapes
 from paramz.compat.mup.tensors import infshape_of, put_under_plan_, row_of
 from paramz.plan.plan import Plan
+from paramz.sweeps.spec.textfile import read_text
+from paramz.sweeps.spec.values import ValueTextError, read_value
 
 Model = TypeVar("Model", bound=nn.Module)
 Shapes = Mapping[str, Any]  # name -> sizes, or name -> InfShape
@@ -78,13 +80,24 @@ def load_base_shapes(filename: str | os.PathLike[str]) -> dict[str, InfShape]:
     Raises:
         ValueError: the file holds no base shapes; the message names it.
     """
-    data = yaml.safe_load(Path(filename).read_text(encoding="utf-8"))
-    if not isinstance(data, dict) or not all(isinstance(shape, list) for shape in data.values()):
+    try:
+        data = read_value(read_text(os.fspath(filename)))
+    except ValueTextError as error:
+        raise ValueError(f"{filename} holds no base shapes: {error}") from None
+    if not isinstance(data, dict) or not all(map(_is_shape, data.values())):
         raise ValueError(
             f"{filename} holds no base shapes: expected 'parameter name: [size or null, ...]' per "
             "line, as make_base_shapes(base, delta, savefile=...) writes them"
         )
     return {name: InfShape.from_base_shape(shape) for name, shape in data.items()}
+
+
+def _is_shape(shape: Any) -> bool:
+    """Whether a value is a list of sizes, with None where an axis grows."""
+    return isinstance(shape, list) and all(
+        size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 0)
+        for size in shape
+    )
 
 
 def zip_infshapes(base: Any, target: Any) -> dict[str, InfShape]:

@@ -18,6 +18,7 @@ from paramz.sweeps.running.recording import Tally
 from paramz.sweeps.running.refine import add_round
 from paramz.sweeps.running.stopping import stop_on_signals
 from paramz.sweeps.running.wording import described
+from paramz.sweeps.spec.axes import Cases
 from paramz.sweeps.spec.config import Config, leaves
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.spec.target import present_name
@@ -127,9 +128,11 @@ def check_budget(sweep: Sweep) -> None:
         ValueError: the sweep has too many trials; the message gives both numbers.
     """
     allowed = sweep.budget.trials
-    if allowed is not None and len(sweep.trials) > allowed:
+    if allowed is not None and (count := sweep.exceeds(allowed)):
+        dependent = any(isinstance(axis, Cases) for axis in sweep.axes.values())
+        number = f"at least {count}" if dependent else str(count)
         raise ValueError(
-            f"the sweep has {len(sweep.trials)} trials, its budget allows {allowed}; "
+            f"the sweep has {number} trials, its budget allows {allowed}; "
             "take values from an axis or raise budget.trials"
         )
 

@@ -10,29 +10,50 @@ Axes are crossed in the order of the file; the last one varies fastest. An axis 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    Tag,
+    model_validator,
+)
 
-from paramz.sweeps.spec.config import Config, leaves, merged
+from paramz.sweeps.spec.config import Config, canonical, encode, leaves, merged, paths
 
 OTHERWISE = "otherwise"  # the case that applies where no other one does
+_EXPONENTS = (-1022, 1023)  # those of normal floating-point numbers
+_MOST_VALUES = 1_000_000  # of one axis
+_MOST_AXES = 100
+_DEEPEST = 20  # levels of cases inside cases
 
 
 class Log2(BaseModel):
     """Powers of two from 2^low to 2^high, both included."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    log2: tuple[float, float]
-    step: Annotated[float, Field(gt=0)] = 1.0
+    log2: tuple[FiniteFloat, FiniteFloat]
+    step: Annotated[FiniteFloat, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
     def _rising(self) -> Log2:
         low, high = self.log2
         if high < low:
             raise ValueError(f"the range [{low:g}, {high:g}] falls; write the smaller number first")
+        if low < _EXPONENTS[0] or high > _EXPONENTS[1]:
+            raise ValueError(
+                f"the exponents [{low:g}, {high:g}] leave the range of numbers, "
+                f"[{_EXPONENTS[0]}, {_EXPONENTS[1]}]"
+            )
+        if (high - low) / self.step > _MOST_VALUES:
+            raise ValueError(f"steps of {self.step:g} make more than {_MOST_VALUES:,} values")
         if ((Fraction(high) - Fraction(low)) / Fraction(self.step)).denominator != 1:
             raise ValueError(
                 f"{high:g} is not a whole number of steps of {self.step:g} above {low:g}"
@@ -103,22 +124,73 @@ def check_axes(axes: Mapping[str, Any], base: Mapping[str, Any]) -> None:
     """Refuse axes that contradict each other or the base.
 
     Raises:
-        ValueError: a name is empty or set twice, a row has the wrong length, or an axis depends on
-            a name that is not known where it stands. The message says which axis.
+        ValueError: a name is empty or set twice, an axis hides another one or a value of base, a
+            row has the wrong length, a value is not finite, or an axis depends on a name that is
+            not known where it stands. The message says which axis.
     """
-    seen: set[str] = set()
+    if len(axes) > _MOST_AXES:
+        raise ValueError(f"{len(axes)} axes; at most {_MOST_AXES} are read")
+    known = check_base(base)
+    mine: dict[str, str] = {}
     for title, axis in axes.items():
+        _check_axis(title, axis, set(leaves(base)) | set(mine), 0)
         for name in names_of(title):
-            if not name or name in seen:
+            if not name or name in mine:
                 raise ValueError(
                     f"axis {title!r}: the name {name!r} is {'set twice' if name else 'empty'}"
                 )
-        _check_axis(title, axis, seen | set(leaves(base)))
-        seen |= set(names_of(title))
+            if not all(part.strip() for part in name.split(".")):
+                raise ValueError(f"axis {title!r}: the name {name!r} has an empty part")
+            _check_shadows(title, name, mine, known)
+            mine[name] = title
 
 
-def _check_axis(title: str, axis: Any, known: set[str]) -> None:
+def check_base(base: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Where each leaf of the base is, by its dotted name.
+
+    Raises:
+        ValueError: two leaves have the same dotted name, or a value is not plain, finite JSON.
+    """
+    canonical(base)
+    known: dict[str, tuple[str, ...]] = {}
+    for path in paths(base):
+        if known.setdefault(name := ".".join(path), path) != path:
+            raise ValueError(
+                f"two values of base are called {name!r}, once with a dot in its key and once "
+                "nested; keep one of them"
+            )
+    return known
+
+
+def _check_shadows(
+    title: str, name: str, mine: Mapping[str, str], known: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuse an axis that would hide another axis, or a value of base that it does not name."""
+    for other in mine:
+        inner, outer = sorted((name, other), key=len, reverse=True)
+        if inner.startswith(outer + "."):
+            raise ValueError(
+                f"axis {title!r}: {inner!r} is a part of {outer!r}, which is an axis, too; one "
+                "would replace the other. Write the whole values of one axis"
+            )
+    parts = tuple(name.split("."))
+    if name in known and known[name] != parts:
+        raise ValueError(
+            f"axis {title!r}: base has the key {'.'.join(known[name])!r} with a dot in it, which "
+            f"is another value than the nested {name!r}; write base nested, too"
+        )
+    for end in range(1, len(parts)):
+        if (above := ".".join(parts[:end])) in known:
+            raise ValueError(
+                f"axis {title!r}: {above!r} is a single value in base and cannot hold "
+                f"{'.'.join(parts[end:])!r}; take it out of base"
+            )
+
+
+def _check_axis(title: str, axis: Any, known: set[str], depth: int) -> None:
     width = len(names_of(title))
+    if depth > _DEEPEST:
+        raise ValueError(f"axis {title!r}: more than {_DEEPEST} levels of cases")
     if isinstance(axis, Cases):
         if axis.by not in known:
             choices = ", ".join(sorted(known)) or "none"
@@ -127,13 +199,37 @@ def _check_axis(title: str, axis: Any, known: set[str]) -> None:
                 f"above it; known there: {choices}"
             )
         for case in axis.cases.values():
-            _check_axis(title, case, known)
-    elif width > 1:
-        if isinstance(axis, Log2):
+            _check_axis(title, case, known, depth + 1)
+    elif isinstance(axis, Log2):
+        if width > 1:
             raise ValueError(f"axis {title!r} sets {width} names and needs rows, not a log2 range")
+    else:
         for row in axis:
-            if not isinstance(row, list) or len(row) != width:
+            if width > 1 and (not isinstance(row, list) or len(row) != width):
                 raise ValueError(f"axis {title!r} sets {width} names, but has the row {row!r}")
+            try:
+                canonical(row)
+            except ValueError as error:
+                raise ValueError(f"axis {title!r}: {error}") from None
+
+
+def at_least(axes: Mapping[str, Any]) -> int:
+    """A lower bound on the number of distinct configs, found without making them.
+
+    It is exact if no axis depends on another.
+
+    >>> at_least({"seed": list(range(10**6)), "width": [1, 1.0, 2]})
+    2000000
+    """
+    return math.prod(map(_fewest, axes.values()))
+
+
+def _fewest(axis: Any) -> int:
+    """The number of distinct values of an axis; of one with cases, that of its shortest case."""
+    if isinstance(axis, Cases):
+        return min(map(_fewest, axis.cases.values())) if OTHERWISE in axis.cases else 1
+    values = axis.values() if isinstance(axis, Log2) else axis
+    return len({encode(value) for value in values})
 
 
 def expand(base: Mapping[str, Any], axes: Mapping[str, Any]) -> Iterator[Config]:

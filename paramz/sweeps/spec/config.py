@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Config = dict[str, Any]
@@ -45,7 +45,32 @@ def config_key(config: Mapping[str, Any]) -> str:
     >>> config_key({"width": 64, "lr": 1}) == config_key({"lr": 1.0, "width": 64})
     True
     """
-    return hashlib.sha256(_encode(canonical(config)).encode()).hexdigest()[:KEY_LENGTH]
+    return hashlib.sha256(encode(config).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def encode(value: Any) -> str:
+    """The canonical JSON of a value: equal for equal values.
+
+    Raises:
+        ValueError: the value is not plain JSON.
+
+    >>> encode([1.0, {"b": 2, "a": 1}])
+    '[1,{"a":1,"b":2}]'
+    """
+    return _encode(canonical(value))
+
+
+def paths(config: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where the leaves of a nested config are: the keys that lead to each of them.
+
+    >>> list(paths({"width": 64, "adam": {"lr": 0.1}}))
+    [('width',), ('adam', 'lr')]
+    """
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from paths(value, (*above, name))
+        else:
+            yield (*above, name)
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Config:

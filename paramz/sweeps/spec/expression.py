@@ -28,6 +28,9 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 
 
+_LONGEST = 500  # characters: the parser recurses, and arithmetic that people write is short
+
+
 @dataclass(frozen=True)
 class Expression:
     """An arithmetic expression over the leaves of a config.
@@ -50,12 +53,18 @@ class Expression:
     _tree: ast.expr = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if len(self.text) > _LONGEST:
+            start = f"{self.text[:40]}..."
+            raise ValueError(
+                f"{start!r} has {len(self.text)} characters, at most {_LONGEST} are read"
+            )
         try:
             tree = ast.parse(self.text.strip(), mode="eval").body
-        except SyntaxError:
+            names = tuple(sorted(_check(tree, self.text)))
+        except (SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"{self.text!r} is not an arithmetic expression") from None
         object.__setattr__(self, "_tree", tree)
-        object.__setattr__(self, "names", tuple(sorted(_check(tree, self.text))))
+        object.__setattr__(self, "names", names)
 
     def __call__(self, leaves: Mapping[str, Any]) -> float:
         """The value for one config, given as its leaves.
@@ -68,7 +77,10 @@ class Expression:
                 known = ", ".join(sorted(leaves))
                 raise ValueError(f"{self.text!r} uses {name!r}; a config has: {known}")
         try:
-            return float(_evaluate(self._tree, leaves))
+            value = float(_evaluate(self._tree, leaves))
+            if not math.isfinite(value):
+                raise ValueError(f"it comes to {value:g}")
+            return value
         except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"{self.text!r} cannot be computed: {error}") from None
 

@@ -1,4 +1,4 @@
-"""The spec of a sweep: the training function, its configs, the resources of a trial, the budget."""
+"""The spec of a sweep: the training function, its configs, the budget."""
 
 from __future__ import annotations
 
@@ -7,64 +7,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     JsonValue,
-    PlainSerializer,
-    PositiveFloat,
     PositiveInt,
     PrivateAttr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from paramz.sweeps.spec.axes import Axis, check_axes, expand
-from paramz.sweeps.spec.config import Config, canonical, config_key, leaves
-from paramz.sweeps.spec.expression import Expression
+from paramz.sweeps.spec.axes import Axis, at_least, check_axes, check_base, expand, names_of
+from paramz.sweeps.spec.config import Config, config_key
 from paramz.sweeps.spec.limits import Limits
+from paramz.sweeps.spec.resources import Need, Needs, Positive, Resources
 from paramz.sweeps.spec.target import locate
+from paramz.sweeps.spec.textfile import read_text
+from paramz.sweeps.spec.values import write_values
 from paramz.sweeps.spec.yamlfile import read_model
 
-
-def _expression(value: Any) -> Any:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return Expression(repr(value))
-    return Expression(value) if isinstance(value, str) else value
-
-
-Amount = Annotated[
-    Expression, BeforeValidator(_expression), PlainSerializer(lambda amount: amount.text)
-]
-"""A number, or arithmetic over the config such as ``2 + 30 * (width / 1024) ** 2``."""
-
-
-class Resources(BaseModel):
-    """What one trial needs; each amount is a number or arithmetic over the config.
-
-    Attributes:
-        cpus: threads of a trial.
-        gpus: GPUs of a trial on each node. With 0.25 four trials share a GPU; above 1 the trial
-            runs as one process per GPU.
-        nodes: nodes of a trial; above 1 the trial runs as at least one process per node.
-        memory_gb: memory of a trial on each node, in GB.
-        minutes: time limit of a trial, after which it is killed and recorded as failed. None sets
-            no limit, which Slurm does not accept.
-        silent_minutes: a trial that has logged nothing for so many minutes is killed and recorded
-            as failed, because it probably hangs. None lets a trial be silent.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-    cpus: Amount = Expression("1")
-    gpus: Amount = Expression("0")
-    nodes: Amount = Expression("1")
-    memory_gb: Amount = Expression("2")
-    minutes: Amount | None = None
-    silent_minutes: PositiveFloat | None = None
+MOST_TRIALS = 2_000_000  # of a sweep; a mistyped product is refused before it fills the memory
 
 
 class Budget(BaseModel):
@@ -78,8 +42,8 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     trials: PositiveInt | None = None
-    gpu_hours: PositiveFloat | None = None
-    cpu_hours: PositiveFloat | None = None
+    gpu_hours: Positive | None = None
+    cpu_hours: Positive | None = None
 
 
 class Refine(BaseModel):
@@ -95,7 +59,7 @@ class Refine(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     axis: str = "lr"
     rounds: PositiveInt = 3
-    narrowest: PositiveFloat = 0.25
+    narrowest: Positive = 0.25
 
 
 class Halving(BaseModel):
@@ -112,28 +76,6 @@ class Halving(BaseModel):
     over: str = "lr"
     min_steps: PositiveInt
     reduction: Annotated[int, Field(ge=2)] = 3
-
-
-class Need(BaseModel):
-    """The resources of one trial, in numbers."""
-
-    model_config = ConfigDict(frozen=True)
-    cpus: PositiveInt
-    gpus: Annotated[float, Field(ge=0)]
-    nodes: PositiveInt
-    memory_gb: PositiveFloat
-    minutes: PositiveFloat | None
-
-    @model_validator(mode="after")
-    def _whole_gpus(self) -> Need:
-        if self.gpus > 1 and not self.gpus.is_integer():
-            raise ValueError("a trial uses a fraction of one GPU or a whole number of GPUs")
-        return self
-
-    @property
-    def processes(self) -> int:
-        """Number of processes of the trial: one per GPU, and at least one per node."""
-        return self.nodes * max(1, round(self.gpus))
 
 
 class Sweep(BaseModel):
@@ -161,7 +103,7 @@ class Sweep(BaseModel):
     axes: dict[str, Axis] = {}
     resources: Resources = Resources()
     budget: Budget = Budget()
-    loss_limit: float | None = None
+    loss_limit: FiniteFloat | None = None
     refine: Refine | None = None
     halving: Halving | None = None
     _text: str | None = PrivateAttr(default=None)
@@ -170,7 +112,7 @@ class Sweep(BaseModel):
     @field_validator("base")
     @classmethod
     def _finite(cls, base: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        canonical(base)
+        check_base(base)
         return base
 
     @field_validator("axes")
@@ -183,6 +125,23 @@ class Sweep(BaseModel):
     @classmethod
     def _found(cls, train: str, info: Any) -> str:
         return locate(train, (info.context or {}).get("folder", Path.cwd()))
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Sweep:
+        """Refuse what could only be found to be wrong after hours: an axis that no config has."""
+        names = [name for title in self.axes for name in names_of(title)]
+        for field, name in (
+            ("refine.axis", self.refine and self.refine.axis),
+            ("halving.over", self.halving and self.halving.over),
+        ):
+            if name and name not in names:
+                raise ValueError(
+                    f"{field} is {name!r}, which is no axis; the axes are "
+                    f"{', '.join(names) or 'none'}"
+                )
+        if (count := at_least(self.axes)) > MOST_TRIALS:
+            raise ValueError(f"the axes make {count:,} trials; at most {MOST_TRIALS:,} are allowed")
+        return self
 
     @model_validator(mode="after")
     def _computable(self) -> Sweep:
@@ -208,13 +167,13 @@ class Sweep(BaseModel):
         """
         path = Path(path)
         sweep = read_model(path, cls, context={"folder": folder or path.parent})
-        sweep._text = path.read_text(encoding="utf-8")
+        sweep._text = read_text(path)
         sweep._folder = (folder or path.parent).absolute()
         return sweep
 
     def to_yaml(self) -> str:
         """The spec as YAML; word for word the file that it was read from, if there is one."""
-        return self._text or yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
+        return self._text or write_values(self.model_dump(exclude_defaults=True))
 
     def configs(self) -> Iterator[Config]:
         """Every config of the sweep, the last axis fastest; equal ones are not removed."""
@@ -233,7 +192,27 @@ class Sweep(BaseModel):
     @cached_property
     def trials(self) -> dict[str, Config]:
         """Every distinct config under its key, in order."""
-        return {config_key(config): config for config in self.configs()}
+        found: dict[str, Config] = {}
+        for config in self.configs():
+            found[config_key(config)] = config
+            if len(found) > MOST_TRIALS:
+                raise ValueError(f"the axes make more than {MOST_TRIALS:,} trials")
+        return found
+
+    def exceeds(self, most: int) -> int | None:
+        """How many trials there are if that is more than `most`, else None.
+
+        It is found at once, however many trials there are. If axes depend on others, the number
+        may be too small, but not below `most`.
+        """
+        if (count := at_least(self.axes)) <= most:
+            found: set[str] = set()
+            for config in self.configs():
+                found.add(config_key(config))
+                if len(found) > most:
+                    break
+            count = len(found)
+        return count if count > most else None
 
     def need(self, config: Config) -> Need:
         """The resources of one trial, in numbers.
@@ -244,35 +223,5 @@ class Sweep(BaseModel):
         return self._needs.of(config)
 
     @cached_property
-    def _needs(self) -> _Needs:
-        return _Needs(self.resources)
-
-
-class _Needs:
-    """The resources of configs, computed once for all configs that agree in the values used.
-
-    Without this, a sweep of 100,000 trials would evaluate its expressions as many times.
-    """
-
-    def __init__(self, resources: Resources) -> None:
-        self._amounts = {name: getattr(resources, name) for name in Need.model_fields}
-        self._names = [n for amount in self._amounts.values() if amount for n in amount.names]
-        self._known: dict[tuple[Any, ...], Need] = {}
-
-    def of(self, config: Config) -> Need:
-        flat = leaves(config) if self._names else config
-        used = tuple([flat.get(name) for name in self._names])
-        if used not in self._known:
-            self._known[used] = _evaluated(self._amounts, leaves(config))
-        return self._known[used]
-
-
-def _evaluated(amounts: dict[str, Expression | None], flat: Config) -> Need:
-    values = {name: amount and amount(flat) for name, amount in amounts.items()}
-    try:
-        return Need.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "gpus"
-        text = getattr(amounts[name], "text", "")
-        raise ValueError(f"{name}: {text!r} comes to {values[name]:g}: {first['msg']}") from None
+    def _needs(self) -> Needs:
+        return Needs(self.resources)

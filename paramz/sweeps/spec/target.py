@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from paramz.sweeps.spec.textfile import read_text
+
 # Stores and Slurm orders keep the name that a function of paramz had when they were written.
 _FORMER_NAMES = {
     "paramz.check_sweep:measure_trial": "paramz.check.sweep:measure_trial",
@@ -50,19 +52,23 @@ def locate(target: str, folder: Path) -> str:
     if not module.endswith(".py"):
         return target
     places = [folder / module, Path.cwd() / module]
-    for path in places:
-        if path.is_file():
-            break
-    else:
-        tried = " or ".join(dict.fromkeys(str(path.parent) for path in places))
-        raise ValueError(f"no file {Path(module).name} in {tried}")
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        path = next(path for path in places if path.is_file())
+    except StopIteration:
+        tried = " or ".join(dict.fromkeys(str(path.parent) for path in places))
+        raise ValueError(f"no file {Path(module).name} in {tried}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{module!r} cannot be looked up: {error}") from None
+    text = read_text(path)
+    try:
+        tree = ast.parse(text)
     except SyntaxError as error:
         raise ValueError(f"{path}:{error.lineno}: {error.msg}") from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise ValueError(f"{path} is not Python that can be parsed: {error}") from None
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     imported = any(isinstance(node, (ast.ImportFrom, ast.Assign, ast.If)) for node in tree.body)
-    if name not in names and not (imported and name in path.read_text(encoding="utf-8")):
+    if name not in names and not (imported and name in text):
         raise ValueError(
             f"{path} defines no function {name!r}; it has: {', '.join(names) or 'none'}"
         )

@@ -1,47 +1,23 @@
-"""Reading YAML into a pydantic model, with the file and line of every mistake.
-
-PyYAML implements YAML 1.1, where ``1e-3`` is a string and ``on`` means True. The loader here reads
-scalars as YAML 1.2 does, and refuses a key that is given twice. It is a ``SafeLoader``: reading a
-file runs no code.
-"""
+"""Reading YAML into a pydantic model, with the file and line of every mistake."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from paramz.sweeps.spec.textfile import TextError, read_text
+from paramz.sweeps.spec.values import ValueTextError, compose, construct
+
 Model = TypeVar("Model", bound=BaseModel)
+
+_SHOWN = 40  # mistakes that a message lists
 
 
 class SpecError(ValueError):
     """A spec or profile that cannot be used; every line of the message names file and line."""
-
-
-class _Loader(yaml.SafeLoader):
-    """A ``SafeLoader`` that reads scalars as YAML 1.2 does."""
-
-
-_BOOL, _FLOAT, _INT, _DATE = (
-    f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "timestamp")
-)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in resolvers if tag not in (_BOOL, _FLOAT, _INT, _DATE)]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-# The first pattern that matches wins, so integers come before floats.
-_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(true|True|false|False)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-_Loader.add_constructor(_FLOAT, lambda loader, node: float(node.value))
-_Loader.add_constructor(_INT, lambda loader, node: int(node.value))
 
 
 def read_model(path: Path, model: type[Model], context: dict[str, Any] | None = None) -> Model:
@@ -57,22 +33,18 @@ def read_model(path: Path, model: type[Model], context: dict[str, Any] | None = 
             Every mistake stands on a line of its own, which starts with ``file:line:``.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
+        root = compose(read_text(path))
         if root is None:
             raise SpecError(f"{path}: the file is empty")
         if repeated := _repeated_keys(root):
             raise SpecError(
                 _listed(path, [(line, f"key {k!r} is given twice") for line, k in repeated])
             )
-        data = loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SpecError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+        data = construct(root)
+    except TextError as error:
+        raise SpecError(str(error)) from None
+    except ValueTextError as error:
+        raise SpecError(f"{path}:{error.line}: {error.problem}") from None
     if not isinstance(data, dict):
         raise SpecError(f"{path}:1: expected a mapping of keys, got {type(data).__name__}")
     try:
@@ -105,7 +77,9 @@ def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
 
 
 def _listed(path: Path, found: list[tuple[int, str]]) -> str:
-    return "\n".join(f"{path}:{line}: {text}" for line, text in sorted(found))
+    lines = [f"{path}:{line}: {text}" for line, text in sorted(found)]
+    rest = [f"{path}: and {len(lines) - _SHOWN} more mistakes"] if len(lines) > _SHOWN else []
+    return "\n".join(lines[:_SHOWN] + rest)
 
 
 def _locate(root: yaml.Node, loc: tuple[Any, ...]) -> tuple[int, str]:

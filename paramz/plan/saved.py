@@ -1,0 +1,114 @@
+"""Reading the rows and numbers of a saved plan, each of them checked.
+
+A plan decides initial values and learning rates, so a number that no plan can have is refused here:
+later it would only show as a model that does not train.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from paramz.plan.row import Init, ModuleScale, PartOf, Row
+from paramz.theory.power import SCALES
+from paramz.theory.rules import ROLES
+
+
+def read_row(data: Mapping[str, Any]) -> Row:
+    """A row of a saved plan.
+
+    Raises:
+        ValueError: a number is NaN, infinite or out of its range, or a scale or role is unknown;
+            the message names the row.
+        TypeError: a field is missing or unknown.
+    """
+    row = dict(data)
+    if row["base_init"] is not None:
+        row["base_init"] = Init(**row["base_init"])
+    if row.get("part") is not None:
+        row["part"] = PartOf(**row["part"])
+    tuples = [f.name for f in fields(Row) if isinstance(row.get(f.name), list)]
+    read = Row(**{**row, **{name: tuple(row[name]) for name in tuples}})
+    try:
+        _check(read)
+    except ValueError as error:
+        raise ValueError(f"row {read.name!r}: {error}") from None
+    return read
+
+
+def read_scale(data: Mapping[str, Any]) -> ModuleScale:
+    """A factor in a module's own code, of a saved plan.
+
+    Raises:
+        ValueError: a factor is not finite; the message names the module.
+        TypeError: a field is missing or unknown.
+    """
+    scale = ModuleScale(**data)
+    for name in ("plain", "value"):
+        number(f"attention {scale.module!r}: {name}", getattr(scale, name))
+    return scale
+
+
+def read_factors(name: str, data: Mapping[str, Any]) -> dict[str, float]:
+    """Factors by module path, of a saved plan.
+
+    Raises:
+        ValueError: a factor is not finite; the message names the module.
+    """
+    return {path: number(f"{name} {path!r}", factor) for path, factor in data.items()}
+
+
+def number(name: str, value: Any, *, least: float = -math.inf, above: bool = False) -> Any:
+    """A finite number that is at least `least`, or above it.
+
+    Raises:
+        ValueError: it is none; the message gives its name and value.
+
+    >>> number("ratios.fan_in", 4.0, least=0, above=True)
+    4.0
+    """
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or value < least or (above and value == least):
+        limit = "" if least == -math.inf else f" {'above' if above else 'from'} {least:g}"
+        raise ValueError(f"{name} is {value!r}, and should be a finite number{limit}")
+    return value
+
+
+def loads(text: str) -> Any:
+    """The content of a JSON text, which NaN and infinities are no part of.
+
+    Raises:
+        ValueError: the text is not JSON, or nested too deeply to be a plan.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number that JSON or a plan can hold")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _check(row: Row) -> None:
+    for name in ("shape", "base_shape"):
+        for size in getattr(row, name):
+            if not isinstance(number(name, size, least=0), int):
+                raise ValueError(f"{name} has the size {size!r}, which is not whole")
+    if len(row.shape) != len(row.base_shape):
+        raise ValueError(f"shape {row.shape} and base_shape {row.base_shape} differ in length")
+    if row.role not in ROLES:
+        raise ValueError(f"unknown role {row.role!r}; the roles are {', '.join(ROLES)}")
+    for scale, ratio in row.ratios.items():
+        if scale not in SCALES:
+            raise ValueError(f"unknown scale {scale!r}; the scales are {', '.join(SCALES)}")
+        number(f"ratios.{scale}", ratio, least=0, above=True)
+    if row.factor is not None:
+        number("factor", row.factor)
+    if row.base_init is not None:
+        for name in ("std", "bound", "size"):
+            number(f"base_init.{name}", getattr(row.base_init, name), least=0)
+        number("base_init.value", row.base_init.value)
