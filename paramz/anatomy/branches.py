@@ -14,24 +14,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.declared import Branches as Branches
+from paramz.anatomy.declared import FoundBlocks, declared_blocks
 from paramz.anatomy.paths import is_number, join, pattern, split
-
-
-@dataclass(frozen=True, slots=True)
-class Branches:
-    """Residual branches, declared by regular expressions (``re.search``).
-
-    Attributes:
-        inside: matches names of the parameters inside branches. The distinct texts that it matches
-            are the blocks, and their number is the depth.
-        ends: matches paths of the modules whose output is that of a branch. A linear layer or a
-            norm takes the branch factor into its weights, any other module gets a hook.
-
-    >>> declared = Branches(inside=r"^layers[.][0-9]+[.]f", ends=r"[.]f[.]2$")
-    """
-
-    inside: str
-    ends: str
+from paramz.anatomy.postnorm import norms_of_sums
+from paramz.anatomy.stacks import counts_runs, depth_ratios, left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +29,19 @@ class Residual:
         blocks: parameter name -> path of its block, for parameters inside branches.
         ends: names of the parameters that the output of a branch is linear in.
         hooked: paths of the ends without such parameters.
-        modules: paths of all ends.
-        ratio: number of blocks over that of the base.
+        modules: path of every end -> that of its block.
+        ratios: path of every block -> the depth of its stack over that of the base.
         called: path of an end -> that of the module whose forward runs, where they differ.
+        notes: what a reader of the plan should know, one sentence each.
     """
 
     blocks: Mapping[str, str]
     ends: frozenset[str]
     hooked: tuple[str, ...]
-    modules: tuple[str, ...]
-    ratio: float
+    modules: Mapping[str, str]
+    ratios: Mapping[str, float]
     called: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 _LINEAR = (
@@ -77,18 +66,28 @@ def find_branches(model: nn.Module, base: nn.Module, declared: Branches | None =
         ValueError: there are none, a block holds a part whose branch has no known end, or a
             declaration matches nothing. The message shows how to declare them.
     """
-    (blocks, modules), (base_blocks, _) = (
-        _declared(m, declared) if declared else _known(m) for m in (model, base)
+    found, at_base = (_find(m, declared) for m in (model, base))
+    parameters = {path: _end_parameters(model, path) for path in found.modules}
+    ratios, notes = depth_ratios(
+        model, base, found.runs, at_base.runs, declared.runs if declared else None
     )
-    parameters = {path: _end_parameters(model, path) for path in modules}
+    if declared is None or declared.inside is None:
+        notes += left_out(model, base, set(found.runs))
     return Residual(
-        blocks,
-        ends=frozenset(name for path in modules for name in parameters[path]),
-        hooked=tuple(path for path in modules if not parameters[path]),
-        modules=tuple(modules),
-        ratio=len(set(blocks.values())) / len(set(base_blocks.values())),
-        called={path: _called(model, path) for path in modules},
+        found.blocks,
+        ends=frozenset(name for names_of_end in parameters.values() for name in names_of_end),
+        hooked=tuple(path for path, own in parameters.items() if not own),
+        modules=found.modules,
+        ratios=ratios,
+        called={path: _called(model, path) for path in found.modules},
+        notes=tuple(notes),
     )
+
+
+def _find(model: nn.Module, declared: Branches | None) -> FoundBlocks:
+    if declared is None or declared.inside is None or declared.ends is None:
+        return _known(model)
+    return declared_blocks(model, declared.inside, declared.ends)
 
 
 def _called(model: nn.Module, path: str) -> str:
@@ -97,44 +96,59 @@ def _called(model: nn.Module, path: str) -> str:
     return above if isinstance(model.get_submodule(above), nn.MultiheadAttention) else path
 
 
-def _known(model: nn.Module) -> tuple[dict[str, str], list[str]]:
-    blocks: dict[str, str] = {}
-    modules: list[str] = []
-    found: list[str] = []
-    for path, module in model.named_modules():
-        if not is_number(path) or any(path.startswith(f"{block}.") for block in found):
-            continue
-        ends = _ends_of_block(module)
-        _every_part_ends(path, module, ends)
-        if not ends:
-            continue
-        found.append(path)
-        modules += [join(path, end) for end in ends]
-        outside = _outside(module)
-        for name, _ in module.named_parameters():
-            if not (names.SKIP_CONNECTIONS.search(name) or name.partition(".")[0] in outside):
-                blocks[join(path, name)] = path
-    if not found:
+def _known(model: nn.Module) -> FoundBlocks:
+    found = _blocks_among(model, numbered=True)
+    # A universal transformer runs one block, which needs no number.
+    if not found.runs and counts_runs(model):
+        found = _blocks_among(model, numbered=False)
+    if not found.runs:
         raise ValueError(
             f"no residual branches found in this {type(model).__name__}: none of its numbered "
             "modules is a block that paramz knows (attention and feed-forward behind norms, or a "
             f"ResNet block). {_how(model)}"
         )
-    return blocks, modules
+    return found
+
+
+def _blocks_among(model: nn.Module, *, numbered: bool) -> FoundBlocks:
+    found = FoundBlocks({}, {}, {})
+    first: dict[int, str] = {}
+    inside: list[str] = []
+    for path, module in model.named_modules(remove_duplicate=False):
+        if not path or is_number(path) != numbered or path.startswith(tuple(inside)):
+            continue
+        if id(module) in first:
+            found.runs[first[id(module)]] += 1  # the same block again
+            inside.append(f"{path}.")
+            continue
+        ends = _ends_of_block(module)
+        if numbered or ends:
+            _every_part_ends(path, module, ends)
+        if not ends:
+            continue
+        first[id(module)] = path
+        inside.append(f"{path}.")
+        found.runs[path] = 1
+        found.modules.update((join(path, end), path) for end in ends)
+        outside = _outside(module)
+        for name, _ in module.named_parameters():
+            if not (names.SKIP_CONNECTIONS.search(name) or split(name)[0] in outside):
+                found.blocks[join(path, name)] = path
+    return found
 
 
 def _ends_of_block(block: nn.Module) -> list[str]:
     """Paths inside a block of the modules that end its branches; empty if it is no known block."""
-    children = set(block._modules)
+    children, on_sum = set(block._modules), _norms_on_sum(block)
     for layout, end in names.RESNET_BLOCKS:
         if layout <= children:
             ends = [p for p, _ in block.named_modules() if re.search(end, p)]
             return ends[-1:]
-    norm_ends = [name for name in names.BRANCH_END_NORMS if name in children]
+    norm_ends = [name for name in names.BRANCH_END_NORMS if name in children and name not in on_sum]
     if norm_ends:
         own = names.POST_ATTENTION_NORM in norm_ends
         return [*([] if own else [names.PLAIN_POST_ATTENTION_NORM]), *norm_ends]
-    if not any(_is_norm(child) for child in block._modules.values()):
+    if not any(_is_norm(child) for child in block._modules.values()) and not on_sum:
         return []
     ends = [path for path, module in block.named_modules() if _ends(path, module)]
     for name, child in block._modules.items():
@@ -164,10 +178,14 @@ def _is_norm(module: nn.Module | None) -> bool:
 
 
 def _outside(block: nn.Module) -> set[str]:
-    """Children that act on the sum: the norms of a post-norm block of torch."""
+    """Children that act on the sum: the norms of a post-norm block."""
     if isinstance(block, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
         return set() if block.norm_first else {"norm1", "norm2", "norm3"}
-    return set()
+    return _norms_on_sum(block)
+
+
+def _norms_on_sum(block: nn.Module) -> set[str]:
+    return {path for path in norms_of_sums(block) if _is_norm(block.get_submodule(path))}
 
 
 def _every_part_ends(path: str, block: nn.Module, ends: list[str]) -> None:
@@ -198,24 +216,6 @@ def _end_parameters(model: nn.Module, path: str) -> list[str]:
         if parameter is not None
         and (linear or names.BRANCH_ENDS.search(name.removesuffix("_bias")))
     ]
-
-
-def _declared(model: nn.Module, declared: Branches) -> tuple[dict[str, str], list[str]]:
-    blocks = {
-        name: match.group(0).rstrip(".")
-        for name, _ in model.named_parameters()
-        if (match := re.search(declared.inside, name))
-    }
-    paths = [path for path, _ in model.named_modules() if path and re.search(declared.ends, path)]
-    for what, regex, found, there in (
-        ("inside", declared.inside, blocks, [n for n, _ in model.named_parameters()]),
-        ("ends", declared.ends, paths, [n for n, _ in model.named_modules() if n]),
-    ):
-        if not found:
-            raise ValueError(
-                f"Branches({what}={regex!r}) matches nothing; there are {', '.join(there[:12])}"
-            )
-    return blocks, paths
 
 
 def _how(model: nn.Module) -> str:

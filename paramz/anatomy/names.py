@@ -103,7 +103,7 @@ BRANCH_ENDS = re.compile(
     r"(^|[.])("
     r"o_proj|out_proj|c_proj|proj|out|to_out|out_lin|(Self|EncDec)?Attention[.]o|attention[.]output[.]dense"
     r"|(self_attn|attention|self_attention)[.]dense"
-    r"|down_proj|down|fc2|fc_out|linear2|lin2|w2|wo|dense_4h_to_h|output[.]dense"
+    r"|ffn_output|down_proj|down|fc2|fc_out|linear2|lin2|w2|wo|dense_4h_to_h|output[.]dense"
     r")$"
 )
 # Norms between the last linear map and the sum (Gemma 2 and 3, OLMo 2, GLM 4): they end the branch.
@@ -124,6 +124,11 @@ RESNET_BLOCKS = (
 RESNET_NORMS = ("bn2", "bn3")
 SKIP_CONNECTIONS = re.compile(r"^(downsample|shortcut)([.]|$)")
 
+# ALBERT runs groups of shared layers: fields of its config for their number and for how many layers
+# each has.
+SHARED_GROUPS = "num_hidden_groups"
+LAYERS_OF_GROUP = "inner_group_num"
+
 # ---- Hugging Face configs ------------------------------------------------------------------------
 
 # Fields that grow in proportion to the width.
@@ -143,3 +148,10 @@ CONFIG_DEPTHS = (
     "num_decoder_layers",
 )  # fmt: skip
 CONFIG_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+# Attributes of modules and configs that count how often blocks run.
+RUN_COUNTS = (
+    *CONFIG_DEPTHS, "depth", "n_blocks", "num_blocks", "loops", "n_loop", "n_loops", "num_loops",
+    "iterations", "n_iter", "n_iters", "n_iterations", "num_iterations", "recurrence",
+    "recurrences", "num_recurrences", "repeats", "n_repeats", "num_repeats", "n_steps", "num_steps",
+    "max_steps", "hops", "max_hops",
+)  # fmt: skip

@@ -13,7 +13,7 @@ from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
-from paramz.theory.power import ONE
+from paramz.theory.power import ONE, Power
 from paramz.theory.rules import USUAL_ATTENTION, Parametrization
 
 
@@ -36,10 +36,8 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     notes = facts.notes
     branches: dict[str, float] = {}
     if facts.residual is not None:
-        factor = scheme.branch({"depth": facts.residual.ratio})
-        depth = f"depth times {facts.residual.ratio:.4g}: residual branches times {factor:.4g}"
-        notes = (depth, *notes)
-        branches = branch_hooks(facts.residual, factor, rulebook.folded)
+        notes = (*_depth_notes(facts.residual, scheme.branch), *facts.residual.notes, *notes)
+        branches = branch_hooks(facts.residual, scheme.branch, rulebook.folded)
     scales = module_scales(facts, scheme.attention)
     multipliers = _multipliers(facts, rulebook, rows)
     return Plan(
@@ -73,22 +71,47 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
 
 def _inside_branch(row: Row, residual: Residual) -> Row:
     """The row with its depth ratio, if it is inside a residual branch."""
-    if row.name not in residual.blocks:
+    block = residual.blocks.get(row.name)
+    if block is None:
         return row
     return replace(
         row,
-        ratios={**row.ratios, "depth": residual.ratio},
-        block=residual.blocks[row.name],
+        ratios={**row.ratios, "depth": residual.ratios[block]},
+        block=block,
         ends=row.name in residual.ends,
     )
 
 
-def branch_hooks(residual: Residual, factor: float, fold: bool) -> dict[str, float]:
-    """Module path -> factor on its output, where the branch factor cannot be or is not folded."""
-    if factor == 1.0:
-        return {}
-    paths = residual.hooked if fold else residual.modules
-    return {residual.called[path]: factor for path in paths}
+def branch_hooks(residual: Residual, power: Power, fold: bool) -> dict[str, float]:
+    """Module path -> factor on its output, where the branch factor cannot be or is not folded.
+
+    Args:
+        residual: the model's branches.
+        power: the scheme's factor on a branch.
+        fold: it is folded into weights where there are any.
+    """
+    factors = {
+        residual.called[path]: power({"depth": residual.ratios[residual.modules[path]]})
+        for path in (residual.hooked if fold else residual.modules)
+    }
+    return {path: factor for path, factor in factors.items() if factor != 1.0}
+
+
+def _depth_notes(residual: Residual, power: Power) -> list[str]:
+    """The depth of every stack, or that of all of them, where it is one."""
+    stacks: dict[float, list[str]] = {}
+    for block, ratio in residual.ratios.items():
+        stacks.setdefault(ratio, []).append(block)
+    said = {
+        ratio: f"times {ratio:.4g}: residual branches times {power({'depth': ratio}):.4g}"
+        for ratio in stacks
+    }
+    if len(stacks) == 1:
+        return [f"depth {text}" for text in said.values()]
+    return [
+        f"depth of the stack of {blocks[0]} to {blocks[-1]} {said[ratio]}"
+        for ratio, blocks in stacks.items()
+    ]
 
 
 def _multipliers(facts: Facts, rulebook: Rulebook, rows: Sequence[Row]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from torch import nn
 import paramz
 from paramz.anatomy.branches import Branches, find_branches
 from paramz.plan.draft import branch_hooks
+from paramz.theory.power import Power
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -133,8 +134,8 @@ def test_hooks_scale_what_folding_scales(name):
             parameters[end].mul_(2.0)
         for handle in handles:
             handle.remove()
-        deeper = replace(residual, ratio=2.0)
-        factors = branch_hooks(deeper, 1 / deeper.ratio, fold=False)
+        deeper = replace(residual, ratios=dict.fromkeys(residual.ratios, 2.0))
+        factors = branch_hooks(deeper, Power(depth=-1), fold=False)
         assert halved.items() <= factors.items()
         for path, factor in factors.items():
             _scale(model, path, factor)
@@ -198,7 +199,7 @@ def test_a_branch_without_a_known_end_is_an_error_and_can_be_declared():
         find_branches(odd(), odd())
     declared = Branches(inside=r"^1[.][0-9]+[.]", ends=r"(mixer[.]1|attention[.]proj)$")
     residual = find_branches(odd(depth=6), odd(), declared)
-    assert residual.ratio == 3.0
+    assert set(residual.ratios.values()) == {3.0}
     assert sorted(residual.ends)[:2] == ["1.0.attention.proj.bias", "1.0.attention.proj.weight"]
     model = odd(16, depth=4)
     plan = paramz.parametrize_(model, "mup+completep", base=odd, branches=declared)

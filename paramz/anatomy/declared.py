@@ -1,0 +1,104 @@
+"""Residual branches that a user declares, and what such a declaration finds in a model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Residual branches, declared by regular expressions (``re.search``).
+
+    Attributes:
+        inside: matches names of the parameters inside branches. The distinct texts that it matches
+            are the blocks, and their number is the depth. None where paramz knows the blocks.
+        ends: matches paths of the modules whose output is that of a branch. A linear layer or a
+            norm takes the branch factor into its weights, any other module gets a hook. None where
+            paramz knows the blocks.
+        runs: where blocks are shared and run several times, the attribute of the model that counts
+            all runs, such as ``"depth"`` or ``"config.num_hidden_layers"``.
+
+    Raises:
+        ValueError: one of inside and ends is given without the other, or nothing is.
+
+    >>> declared = Branches(inside=r"^layers[.][0-9]+[.]f", ends=r"[.]f[.]2$")
+    >>> looped = Branches(runs="depth")
+    """
+
+    inside: str | None = None
+    ends: str | None = None
+    runs: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.inside is None) != (self.ends is None):
+            raise ValueError(
+                f"Branches(inside={self.inside!r}, ends={self.ends!r}): give both, or neither "
+                "where paramz knows the blocks"
+            )
+        if self.inside is None and self.runs is None:
+            raise ValueError("Branches() declares nothing: give inside= and ends=, or runs=")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBlocks:
+    """What was found in one model: blocks by parameter, blocks by end, and how often each runs.
+
+    Attributes:
+        blocks: parameter name -> path of its block.
+        modules: path of an end -> path of its block.
+        runs: path of a block -> how often it stands in the model.
+    """
+
+    blocks: dict[str, str]
+    modules: dict[str, str]
+    runs: dict[str, int]
+
+
+def declared_blocks(model: nn.Module, inside: str, ends: str) -> FoundBlocks:
+    """What a declaration finds in a model.
+
+    Args:
+        model: the model; only names are looked at.
+        inside: as in `Branches`.
+        ends: as in `Branches`.
+
+    Raises:
+        ValueError: one of the two matches nothing.
+    """
+    blocks = {
+        name: match.group(0).rstrip(".")
+        for name, _ in model.named_parameters()
+        if (match := re.search(inside, name))
+    }
+    paths = [path for path, _ in model.named_modules() if path and re.search(ends, path)]
+    for what, regex, found, there in (
+        ("inside", inside, blocks, [n for n, _ in model.named_parameters()]),
+        ("ends", ends, paths, [n for n, _ in model.named_modules() if n]),
+    ):
+        if not found:
+            raise ValueError(
+                f"Branches({what}={regex!r}) matches nothing; there are {', '.join(there[:12])}"
+            )
+    distinct = list(dict.fromkeys(blocks.values()))
+    # A shared block has its parameters under several names, of which the first one counts.
+    texts: dict[str, set[str]] = {block: {block} for block in distinct}
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        match, block = re.search(inside, name), blocks.get(first[id(parameter)])
+        if match and block is not None:
+            texts[block].add(match.group(0).rstrip("."))
+    return FoundBlocks(
+        blocks,
+        {path: _block_of(path, distinct, inside) for path in paths},
+        {block: len(said) for block, said in texts.items()},
+    )
+
+
+def _block_of(path: str, blocks: list[str], inside: str) -> str:
+    """The block that the end of a branch is in: the only one, if names do not tell."""
+    match = re.search(inside, f"{path}.")
+    text = match.group(0).rstrip(".") if match else ""
+    return text if text in blocks else blocks[0]

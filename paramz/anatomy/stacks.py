@@ -1,0 +1,218 @@
+"""Stacks of residual blocks: how many runs of a block each has, in a model and in its base.
+
+A stack is a numbered list of blocks. An encoder and a decoder are two, so are the stages of a Swin
+or a ResNet, and each is deepened on its own. One block that stands in the list several times counts
+as often, and so does one that a loop in the code runs several times, where an attribute tells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from torch import nn
+
+from paramz.anatomy import names
+from paramz.anatomy.paths import join, pattern
+
+
+def depth_ratios(
+    model: nn.Module,
+    base: nn.Module,
+    runs: Mapping[str, int],
+    base_runs: Mapping[str, int],
+    declared: str | None = None,
+) -> tuple[dict[str, float], list[str]]:
+    """Depth of every block's stack over that of the base, and notes on what was counted.
+
+    Args:
+        model: the target.
+        base: the base model.
+        runs: path of every block of the target -> how often it stands in the model.
+        base_runs: likewise of the base.
+        declared: the attribute that holds the number of runs of all blocks together, such as
+            ``"depth"`` or ``"config.num_hidden_layers"``.
+
+    Raises:
+        ValueError: a stack has no block in the base; the declared attribute is none; or attributes
+            say that a block runs several times and not which.
+    """
+    if declared is not None:
+        ratio = _count_in(model, declared) / _count_in(base, declared)
+        return dict.fromkeys(runs, ratio), []
+    whole = (_grouped_layers(model), _grouped_layers(base))
+    if whole[0] is not None and whole[1] is not None:
+        note = f"groups of shared layers run {whole[0]} times in all, {whole[1]} in the base"
+        return dict.fromkeys(runs, whole[0] / whole[1]), [note]
+    sizes, base_sizes = _sizes(model), _sizes(base)
+    stacks = {path: _stack(path, sizes, base_sizes) for path in runs}
+    counts: Counter[str] = Counter()
+    base_counts: Counter[str] = Counter()
+    for path, number in runs.items():
+        counts[stacks[path]] += number
+    for path, number in base_runs.items():
+        base_counts[_stack(path, base_sizes, sizes)] += number
+    missing = [stack for stack in counts if not base_counts[stack]]
+    if missing:
+        raise ValueError(
+            f"{', '.join(missing)}: residual blocks that the base has none of (its blocks are in "
+            f"{', '.join(base_counts)}). Give the base at least one block of every stack."
+        )
+    ratios = {stack: counts[stack] / base_counts[stack] for stack in counts}
+    looped, notes = _looped(model, base, ratios, distinct=len(runs), base_distinct=len(base_runs))
+    if looped is not None:
+        return dict.fromkeys(runs, looped), notes
+    return {path: ratios[stack] for path, stack in stacks.items()}, notes
+
+
+def numbered_containers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules all of whose children are numbers, with their paths.
+
+    >>> [path for path, _ in numbered_containers(nn.ModuleDict({"a": nn.Sequential(nn.ReLU())}))]
+    ['a']
+    """
+    for path, module in model.named_modules(remove_duplicate=False):
+        if module._modules and all(name.isdigit() for name in module._modules):
+            yield path, module
+
+
+def counts_runs(model: nn.Module) -> bool:
+    """Whether a model has an attribute that counts how often blocks run."""
+    return next(_counts(model, model), None) is not None
+
+
+def left_out(model: nn.Module, base: nn.Module, blocks: Set[str]) -> list[str]:
+    """Notes on numbered modules with matrices that are no residual blocks which paramz knows.
+
+    Args:
+        model: the target.
+        base: the base model.
+        blocks: paths of the target's blocks, shared ones once.
+
+    Raises:
+        ValueError: there are more or fewer of them than in the base.
+    """
+    known = {id(model.get_submodule(path)) for path in blocks}
+    sizes, notes = _sizes(base), []
+    done = [f"{path}." for path in blocks]
+    for path, container in numbered_containers(model):
+        if f"{path}.".startswith(tuple(done)):
+            continue
+        strange = {
+            name: child
+            for name, child in container.named_children()
+            if id(child) not in known
+            and not any(block.startswith(f"{join(path, name)}.") for block in blocks)
+            and any(parameter.ndim >= 2 for parameter in child.parameters())
+        }
+        if not strange:
+            continue
+        done += [f"{join(path, name)}." for name in strange]
+        kinds = ", ".join(dict.fromkeys(type(child).__name__ for child in strange.values()))
+        first, last = (join(path, name) for name in (next(iter(strange)), list(strange)[-1]))
+        there = first if first == last else f"{first} to {last}"
+        if sizes.get(path, len(container._modules)) != len(container._modules):
+            raise ValueError(
+                f"{there} ({kinds}): the base has {sizes[path]} of these and the model "
+                f"{len(container._modules)}, and they are no residual blocks that paramz knows. "
+                "Declare all residual branches of the model: branches=paramz.Branches("
+                f"inside=r'^<such as {pattern(first)}>', ends=r'<regex of the modules whose output "
+                "is added>$')"
+            )
+        if any(child._modules for child in strange.values()):
+            notes.append(f"{there} ({kinds}): not known as residual blocks, left without depth")
+    return notes
+
+
+def _sizes(model: nn.Module) -> dict[str, int]:
+    return {path: len(module._modules) for path, module in numbered_containers(model)}
+
+
+def _stack(path: str, sizes: Mapping[str, int], others: Mapping[str, int]) -> str:
+    """The list that a block stands in; lists within lists count as one where the outer one grows.
+
+    The stages of a Swin, layers.0.blocks to layers.3.blocks, are four stacks, because there are as
+    many in the base. Groups of blocks that grow in number are one.
+    """
+    parts = path.split(".")
+    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+    if not numbers:
+        return path
+    key = parts[: numbers[-1]]
+    for i in numbers[:-1]:
+        container = ".".join(parts[:i])
+        if sizes.get(container) != others.get(container):
+            key[i] = "#"
+    return ".".join(key)
+
+
+def _grouped_layers(model: nn.Module) -> int | None:
+    """How many layers ALBERT runs: a group of layers at each of its hidden layers."""
+    config = getattr(model, "config", None)
+    if not isinstance(getattr(config, names.SHARED_GROUPS, None), int):
+        return None
+    inner = getattr(config, names.LAYERS_OF_GROUP, 1)
+    return int(getattr(config, "num_hidden_layers") * inner)  # noqa: B009 (a bag of attributes)
+
+
+def _looped(
+    model: nn.Module,
+    base: nn.Module,
+    ratios: Mapping[str, float],
+    distinct: int,
+    base_distinct: int,
+) -> tuple[float | None, list[str]]:
+    """The ratio of an attribute that counts the runs of the only block, if there is one."""
+    found = {
+        name: (one, other)
+        for name, one, other in _counts(model, base)
+        if one != other and not any(abs(one / other - r) < 1e-9 for r in ratios.values())
+    }
+    if not found:
+        return None, []
+    (name, (one, other)), *_ = found.items()
+    if distinct == base_distinct == 1 and len({a / b for a, b in found.values()}) == 1:
+        note = f"one block is shared by all runs: {name} says {one} of them, {other} in the base"
+        return one / other, [note]
+    said = "; ".join(
+        f"{name} is {one} and {other} in the base" for name, (one, other) in found.items()
+    )
+    counted = ", ".join(f"{stack} times {ratio:.4g}" for stack, ratio in ratios.items())
+    raise ValueError(
+        f"{said}, which the blocks do not tell (found: {counted}). If blocks are shared and run "
+        "several times, say which attribute of the model counts all runs: "
+        f"branches=paramz.Branches(runs={name!r}). If it counts something else, declare the blocks "
+        "with Branches(inside=..., ends=...)."
+    )
+
+
+def _counts(model: nn.Module, base: nn.Module) -> Iterator[tuple[str, int, int]]:
+    """Attributes that count layers or runs, by path, with their values in model and base."""
+    others = dict(base.named_modules())
+    for path, module in model.named_modules():
+        other = others.get(path)
+        if other is not None:
+            yield from _same_named(path, module, other)
+    if hasattr(model, "config") and hasattr(base, "config"):
+        yield from _same_named("config", model.config, base.config)
+
+
+def _same_named(path: str, one: Any, other: Any) -> Iterator[tuple[str, int, int]]:
+    for name in names.RUN_COUNTS:
+        a, b = (vars(each).get(name) for each in (one, other))
+        if isinstance(a, int) and isinstance(b, int) and a > 0 and b > 0:
+            yield join(path, name), a, b
+
+
+def _count_in(model: nn.Module, attribute: str) -> int:
+    value: Any = model
+    for part in attribute.split("."):
+        value = getattr(value, part, None)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"Branches(runs={attribute!r}): this {type(model).__name__} has no whole number there, "
+            f"but {value!r}. Name an attribute of the model, such as 'depth' or "
+            "'config.num_hidden_layers'"
+        )
+    return value
