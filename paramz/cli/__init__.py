@@ -1,6 +1,7 @@
 """The command line: one file per group of verbs, all hung on one app."""
 
 import importlib
+import signal
 
 import typer
 
@@ -21,4 +22,8 @@ for _name in ("sweep", "status", "logs", "runs", "report", "fit", "check", "conv
 
 def main() -> None:
     """Entry point of the `paramz` command."""
-    app()
+    try:
+        app()
+    finally:  # all is done and said: a signal that comes now does not change the exit code
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)

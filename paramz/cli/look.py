@@ -36,22 +36,27 @@ class Look:
     Attributes:
         status: the status of the sweep.
         jobs: number of queued and running jobs in each state.
+        reasons: why jobs wait, and how many wait for each reason.
         notes: why a queue could not be asked.
     """
 
     status: Status
     jobs: dict[str, int]
+    reasons: dict[str, int]
     notes: tuple[str, ...]
 
     def is_over(self) -> bool:
-        """Whether no trial runs and no job waits or runs."""
+        """Whether no trial runs and no job waits or runs, as far as the queue could be asked."""
         counts = self.status.counts
+        if self.notes and self.status.left:  # nobody knows what waits in the queue
+            return False
         return not (counts["running"] or counts["queued"] or self.jobs)
 
     def to_json(self, indent: int | None = None) -> str:
         """The look as a JSON document."""
         note = "\n".join(self.notes) or None
-        return json.dumps(self.status.to_dict() | {"jobs": self.jobs, "note": note}, indent=indent)
+        found = {"jobs": self.jobs, "reasons": self.reasons, "note": note}
+        return json.dumps(self.status.to_dict() | found, indent=indent)
 
     def headline(self) -> str:
         """The trials by state, in one line."""
@@ -64,6 +69,9 @@ class Look:
         lines = []
         if self.jobs:
             lines.append("jobs: " + ", ".join(f"{n} {state}" for state, n in self.jobs.items()))
+        if self.reasons:
+            waits = ", ".join(f"{n} {reason}" for reason, n in self.reasons.items())
+            lines.append(f"jobs wait because of: {waits}")
         for kind in self.status.failures:
             lines.append(f"{kind.count} failed: {kind.error} (e.g. {kind.example})")
         if self.status.quarantined:
@@ -91,6 +99,7 @@ class Look:
 def look_at(store: Store) -> Look:
     """Look at a sweep; warnings about broken files go to stderr."""
     jobs: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     queued: set[str] = set()
     notes = []
     for launcher in launchers():
@@ -100,10 +109,11 @@ def look_at(store: Store) -> Look:
             notes.append(f"the queue could not be asked: {error}")
         else:
             jobs.update(live.jobs)
+            reasons.update(live.reasons)
             queued |= live.trials
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = status(store, queued)
     for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
-    return Look(found, dict(jobs), tuple(notes))
+    return Look(found, dict(jobs), dict(reasons), tuple(notes))

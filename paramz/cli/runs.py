@@ -28,12 +28,15 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Run the failed and missing trials of a sweep, given only its directory."""
-    from paramz.sweeps.running.launcher import Options
-    from paramz.sweeps.running.runner import reopen
+    from paramz.sweeps.running.stopping import stop_on_signals
 
-    store = opened(directory)
-    options = Options(which.value, workers, profile)
-    launch(lambda: reopen(store), store, options, as_json=as_json)
+    with stop_on_signals() as stop:
+        from paramz.sweeps.running.launcher import Options
+        from paramz.sweeps.running.runner import reopen
+
+        store = opened(directory)
+        options = Options(which.value, workers, profile, stop)
+        launch(lambda: reopen(store), store, options, as_json=as_json)
 
 
 def cancel(directory: Directory, as_json: AsJson = False) -> None:

@@ -53,7 +53,10 @@ def watch(
         bool, typer.Option("--json", help="Print one JSON document per look, each on one line.")
     ] = False,
 ) -> None:
-    """Show the status of a sweep repeatedly, until nothing of it runs or waits in a queue."""
+    """Show the status of a sweep repeatedly, until nothing of it runs or waits in a queue.
+
+    A queue that does not answer is asked again, as long as trials are missing.
+    """
     from rich.live import Live
 
     from paramz.cli.look import look_at
@@ -71,6 +74,8 @@ def watch(
                 typer.echo(look.to_json())
             else:
                 typer.echo(time.strftime("%H:%M:%S ") + look.headline())
+                for note in look.notes:
+                    typer.echo(f"{note}; asking again in {every:g} s")
             if look.is_over():
                 return
             time.sleep(every)

@@ -31,7 +31,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="On this machine: number of trials at once. Default: one per CPU that a trial needs.",
+        help="On this machine: trials at once. Default: what CPUs, memory and GPUs allow.",
     ),
 ]
 ProfileFile = Annotated[
@@ -59,12 +59,15 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Run the trials of a sweep that have no result yet. The same command resumes a sweep."""
-    from paramz.sweeps import Store, Sweep
-    from paramz.sweeps.running.launcher import Options
+    from paramz.sweeps.running.stopping import stop_on_signals
 
-    store = Store(out or Path("runs") / spec.stem)
-    options = Options(retry.value, workers, profile)
-    launch(lambda: Sweep.from_yaml(spec), store, options, as_json=as_json, dry_run=dry_run)
+    with stop_on_signals() as stop:
+        from paramz.sweeps import Store, Sweep
+        from paramz.sweeps.running.launcher import Options
+
+        store = Store(out or Path("runs") / spec.stem)
+        options = Options(retry.value, workers, profile, stop)
+        launch(lambda: Sweep.from_yaml(spec), store, options, as_json=as_json, dry_run=dry_run)
 
 
 def launch(
@@ -77,7 +80,8 @@ def launch(
 ) -> None:
     """Run a sweep, or show what would run, with the launcher that the options ask for.
 
-    Errors that the user can correct become one message and exit code 2.
+    The exit code is 130 if a stop was requested, else that of the report. Errors that the user can
+    correct become one message and exit code 2.
     """
     from paramz.sweeps.running.launcher import LaunchError
 
@@ -89,8 +93,9 @@ def launch(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     _print(report, as_json)
-    if report.code:
-        raise typer.Exit(report.code)
+    code = 130 if options.stop.requested else report.code
+    if code:
+        raise typer.Exit(code)
 
 
 def _print(report: "LaunchReport", as_json: bool) -> None:

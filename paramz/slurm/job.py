@@ -18,6 +18,7 @@ from submitit.slurm.slurm import SlurmJobEnvironment
 
 from paramz.slurm.follower import follow
 from paramz.slurm.order import JobOrder
+from paramz.sweeps.running.capacity import shares
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.recording import Tally
 from paramz.sweeps.running.stopping import Stop
@@ -51,7 +52,7 @@ class Job:
                 return {}
             tally = _run_pool(store, order, stop, [ranks])
         else:
-            tally = _run_pool(store, order, stop, _gpu_shares(order.gpus, order.workers))
+            tally = _run_pool(store, order, stop, _gpu_shares(order))
         stop.finish(interrupted=bool(tally.interrupted))
         if tally.unsaved:
             raise OSError(f"{len(tally.unsaved)} results could not be written: {store.results}")
@@ -117,9 +118,7 @@ def _torchrun_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-def _gpu_shares(gpus: float, workers: int) -> list[Mapping[str, str]]:
-    """Which of the job's GPUs each worker sees; workers that need a fraction of a GPU share one."""
+def _gpu_shares(order: JobOrder) -> list[Mapping[str, str]]:
+    """Which of the GPUs that Slurm gave to the job each worker sees."""
     visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-    if not gpus or not visible:
-        return [{}]
-    return [{"CUDA_VISIBLE_DEVICES": visible[int(i * gpus) % len(visible)]} for i in range(workers)]
+    return shares(visible, order.gpus, order.workers) if order.gpus else [{}]

@@ -33,7 +33,7 @@ def _profile(options: Options) -> Profile:
 def _submit(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     from paramz.slurm.submission import submit
 
-    done = submit(sweep, _profile(options), store.root, retry=options.retry)
+    done = submit(sweep, _profile(options), store.root, retry=options.retry, stop=options.stop)
     lines = []
     if done.skipped:
         lines.append(f"{counted(done.skipped, 'trial')} already with jobs that wait or run")
@@ -80,7 +80,8 @@ def _live(store: Store) -> Live:
 
     jobs = jobs_of(store)
     states = Counter(job.state.lower() for job in jobs)
-    return Live(dict(states), trials_of(store, jobs))
+    reasons = Counter(job.reason for job in jobs if job.reason)
+    return Live(dict(states), trials_of(store, jobs), dict(reasons))
 
 
 def _cancel(store: Store) -> list[str]:

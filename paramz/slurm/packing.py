@@ -103,7 +103,7 @@ def pack(
         trials: the configs of the trials to run, by key.
         max_array: how many jobs the cluster allows in an array (MaxArraySize); ``max_array`` of
             the profile takes precedence.
-        max_jobs: how many jobs the cluster allows the user to submit; the lower of this and
+        max_jobs: how many more jobs the cluster allows the user to submit; the lower of this and
             ``max_jobs`` of the profile counts.
 
     Raises:
@@ -117,7 +117,7 @@ def pack(
             "Slurm needs a time limit: give resources.minutes, a number or arithmetic such as "
             "2 + 30 * (width / 1024) ** 2"
         )
-    allowed = min(profile.max_jobs, max_jobs or profile.max_jobs)
+    allowed = max(1, profile.max_jobs if max_jobs is None else min(profile.max_jobs, max_jobs))
     stretch = 1
     while (jobs := _jobs(groups, profile, stretch)) > allowed and stretch < len(trials):
         stretch = max(stretch + 1, min(stretch * jobs // allowed, len(trials)))
@@ -203,6 +203,7 @@ def parameters(array: Array, profile: Profile, name: str, comment: str) -> dict[
     srun = [f"--container-image={profile.container}"] if profile.container else []
     if array.need.processes > 1:
         srun.append("--kill-on-bad-exit=1")  # the other processes may wait for one that failed
+        srun.append("--wait=60")  # and the first process ends last, unless one of the others hangs
     asked["srun_args"] = srun or None
     return {key: value for key, value in asked.items() if value is not None}
 

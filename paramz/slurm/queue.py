@@ -15,7 +15,10 @@ from dataclasses import dataclass
 
 from paramz.sweeps.running.launcher import LaunchError
 
-_FORMAT = "%i|%K|%T|%k"  # id, index in the array, state, comment
+_FORMAT = "%i|%K|%T|%r|%k"  # id, index in the array, state, reason, comment
+# The states of jobs that are not over. A job that was requeued a moment ago is shown as COMPLETING,
+# but is among the pending ones; one that is over and is being cleaned up is not.
+_STATES = "PENDING,RUNNING,SUSPENDED"
 _TIMEOUT = 60  # seconds
 
 
@@ -32,12 +35,14 @@ class QueuedJob:
         element: its index in the array; 0 if it is in none.
         state: PENDING, RUNNING, SUSPENDED ...
         comment: the name of the array's orders (`paramz.slurm.submission`).
+        reason: why it waits, in Slurm's words such as Resources; empty if it does not wait.
     """
 
     job: str
     element: int
     state: str
     comment: str
+    reason: str = ""
 
 
 def queued(name: str) -> list[QueuedJob]:
@@ -46,16 +51,15 @@ def queued(name: str) -> list[QueuedJob]:
     Raises:
         SlurmError: squeue is missing, or the controller does not answer.
     """
-    text = _call(
-        ["squeue", "--noheader", "--array", "--all", f"--name={name}", f"--format={_FORMAT}"]
-    )
+    what = ["--array", "--all", f"--name={name}", f"--states={_STATES}", f"--format={_FORMAT}"]
     jobs = []
-    for line in text.splitlines():
-        job, element, state, comment = line.split("|", 3)
-        if state == "COMPLETING":  # the job has ended and is only being cleaned up
-            continue
+    for line in _call(["squeue", "--noheader", *what]).splitlines():
+        job, element, state, reason, comment = line.split("|", 4)
+        if state == "COMPLETING":  # it was requeued, and its earlier run is being cleaned up
+            state, reason = "PENDING", "Requeued"
         index = int(element) if element.isdigit() else 0
-        jobs.append(QueuedJob(job, index, state, comment.strip()))
+        waits = reason if state == "PENDING" and reason != "None" else ""
+        jobs.append(QueuedJob(job, index, state, comment.strip(), waits))
     return jobs
 
 
@@ -79,26 +83,45 @@ def max_array_size() -> int | None:
     return int(found[1]) if found else None
 
 
-def max_submitted(account: str | None = None, qos: str | None = None) -> int | None:
-    """How many jobs, elements of arrays included, this user may have in the queue.
+def submittable(account: str | None = None, qos: str | None = None) -> int | None:
+    """How many more jobs, elements of arrays included, this user may submit now.
 
     Args:
         account: the account of the jobs; None takes the lowest limit of the user's accounts.
         qos: the QOS of the jobs, if they name one.
 
     Returns:
-        The lowest of the limits MaxSubmitJobs and GrpSubmitJobs of association and QOS; None if
-        there is none, or the accounting cannot be asked.
+        What the limits MaxSubmitJobs and GrpSubmitJobs of association and QOS leave beside the jobs
+        that are queued; None if there is no limit, or the accounting cannot be asked.
     """
-    who = [f"user={getpass.getuser()}"] + ([f"account={account}"] if account else [])
-    asked = [["assoc", *who, "format=MaxSubmitJobs,GrpSubmitJobs"]]
+    user = getpass.getuser()
+    within = [f"account={account}"] if account else []
+    asked = [(["assoc", f"user={user}", *within, "format=MaxSubmitJobs,GrpSubmitJobs"], account)]
     if qos:
-        asked.append(["qos", qos, "format=MaxSubmitJobsPerUser,GrpSubmitJobs"])
+        asked.append((["qos", qos, "format=MaxSubmitJobsPerUser,GrpSubmitJobs"], None))
+    room = []
     try:
-        answers = [_call(["sacctmgr", "-nP", "show", *what]) for what in asked]
+        for what, of_account in asked:
+            answer = _call(["sacctmgr", "-nP", "show", *what])
+            for line in answer.splitlines():
+                mine, everyones = (line.split("|") + [""])[:2]
+                only = ([f"--account={of_account}"] if of_account else []) + (
+                    [f"--qos={qos}"] if what[0] == "qos" else []
+                )
+                if mine.isdigit():
+                    room.append(int(mine) - _count([f"--user={user}", *only]))
+                if everyones.isdigit():  # of an association it is the user's own as well
+                    who = [] if what[0] == "qos" else [f"--user={user}"]
+                    room.append(int(everyones) - _count([*who, *only]))
     except SlurmError:
         return None
-    return min((int(number) for number in re.findall(r"\d+", "\n".join(answers))), default=None)
+    return max(0, min(room)) if room else None
+
+
+def _count(which: list[str]) -> int:
+    """How many jobs of a kind are queued or running, elements of arrays counted one by one."""
+    what = ["squeue", "--noheader", "--array", "--all", "--format=%i", f"--states={_STATES}"]
+    return len(_call([*what, *which]).splitlines())
 
 
 def _call(command: list[str]) -> str:

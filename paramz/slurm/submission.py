@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramz.slurm import queue
-from paramz.slurm.live import job_name, jobs_of, trials_of
+from paramz.slurm.live import job_name, jobs_of, log_folder, trials_of
 from paramz.slurm.order import JobOrder
 from paramz.slurm.packing import Array, Packing, pack, parameters
 from paramz.slurm.profile import Profile
 from paramz.sweeps.running.launcher import LaunchError, Retry
-from paramz.sweeps.running.refine import add_round
+from paramz.sweeps.running.refine import begin_round, next_round
 from paramz.sweeps.running.runner import prepare
+from paramz.sweeps.running.stopping import Stop
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.store import Store
@@ -60,6 +61,7 @@ def submit(
     *,
     retry: Retry = "failed",
     dry_run: bool = False,
+    stop: Stop | None = None,
 ) -> Submission:
     """Submit the trials of a sweep that have no result to Slurm, and return at once.
 
@@ -69,6 +71,7 @@ def submit(
         out: the directory of the sweep, on a disk that the nodes share.
         retry: which results are put aside first, as in `paramz.sweeps.run`.
         dry_run: only pack the trials. Nothing is written or submitted, and no Slurm is needed.
+        stop: looked at before every array; those that are left are not submitted.
 
     Returns:
         What was, or would be, submitted. `paramz.sweeps.load` reads the results from ``out``.
@@ -82,19 +85,27 @@ def submit(
     """
     if not isinstance(profile, Profile):
         profile = Profile.from_yaml(profile)
-    store = Store(Path(out).absolute())
+    store, stop = Store(Path(out).absolute()), stop or Stop()
     if dry_run:
         trials = {k: c for k, c in sweep.trials.items() if k not in store.finished()}
         return Submission(store.root, pack(sweep, profile, trials, *_max_jobs(profile)))
     live = trials_of(store, jobs_of(store))
     pack(sweep, profile, sweep.trials)  # what it refuses is refused before anything is written
     trials = prepare(sweep, store, retry)
-    if not trials and not live:
-        trials = add_round(sweep, store)
+    if not trials and not live and (trials := next_round(sweep, store)):
+        begin_round(store, trials)
     missing = {key: config for key, config in trials.items() if key not in live}
-    packing = pack(sweep, profile, missing, *_max_jobs(profile))
+    max_array, room = _max_jobs(profile)
+    if missing and room == 0:
+        raise SubmissionError(
+            "the accounting lets you submit no further job (MaxSubmitJobs, GrpSubmitJobs) while as "
+            "many are queued; the same command submits the trials once some of them are over"
+        )
+    packing = pack(sweep, profile, missing, max_array, room)
     jobs: list[str] = []
     for array in packing.arrays:
+        if stop.requested:
+            break
         try:
             jobs.append(_submit(array, sweep, profile, store, missing))
         except Exception as error:
@@ -107,7 +118,7 @@ def submit(
 
 def _max_jobs(profile: Profile) -> tuple[int | None, int | None]:
     """How many jobs the cluster allows in an array and to the user; None where it does not say."""
-    return queue.max_array_size(), queue.max_submitted(profile.account, profile.qos)
+    return queue.max_array_size(), queue.submittable(profile.account, profile.qos)
 
 
 def _submit(
@@ -135,7 +146,7 @@ def _submit(
         )
         order.write(folder / f"{index}.json")
     try:
-        executor = SlurmExecutor(store.root / "slurm" / "logs", max_num_timeout=_MAX_REQUEUES)
+        executor = SlurmExecutor(log_folder(store), max_num_timeout=_MAX_REQUEUES)
         executor.update_parameters(**parameters(array, profile, job_name(store), name))
         with executor.batch():
             jobs = [executor.submit(Job(str(folder / f"{i}.json"))) for i in range(len(array.jobs))]

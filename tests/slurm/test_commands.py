@@ -22,9 +22,9 @@ COMMANDS = {
     "squeue": """
         [ -f {queue}/script ] || exit 0
         name=$(sed -n 's/^#SBATCH --comment=//p' {queue}/script)
-        echo "17_0|0|RUNNING|$name"
-        echo "17_1|1|PENDING|$name"
-        echo "17_2|2|COMPLETING|$name"
+        case "$*" in *--format=%i' '*) exit;; esac
+        echo "17_0|0|RUNNING|None|$name"
+        echo "17_1|1|PENDING|Priority|$name"
     """,
 }
 

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from paramz.sweeps import load
 from paramz.sweeps.spec.config import config_key
 from paramz.sweeps.store import attempt as attempts
 from paramz.sweeps.store.attempt import claim, holder
+from paramz.sweeps.store.clock import Clock
 from paramz.sweeps.store.store import Store, open_store
 
 
@@ -135,11 +137,77 @@ def test_the_claim_of_another_machine_goes_stale_with_its_heartbeat(store, monke
     assert mine.number == 2 and theirs.superseded() and not mine.superseded()
 
 
-def test_a_requeued_job_takes_its_own_trial_back_at_once(store, monkeypatch):
+@pytest.fixture
+def job(monkeypatch):
+    """Make this process part of a Slurm job that was requeued so many times."""
+
+    def be(restart):
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+
+    return be
+
+
+def moved(attempt, **changes):
+    """Let an attempt look as if another process had made it."""
+    attempt.path.write_text(json.dumps(json.loads(attempt.path.read_text()) | changes))
+
+
+def test_a_requeued_job_leaves_its_trial_to_its_earlier_run_as_long_as_that_lives(store, job):
+    """Slurm has lost sight of the node; the processes there go on working."""
+    folder = store.trial("abc")
+    job(0)
+    theirs = claim(folder)
+    moved(theirs, host="elsewhere")
+    job(1)
+    assert claim(folder) is None
+    old = time.time() - attempts.STALE - 1
+    os.utime(theirs.path, (old, old))
+    assert claim(folder).number == 2 and theirs.superseded()
+
+
+def test_a_requeued_job_takes_back_at_once_what_its_earlier_run_has_ended(store, job):
+    folder = store.trial("abc")
+    job(0)
+    theirs = claim(folder)
+    moved(theirs, host="elsewhere")
+    theirs.end("interrupted")
+    job(1)
+    assert claim(folder).number == 2
+
+
+def test_ranks_on_other_nodes_join_the_attempt_of_their_own_run_alone(store, job):
+    folder = store.trial("abc")
+    job(1)
+    theirs = claim(folder)
+    moved(theirs, host="elsewhere")
+    assert attempts.attempt_of(folder, "12_3", 1)["host"] == "elsewhere"
+    assert attempts.attempt_of(folder, "12_3", 2) is None
+    assert attempts.attempt_of(folder, "12_4", 1) is None
+    theirs.end("interrupted")
+    assert attempts.attempt_of(folder, "12_3", 1) is None
+
+
+def test_a_pid_says_nothing_about_a_container_with_the_same_hostname(store):
     folder = store.trial("abc")
     theirs = claim(folder)
-    text = json.loads(theirs.path.read_text()) | {"host": "elsewhere", "job": "12_3"}
-    theirs.path.write_text(json.dumps(text))
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    assert claim(folder).number == 2
+    moved(theirs, machine="another", pid=1, born="0")
+    assert claim(folder) is None and holder(folder) is not None
+
+
+def test_an_attempt_whose_directory_was_removed_was_not_taken_over(store):
+    mine = claim(store.trial("abc"))
+    assert not mine.removed()
+    shutil.rmtree(store.trial("abc"))
+    assert mine.removed() and not mine.superseded()
+
+
+def test_a_clock_stands_still_in_suspensions(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Clock(_last=now[0])
+    for passed in (0.5, 0.5, 3600.0, 0.5):
+        now[0] += passed
+        read = clock.seconds()
+    assert read == 0.5 + 0.5 + 5.0 + 0.5

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from paramz.sweeps.running.stopping import Stop
+
 if TYPE_CHECKING:  # these take a while to import, and `paramz status` needs neither
     from paramz.sweeps.spec.spec import Sweep
     from paramz.sweeps.store.store import Store
@@ -30,13 +32,16 @@ class Options:
     Attributes:
         retry: which results are put aside first: those of failed trials ("failed"), of failed and
             diverged ones ("diverged"), "all" or "none".
-        workers: how many trials run at once on this machine; None: one per CPU that a trial needs.
+        workers: how many trials run at once on this machine; None: as many as its CPUs, memory
+            and GPUs allow.
         profile: the file that describes a cluster.
+        stop: looked at by whatever takes a while.
     """
 
     retry: Retry = "failed"
     workers: int | None = None
     profile: Path | None = None
+    stop: Stop = field(default_factory=Stop)
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,13 @@ class Live:
 
     Attributes:
         jobs: number of its jobs in each state.
+        reasons: why jobs wait, in the words of the launcher, and how many wait for each reason.
         trials: keys of the trials that these jobs were given, finished ones among them.
     """
 
     jobs: Mapping[str, int] = field(default_factory=dict)
     trials: frozenset[str] = frozenset()
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

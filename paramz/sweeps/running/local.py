@@ -25,16 +25,17 @@ def _submit(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     """Run what is missing; the progress goes to stderr, so that the report has no lines."""
     from paramz.sweeps.running.runner import run_missing
 
-    tally = run_missing(sweep, store, options.retry, options.workers)
+    tally = run_missing(sweep, store, options.stop, options.retry, options.workers)
     counts = Counter(tally.saved.values())
+    left = len(store.trials().keys() - store.finished())  # rounds of refinement among them
     document = {
         "directory": str(store.root),
         "trials": len(store.trials()),
         "ran": dict(counts),
-        "left": tally.left,
+        "left": left,
     }
     return LaunchReport(
-        document, code=130 if tally.interrupted else int(bool(tally.left or counts["failed"]))
+        document, code=130 if tally.stopped else int(bool(left or counts["failed"]))
     )
 
 

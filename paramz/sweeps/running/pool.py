@@ -12,15 +12,22 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import wait
-from pathlib import Path
 
 from paramz.sweeps.running.launcher import LaunchError
 from paramz.sweeps.running.messages import STOP, Ending, Order
 from paramz.sweeps.running.process import Assignment, Worker, cause, start_worker
-from paramz.sweeps.running.recording import OnEvent, Recorder, Tally, disk_is_full, failed
+from paramz.sweeps.running.recording import (
+    REMOVED,
+    OnEvent,
+    Recorder,
+    Tally,
+    disk_is_full,
+    failed,
+)
+from paramz.sweeps.running.sign_of_life import SignOfLife
 from paramz.sweeps.running.stopping import Stop
 from paramz.sweeps.spec.limits import Limits
-from paramz.sweeps.store.attempt import HEARTBEAT, Attempt, claim
+from paramz.sweeps.store.attempt import HEARTBEAT, claim
 from paramz.sweeps.store.store import Store
 
 _TICK = 0.5  # seconds between looks at limits and stop requests
@@ -84,14 +91,16 @@ class Pool:
         queue = deque(assignments)
         busy: deque[Assignment] = deque()
         give_up = time.monotonic() + patience
+        last_look = False
         try:
             while not stop.requested:
                 queue.extend(self._restart)
                 self._restart.clear()
                 self._dispatch(queue, busy)
                 if not (queue or self._restart or self._running()):
-                    if not busy or time.monotonic() > give_up:
+                    if not busy or last_look:
                         break
+                    last_look = time.monotonic() > give_up
                     queue, busy = busy, deque()
                     time.sleep(min(5.0, patience))
                 self._watch()
@@ -100,8 +109,10 @@ class Pool:
         finally:
             self._close()
         self._recorder.write_rest(patience=max(60.0, patience))
-        tally.busy = {assignment.key for assignment in busy}
+        tally.busy |= {assignment.key for assignment in busy}
+        tally.waiting = {assignment.key for assignment in (*queue, *self._restart)}
         tally.interrupted -= tally.saved.keys()
+        tally.stopped = stop.requested
         return tally
 
     def _running(self) -> list[Worker]:
@@ -151,6 +162,7 @@ class Pool:
         assignment, attempt = worker.assignment, worker.attempt
         assert assignment is not None and attempt is not None
         self._recorder.started(assignment.key, attempt)
+        worker.sign = SignOfLife()
         directory = self._store.trial(assignment.key).absolute()
         order = Order(assignment.key, assignment.config, directory, attempt.number, self._limits)
         try:
@@ -163,15 +175,39 @@ class Pool:
         connections = {worker.connection: worker for worker in self._workers}
         for connection in wait(list(connections), timeout=_TICK):
             self._receive(connections[connection])  # type: ignore[index]
+        for worker in list(self._workers):
+            if worker.exited() and not worker.connection.poll():
+                self._on_exit(worker)
         now = time.monotonic()
         if now - self._last_heartbeat >= HEARTBEAT:
-            self._last_heartbeat = now
+            # After a suspension another process may be about to take over: look again soon.
+            late = now - self._last_heartbeat > 2 * HEARTBEAT
+            self._last_heartbeat = now - (HEARTBEAT - 2 if late else 0)
             for worker in self._running():
-                assert worker.attempt is not None
-                worker.attempt.touch()
+                self._beat(worker)
             self._recorder.write_again()
         for worker in self._running():
-            self._kill_if_overdue(worker)
+            assert worker.assignment is not None
+            worker.kill_if_overdue(self._store.trial(worker.assignment.key) / "history.jsonl")
+
+    def _beat(self, worker: Worker) -> None:
+        """Give the heartbeat of a worker's trial, and end the worker if the trial was lost."""
+        attempt = worker.attempt
+        assert attempt is not None
+        attempt.touch()
+        if attempt.superseded():
+            self._lose(worker)
+        elif attempt.removed() and worker.killed_because is None:
+            worker.killed_because = REMOVED
+            worker.kill()
+
+    def _lose(self, worker: Worker) -> None:
+        """End a worker whose trial another process has taken over, having heard nothing of it."""
+        assignment, attempt = worker.assignment, worker.attempt
+        assert assignment is not None and attempt is not None
+        self._dismiss(worker)
+        worker.assignment = worker.attempt = None
+        self._recorder.lost(assignment.key, attempt)
 
     def _receive(self, worker: Worker) -> None:
         try:
@@ -189,26 +225,17 @@ class Pool:
         else:
             self._finish(worker, content)
 
-    def _kill_if_overdue(self, worker: Worker) -> None:
-        """Kill a worker whose trial has run, or been silent, for too long."""
-        assignment, attempt = worker.assignment, worker.attempt
-        assert assignment is not None and attempt is not None
-        if worker.ready and worker.killed_because is None:
-            history = self._store.trial(assignment.key) / "history.jsonl"
-            worker.killed_because = _exceeded(assignment, attempt, history)
-            if worker.killed_because:
-                worker.process.kill()
-
     def _on_exit(self, worker: Worker) -> None:
         """Record the trial of a worker that has died as failed."""
-        code = worker.process.wait()
+        self._workers.remove(worker)
+        code = worker.end()
         if code == -signal.SIGKILL and not worker.killed_because:
             time.sleep(_AFTER_KILL)
-        self._workers.remove(worker)
-        worker.connection.close()
-        if worker.assignment is None:
+        if worker.assignment is None or worker.attempt is None:
             return
-        if worker.ready:
+        if worker.attempt.superseded():
+            self._recorder.lost(worker.assignment.key, worker.attempt)
+        elif worker.ready:
             self._finish(worker, failed(worker.killed_because or cause(code)))
         else:
             self._on_failed_start(worker, code)
@@ -234,11 +261,11 @@ class Pool:
             if worker.ready:
                 worker.process.send_signal(STOP)
             else:
-                worker.process.kill()
+                worker.kill()
         begun = time.monotonic()
         while self._running() and time.monotonic() - begun < grace:
             for worker in list(self._workers):
-                if worker.connection.poll():
+                if worker.connection.poll() or worker.exited():
                     self._receive_last(worker)
             time.sleep(0.02)
         for worker in self._running():
@@ -247,10 +274,12 @@ class Pool:
     def _receive_last(self, worker: Worker) -> None:
         """Receive the outcome of a worker that was asked to stop, or notice that it has ended."""
         try:
+            if not worker.connection.poll():
+                raise EOFError
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
             self._release(worker, "interrupted")
-            self._workers.remove(worker)
+            self._dismiss(worker)
             return
         if kind == "done" and worker.assignment is not None:
             self._finish(worker, content)
@@ -263,30 +292,9 @@ class Pool:
 
     def _dismiss(self, worker: Worker) -> None:
         self._workers.remove(worker)
-        worker.connection.close()
-        worker.process.kill()
-        worker.process.wait()
+        worker.end()
 
     def _close(self) -> None:
         for worker in list(self._workers):
             self._release(worker, "interrupted")
             self._dismiss(worker)
-
-
-def _exceeded(assignment: Assignment, attempt: Attempt, history: Path) -> str | None:
-    """The time limit that a trial has exceeded, in words; None if it has exceeded none."""
-    minutes, silent_minutes = assignment.minutes, assignment.silent_minutes
-    if minutes is not None and attempt.seconds() > 60 * minutes:
-        return f"over its time limit of {minutes:g} minutes"
-    if silent_minutes is not None:
-        last_sign = max(attempt.started, _modified(history))
-        if time.time() - last_sign > 60 * silent_minutes:
-            return f"logged nothing for {silent_minutes:g} minutes (a hang?)"
-    return None
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 
+from paramz.sweeps.running.sign_of_life import SignOfLife
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.attempt import Attempt
 
@@ -35,6 +38,19 @@ class Assignment:
     minutes: float | None = None
     silent_minutes: float | None = None
 
+    def exceeded(self, seconds: float, silence: float) -> str | None:
+        """The time limit that the trial has exceeded, in words; None if it has exceeded none.
+
+        Args:
+            seconds: how long the trial has run, over all attempts.
+            silence: seconds since it has logged anything.
+        """
+        if self.minutes is not None and seconds > 60 * self.minutes:
+            return f"over its time limit of {self.minutes:g} minutes"
+        if self.silent_minutes is not None and silence > 60 * self.silent_minutes:
+            return f"logged nothing for {self.silent_minutes:g} minutes (a hang?)"
+        return None
+
 
 @dataclass
 class Worker:
@@ -48,7 +64,8 @@ class Worker:
         ready: whether it has imported the training function.
         assignment: the trial that it runs; None while it is idle.
         attempt: the attempt at that trial.
-        killed_because: the limit that its trial has exceeded, once it was killed for that.
+        sign: when its trial last logged something.
+        killed_because: why its trial has failed, once the worker was killed for that.
     """
 
     process: subprocess.Popen[bytes]
@@ -58,7 +75,46 @@ class Worker:
     ready: bool = False
     assignment: Assignment | None = None
     attempt: Attempt | None = None
+    sign: SignOfLife = field(default_factory=SignOfLife)
     killed_because: str | None = None
+
+    def exited(self) -> bool:
+        """Whether the process has ended.
+
+        The end of the connection does not tell: a child that the process has forked keeps it open.
+        """
+        if self.process.returncode is not None:
+            return True
+        what = os.WEXITED | os.WNOHANG | os.WNOWAIT  # do not reap it: `end` needs its group
+        try:
+            return os.waitid(os.P_PID, self.process.pid, what) is not None
+        except ChildProcessError:  # this process ignores SIGCHLD, so that nothing needs reaping
+            return self.process.poll() is not None
+
+    def kill_if_overdue(self, history: Path) -> None:
+        """Kill the process if its trial has run, or been silent, for too long.
+
+        Args:
+            history: the file of the trial's history.
+        """
+        assert self.assignment is not None and self.attempt is not None
+        if self.ready and self.killed_because is None:
+            silence = self.sign.silence(history)
+            self.killed_because = self.assignment.exceeded(self.attempt.seconds(), silence)
+            if self.killed_because:
+                self.kill()
+
+    def kill(self) -> None:
+        """Kill the process and its children; it is still to be waited for."""
+        if self.process.returncode is None:  # afterwards the number of the group may be another's
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def end(self) -> int:
+        """Kill what is left of the process and its children; the exit code of the process."""
+        self.kill()
+        self.connection.close()
+        return self.process.wait()
 
 
 def start_worker(
@@ -72,7 +128,8 @@ def start_worker(
             env=os.environ | dict.fromkeys(_THREADS, str(threads)) | dict(environment),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # so that Ctrl-C at the terminal reaches the pool alone
+            # Ctrl-C at the terminal reaches the pool alone, and the worker's group is its own
+            start_new_session=True,
         )
     return Worker(process, Connection(ours.detach()), threads, slot)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from types import TracebackType
 from typing import TextIO
 
@@ -62,14 +63,16 @@ class Reporter:
         tb: TracebackType | None,
     ) -> None:
         if self.bar:
-            self.bar.stop()
+            with suppress(OSError):
+                self.bar.stop()
 
     def say(self, text: str) -> None:
-        """Write a line; above the bar if there is one."""
-        if self.bar:
-            self.bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self.file, flush=True)
+        """Write a line, above the bar if there is one; nothing once the terminal is closed."""
+        with suppress(OSError):
+            if self.bar:
+                self.bar.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, file=self.file, flush=True)
 
     def ended(self, status: str) -> None:
         """Count a trial that ended."""

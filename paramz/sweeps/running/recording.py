@@ -16,6 +16,10 @@ OnEvent = Callable[[str, str, str], None]
 """Called with ("start" | "end", key, status) as trials start and end."""
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+REMOVED = (
+    "the directory of the trial was removed while it ran; a trial may delete what it has saved in "
+    "its directory, but neither the directory nor its attempt files"
+)
 _RETRY_EVERY = 2.0  # seconds between attempts to write results at the end
 
 
@@ -28,12 +32,16 @@ class Tally:
         busy: keys of those that another process is running.
         interrupted: keys of those that were stopped before their end.
         unsaved: keys of those whose attempt or result could not be written to the disk.
+        waiting: keys of those that were not begun, because a stop was requested.
+        stopped: whether a stop was requested.
     """
 
     saved: dict[str, str] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
     interrupted: set[str] = field(default_factory=set)
     unsaved: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
+    stopped: bool = False
 
     @property
     def complete(self) -> bool:
@@ -43,7 +51,7 @@ class Tally:
     @property
     def left(self) -> int:
         """Number of trials without a result."""
-        return len(self.busy | self.interrupted | self.unsaved)
+        return len(self.busy | self.interrupted | self.unsaved | self.waiting)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -51,6 +59,8 @@ class Tally:
             self.busy | other.busy,
             self.interrupted | other.interrupted,
             self.unsaved | other.unsaved,
+            self.waiting | other.waiting,
+            self.stopped or other.stopped,
         )
 
 
@@ -79,13 +89,21 @@ class Recorder:
         self.tally.interrupted.add(key)
         self._on_event("end", key, "interrupted")
 
+    def lost(self, key: str, attempt: Attempt) -> None:
+        """Record that another process has taken over a trial."""
+        attempt.end("taken over by another process, which saw no heartbeat")
+        self.tally.busy.add(key)
+        self._on_event("end", key, "interrupted")
+
     def finished(self, key: str, config: Config, attempt: Attempt, outcome: Ending) -> None:
         """Write the result of a trial, or record that the trial was interrupted."""
         if outcome["status"] == "interrupted":
             self.interrupted(key, attempt)
-        else:
-            record = _record(key, config, outcome, attempt.seconds(), attempt.number)
-            self._write(attempt, record)
+            return
+        if attempt.removed() and outcome["error"] != REMOVED:
+            outcome = failed(REMOVED, outcome["traceback"])
+        record = _record(key, config, outcome, attempt.seconds(), attempt.number)
+        self._write(attempt, record)
 
     def write_again(self) -> None:
         """Write the results that the disk did not take before, as far as it takes them now."""
@@ -107,7 +125,10 @@ class Recorder:
     def _write(self, attempt: Attempt, record: Record) -> None:
         key, status = record["key"], record["status"]
         try:
-            if not attempt.superseded() and self._store.save(record):
+            if attempt.superseded():
+                self.lost(key, attempt)
+                return
+            if self._store.save(record):
                 self.tally.saved[key] = status
                 self._on_event("end", key, status)
             attempt.end(status)

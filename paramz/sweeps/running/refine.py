@@ -90,8 +90,8 @@ def _rounded(value: float) -> float:
     return float(2.0 ** (round(1024 * math.log2(value)) / 1024))
 
 
-def add_round(sweep: Sweep, store: Store) -> dict[str, Config]:
-    """Add the next round of refinement to a sweep whose earlier trials have all ended.
+def next_round(sweep: Sweep, store: Store) -> dict[str, Config]:
+    """The next round of refinement of a sweep whose earlier trials have all ended.
 
     Returns:
         The new trials; none if the sweep asks for no refinement, its rounds or its budget are used
@@ -100,8 +100,7 @@ def add_round(sweep: Sweep, store: Store) -> dict[str, Config]:
     Raises:
         ValueError: the axis cannot be refined.
     """
-    done = store.rounds()
-    if sweep.refine is None or done >= sweep.refine.rounds:
+    if sweep.refine is None or store.rounds() >= sweep.refine.rounds:
         return {}
     asked = store.trials()
     records = (record for record in store.records() if record["key"] in asked)
@@ -109,6 +108,9 @@ def add_round(sweep: Sweep, store: Store) -> dict[str, Config]:
     if sweep.budget.trials is not None:
         room = max(0, sweep.budget.trials - len(asked))
         new = dict(list(new.items())[:room])
-    if new:
-        store.set_trials(new, f"refined-{done + 1}")
     return new
+
+
+def begin_round(store: Store, trials: Mapping[str, Config]) -> None:
+    """Write down that a sweep asks for the trials of a round of refinement."""
+    store.set_trials(trials, f"refined-{store.rounds() + 1}")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paramz.sweeps.running.capacity import capacity, local_gpus, local_memory_gb, shares
 from paramz.sweeps.running.launcher import Retry
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.progress import Reporter
 from paramz.sweeps.running.recording import Tally
-from paramz.sweeps.running.refine import add_round
-from paramz.sweeps.running.stopping import stop_on_signals
+from paramz.sweeps.running.refine import begin_round, next_round
+from paramz.sweeps.running.stopping import Stop, stop_on_signals
 from paramz.sweeps.running.wording import described
 from paramz.sweeps.spec.axes import Cases
 from paramz.sweeps.spec.config import Config, leaves
@@ -48,7 +48,8 @@ def run(
     Args:
         sweep: what to run.
         out: the directory of the sweep; results that it contains are not computed again.
-        workers: how many trials run at once; by default one per CPU that a trial needs.
+        workers: how many trials run at once; by default as many as the CPUs, the memory and the
+            GPUs of this machine allow by the resources of the spec.
         retry: which results are put aside first, so that their trials run again: those of failed
             trials ("failed"), of failed and diverged ones ("diverged"), "all" or "none".
 
@@ -60,22 +61,30 @@ def run(
             more trials than its budget allows, or it cannot be refined.
         paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
-    run_missing(sweep, Store(Path(out)), retry, workers)
+    with stop_on_signals() as stop:
+        run_missing(sweep, Store(Path(out)), stop, retry, workers)
     return load(out)
 
 
 def run_missing(
-    sweep: Sweep, store: Store, retry: Retry = "failed", workers: int | None = None
+    sweep: Sweep, store: Store, stop: Stop, retry: Retry = "failed", workers: int | None = None
 ) -> Tally:
     """Run the trials of a sweep that have no result, then its rounds of refinement.
+
+    No trial and no round is started once a stop was requested; what is left is counted.
 
     Raises:
         ValueError: as for `run`.
         paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
-    tally = run_trials(sweep, store, prepare(sweep, store, retry), workers=workers)
-    while tally.complete and (trials := add_round(sweep, store)):
-        tally = tally + run_trials(sweep, store, trials, workers=workers)
+    tally = run_trials(sweep, store, prepare(sweep, store, retry), stop, workers=workers)
+    while tally.complete and not stop.requested:
+        trials = next_round(sweep, store)
+        if not trials or stop.requested:
+            break
+        begin_round(store, trials)
+        tally = tally + run_trials(sweep, store, trials, stop, workers=workers)
+    tally.stopped = stop.requested
     return tally
 
 
@@ -138,21 +147,28 @@ def check_budget(sweep: Sweep) -> None:
 
 
 def run_trials(
-    sweep: Sweep, store: Store, trials: dict[str, Config], *, workers: int | None = None
+    sweep: Sweep,
+    store: Store,
+    trials: dict[str, Config],
+    stop: Stop,
+    *,
+    workers: int | None = None,
 ) -> Tally:
     """Run trials in a pool on this machine, with progress on stderr.
-
-    Ctrl-C stops the pool and keeps what is finished.
 
     Raises:
         paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
     assignments = [assignment(sweep, key, config) for key, config in trials.items()]
-    threads = max((a.threads for a in assignments), default=1)
-    size = max(1, min(workers or len(os.sched_getaffinity(0)) // threads, len(assignments)))
+    needs = {sweep.need(config) for config in trials.values()}
+    gpus = local_gpus()
+    fit = capacity(needs, gpus, local_memory_gb()) if needs else 1
+    size = max(1, min(workers or fit, len(assignments)))
+    share = max((need.gpus for need in needs), default=0.0) or 1
     total = len(store.trials())
     done = total - len(assignments)
-    with Reporter(len(assignments)) as report, stop_on_signals(report.say) as stop:
+    with Reporter(len(assignments)) as report:
+        stop.say = report.say
         if done:
             report.say(f"{done} of {total} trials have a result already")
         report.say(f"{len(assignments)} trials to run, {size} at once, results in {store.root}")
@@ -168,7 +184,7 @@ def run_trials(
             sweep.train,
             workers=size,
             limits=sweep.limits,
-            environment=[{"CUDA_VISIBLE_DEVICES": gpu} for gpu in local_gpus()],
+            environment=shares(gpus, share, size),
             on_event=on_event,
         )
         tally = pool.run(assignments, stop)
@@ -188,14 +204,6 @@ def assignment(sweep: Sweep, key: str, config: Config) -> Assignment:
     """A trial of a sweep, with what it may use."""
     need = sweep.need(config)
     return Assignment(key, config, need.cpus, need.minutes, sweep.resources.silent_minutes)
-
-
-def local_gpus() -> list[str]:
-    """The GPUs of this machine that workers may use."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu for gpu in visible.split(",") if gpu]
-    folder = Path("/proc/driver/nvidia/gpus")
-    return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
 
 
 def provenance(sweep: Sweep) -> dict[str, Any]:

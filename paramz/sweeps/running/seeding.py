@@ -9,22 +9,27 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 
-def seed(key: str) -> None:
+def seed(key: str, then: Callable[[str], None]) -> None:
     """Seed random, numpy and torch from the key of a trial.
 
     Those of them that are not imported yet are seeded when they are, after `watch_imports`.
+
+    Args:
+        key: the key of the trial.
+        then: called with "numpy" and "torch" once they are imported and seeded.
     """
-    _Finder.seed = int(key[:8], 16)
+    _Finder.seed, _Finder.then = int(key[:8], 16), then
     random.seed(_Finder.seed)
     for name in ("numpy", "torch"):
         if name in sys.modules:
             _set_up(name, sys.modules[name], _Finder.seed)
+            then(name)
 
 
 def watch_imports() -> None:
@@ -44,6 +49,7 @@ class _Finder(MetaPathFinder):
     """Finds numpy and torch as the other finders do, and seeds them once they are executed."""
 
     seed = 0
+    then: Callable[[str], None] = lambda name: None  # noqa: E731  # until a trial is seeded
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -58,6 +64,7 @@ class _Finder(MetaPathFinder):
             def exec_module(module: ModuleType) -> None:
                 execute(module)
                 _set_up(name, module, self.seed)
+                type(self).then(name)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

@@ -69,7 +69,7 @@ class Trial:
                 halving.
         """
         values = {name: float(value) for name, value in metrics.items()}
-        line = {"step": step, "time": round(time.time(), 3)} | encoded(values)
+        line = {"step": int(step), "time": round(time.time(), 3)} | encoded(values)
         if self.rank == 0:
             with open(self.directory / "history.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

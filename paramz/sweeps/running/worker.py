@@ -23,9 +23,11 @@ from paramz.sweeps.running.halving import Race, Stopped
 from paramz.sweeps.running.messages import STOP, Ending, Order
 from paramz.sweeps.running.redact import redact
 from paramz.sweeps.running.seeding import seed, watch_imports
+from paramz.sweeps.running.state import State
 from paramz.sweeps.running.trial import Diverged, Trial, diverged, encoded
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.spec.target import load_target
+from paramz.sweeps.store.attempt import superseded
 
 _PR_SET_PDEATHSIG = 1
 _ERROR_LENGTH = 500  # characters of an error message that are kept; the traceback has all of it
@@ -34,6 +36,7 @@ _ERROR_LENGTH = 500  # characters of an error message that are kept; the traceba
 def main() -> None:
     """Run orders until the pool closes the connection."""
     _die_with_parent()
+    os.set_inheritable(int(sys.argv[1]), False)  # what the trial starts must not keep it open
     connection = Connection(int(sys.argv[1]))
     _ignore_signals()
     watch_imports()
@@ -56,21 +59,33 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Ending:
     limit = order.limits.loss_limit
     trial = Trial(order.directory, order.key, order.attempt, limit, order.rank)
     log = f"log.{order.rank}.txt" if order.rank else "log.txt"
-    environment = dict(os.environ)
-    seed(order.key)
+    state = State()
+    seed(order.key, state.read_library)
     try:
         with _output_to(order.directory / log):
             signal.signal(STOP, trial._stop)
+            signal.signal(signal.SIGCONT, _end_if_superseded(order))
             outcome = _run(order, trial, function)
     except OSError as error:  # the disk has no room for a log
         outcome = _outcome("failed", f"{type(error).__name__}: {error}")
     finally:
         signal.signal(STOP, signal.SIG_DFL)
-    if os.environ != environment:
-        os.environ.clear()
-        os.environ.update(environment)
+        state.restore()
     gc.collect()
     return outcome
+
+
+def _end_if_superseded(order: Order) -> Callable[[int, FrameType | None], None]:
+    """What to do when this process goes on after a suspension, in which others hear nothing of it.
+
+    If another process has taken over the trial meanwhile, nothing more may be written here.
+    """
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        if superseded(order.directory, order.attempt):
+            os._exit(128 + signum)
+
+    return end
 
 
 def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -> Ending:
@@ -83,7 +98,7 @@ def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -
         outcome = _outcome("diverged", str(error), metrics={"loss": float("nan")})
     except Stopped as error:
         outcome = _outcome("stopped", str(error), metrics={"loss": float("nan")})
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # the process lives on, whatever a trial raises
         text = "".join(traceback.format_exception_only(error)).strip()
         outcome = _outcome("failed", text, redact(traceback.format_exc()))
         print(outcome["traceback"], file=sys.stderr)

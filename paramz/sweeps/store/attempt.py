@@ -4,6 +4,11 @@ The n-th attempt at a trial is the file ``trials/<key>/attempt-<n>.json``. It is
 exclusively, so that exactly one process on one machine can make it; a process takes over an
 abandoned trial by creating the next file, never by deleting one. The modification time of the file
 is the attempt's heartbeat. When the attempt ends, the reason is written into it.
+
+On the machine of an attempt, the process itself tells whether it is alive. From any other machine
+only the heartbeat tells, also if the attempt is an earlier one of the same Slurm job: a node that
+Slurm has lost sight of, and whose job it has started elsewhere, may go on working. A process that
+was taken for dead notices, when it gives its heartbeat, that there is a later attempt, and ends.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paramz.sweeps.store.clock import Clock
 from paramz.sweeps.store.files import read_json, write_over
 
 HEARTBEAT = 15.0  # seconds between heartbeats
@@ -30,17 +36,17 @@ class Attempt:
         path: the file of the attempt.
         number: 1 for the first attempt at the trial.
         spent: seconds that earlier attempts at the trial took.
-        started: when the clock of this attempt started, in seconds since the epoch.
+        clock: runs since the attempt has begun.
     """
 
     path: Path
     number: int
     spent: float
-    started: float = field(default_factory=time.time)
+    clock: Clock = field(default_factory=Clock)
 
     def begin(self) -> None:
         """Start the clock. The time that the worker process took to start is not counted."""
-        self.started = time.time()
+        self.clock = Clock()
 
     def touch(self) -> None:
         """Give a heartbeat."""
@@ -51,11 +57,21 @@ class Attempt:
 
     def superseded(self) -> bool:
         """Whether another process has taken over the trial because it saw no heartbeat."""
-        return _latest(self.path.parent)[0] != self.number
+        return superseded(self.path.parent, self.number)
+
+    def removed(self) -> bool:
+        """Whether the file of the attempt is gone, as when a trial deletes its own directory."""
+        try:
+            os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass  # the file system is away for a moment
+        return False
 
     def seconds(self) -> float:
-        """Running time of the trial so far, including earlier attempts."""
-        return self.spent + time.time() - self.started
+        """Running time of the trial so far, including earlier attempts, without suspensions."""
+        return self.spent + self.clock.seconds()
 
     def end(self, why: str) -> None:
         """Record that the attempt has ended, and why."""
@@ -107,14 +123,46 @@ def holder(folder: Path) -> dict[str, Any] | None:
     return record if _alive(folder / f"attempt-{number:04d}.json", record, folder) else None
 
 
+def superseded(folder: Path, number: int) -> bool:
+    """Whether a trial has an attempt later than this one."""
+    return _latest(folder)[0] > number
+
+
+def attempt_of(folder: Path, job: str | None, restart: int) -> dict[str, Any] | None:
+    """The attempt that a run of a Slurm job is making at a trial now, on whatever node.
+
+    Args:
+        folder: the directory of the trial.
+        job: the job.
+        restart: how often Slurm had requeued the job when that run began.
+    """
+    number, record = _latest(folder)
+    mine = bool(number) and record.get("job") == job and record.get("restart", 0) == restart
+    return record if mine and "ended" not in record else None
+
+
+def heard_from(folder: Path, number: int) -> bool:
+    """Whether the heartbeat of an attempt is recent."""
+    path = folder / f"attempt-{number:04d}.json"
+    try:
+        return _file_system_time(folder) - os.stat(path).st_mtime < STALE
+    except OSError:
+        return True  # the file system is away for a moment
+
+
 def identity() -> dict[str, Any]:
-    """What identifies this process in an attempt: host, pid, start, and the Slurm job if any."""
+    """What identifies this process in an attempt: machine, pid, start, and the run of a Slurm job.
+
+    "restart" is how often Slurm has requeued the job.
+    """
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
+        "machine": _machine(),
         "pid": pid,
         "born": _born(pid),
         "job": slurm_job(),
+        "restart": slurm_restart(),
         "started": time.time(),
     }
 
@@ -124,6 +172,11 @@ def slurm_job() -> str | None:
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")
+
+
+def slurm_restart() -> int:
+    """How often Slurm has requeued the job of this process."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def _latest(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -143,15 +196,19 @@ def _is_attempt(name: str) -> bool:
 
 def _alive(path: Path, record: dict[str, Any], folder: Path) -> bool:
     """Whether the process of an attempt is running: by pid on this machine, else by heartbeat."""
-    if record.get("host") == socket.gethostname():
+    here = record.get("machine", _machine()) == _machine()  # attempts of before have no machine
+    if record.get("host") == socket.gethostname() and here:
         return bool(_born(int(record["pid"])) == record["born"])
-    if record.get("job") and record["job"] == slurm_job():
-        return False  # the attempt is one of this same job, from before it was requeued
+    return heard_from(folder, int(path.stem[8:]))
+
+
+def _machine() -> str:
+    """What the pids of this machine or container, since it was started, have in common."""
     try:
-        age = _file_system_time(folder) - os.stat(path).st_mtime
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
-        return True
-    return age < STALE
+        return ""  # not Linux: the name of the host is all there is
 
 
 def _born(pid: int) -> str | None:
