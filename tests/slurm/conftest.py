@@ -23,7 +23,7 @@ FUNCTIONS = Path(__file__).parent / "slurm_functions.py"
 @pytest.fixture(scope="session")
 def cluster():
     """Point this process at the testbed; the folder where the testbed keeps its things."""
-    if not all(shutil.which(program) for program in ("slurmctld", "munged", "mariadbd")):
+    if not all(shutil.which(program) for program in ("slurmctld", "munged", "unshare")):
         reason = f"Slurm is not installed; {TESTBED}/install does it"
         if os.environ.get("PARAMZ_REQUIRE_SLURM") == "1":
             pytest.fail(reason)
@@ -36,6 +36,13 @@ def cluster():
     yield Path(root)
     if before is None:
         del os.environ["SLURM_CONF"]
+
+
+@pytest.fixture
+def accounting(cluster):
+    """Skip without accounting, as with TESTBED_ACCOUNTING=no; CI runs the tests with and without."""
+    if "AccountingStorageType" not in Path(os.environ["SLURM_CONF"]).read_text():
+        pytest.skip("this testbed has no accounting")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from slurm_functions import walk
 
 from paramz.check.run import coord_check
 from paramz.slurm import Profile, queue, submit
+from paramz.slurm.submission import SubmissionError
 from paramz.sweeps import Store, Sweep, load, run
 
 pytestmark = pytest.mark.slurm
@@ -127,20 +128,39 @@ def test_arrays_stay_within_the_limit_of_the_cluster(lab, sweep):
     assert len(lab.jobs()) == 40
 
 
-def test_jobs_stay_within_what_the_accounting_lets_the_user_submit(lab, sweep):
-    wanted = sweep("resumable", axes={"seed": list(range(40))})
-    profile = Profile(pack={"workers": 1, "minutes": 3})
-    user = getpass.getuser()
-    subprocess.run(["sacctmgr", "-i", "add", "user", user, "account=root"], capture_output=True)
-    limit = ["sacctmgr", "-i", "modify", "user", user, "set"]
-    subprocess.run([*limit, "MaxSubmitJobs=7"], check=True, stdout=subprocess.DEVNULL)
-    try:
-        assert queue.max_submitted() == 7
-        packing = submit(wanted, profile, lab.out, dry_run=True).packing
-    finally:
-        subprocess.run([*limit, "MaxSubmitJobs=-1"], check=True, stdout=subprocess.DEVNULL)
-    assert packing.jobs <= 7 and packing.trials == 40
-    assert queue.max_submitted() is None
+@pytest.fixture
+def most_submitted(accounting):
+    """Set how many jobs the accounting lets this user submit."""
+    limit = ["sacctmgr", "-i", "modify", "user", getpass.getuser(), "set"]
+
+    def to(number):
+        command = [*limit, f"MaxSubmitJobs={number}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    yield to
+    to(-1)
+
+
+def test_jobs_stay_within_what_the_accounting_lets_the_user_submit(lab, sweep, most_submitted):
+    """The limit is enforced here: Slurm refuses what would exceed it."""
+    few, wanted, more = (
+        sweep("resumable", base={"steps": 1, "sleep": 0}, axes={"seed": list(range(n))})
+        for n in (3, 40, 50)
+    )
+    profile = {"pack": {"workers": 1, "minutes": 3}, "sbatch": {"hold": True}}
+    most_submitted(7)
+    assert queue.submittable() == 7
+    assert lab.submit(few, **profile).packing.jobs == 3
+    assert queue.submittable() == 4  # what is queued counts
+    packing = lab.submit(wanted, **profile).packing
+    assert packing.jobs <= 4 and packing.trials == 37
+    assert queue.submittable() == 7 - len(lab.jobs())
+    assert lab.submit(wanted, **profile).packing.trials == 0
+    most_submitted(len(lab.jobs()))
+    with pytest.raises(SubmissionError, match="lets you submit no further job"):
+        lab.submit(more, **profile)
+    most_submitted(-1)
+    assert queue.submittable() is None
 
 
 def test_a_function_that_cannot_be_imported_leaves_its_trials_missing(lab, sweep, tmp_path):

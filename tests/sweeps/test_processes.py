@@ -20,7 +20,7 @@ from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.running.stopping import Stop
-from paramz.sweeps.spec.spec import Need
+from paramz.sweeps.spec.resources import Need
 from paramz.sweeps.store.store import Store
 
 FUNCTIONS = Path(__file__).parent / "process_functions.py"

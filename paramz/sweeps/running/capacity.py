@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from paramz.sweeps.spec.spec import Need
+from paramz.sweeps.spec.resources import Need
 
 _CGROUP = Path("/sys/fs/cgroup")
 
