@@ -139,7 +139,8 @@ def make_optimizers(
             AdamW beside another optimizer has the same weight_decay, decay, no_decay and role_lr.
 
     Raises:
-        ValueError: there is no such optimizer, or the plan has no rules for it.
+        ValueError: there is no such optimizer, the plan has no rules for it, or it does not read an
+            option that its learning rates depend on.
         TypeError: an option that neither paramz nor the optimizer has.
         ImportError: SOAP without pytorch_optimizer.
 
@@ -166,8 +167,12 @@ def make_optimizers(
         roles = ROLES if maker.takes == "matrices" and adamw is None else HIDDEN_ROLES
         both = {name: {"lr": lr, **options}, "adamw": beside}
         groups, left = plan.split_groups(model, roles=roles, **both)
-    made = maker.make(groups, model, own)
-    return [made, torch.optim.AdamW(left)] if left else [made]
+    made = [maker.make(groups, model, own)]
+    if left:
+        made.append(torch.optim.AdamW(left))
+    # An option that torch's class leaves unread must not have chosen other learning rates.
+    plan.check(*made, model=model)
+    return made
 
 
 # The settings that the AdamW beside another optimizer shares with it.

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from paramz.plan.own_factor import usual_factor
 from paramz.plan.ratios import lr_ratio, policy_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
@@ -16,6 +17,11 @@ from paramz.theory.families import Family
 Group = dict[str, Any]
 # The roles of matrices between two layers that grow, which matrix optimizers are for.
 HIDDEN_ROLES = ("hidden", "expert")
+# What groups keep of the plan, beside their roles, so that `Plan.check` can compare: the names of
+# their tensors, their lr as it was planned, and the optimizer that it was planned for, with the
+# factor that this puts on its steps.
+NAMES, PLANNED_LR, PLANNED_FOR = "names", "planned_lr", "planned_for"
+PLANNED_FACTOR = "planned_factor"
 
 Tensors = Sequence[tuple[Row, nn.Parameter]]
 
@@ -60,14 +66,20 @@ def split_tensors(
 def _at_one_lr(
     rulebook: Rulebook, tensors: Iterable[tuple[Row, nn.Parameter]], settings: Settings, lr: float
 ) -> list[Group]:
-    merged: dict[tuple[float, ...], Group] = {}
+    merged: dict[tuple[Any, ...], Group] = {}
     for row, parameter in tensors:
         if settings.family.damping is not None:
             _refuse_zero_readout(row, parameter, settings.family)
         values = _values(rulebook, row, settings, lr)
+        apart = {None: (), "shape": row.shape, "tensor": (row.name,)}[settings.split]
         group = merged.setdefault(
-            tuple(values.values()), {"params": [], **values, **settings.options, "roles": []}
+            (*values.values(), *apart), {"params": [], **values, **settings.options, "roles": []}
         )
+        group.setdefault(NAMES, []).append(row.name)
+        group.setdefault(PLANNED_LR, values["lr"])
+        group.setdefault(PLANNED_FOR, settings.family.name)
+        if settings.family.shape_factor or settings.family.relative:
+            group.setdefault(PLANNED_FACTOR, (settings.own or usual_factor(settings.family)).name)
         group["params"].append(parameter)
         if row.role not in group["roles"]:
             group["roles"].append(row.role)
@@ -81,7 +93,7 @@ def _values(rulebook: Rulebook, row: Row, settings: Settings, lr: float) -> dict
     default = 0.0 if rulebook.scheme.decay == "independent" else family.weight_decay
     decay = default if settings.weight_decay is None else settings.weight_decay
     values = {
-        "lr": lr * lr_ratio(rulebook, row, family, settings.adjust_lr_fn),
+        "lr": lr * lr_ratio(rulebook, row, family, settings.own),
         "weight_decay": decay * policy_ratio(rulebook, row, settings, lr),
     }
     if row.role in settings.no_decay or (row.part is not None and not row.part.decays):

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from paramz.anatomy.names import EMBED_SCALE, NESTED_TENSORS
+from paramz.plan.constructed import problems
 from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, split_tensors
 from paramz.plan.matching import trainable_rows
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.saved import loads, read_factors, read_row, read_scale
+from paramz.plan.schedule import broken_ratios
 from paramz.plan.settings import Settings
 from paramz.plan.summary import Summary, summarize
 from paramz.theory.families import Family
@@ -110,6 +113,9 @@ class Plan:
                 ``role_lr``: base learning rates of roles that are tuned apart from ``lr``, such as
                 ``{"input": 2**-4}``; the same rules take them to the target.
 
+                ``split``: ``"shape"`` for groups of tensors of one shape each, which optimizers
+                need that stack their tensors; ``"tensor"`` for one group per tensor.
+
                 Any option of the optimizer, passed to every group (betas, momentum, ...).
                 Shampoo's ``exponent``, of each side or of the left and right one, chooses its
                 rules.
@@ -138,7 +144,9 @@ class Plan:
         Args:
             model: the model.
             roles: the first optimizer takes the matrices of these roles.
-            **optimizers: the options of each, as for `param_groups`.
+            **optimizers: the options of each, as for `param_groups`, and ``optimizer`` for the
+                class where it is not torch's own, as in ``muon=dict(optimizer=timm.optim.Muon,
+                lr=0.02)``.
 
         >>> import paramz, torch
         >>> net = lambda w=8: torch.nn.Sequential(
@@ -158,12 +166,55 @@ class Plan:
                 f"split_groups takes two optimizers, one for hidden matrices and one for the rest, "
                 f"as in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
             )
-        first, second = (Settings.of(name, **given) for name, given in optimizers.items())
+        first, second = (
+            Settings.of(
+                given.get("optimizer", name), **{k: given[k] for k in given if k != "optimizer"}
+            )
+            for name, given in optimizers.items()
+        )
         matrices, rest = split_tensors(trainable_rows(self.rows, model), roles, first.family)
         return [
             make_groups(self.rulebook, matrices, first),
             make_groups(self.rulebook, rest, second),
         ]
+
+    def check(
+        self,
+        *optimizers: torch.optim.Optimizer | Any,
+        model: nn.Module | None = None,
+        schedulers: Sequence[Any] = (),
+    ) -> None:
+        """Raise if constructed optimizers do not train what the plan says, at its rates.
+
+        It finds groups that no plan made (``AdamW(model.parameters())``), tensors that are lost, or
+        trained twice, or no longer the model's, learning rates whose ratios were changed, groups
+        that were made for another optimizer, and one that puts another factor on its steps than the
+        groups count on (Muon's ``adjust_lr_fn``, Adafactor's ``scale_parameter``).
+
+        Args:
+            *optimizers: all that train the model.
+            model: the model, wrapped or not; without it frozen tensors count as lost.
+            schedulers: run on copies, as `paramz.check_schedule` does, for 1000 steps.
+
+        Raises:
+            ValueError: something is not as the plan has it; the message lists all of it.
+
+        >>> import paramz, torch
+        >>> net = lambda w=8: torch.nn.Sequential(torch.nn.Linear(4, w), torch.nn.Linear(w, 2))
+        >>> model = net(32)
+        >>> plan = paramz.parametrize_(model, "mup", base=net)
+        >>> plan.check(torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1)))
+        >>> plan.check(torch.optim.AdamW(model.parameters()))
+        Traceback (most recent call last):
+        ...
+        ValueError: AdamW has a group of 4 tensors that no plan made, all at lr 0.001...
+        """
+        found = list(problems(self.rows, optimizers, model))
+        for scheduler in schedulers:
+            said = broken_ratios(scheduler)
+            found += [said] if said else []
+        if found:
+            raise ValueError("\n".join(found))
 
     def summary(
         self,

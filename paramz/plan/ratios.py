@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import math
-
+from paramz.plan.own_factor import OwnFactor, usual_factor
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.settings import Settings
 from paramz.theory.families import Family
 
 
-def lr_ratio(
-    rulebook: Rulebook, row: Row, family: Family, adjust_lr_fn: str | None = None
-) -> float:
+def lr_ratio(rulebook: Rulebook, row: Row, family: Family, own: OwnFactor | None = None) -> float:
     """What the base learning rate is multiplied by for one tensor.
 
     Args:
         rulebook: the plan's.
         row: the tensor's.
         family: the optimizer's.
-        adjust_lr_fn: that of torch.optim.Muon.
+        own: the factor that the optimizer puts on its steps; None for torch's own optimizer.
     """
     lr = rulebook.rule(row, family).lr(row.ratios)
-    return lr / _own_ratio(rulebook, row, family, adjust_lr_fn)
+    return lr / _own_ratio(rulebook, row, family, own)
 
 
 def decay_ratio(
-    rulebook: Rulebook, row: Row, family: Family, adjust_lr_fn: str | None = None
+    rulebook: Rulebook, row: Row, family: Family, own: OwnFactor | None = None
 ) -> float:
     """What the base weight decay is multiplied by for one tensor, so that lr * decay is constant.
 
@@ -34,16 +31,16 @@ def decay_ratio(
         rulebook: the plan's.
         row: the tensor's.
         family: the optimizer's.
-        adjust_lr_fn: that of torch.optim.Muon.
+        own: the factor that the optimizer puts on its steps; None for torch's own optimizer.
     """
     rule = rulebook.rule(row, family)
     if family.decay == "l2-normalised":
         # wd * w is added to the gradient before it is normalised, so it must follow the gradient.
         return (rule.weight_decay * rule.eps)(row.ratios)
     decay = rule.weight_decay(row.ratios)
-    if family.decay == "decoupled":
+    if family.decay == "decoupled" and not (own is not None and own.decays):
         # p -= lr wd p uses the group's lr without the optimizer's own factor.
-        decay *= _own_ratio(rulebook, row, family, adjust_lr_fn)
+        decay *= _own_ratio(rulebook, row, family, own)
     return decay
 
 
@@ -65,7 +62,7 @@ def policy_ratio(rulebook: Rulebook, row: Row, settings: Settings, lr: float) ->
         policy = rulebook.scheme.decay if apart else "lr-constant"
     if policy == "coupled":
         return 1.0
-    ratio = decay_ratio(rulebook, row, family, settings.adjust_lr_fn)
+    ratio = decay_ratio(rulebook, row, family, settings.own)
     if policy == "lr-constant" or lr == 0.0:
         return ratio
     if not apart:
@@ -77,18 +74,10 @@ def policy_ratio(rulebook: Rulebook, row: Row, settings: Settings, lr: float) ->
     return ratio / (lr * width)
 
 
-def _own_ratio(rulebook: Rulebook, row: Row, family: Family, adjust_lr_fn: str | None) -> float:
+def _own_ratio(rulebook: Rulebook, row: Row, family: Family, own: OwnFactor | None) -> float:
     """Target / base of the factor that the optimizer itself puts on its steps."""
-    if family.relative:
-        return rulebook.rule(row, family).init_std(row.ratios)
-    if family.shape_factor:
-        return _muon_factor(row.shape, adjust_lr_fn) / _muon_factor(row.base_shape, adjust_lr_fn)
-    return 1.0
-
-
-def _muon_factor(shape: tuple[int, ...], adjust_lr_fn: str | None) -> float:
-    """torch.optim.Muon's own factor: sqrt(max(1, rows/cols)), or 0.2 sqrt(max(rows, cols))."""
-    rows, columns = shape[0], math.prod(shape[1:])
-    if adjust_lr_fn == "match_rms_adamw":
-        return 0.2 * math.sqrt(max(rows, columns))
-    return math.sqrt(max(1.0, rows / columns))
+    own = usual_factor(family) if own is None else own
+    ratio = own.of_shape(row.shape) / own.of_shape(row.base_shape)
+    if own.relative:
+        ratio *= rulebook.rule(row, family).init_std(row.ratios)
+    return ratio

@@ -8,10 +8,11 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from paramz.plan.own_factor import OwnFactor, factor_options, own_factor, spelt_out
 from paramz.theory.decay import DECAYS
 from paramz.theory.families import Family
 from paramz.theory.families import family as find_family
@@ -33,6 +34,10 @@ class Settings:
         no_decay: roles without weight decay.
         role_lr: learning rates of roles that are tuned apart from ``lr``.
         options: everything else that the groups are to hold (betas, momentum, ...).
+        own: the factor that the optimizer puts on its steps by itself; None for that of torch's own
+            optimizer.
+        split: ``"shape"`` for groups of tensors of one shape each, as optimizers want that stack
+            them; ``"tensor"`` for one group per tensor.
 
     >>> Settings.of("adamw", lr=0.1, betas=(0.9, 0.95)).options
     {'betas': (0.9, 0.95)}
@@ -47,8 +52,12 @@ class Settings:
     no_decay: tuple[str, ...] = ()
     role_lr: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    own: OwnFactor | None = None
+    split: Literal["shape", "tensor"] | None = None
 
     def __post_init__(self) -> None:
+        if self.split not in (None, *_SPLITS):
+            raise ValueError(f"split={self.split!r} is neither of {', '.join(map(repr, _SPLITS))}")
         if self.damping is not None and self.family.damping is None:
             raise ValueError(f"damping={self.damping!r}: {self.family.name} has no damping")
         unknown = [role for role in self.role_lr if role not in ROLES]
@@ -87,8 +96,10 @@ class Settings:
         )
         options = {name: value for name, value in given.items() if name not in _OWN}
         _refuse_unknown(options, optimizer, family)
-        own = {name: value for name, value in given.items() if name in _OWN and value is not None}
-        return cls(family=family, options=options, **own)
+        settings = {name: given[name] for name in _OWN if given.get(name) is not None}
+        own = own_factor(family, optimizer, options)
+        options |= spelt_out(family, optimizer, options)
+        return cls(family=family, options=options, own=own, **settings)
 
     @property
     def base_eps(self) -> float:
@@ -100,13 +111,9 @@ class Settings:
         """Damping at the base."""
         return (self.family.damping or 0.0) if self.damping is None else self.damping
 
-    @property
-    def adjust_lr_fn(self) -> str | None:
-        """Which factor of a tensor's shape torch.optim.Muon puts on its steps."""
-        return self.options.get("adjust_lr_fn")
 
-
-_OWN = ("lr", "weight_decay", "eps", "damping", "decay", "no_decay", "role_lr")
+_OWN = ("lr", "weight_decay", "eps", "damping", "decay", "no_decay", "role_lr", "split")
+_SPLITS = ("shape", "tensor")
 
 
 def _refuse_unknown(options: Mapping[str, Any], optimizer: Any, family: Family) -> None:
@@ -148,7 +155,8 @@ def _known_options(optimizer: Any, family: Family) -> tuple[frozenset[str], bool
         return frozenset(family.options), False
     found = torch_optimizers().get(family.name)
     if found is not None:
-        return _parameters(found)
+        names, more = _parameters(found)
+        return names | factor_options(family), more
     # An optimizer of another library, by its name (or declared by the user, who knows it): whatever
     # one of torch's has.
     common = [_parameters(kind)[0] for kind in torch_optimizers().values()]
@@ -160,9 +168,7 @@ def _read_by_rules(family: Family) -> frozenset[str]:
     read = {"decoupled_weight_decay"} if family.column == "adam" else set()
     if family.exponent is not None:
         read |= {"exponent", "graft"}
-    if family.shape_factor:
-        read |= {"adjust_lr_fn"}
-    return frozenset(read)
+    return frozenset(read) | factor_options(family)
 
 
 @cache

@@ -22,6 +22,7 @@ from paramz.optim.kfac.layers import (
 )
 from paramz.optim.kfac.measurement import Measurement
 from paramz.optim.kfac.processes import averages, rank
+from paramz.optim.precision import full_precision
 
 
 class KFAC(torch.optim.Optimizer):
@@ -168,13 +169,14 @@ class KFAC(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         now = self._now
-        if self._measured.due:
-            self._update_factors()
-        if now % self._inverse_every == 0:
-            self._invert()
         moves: dict[nn.Parameter, Tensor] = {}
-        for layer in self._layers:
-            moves.update(self._precondition(layer))
+        with full_precision(self.param_groups[0]["params"][0]):
+            if self._measured.due:
+                self._update_factors()
+            if now % self._inverse_every == 0:
+                self._invert()
+            for layer in self._layers:
+                moves.update(self._precondition(layer))
         for group in self.param_groups:
             self._apply(group, moves)
             group["step"] = now + 1

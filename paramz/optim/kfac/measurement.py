@@ -14,6 +14,7 @@ from paramz.optim.blocks import block_sizes
 from paramz.optim.kfac.estimate import Estimate
 from paramz.optim.kfac.fisher import count, fisher_vectors, predictions
 from paramz.optim.kfac.layers import PreconditionedLayer, factor_dtype, inputs, outputs, sizes
+from paramz.optim.precision import full_precision
 
 
 class Hook:
@@ -157,7 +158,8 @@ class Measurement:
         self._inside = False
         seen, self._seen = self._seen, []
         for layer, x, _ in seen:
-            a, rows = inputs(layer, x, self.estimate.sharing, self.estimate.block_size)
+            with full_precision(x):
+                a, rows = inputs(layer, x, self.estimate.sharing, self.estimate.block_size)
             sums = self.sums.setdefault(layer, Sums())
             sums.a = a if sums.a is None or a is None else sums.a + a
             sums.rows += rows
@@ -179,7 +181,8 @@ class Measurement:
         how = self.estimate
         for v in fisher_vectors(found, how.likelihood, how.fisher, generator):
             # The graph is kept, because the loss will go through it again.
-            grads = torch.autograd.grad(found, edges, v, retain_graph=True, allow_unused=True)
+            with full_precision(found):
+                grads = torch.autograd.grad(found, edges, v, retain_graph=True, allow_unused=True)
             by_edge = dict(zip(edges, grads, strict=True))
             for layer, x, edge in seen:
                 g = by_edge.get(edge) if edge is not None else None
@@ -191,6 +194,7 @@ class Measurement:
     ) -> None:
         for layer in layers:
             scaled = g.detach() * scale if scale != 1 else g
-            b = outputs(layer, scaled, x, self.estimate.sharing, self.estimate.block_size)
+            with full_precision(g):
+                b = outputs(layer, scaled, x, self.estimate.sharing, self.estimate.block_size)
             sums = self.sums.setdefault(layer, Sums())
             sums.b = b if sums.b is None else sums.b + b

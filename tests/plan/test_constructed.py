@@ -1,0 +1,401 @@
+"""A constructed optimizer is the plan's, or the message says what is not."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR
+
+import paramz
+from paramz.optim.make import make_optimizers
+
+adafactor = pytest.importorskip("transformers.optimization").Adafactor
+PLAIN = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+
+
+def net(width=8):
+    return nn.Sequential(
+        nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width, bias=False), nn.ReLU(),
+        nn.Linear(width, 3),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def planned():
+    torch.manual_seed(0)
+    model = net(32)
+    return model, paramz.parametrize_(model, "mup", base=net)
+
+
+def refused(plan, *optimizers, **options):
+    with pytest.raises(ValueError) as error:
+        plan.check(*optimizers, **options)
+    return str(error.value)
+
+
+# ---- Right ones pass -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["AdamW", "Adam", "NAdam", "SGD", "RMSprop", "Adafactor"])
+def test_an_optimizer_of_torch_with_the_plans_groups_passes(planned, kind):
+    model, plan = planned
+    made = getattr(torch.optim, kind)
+    plan.check(made(plan.param_groups(model, made, lr=0.1)), model=model)
+    plan.check(made(plan.param_groups(model, kind, lr=0.1)))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "kfac", "foof", "shampoo", "adafactor", "lion"])
+def test_what_make_optimizers_made_passes(planned, name):
+    model, plan = planned
+    if name == "lion":  # not torch's: a class of the user's with that name
+
+        class Lion(torch.optim.SGD):
+            pass
+
+        plan.check(Lion(plan.param_groups(model, "lion", lr=0.1)))
+        return
+    plan.check(*make_optimizers(plan, model, name, lr=0.1), model=model)
+
+
+def test_roles_tuned_apart_and_frozen_tensors_pass(planned):
+    model, plan = planned
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        plan.param_groups(model, "adamw", lr=0.1, role_lr={"output": 0.5, "vector": 0.0})
+    )
+    plan.check(optimizer, model=model)
+    assert "0.weight, 0.bias is in no group" in refused(plan, optimizer)
+    assert "if they are frozen, pass model=" in refused(plan, optimizer)
+
+
+def test_a_wrapped_optimizer_and_a_loaded_one_pass(planned, tmp_path):
+    model, plan = planned
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    again = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.3))
+    again.load_state_dict(torch.load(tmp_path / "optimizer.pt"))
+    plan.check(again, model=model)
+
+    class Wrapper:
+        def __init__(self, optimizer):
+            self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+    plan.check(Wrapper(optimizer), model=model)
+
+
+# ---- Groups --------------------------------------------------------------------------------------
+
+
+def test_groups_that_no_plan_made_are_named_with_the_call_that_makes_them(planned):
+    model, plan = planned
+    text = refused(plan, torch.optim.AdamW(model.parameters(), lr=0.1))
+    assert "AdamW has a group of 5 tensors that no plan made, all at lr 0.1" in text
+    assert "AdamW(plan.param_groups(model, AdamW, lr=...))" in text
+
+
+def test_a_lost_group_is_named(planned):
+    model, plan = planned
+    groups = plan.param_groups(model, "adamw", lr=0.1)
+    assert "is in no group, so it is not trained" in refused(plan, torch.optim.AdamW(groups[:-1]))
+    hidden, rest = plan.split_groups(model, muon={"lr": 0.1}, adamw={"lr": 0.1})
+    muon, adamw = torch.optim.Muon(hidden), torch.optim.AdamW(rest)
+    plan.check(muon, adamw)
+    assert "2.weight is in no group" in refused(plan, adamw, model=model)
+
+
+def test_a_tensor_that_is_trained_twice_is_named(planned):
+    model, plan = planned
+    one = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    hidden, _ = plan.split_groups(model, muon={"lr": 0.1}, adamw={"lr": 0.1})
+    assert "2.weight is in more than one group" in refused(plan, one, torch.optim.Muon(hidden))
+
+
+def test_groups_of_another_model_or_of_tensors_that_were_replaced_are_named(planned):
+    model, plan = planned
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    model[4].weight = nn.Parameter(model[4].weight.detach().clone())
+    assert "another tensor than the model's 4.weight" in refused(plan, optimizer, model=model)
+    other = nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 2), nn.Linear(2, 2))
+    build = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Linear(w, 2), nn.Linear(2, 2))  # noqa: E731
+    strange = paramz.parametrize_(other, "mup", base=build).param_groups(other, "adamw", lr=0.1)
+    assert "1.weight" in refused(plan, torch.optim.AdamW(strange))
+
+
+def test_a_learning_rate_that_was_set_by_hand_is_named(planned):
+    model, plan = planned
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.5
+    plan.check(optimizer)
+    optimizer.param_groups[0]["lr"] = 0.01
+    text = refused(plan, optimizer)
+    assert "the ratios between the learning rates are no longer the plan's" in text
+    assert "0.01, 0.1 times" in text
+
+
+# ---- Schedules -----------------------------------------------------------------------------------
+
+
+def test_schedules_are_run_with_it(planned):
+    model, plan = planned
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    plan.check(optimizer, schedulers=[LinearLR(optimizer)])
+    floor = CosineAnnealingLR(optimizer, 50, eta_min=0.01)
+    assert "use eta_min=0" in refused(plan, optimizer, schedulers=[floor])
+    # One that has set its own rates is seen without being given.
+    OneCycleLR(optimizer, max_lr=0.1, total_steps=50)
+    assert "ratios between the learning rates" in refused(plan, optimizer)
+
+
+class ByEpoch:
+    """A schedule whose step needs the epoch, the updates so far, or a loss, as timm's do."""
+
+    def __init__(self, optimizer, floor):
+        self.optimizer, self.floor = optimizer, floor
+        self.first = [group["lr"] for group in optimizer.param_groups]
+
+    def step(self, epoch, metric=None):
+        for group, lr in zip(self.optimizer.param_groups, self.first, strict=True):
+            group["lr"] = self.floor + (lr - self.floor) * 0.9**epoch
+
+
+class ByUpdate(ByEpoch):
+    def step(self, metric):
+        assert metric > 0
+
+    def step_update(self, num_updates, metric=None):
+        super().step(num_updates)
+
+
+@pytest.mark.parametrize("kind", [ByEpoch, ByUpdate])
+def test_a_schedule_that_is_told_the_time_is_told_it(planned, kind):
+    model, plan = planned
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paramz.check_schedule(kind(optimizer, 0.0))
+    with pytest.warns(UserWarning, match=f"{kind.__name__} breaks the ratios .* at step 2: it"):
+        paramz.check_schedule(kind(optimizer, 1e-3))
+    plan.check(optimizer)
+
+
+def test_a_schedule_without_an_optimizer_is_named(planned):
+    with pytest.raises(TypeError, match="object has no attribute 'optimizer'"):
+        paramz.check_schedule(object())
+
+
+# ---- Factors of an optimizer's own ---------------------------------------------------------------
+
+
+class TimmsMuon(torch.optim.Optimizer):
+    """Muon with timm's options and default; its steps are not needed here."""
+
+    def __init__(self, params, lr=0.02, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"):
+        defaults = {"lr": lr, "weight_decay": weight_decay, "adjust_lr_fn": adjust_lr_fn}
+        super().__init__(params, defaults)
+
+
+TimmsMuon.__name__ = "Muon"
+
+
+class DionsMuon(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.02, adjust_lr="spectral_norm"):
+        super().__init__(params, {"lr": lr, "adjust_lr": adjust_lr})
+
+
+DionsMuon.__name__ = "Muon"
+
+
+class SilentMuon(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.02):
+        super().__init__(params, {"lr": lr})
+
+
+SilentMuon.__name__ = "Muon"
+
+
+def hidden(plan, model, **muon):
+    return plan.split_groups(model, muon={"lr": 0.1, **muon}, adamw={"lr": 0.1})[0]
+
+
+def muon_checked(plan, model, groups, kind, **options):
+    _, rest = plan.split_groups(model, muon={"lr": 0.1}, adamw={"lr": 0.1})
+    plan.check(kind(groups, **options), torch.optim.AdamW(rest), model=model)
+
+
+@pytest.mark.parametrize(
+    ("options", "lr"),
+    [
+        ({}, 0.1),
+        ({"adjust_lr_fn": "match_rms_adamw"}, 0.05),
+        ({"optimizer": TimmsMuon}, 0.05),
+        ({"optimizer": TimmsMuon, "adjust_lr_fn": "rms_to_rms"}, 0.1),
+        ({"optimizer": DionsMuon}, 0.1),
+        ({"optimizer": DionsMuon, "adjust_lr": "rms_norm"}, 0.05),
+        ({"optimizer": SilentMuon, "adjust_lr_fn": "none"}, 0.1),
+        ({"optimizer": torch.optim.Muon}, 0.1),
+    ],
+)
+def test_the_factor_is_read_from_the_class_and_its_options(planned, options, lr):
+    """A square matrix at 4 times the width: sqrt(max(rows, columns)) is twice the base's."""
+    model, plan = planned
+    (group,) = hidden(plan, model, **options)
+    assert group["lr"] == pytest.approx(lr)
+    muon_checked(plan, model, [group], options.get("optimizer", torch.optim.Muon))
+
+
+@pytest.mark.parametrize("adjusted", [False, True])
+@pytest.mark.parametrize("by_class", [False, True])
+def test_the_muon_of_pytorch_optimizer_takes_the_groups_factor(planned, adjusted, by_class):
+    kind = pytest.importorskip("pytorch_optimizer").Muon
+    model, plan = planned
+    options = (
+        {"optimizer": kind, "use_adjusted_lr": adjusted, "use_muon": True}
+        if by_class
+        else {"adjust_lr_fn": "match_rms_adamw" if adjusted else "original"}
+    )
+    groups = hidden(plan, model, **options)
+    assert groups[0]["lr"] == pytest.approx(0.05 if adjusted else 0.1)
+    # What the constructor says goes behind what the groups say.
+    muon_checked(plan, model, groups, kind, use_adjusted_lr=not adjusted)
+
+
+def test_a_muon_that_puts_another_factor_on_its_steps_is_named(planned):
+    model, plan = planned
+    with pytest.raises(ValueError) as error:
+        muon_checked(plan, model, hidden(plan, model), DionsMuon)
+    assert (
+        "the group of 2.weight in Muon counts on the factor 'original' that its optimizer puts on "
+        "its steps, and this Muon has 'rms_to_rms'" in str(error.value)
+    )
+    assert "plan.param_groups(model, Muon, lr=..., adjust_lr_fn=...)" in str(error.value)
+
+
+def test_a_muon_that_does_not_say_its_factor_is_refused(planned):
+    model, plan = planned
+    with pytest.raises(ValueError, match="does not say which factor of a matrix's shape") as error:
+        hidden(plan, model, optimizer=SilentMuon)
+    assert "adjust_lr_fn='original' for sqrt(max(1, rows/columns))" in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["rms_to_rms", "spectral"])
+def test_a_factor_that_torchs_muon_would_take_for_none_is_refused(planned, word):
+    model, plan = planned
+    with pytest.raises(ValueError, match=f"adjust_lr_fn={word!r} is no factor of torch"):
+        hidden(plan, model, adjust_lr_fn=word)
+
+
+def test_groups_for_another_optimizer_are_named(planned):
+    model, plan = planned
+    sgd = torch.optim.SGD(plan.param_groups(model, "adamw", lr=0.1))
+    assert "was planned for adamw, whose learning rates are other ones than those of SGD" in (
+        refused(plan, sgd)
+    )
+
+
+def test_torchs_adafactor_without_scaling_is_refused(planned):
+    model, plan = planned
+    with pytest.raises(ValueError, match="has no scale_parameter=False"):
+        plan.param_groups(model, torch.optim.Adafactor, lr=0.1, scale_parameter=False)
+    groups = plan.param_groups(model, "adafactor", lr=0.1, scale_parameter=False)
+    assert "has no scale_parameter=False" in refused(plan, torch.optim.Adafactor(groups))
+    plan.check(adafactor(groups))
+    with pytest.raises(ValueError, match="has no scale_parameter=False"):
+        make_optimizers(plan, model, "adafactor", lr=0.1, scale_parameter=False)
+
+
+def test_a_rate_that_follows_the_number_of_steps_is_refused(planned):
+    model, plan = planned
+    with pytest.raises(ValueError, match="relative_step=True takes the learning rate from the"):
+        plan.param_groups(model, adafactor, lr=0.1, relative_step=True)
+    # The default of the class would do it: the groups say no.
+    optimizer = adafactor(plan.param_groups(model, adafactor, lr=0.1))
+    assert not any(group["relative_step"] for group in optimizer.param_groups)
+
+
+WIDTHS = (32, 128, 512)
+
+
+def slopes(groups_and_optimizer, scheme="mup", widths=WIDTHS):
+    """Of the change of hidden features and logits over width, after three steps; 2 seeds."""
+    torch.manual_seed(1)
+    x, y = torch.randn(64, 6), torch.randint(0, 3, (64,))
+    sizes = []
+    for width in widths:
+        found = []
+        for seed in range(2):
+            torch.manual_seed(seed)
+            model = net(width)
+            plan = paramz.parametrize_(model, scheme, base=net, base_width=widths[0])
+            optimizers = groups_and_optimizer(plan, model)
+            before = model[:3](x).detach(), model(x).detach()
+            for _ in range(3):
+                model.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+            after = model[:3](x), model(x)
+            found.append(
+                [(a - b).square().mean().sqrt().item() for a, b in zip(after, before, strict=True)]
+            )
+        sizes.append(np.mean(found, 0))
+    return np.polyfit(np.log2(widths), np.log2(sizes), 1)[0]
+
+
+def with_adafactor(**options):
+    def make(plan, model):
+        kind = options.pop("kind", adafactor)
+        return [kind(plan.param_groups(model, kind, lr=2**-8, **options))]
+
+    return make
+
+
+def test_adafactor_without_scaling_transfers_as_it_does_not_under_sp():
+    assert abs(slopes(with_adafactor(**PLAIN))).max() < 0.15
+    assert abs(slopes(with_adafactor(**PLAIN), "sp")).max() > 0.3
+
+
+def test_adafactor_of_transformers_with_scaling_transfers():
+    assert abs(slopes(with_adafactor(scale_parameter=True))).max() < 0.2
+
+
+@pytest.mark.parametrize("adjusted", [False, True])
+def test_the_step_of_pytorch_optimizers_muon_is_the_tables(adjusted):
+    """sqrt(OUT/IN) of a matrix whose sides grow 4 and 6 times, whatever it does to the lr."""
+    kind = pytest.importorskip("pytorch_optimizer").Muon
+    build = lambda width, inner: nn.Sequential(  # noqa: E731
+        nn.Linear(6, width), nn.Linear(width, inner, bias=False), nn.Linear(inner, 3)
+    )
+    sizes = []
+    for width, inner in ((8, 32), (32, 192)):
+        model = build(width, inner)
+        plan = paramz.parametrize_(model, "mup", base=build(8, 32), wider=build(16, 64))
+        groups = hidden(plan, model, optimizer=kind, use_adjusted_lr=adjusted, use_muon=True)
+        before = model[1].weight.detach().clone()
+        model[1].weight.grad = torch.ones_like(before)  # of rank one: its factor is known
+        kind(groups, momentum=0.0).step()
+        sizes.append(torch.linalg.matrix_norm(before - model[1].weight, ord=2).item())
+    assert sizes[1] / sizes[0] == pytest.approx((6 / 4) ** 0.5, rel=0.03)  # in bfloat16
+
+
+# ---- One shape or one tensor per group -----------------------------------------------------------
+
+
+def test_groups_can_be_split_by_shape_or_by_tensor(planned):
+    model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)), nn.Linear(32, 64))
+    build = lambda w=8: nn.Sequential(*(nn.Linear(w, w) for _ in range(3)), nn.Linear(w, 2 * w))  # noqa: E731
+    plan = paramz.parametrize_(model, "mup", base=build)
+    for split, count in ((None, 2), ("shape", 4), ("tensor", 8)):
+        groups = plan.param_groups(model, "adamw", lr=0.1, split=split)
+        assert len(groups) == count
+        plan.check(torch.optim.AdamW(groups), model=model)
+        if split:
+            assert all(len({p.shape for p in group["params"]}) == 1 for group in groups)
+    matrices, _ = plan.split_groups(model, muon={"lr": 0.1, "split": "shape"}, adamw={"lr": 0.1})
+    for group in matrices:
+        torch.stack(group["params"])
+    with pytest.raises(ValueError, match="split='shapes' is neither of 'shape', 'tensor'"):
+        plan.param_groups(model, "adamw", lr=0.1, split="shapes")
