@@ -9,7 +9,16 @@ import typer
 
 from paramz.cli.launchers import launchers
 from paramz.cli.status import AsJson, Directory, opened
-from paramz.cli.sweep import RETRY_HELP, ProfileFile, RetryChoice, Workers, launch
+from paramz.cli.sweep import (
+    RETRY_HELP,
+    Accept,
+    ProfileFile,
+    Rerun,
+    RetryChoice,
+    Workers,
+    changed,
+    launch,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +34,8 @@ def retry(
     which: Annotated[RetryChoice, typer.Option(help=RETRY_HELP)] = RetryChoice.failed,
     workers: Workers = None,
     profile: ProfileFile = None,
+    rerun: Rerun = None,
+    accept: Accept = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the failed and missing trials of a sweep, given only its directory."""
@@ -35,7 +46,7 @@ def retry(
         from paramz.sweeps.running.runner import reopen
 
         store = opened(directory)
-        options = Options(which.value, workers, profile, stop)
+        options = Options(which.value, workers, profile, changed(rerun, accept), stop)
         launch(lambda: reopen(store), store, options, as_json=as_json)
 
 

@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from paramz.cli.launchers import launcher_for
+from paramz.cli.said import reason, said_at_once
 
 if TYPE_CHECKING:
     from paramz.sweeps import Store, Sweep
@@ -24,6 +25,12 @@ class RetryChoice(StrEnum):
     all = "all"
 
 
+class RerunChoice(StrEnum):
+    """The values of ``--rerun``."""
+
+    changed = "changed"
+
+
 RETRY_HELP = (
     "Which results to put aside first, so that their trials run again; diverged includes failed."
 )
@@ -33,6 +40,14 @@ Workers = Annotated[
         min=1,
         help="On this machine: trials at once. Default: what CPUs, memory and GPUs allow.",
     ),
+]
+Rerun = Annotated[
+    RerunChoice | None,
+    typer.Option(help="Run again the trials whose results are of other code than there is now."),
+]
+Accept = Annotated[
+    bool,
+    typer.Option("--accept", help="Let results of other code count as those of the present code."),
 ]
 ProfileFile = Annotated[
     Path | None, typer.Option(help="Submit to Slurm with this cluster profile, a YAML file.")
@@ -53,6 +68,8 @@ def sweep(
     workers: Workers = None,
     profile: ProfileFile = None,
     retry: Annotated[RetryChoice, typer.Option(help=RETRY_HELP)] = RetryChoice.failed,
+    rerun: Rerun = None,
+    accept: Accept = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, without running it.")
     ] = False,
@@ -66,8 +83,16 @@ def sweep(
         from paramz.sweeps.running.launcher import Options
 
         store = Store(out or Path("runs") / spec.stem)
-        options = Options(retry.value, workers, profile, stop)
+        options = Options(retry.value, workers, profile, changed(rerun, accept), stop)
         launch(lambda: Sweep.from_yaml(spec), store, options, as_json=as_json, dry_run=dry_run)
+
+
+def changed(rerun: RerunChoice | None, accept: bool) -> 'Literal["tell", "rerun", "accept"]':
+    """What ``--rerun`` and ``--accept`` ask for; if they contradict each other, exit code 2."""
+    if rerun and accept:
+        typer.echo("error: --rerun changed and --accept contradict each other", err=True)
+        raise typer.Exit(2)
+    return "rerun" if rerun else "accept" if accept else "tell"
 
 
 def launch(
@@ -88,9 +113,13 @@ def launch(
     launcher = launcher_for(options)
     act = launcher.preview if dry_run else launcher.submit
     try:
-        report = act(read(), store, options)
+        with said_at_once():
+            report = act(read(), store, options)
     except (ValueError, LaunchError) as error:
         typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"error: {store.root}: {reason(error)}", err=True)
         raise typer.Exit(2) from None
     _print(report, as_json)
     code = 130 if options.stop.requested else report.code

@@ -33,7 +33,14 @@ def _profile(options: Options) -> Profile:
 def _submit(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     from paramz.slurm.submission import submit
 
-    done = submit(sweep, _profile(options), store.root, retry=options.retry, stop=options.stop)
+    done = submit(
+        sweep,
+        _profile(options),
+        store.root,
+        retry=options.retry,
+        changed=options.changed,
+        stop=options.stop,
+    )
     lines = []
     if done.skipped:
         lines.append(f"{counted(done.skipped, 'trial')} already with jobs that wait or run")

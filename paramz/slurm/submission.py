@@ -20,6 +20,7 @@ from paramz.slurm.live import job_name, jobs_of, log_folder, trials_of
 from paramz.slurm.order import JobOrder
 from paramz.slurm.packing import Array, Packing, pack, parameters
 from paramz.slurm.profile import Profile
+from paramz.sweeps.running.changed import Changed
 from paramz.sweeps.running.launcher import LaunchError, Retry
 from paramz.sweeps.running.refine import begin_round, next_round
 from paramz.sweeps.running.runner import prepare
@@ -60,6 +61,7 @@ def submit(
     out: str | Path,
     *,
     retry: Retry = "failed",
+    changed: Changed = "tell",
     dry_run: bool = False,
     stop: Stop | None = None,
 ) -> Submission:
@@ -70,6 +72,7 @@ def submit(
         profile: the cluster profile, or its file.
         out: the directory of the sweep, on a disk that the nodes share.
         retry: which results are put aside first, as in `paramz.sweeps.run`.
+        changed: what happens to results of other code, as in `paramz.sweeps.run`.
         dry_run: only pack the trials. Nothing is written or submitted, and no Slurm is needed.
         stop: looked at before every array; those that are left are not submitted.
 
@@ -91,7 +94,7 @@ def submit(
         return Submission(store.root, pack(sweep, profile, trials, *_max_jobs(profile)))
     live = trials_of(store, jobs_of(store))
     pack(sweep, profile, sweep.trials)  # what it refuses is refused before anything is written
-    trials = prepare(sweep, store, retry)
+    trials = prepare(sweep, store, retry, changed)
     if not trials and not live and (trials := next_round(sweep, store)):
         begin_round(store, trials)
     missing = {key: config for key, config in trials.items() if key not in live}

@@ -16,6 +16,7 @@ import pytest
 from paramz.sweeps import Sweep, load, run
 from paramz.sweeps.running import runner
 from paramz.sweeps.running.capacity import capacity
+from paramz.sweeps.running.launcher import Options
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.runner import prepare
@@ -234,7 +235,7 @@ def test_a_signal_between_rounds_begins_no_round(tmp_path, monkeypatch):
     stop = Stop()
     monkeypatch.setattr(runner, "next_round", computed)
     sweep = Sweep.from_yaml(spec_of_rounds(tmp_path, steps=1))
-    tally = runner.run_missing(sweep, Store(tmp_path / "run"), stop)
+    tally = runner.run_missing(sweep, Store(tmp_path / "run"), Options(stop=stop))
     assert tally.stopped and tally.complete and Store(tmp_path / "run").rounds() == 0
 
 

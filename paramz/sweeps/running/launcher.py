@@ -35,12 +35,15 @@ class Options:
         workers: how many trials run at once on this machine; None: as many as its CPUs, memory
             and GPUs allow.
         profile: the file that describes a cluster.
+        changed: what happens to results of other code than the training function has now: they are
+            told of ("tell"), put aside to run again ("rerun") or accepted ("accept").
         stop: looked at by whatever takes a while.
     """
 
     retry: Retry = "failed"
     workers: int | None = None
     profile: Path | None = None
+    changed: Literal["tell", "rerun", "accept"] = "tell"
     stop: Stop = field(default_factory=Stop)
 
 

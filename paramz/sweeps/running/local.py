@@ -25,7 +25,7 @@ def _submit(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     """Run what is missing; the progress goes to stderr, so that the report has no lines."""
     from paramz.sweeps.running.runner import run_missing
 
-    tally = run_missing(sweep, store, options.stop, options.retry, options.workers)
+    tally = run_missing(sweep, store, options)
     counts = Counter(tally.saved.values())
     left = len(store.trials().keys() - store.finished())  # rounds of refinement among them
     document = {

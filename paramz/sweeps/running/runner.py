@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
-import subprocess
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paramz.sweeps.running.capacity import capacity, local_gpus, local_memory_gb, shares
-from paramz.sweeps.running.launcher import Retry
+from paramz.sweeps.running.changed import (
+    Changed,
+    accept,
+    check_function,
+    of_other_code,
+    sentence,
+)
+from paramz.sweeps.running.launcher import Options, Retry
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.progress import Reporter
@@ -19,9 +27,9 @@ from paramz.sweeps.running.refine import begin_round, next_round
 from paramz.sweeps.running.stopping import Stop, stop_on_signals
 from paramz.sweeps.running.wording import described
 from paramz.sweeps.spec.axes import Cases
+from paramz.sweeps.spec.code import code_of
 from paramz.sweeps.spec.config import Config, leaves
 from paramz.sweeps.spec.spec import Sweep
-from paramz.sweeps.spec.target import present_name
 from paramz.sweeps.store.files import write_over
 from paramz.sweeps.store.store import Store, load
 
@@ -42,6 +50,7 @@ def run(
     *,
     workers: int | None = None,
     retry: Retry = "failed",
+    changed: Changed = "tell",
 ) -> pd.DataFrame:
     """Run the trials of a sweep that have no result, in worker processes on this machine.
 
@@ -52,6 +61,9 @@ def run(
             GPUs of this machine allow by the resources of the spec.
         retry: which results are put aside first, so that their trials run again: those of failed
             trials ("failed"), of failed and diverged ones ("diverged"), "all" or "none".
+        changed: what happens to results of other code than the training function has now: they
+            are told of ("tell"), run again ("rerun"), or from now on count as results of the
+            present code ("accept").
 
     Returns:
         The table of `paramz.sweeps.load`, earlier results included.
@@ -62,13 +74,11 @@ def run(
         paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
     with stop_on_signals() as stop:
-        run_missing(sweep, Store(Path(out)), stop, retry, workers)
+        run_missing(sweep, Store(Path(out)), Options(retry, workers, changed=changed, stop=stop))
     return load(out)
 
 
-def run_missing(
-    sweep: Sweep, store: Store, stop: Stop, retry: Retry = "failed", workers: int | None = None
-) -> Tally:
+def run_missing(sweep: Sweep, store: Store, options: Options) -> Tally:
     """Run the trials of a sweep that have no result, then its rounds of refinement.
 
     No trial and no round is started once a stop was requested; what is left is counted.
@@ -77,18 +87,27 @@ def run_missing(
         ValueError: as for `run`.
         paramz.sweeps.running.pool.BrokenTarget: the training function cannot be imported.
     """
-    tally = run_trials(sweep, store, prepare(sweep, store, retry), stop, workers=workers)
+    stop = options.stop
+    tally = run_trials(
+        sweep,
+        store,
+        prepare(sweep, store, options.retry, options.changed),
+        stop,
+        workers=options.workers,
+    )
     while tally.complete and not stop.requested:
         trials = next_round(sweep, store)
         if not trials or stop.requested:
             break
         begin_round(store, trials)
-        tally = tally + run_trials(sweep, store, trials, stop, workers=workers)
+        tally = tally + run_trials(sweep, store, trials, stop, workers=options.workers)
     tally.stopped = stop.requested
     return tally
 
 
-def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Config]:
+def prepare(
+    sweep: Sweep, store: Store, retry: Retry = "failed", changed: Changed = "tell"
+) -> dict[str, Config]:
     """Create or reopen the directory of a sweep, and put aside the results to be computed again.
 
     Returns:
@@ -97,27 +116,31 @@ def prepare(sweep: Sweep, store: Store, retry: Retry = "failed") -> dict[str, Co
     Raises:
         ValueError: the directory holds the results of another training function, or the sweep has
             more trials than its budget allows.
+
+    Warns:
+        UserWarning: there are results of other code than the training function has now.
     """
     check_budget(sweep)
-    before = store.info().get("train")
-    if before is not None and present_name(before) != sweep.train:
-        raise ValueError(
-            f"{store.root} holds results of {before}, this sweep trains {sweep.train}; "
-            "choose another directory (--out)"
-        )
+    code = code_of(sweep.train, sweep.base)
+    if changed != "accept":
+        check_function(store, sweep.train, code)
     store.create()
     write_over(store.root / "spec.yaml", sweep.to_yaml())
-    write_over(store.root / "run.json", json.dumps(provenance(sweep), indent=2) + "\n")
+    write_over(store.root / "run.json", json.dumps(provenance(sweep, store), indent=2) + "\n")
     store.set_trials(sweep.trials)
     asked = store.trials()
-    missing = asked.keys() - store.finished()
-    again = _RUN_AGAIN[retry]
-    for key in asked.keys() - missing if again else ():
-        record = store.read(key)
-        if record is None or record["status"] in again:
-            store.retire(key)
-            missing.add(key)
-    return {key: config for key, config in asked.items() if key in missing}
+    done = {record["key"]: record for record in store.records() if record["key"] in asked}
+    if changed == "accept":
+        accept(store, code, done.values())
+    again = {key for key, record in done.items() if record["status"] in _RUN_AGAIN[retry]}
+    other = of_other_code(store, code, (done[key] for key in done.keys() - again))
+    if changed == "rerun":
+        again |= set(other)
+    elif other:
+        warnings.warn(sentence(len(other), sweep.train, code["source"]), stacklevel=2)
+    for key in again:
+        store.retire(key)
+    return {key: config for key, config in asked.items() if key not in done or key in again}
 
 
 def reopen(store: Store) -> Sweep:
@@ -127,7 +150,11 @@ def reopen(store: Store) -> Sweep:
         paramz.sweeps.spec.yamlfile.SpecError: the spec in the directory is no longer valid, for
             example because the file of the training function is gone.
     """
-    return Sweep.from_yaml(store.root / "spec.yaml", Path(store.info().get("folder", ".")))
+    info = store.info()
+    folder = Path(info.get("folder", "."))
+    if not folder.is_dir() and "place" in info:  # the project has moved, and the store with it
+        folder = (store.root / info["place"]).resolve()
+    return Sweep.from_yaml(store.root / "spec.yaml", folder)
 
 
 def check_budget(sweep: Sweep) -> None:
@@ -206,15 +233,16 @@ def assignment(sweep: Sweep, key: str, config: Config) -> Assignment:
     return Assignment(key, config, need.cpus, need.minutes, sweep.resources.silent_minutes)
 
 
-def provenance(sweep: Sweep) -> dict[str, Any]:
-    """What is recorded of a run: training function, versions and commit, but no environment."""
+def provenance(sweep: Sweep, store: Store) -> dict[str, Any]:
+    """What is recorded of a run: training function, its code and versions, but no environment."""
     return {
         "train": sweep.train,
         "folder": str(sweep.folder),
+        "place": os.path.relpath(sweep.folder, store.root.absolute()),
         "python": platform.python_version(),
         "torch": _version("torch"),
         "paramz": _version("torch-paramz"),
-        "commit": _commit(),
+        **code_of(sweep.train, sweep.base),
     }
 
 
@@ -223,15 +251,6 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _commit() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def _say_failure(report: Reporter, store: Store, key: str, config: Config) -> None:

@@ -8,6 +8,7 @@ is not imported a second time.
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import os
 import signal
@@ -25,6 +26,7 @@ from paramz.sweeps.running.redact import redact
 from paramz.sweeps.running.seeding import seed, watch_imports
 from paramz.sweeps.running.state import State
 from paramz.sweeps.running.trial import Diverged, Trial, diverged, encoded
+from paramz.sweeps.spec.code import code_at, targets_of
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.spec.target import load_target
 from paramz.sweeps.store.attempt import superseded
@@ -46,12 +48,14 @@ def main() -> None:
         connection.send(("broken", redact(traceback.format_exc())))
         return
     connection.send(("ready", os.getpid()))
+    code_then = functools.cache(code_at)  # as it was imported, whatever becomes of the files
     while True:
         try:
             order: Order = connection.recv()
         except EOFError:
             return
-        connection.send(("done", perform(order, function)))
+        code = code_then(targets_of(sys.argv[2], order.config))
+        connection.send(("done", perform(order, function) | {"code": code}))
 
 
 def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Ending:

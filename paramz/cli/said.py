@@ -1,0 +1,39 @@
+"""What the verbs say on stderr: warnings at once, and errors of the file system in one line."""
+
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+@contextmanager
+def said_at_once() -> Iterator[None]:
+    """Write warnings to stderr as they are made, one per line."""
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+def reason(error: OSError) -> str:
+    """Why the file system refused something, and what would help."""
+    cures = {
+        errno.EACCES: "you may not write there; choose another directory or ask its owner",
+        errno.EPERM: "you may not write there; choose another directory or ask its owner",
+        errno.EROFS: "the file system is read-only; choose another directory",
+        errno.ENOSPC: "the disk is full; what was written before is kept",
+        errno.EDQUOT: "your quota is used up; what was written before is kept",
+        errno.ENOENT: "it was removed meanwhile; the same command starts it again",
+        errno.ENOTDIR: "a file stands where a folder should be",
+        errno.EEXIST: "a file stands where a folder should be",
+    }
+    what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+    cure = cures.get(error.errno or 0)
+    return f"{what}: {cure}" if cure else what
