@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paramz.cli.said import said_at_once
 from paramz.cli.status import AsJson, Directory, opened
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def logs(
     store = opened(directory)
     asked = store.trials()
     if key is None:
-        failed = [record["key"] for record in store.records() if record["status"] == "failed"]
+        with said_at_once():
+            failed = [record["key"] for record in store.records() if record["status"] == "failed"]
         chosen = [name for name in failed if name in asked][:_FAILED_SHOWN]
         total = len(failed)
     else:

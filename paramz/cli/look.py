@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 
-import typer
 from rich.table import Table
 
 from paramz.cli.launchers import launchers
+from paramz.cli.said import said_at_once
 from paramz.sweeps.running.launcher import LaunchError
 from paramz.sweeps.running.wording import duration
 from paramz.sweeps.store.status import Status, status
@@ -76,6 +75,13 @@ class Look:
             lines.append(f"{kind.count} failed: {kind.error} (e.g. {kind.example})")
         if self.status.quarantined:
             lines.append(f"{self.status.quarantined} broken files in quarantine/")
+        if self.status.unasked:
+            lines.append(unasked(self.status.unasked))
+        if not self.status.known:
+            lines.append("trials.jsonl is missing: which trials the sweep asks for is not known")
+        if len(self.status.codes) > 1:
+            numbers = ", ".join(map(str, sorted(self.status.codes.values(), reverse=True)))
+            lines.append(f"results of {len(self.status.codes)} versions of the code: {numbers}")
         return [*lines, *self.notes]
 
     def table(self) -> Table:
@@ -96,6 +102,12 @@ class Look:
         return "" if self.status.eta is None else f"ETA {duration(self.status.eta)}"
 
 
+def unasked(number: int) -> str:
+    """What is said of results that the sweep no longer asks for."""
+    are = "result is" if number == 1 else "results are"
+    return f"{number} {are} of values that the sweep no longer asks for, and left out"
+
+
 def look_at(store: Store) -> Look:
     """Look at a sweep; warnings about broken files go to stderr."""
     jobs: Counter[str] = Counter()
@@ -111,9 +123,6 @@ def look_at(store: Store) -> Look:
             jobs.update(live.jobs)
             reasons.update(live.reasons)
             queued |= live.trials
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with said_at_once():
         found = status(store, queued)
-    for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
     return Look(found, dict(jobs), dict(reasons), tuple(notes))

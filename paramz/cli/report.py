@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from paramz.cli.said import said_at_once
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file to the app."""
@@ -31,7 +33,8 @@ def report(
     from paramz.analysis.report import write_report
 
     try:
-        written = write_report(folder, hp=hp, loss=loss, scale=scale)
+        with said_at_once():
+            written = write_report(folder, hp=hp, loss=loss, scale=scale)
     except (OSError, ValueError, KeyError) as error:
         # The text of a KeyError has quotation marks around its message.
         typer.echo(f"error: {error.args[0] if isinstance(error, KeyError) else error}", err=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from paramz.cli.launchers import launchers
+from paramz.cli.said import reason, said_at_once
 from paramz.cli.status import AsJson, Directory, opened
 from paramz.cli.sweep import (
     RETRY_HELP,
@@ -76,17 +77,29 @@ def collect(
             help="The table, .csv or .parquet. Default: results.csv in the sweep's directory."
         ),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Include results that the sweep no longer asks for, told apart by column asked.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write all results of a sweep to one table."""
-    from paramz.sweeps.store.store import load
+    """Write the results of a sweep to one table."""
+    from paramz.cli.look import unasked
+    from paramz.sweeps.store.table import load
 
     store = opened(directory)
     target = out or store.root / "results.csv"
     if target.suffix not in (".csv", ".parquet"):
         typer.echo(f"error: {target}: a table is .csv or .parquet", err=True)
         raise typer.Exit(2)
-    table = load(store.root)
+    with said_at_once():
+        table = load(store.root, unasked=True)
+    left_out = 0 if every else int((~table["asked"]).sum())
+    if not every:
+        table = table[table["asked"]].drop(columns="asked")
     try:
         if target.suffix == ".csv":
             table.to_csv(target, index=False)
@@ -95,11 +108,17 @@ def collect(
     except ImportError:
         typer.echo("error: parquet needs pyarrow: pip install 'torch-paramz[sweeps]'", err=True)
         raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"error: {target}: {reason(error)} (--out)", err=True)
+        raise typer.Exit(2) from None
     if as_json:
-        json.dump({"table": str(target), "rows": len(table)}, sys.stdout)
+        document = {"table": str(target), "rows": len(table), "left_out": left_out}
+        json.dump(document, sys.stdout)
         sys.stdout.write("\n")
     else:
         typer.echo(f"{len(table)} trials in {target}")
+        if left_out:
+            typer.echo(f"{unasked(left_out)}; --all includes them")
 
 
 def prune(
@@ -118,10 +137,17 @@ def prune(
     from paramz.sweeps.store.prune import prunable
 
     store = opened(directory)
-    found = list(prunable(store, checkpoints=checkpoints))
-    size = sum(item.size() for item in found)
-    for item in found if yes else ():
-        item.remove()
+    try:
+        found = list(prunable(store, checkpoints=checkpoints))
+        size = sum(item.size() for item in found)
+        for item in found if yes else ():
+            item.remove()
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"error: {store.root}: {reason(error)}", err=True)
+        raise typer.Exit(2) from None
     if as_json:
         items = [{"path": str(item.path), "why": item.why} for item in found]
         json.dump({"items": items, "bytes": size, "deleted": yes}, sys.stdout, indent=2)

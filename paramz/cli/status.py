@@ -25,8 +25,10 @@ def opened(directory: Path) -> "Store":
     from paramz.sweeps.store.store import open_store
 
     try:
-        return open_store(directory)
-    except FileNotFoundError as error:
+        store = open_store(directory)
+        store.trials()
+        return store
+    except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
 

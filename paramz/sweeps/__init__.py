@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from paramz.sweeps.running.runner import run
     from paramz.sweeps.running.trial import Diverged, Trial
     from paramz.sweeps.spec.spec import Sweep
-    from paramz.sweeps.store.store import Store, load
+    from paramz.sweeps.store.store import Store
+    from paramz.sweeps.store.table import load
 
 __all__ = ["Diverged", "Store", "Sweep", "Trial", "load", "run"]
 
@@ -22,7 +23,7 @@ _MODULES = {
     "Store": "store.store",
     "Sweep": "spec.spec",
     "Trial": "running.trial",
-    "load": "store.store",
+    "load": "store.table",
     "run": "running.runner",
 }
 

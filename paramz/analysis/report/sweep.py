@@ -34,12 +34,29 @@ def sweep_section(run: Path, view: View) -> Section:
     Returns:
         counts of trials, transfer, the law over the scale, and the trials that failed.
     """
-    df = baseline_first(load(run))
+    every = load(run, unasked=True)
+    df = baseline_first(every[every["asked"]].drop(columns="asked"))
     law = law_section(df, view)
     # A sweep over the scale alone has a law, but no transfer to judge.
     only_law = law.figures and view.hp in df.columns and df[view.hp].nunique() == 1
     parts = [law] if only_law else [_transfer_section(df, view), law]
-    return stacked([Section(_trial_counts(df)), *parts, Section(_failures(df))])
+    return stacked(
+        [
+            Section(_trial_counts(df) + _left_out(len(every) - len(df))),
+            *parts,
+            Section(_failures(df)),
+        ]
+    )
+
+
+def _left_out(number: int) -> str:
+    if not number:
+        return ""
+    are = "result is" if number == 1 else "results are"
+    return (
+        f'<p class="faint">{number} {are} of values that the sweep no longer asks for, and left '
+        "out.</p>"
+    )
 
 
 def _transfer_section(df: pd.DataFrame, view: View) -> Section:

@@ -11,7 +11,8 @@ from paramz.sweeps.running.wording import counted
 from paramz.sweeps.spec.code import Code
 from paramz.sweeps.spec.target import present_name
 from paramz.sweeps.store.files import read_json, write_over
-from paramz.sweeps.store.store import Record, Store
+from paramz.sweeps.store.record import Record
+from paramz.sweeps.store.store import Store
 
 Changed = Literal["tell", "rerun", "accept"]
 """What happens to results of other code: they are told of, put aside to run again, or accepted."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from paramz.sweeps.running.messages import Ending
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.attempt import Attempt
-from paramz.sweeps.store.store import Record, Store
+from paramz.sweeps.store.record import Record
+from paramz.sweeps.store.store import Store
 
 OnEvent = Callable[[str, str, str], None]
 """Called with ("start" | "end", key, status) as trials start and end."""

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 
 from paramz.sweeps.spec.config import SEED, Config, config_key, leaves, merged
 from paramz.sweeps.spec.spec import Sweep
-from paramz.sweeps.store.store import Record, Store
+from paramz.sweeps.store.record import Record
+from paramz.sweeps.store.store import Store
 
 
 def refinement(records: Iterable[Record], axis: str, narrowest: float) -> dict[str, Config]:

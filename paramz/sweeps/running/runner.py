@@ -31,7 +31,8 @@ from paramz.sweeps.spec.code import code_of
 from paramz.sweeps.spec.config import Config, leaves
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.files import write_over
-from paramz.sweeps.store.store import Store, load
+from paramz.sweeps.store.store import Store
+from paramz.sweeps.store.table import load
 
 if TYPE_CHECKING:
     import pandas as pd

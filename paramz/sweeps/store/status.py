@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paramz.sweeps.store.attempt import holder
-from paramz.sweeps.store.store import STATUSES, Store
+from paramz.sweeps.store.record import STATUSES
+from paramz.sweeps.store.store import Store
 
 STATES = (*STATUSES, "running", "queued", "interrupted", "waiting")
 _WINDOW = 900.0  # seconds before now over which the rate of finishing trials is measured
@@ -48,6 +49,11 @@ class Status:
         eta: seconds until all are finished, at the rate of the last quarter of an hour; None if
             that is not known.
         quarantined: number of broken files that were moved to ``quarantine/``.
+        unasked: number of results that the sweep no longer asks for, such as those of a value that
+            was taken from an axis. They are in none of the other numbers, nor in tables.
+        known: whether ``trials.jsonl`` says what the sweep asks for. If it is missing, every
+            result counts as asked for.
+        codes: number of results of each code, by the hash of its sources.
     """
 
     directory: str
@@ -57,6 +63,9 @@ class Status:
     running: tuple[dict[str, Any], ...]
     eta: float | None
     quarantined: int
+    unasked: int
+    known: bool
+    codes: dict[str, int]
 
     @property
     def left(self) -> int:
@@ -78,14 +87,19 @@ def status(store: Store, queued: Collection[str] = ()) -> Status:
     Warns:
         UserWarning: a result file is broken; it is moved to ``quarantine/``.
     """
-    asked = store.trials()
+    wanted = store.wanted()
+    records = list(store.records())
+    asked = {record["key"]: {} for record in records} if wanted is None else wanted
     counts = Counter(dict.fromkeys(STATES, 0))
+    codes: Counter[str] = Counter()
     kinds: dict[str, list[Any]] = {}
     finishes = []
     missing = dict.fromkeys(asked)
-    for record in store.records():
+    for record in records:
         if record["key"] not in asked:
             continue
+        if source := (record.get("code") or {}).get("source"):
+            codes[source] += 1
         del missing[record["key"]]
         counts[record["status"]] += 1
         finishes.append(record.get("finished", 0.0))
@@ -112,6 +126,9 @@ def status(store: Store, queued: Collection[str] = ()) -> Status:
         running=tuple(running),
         eta=_eta(finishes, len(missing)) if running or counts["queued"] else None,
         quarantined=len(_names(store.root / "quarantine")),
+        unasked=sum(record["key"] not in asked for record in records),
+        known=wanted is not None,
+        codes=dict(codes),
     )
 
 

@@ -16,22 +16,16 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json
 
-from paramz.sweeps.spec.config import Config, leaves
+from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.files import read_bytes, read_json, write_new, write_over
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-Record = dict[str, Any]
-STATUSES = ("ok", "diverged", "stopped", "failed")
-_FIELDS = {"key", "status", "error", "config", "metrics", "seconds"}
+from paramz.sweeps.store.record import LaterFormat, Record, check_record
 
 
 @dataclass(frozen=True)
@@ -87,23 +81,33 @@ class Store:
         """The result of a trial; None if there is none.
 
         Warns:
-            UserWarning: the file is broken; it is moved to ``quarantine/``.
+            UserWarning: the file is broken. It is moved to ``quarantine/`` if the user may do
+                that. If it is of a later version, it is left where it is.
         """
         name = f"{self.root}/results/{key}.json"
         try:
-            content = read_bytes(name)
+            record = from_json(read_bytes(name))
         except FileNotFoundError:
             return None
-        try:
-            record = from_json(content)
+        except OSError as error:
+            warnings.warn(f"{name}: cannot be read: {error.strerror}", stacklevel=2)
+            return None
         except ValueError:
             reason = "it is not complete JSON"
         else:
-            if _is_result(record, key):
+            try:
+                check_record(record, key)
                 return record  # type: ignore[no-any-return]
-            reason = "it is not a result of the trial that it is named after"
-        target = self.quarantine(Path(name))
-        warnings.warn(f"{name}: {reason}; moved to {target}", stacklevel=2)
+            except LaterFormat as error:
+                warnings.warn(f"{name}: {error}; left where it is", stacklevel=2)
+                return None
+            except ValueError as error:
+                reason = str(error)
+        try:
+            done = f"moved to {self.quarantine(Path(name))}"
+        except OSError as error:
+            done = f"it cannot be moved to quarantine/ ({error.strerror}) and counts as missing"
+        warnings.warn(f"{name}: {reason}; {done}", stacklevel=2)
         return None
 
     def quarantine(self, path: Path) -> Path:
@@ -149,14 +153,24 @@ class Store:
         write_over(self.root / f"{by}.jsonl", "".join(f"{line}\n" for line in lines))
 
     def trials(self) -> dict[str, Config]:
-        """The trials that the spec and its refinements ask for: configs by key."""
+        """The trials that the spec and its refinements ask for: configs by key.
+
+        Raises:
+            ValueError: a file that says so is broken; the message gives file and line.
+        """
         found: dict[str, Config] = {}
         for path in [self.root / "trials.jsonl", *sorted(self.root.glob("refined-*.jsonl"))]:
             if path.exists():
-                lines = path.read_text(encoding="utf-8").splitlines()
-                rows = from_json(f"[{','.join(lines)}]")
-                found |= {row["key"]: row["config"] for row in rows}
+                found |= _read_trials(path)
         return found
+
+    def wanted(self) -> dict[str, Config] | None:
+        """The trials that the sweep asks for; None if the file that says so is missing.
+
+        Raises:
+            ValueError: as for `trials`.
+        """
+        return self.trials() if (self.root / "trials.jsonl").exists() else None
 
     def rounds(self) -> int:
         """Number of rounds of refinement that were added."""
@@ -167,14 +181,28 @@ class Store:
         return read_json(self.root / "run.json") or {}
 
 
-def _is_result(record: Any, key: str) -> bool:
-    return (
-        isinstance(record, dict)
-        and record.keys() >= _FIELDS
-        and record["status"] in STATUSES
-        and record["key"] == key
-        and isinstance(record["config"], dict)
-    )
+def _read_trials(path: Path) -> dict[str, Config]:
+    content = path.read_bytes()
+    try:
+        rows = from_json(b"[" + b",".join(content.splitlines()) + b"]")
+        return {row["key"]: row["config"] for row in rows}
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(
+            f"{path}:{_broken_line(content)}: not a trial with key and config; the command that "
+            "ran the sweep writes this file again"
+        ) from None
+
+
+def _broken_line(content: bytes) -> int:
+    """The number of the first line that is not a trial."""
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            row = from_json(line)
+            if not (isinstance(row, dict) and row.keys() >= {"key", "config"}):
+                return number
+        except ValueError:
+            return number
+    return 1
 
 
 def open_store(directory: str | Path) -> Store:
@@ -182,53 +210,20 @@ def open_store(directory: str | Path) -> Store:
 
     Raises:
         FileNotFoundError: the directory holds no sweep. The message lists those next to it that do.
+        PermissionError: the directory may not be read.
     """
     store = Store(Path(directory))
-    if store.results.is_dir():
+    try:
+        os.listdir(store.results)
         return store
+    except PermissionError:
+        raise PermissionError(f"{store.results} may not be read by you") from None
+    except (OSError, ValueError):
+        pass
     parent = store.root.parent
-    found = sorted(p.parent for p in parent.glob("*/results")) if parent.is_dir() else []
+    try:
+        found = sorted(p.parent for p in parent.glob("*/results"))
+    except (OSError, ValueError):
+        found = []
     hint = f"; sweeps there: {', '.join(map(str, found))}" if found else ""
     raise FileNotFoundError(f"{store.root} holds no sweep (no folder results/){hint}")
-
-
-def load(directory: str | Path) -> pd.DataFrame:
-    """The finished trials of a sweep as a table.
-
-    Args:
-        directory: the directory of the sweep, ``runs/<name>``.
-
-    Returns:
-        One row per finished trial: ``key``, ``status`` ("ok", "diverged", "failed", or "stopped"
-        by successive halving), ``error`` (text or None), one column per config leaf, one per
-        metric (NaN where a trial lacks it), and ``seconds``. A metric with the name of a config
-        leaf gets the prefix ``metric.``.
-
-    Raises:
-        FileNotFoundError: the directory holds no sweep.
-
-    Warns:
-        UserWarning: a result file is broken; it is moved to ``quarantine/``.
-    """
-    return frame(open_store(directory).records())
-
-
-def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Results as the table that `load` describes."""
-    import pandas as pd
-
-    rows = []
-    for record in records:
-        row = {name: record[name] for name in ("key", "status", "error")}
-        row |= leaves(record["config"])
-        for name, value in record["metrics"].items():
-            row[f"metric.{name}" if name in row else name] = float(value)
-        row["seconds"] = record["seconds"]
-        rows.append(row)
-    table = (
-        pd.DataFrame(rows)
-        if rows
-        else pd.DataFrame(columns=["key", "status", "error", "loss", "seconds"])
-    )
-    last = table.pop("seconds")
-    return table.assign(seconds=last)
