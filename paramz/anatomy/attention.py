@@ -7,12 +7,15 @@ section 5 and appendix B.1).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.paths import join
 from paramz.anatomy.probes import Probes
 
 # Stands for an attribute where there is none to set: nn.MultiheadAttention computes 1/sqrt(d_head)
@@ -60,8 +63,10 @@ def logit_scales(module: nn.Module) -> tuple[str, ...]:
 def find_growing_heads(model: nn.Module, probes: Probes) -> list[GrowingHeads]:
     """Attention modules whose head size grows between the probes.
 
-    An attribute counts when its value falls between the probes, as 1/sqrt(d_head) does, or when it
-    stays although the module says that the size of a head grows.
+    Attention shows in a class's name, in the number or size of heads, or in a projection to
+    queries. An attribute counts when its value falls between the probes as 1/sqrt(d_head) does, or
+    when it stays although the module says that the size of a head grows. Where heads grow and no
+    attribute counts, the module is found without one.
     """
     base, wider = (dict(m.named_modules()) for m in (probes.base, probes.wider))
     found = []
@@ -71,7 +76,7 @@ def find_growing_heads(model: nn.Module, probes: Probes) -> list[GrowingHeads]:
             heads = _growing(path, module, base[twin], wider[twin])
             if heads is not None:
                 found.append(heads)
-    return found
+    return _without_owners(found)
 
 
 def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | None:
@@ -79,18 +84,95 @@ def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | No
         if base.head_dim == wider.head_dim:
             return None
         return GrowingHeads(path, KEY_INPUT, head=module.head_dim / base.head_dim)
-    attribute = _falling_scale(base, wider, module)
+    declares = isinstance(getattr(type(module), "LOGIT_SCALE", None), str)
+    if not (declares or is_attention(base)):
+        return None
+    sizes = [head_size(m) for m in (base, wider, module)]
+    known = all(size is not None for size in sizes)
+    b, w, t = (float(size or 1) for size in sizes)
+    attribute = falling_scale(base, wider, module)
     if attribute is not None:
         plain, at_base = getattr(module, attribute), getattr(base, attribute)
-        return GrowingHeads(path, attribute, plain, at_base, (at_base / plain) ** 2)
-    constant = _constant_scale(base, wider, module)
-    if constant is not None:
-        name, value, head = constant
-        return GrowingHeads(path, name, value, value, head, constant=True)
-    return GrowingHeads(path, None) if _hidden_attention(base, wider) else None
+        if not known:
+            return GrowingHeads(path, attribute, plain, at_base, (at_base / plain) ** 2)
+        falls = at_base / getattr(wider, attribute)
+        if declares or any(math.isclose(falls, (w / b) ** p, rel_tol=1e-3) for p in (0.5, 1)):
+            return GrowingHeads(path, attribute, plain, at_base, t / b)
+        attribute = None
+    if not known or b >= w:
+        return GrowingHeads(path, None) if not known and _may_grow(base, wider) else None
+    for name in logit_scales(module):
+        values = [vars(m).get(name) for m in (base, wider, module)]
+        if isinstance(values[0], float) and values.count(values[0]) == 3:
+            return GrowingHeads(path, name, values[0], values[0], t / b, constant=True)
+    return GrowingHeads(path, None, head=t / b)
 
 
-def _falling_scale(base: Any, wider: Any, module: Any) -> str | None:
+def _without_owners(found: list[GrowingHeads]) -> list[GrowingHeads]:
+    """Without modules that have no attribute where one inside has it, as lucidrains' Attend."""
+    having = [heads.module for heads in found if heads.attribute is not None]
+    return [
+        heads
+        for heads in found
+        if heads.attribute is not None
+        or not any(path.startswith(join(heads.module, "")) for path in having)
+    ]
+
+
+def is_attention(module: nn.Module) -> bool:
+    """Whether a module computes attention itself: it is called so, or projects to queries.
+
+    >>> is_attention(nn.MultiheadAttention(4, 2)), is_attention(nn.LayerNorm(4))
+    (True, False)
+    """
+    kind = type(module).__name__
+    if names.NORM_CLASS.search(kind):
+        return False
+    if any(names.QUERY_PROJECTION.search(name) for name in module._modules):
+        return True
+    if names.ATTENTION_CLASS.search(kind):
+        inside = (child for child in module.modules() if child is not module)
+        return not any(is_attention(child) and _has_matrices(child) for child in inside)
+    return False
+
+
+def _has_matrices(module: nn.Module) -> bool:
+    return any(parameter.ndim >= 2 for parameter in module.parameters())
+
+
+def head_size(module: Any) -> int | None:
+    """The size of a head, if a module tells it or the number of heads; None if it does not."""
+    own = vars(module)
+    for name in names.HEAD_SIZES:
+        if isinstance(own.get(name), int):
+            return int(own[name])
+    count = next((own[n] for n in names.HEAD_COUNTS if isinstance(own.get(n), int)), None)
+    size = _query_size(module)
+    if count is None or size is None or size % count:
+        return None
+    return int(size // count)
+
+
+def _query_size(module: nn.Module) -> int | None:
+    """How large all queries of a token are: what a projection gives, a third of a fused one."""
+    for name, child in module._modules.items():
+        weight = getattr(child, "weight", None)
+        if not names.QUERY_PROJECTION.search(name) or not isinstance(weight, torch.Tensor):
+            continue
+        if weight.ndim != 2:
+            continue
+        out = weight.shape[1 if type(child).__name__ == names.TRANSPOSED_LINEAR else 0]
+        if "qkv" in name or name in names.FUSED_QUERIES or "key_value" in name:
+            # Fewer keys and values than queries make it less than three times as large.
+            return int(out) // 3 if out % 3 == 0 else None
+        if "k" in name or "v" in name:
+            return None
+        return int(out)
+    return None
+
+
+def falling_scale(base: Any, wider: Any, module: Any) -> str | None:
+    """The attribute with the name of a logit scale whose value falls between the probes."""
     for name in logit_scales(module):
         b, w, t = (vars(m).get(name) for m in (base, wider, module))
         if isinstance(b, float) and isinstance(w, float) and isinstance(t, float) and 0 < w < b:
@@ -98,27 +180,15 @@ def _falling_scale(base: Any, wider: Any, module: Any) -> str | None:
     return None
 
 
-def _constant_scale(base: Any, wider: Any, module: Any) -> tuple[str, float, float] | None:
-    """Attribute, value and ratio of head sizes where the scale stays though heads grow."""
-    for size in names.HEAD_SIZES:
-        b, w, t = (vars(m).get(size) for m in (base, wider, module))
-        if isinstance(b, int) and isinstance(w, int) and isinstance(t, int) and b < w:
-            for name in logit_scales(module):
-                values = [vars(m).get(name) for m in (base, wider, module)]
-                if isinstance(values[0], float) and values.count(values[0]) == 3:
-                    return name, values[0], t / b
-    return None
-
-
-def _hidden_attention(base: nn.Module, wider: nn.Module) -> bool:
-    """Whether a module looks like attention that keeps its number of heads while it grows."""
-    if "att" not in type(base).__name__.lower():
-        return False
-    counts = [
-        (getattr(base, n), getattr(wider, n, None)) for n in names.HEAD_COUNTS if hasattr(base, n)
-    ]
+def _may_grow(base: nn.Module, wider: nn.Module) -> bool:
+    """Whether matrices grow in attention that tells no size of a head and no larger number."""
+    for name in logit_scales(base):
+        scales = [vars(m).get(name) for m in (base, wider)]
+        if isinstance(scales[0], float) and scales[0] == scales[1]:
+            return False  # it has a scale, which stays, as it does where the number grows
+    counts = [(vars(base)[n], vars(wider).get(n)) for n in names.HEAD_COUNTS if n in vars(base)]
     shapes = [[tuple(p.shape) for p in m.parameters()] for m in (base, wider)]
-    return any(b == w and isinstance(b, int) for b, w in counts) and shapes[0] != shapes[1]
+    return all(b == w for b, w in counts) and shapes[0] != shapes[1]
 
 
 def nested_encoders(model: nn.Module) -> tuple[str, ...]:

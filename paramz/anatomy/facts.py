@@ -15,6 +15,7 @@ from torch import nn
 from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.embeddings import EmbeddingScale, find_embedding_scales, scales_tied_readout
+from paramz.anatomy.factors import DeclaredFactor, Factors, find_declared, loose_notes
 from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_notes
 from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.probes import Probes
@@ -58,7 +59,8 @@ class Facts:
     Attributes:
         tensors: its parameters, in the order of ``named_parameters()``.
         heads: attention modules whose heads grow with width.
-        embeddings: factors on embeddings that grow with width.
+        embeddings: factors on embeddings that move with width.
+        declared: factors that the user declared.
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
@@ -68,6 +70,7 @@ class Facts:
     tensors: tuple[TensorFacts, ...]
     heads: tuple[GrowingHeads, ...] = ()
     embeddings: tuple[EmbeddingScale, ...] = ()
+    declared: tuple[DeclaredFactor, ...] = ()
     scaled_readout: bool = False
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
@@ -79,6 +82,7 @@ def read_facts(
     probes: Probes,
     scales: Set[str] = frozenset(),
     branches: Branches | None = None,
+    factors: Factors | None = None,
 ) -> Facts:
     """Read a model and its probes.
 
@@ -90,9 +94,10 @@ def read_facts(
         scales: what is scaled beside width: with ``depth`` or ``experts`` the numbers of blocks or
             experts may differ from the base's, and residual branches or experts are looked for.
         branches: where the residual branches are, for models whose blocks paramz does not know.
+        factors: factors in the model's code that the user declares.
 
     Raises:
-        ValueError: names of the models differ, or as `find_branches` does.
+        ValueError: names of the models differ, or as `find_branches` or `find_declared` does.
 
     >>> from paramz.anatomy.probes import build_probes
     >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Linear(w, 2))
@@ -101,14 +106,24 @@ def read_facts(
     [('0.weight', (0,)), ('0.bias', (0,)), ('1.weight', (1,)), ('1.bias', ())]
     """
     tensors = _tensors(model, probes, "experts" in scales)
+    heads = tuple(find_growing_heads(model, probes))
+    embeddings = tuple(find_embedding_scales(model, probes))
+    declared = tuple(find_declared(model, probes, factors or {}))
+    claimed = {(each.module, each.attribute) for each in heads}
+    claimed |= {(each.module, each.attribute) for each in embeddings}
+    claimed |= {(each.module, each.attribute) for each in declared}
+    notes = loose_notes(model, probes, claimed)
+    if "experts" in scales:
+        notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     return Facts(
         tensors=tensors,
-        heads=tuple(find_growing_heads(model, probes)),
-        embeddings=tuple(find_embedding_scales(model, probes)),
+        heads=heads,
+        embeddings=embeddings,
+        declared=declared,
         scaled_readout=scales_tied_readout(model),
         nested=nested_encoders(model),
         residual=find_branches(model, probes.base, branches) if "depth" in scales else None,
-        notes=tuple(gate_notes(model, probes.base, probes.twin)) if "experts" in scales else (),
+        notes=tuple(notes),
     )
 
 

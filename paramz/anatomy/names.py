@@ -59,9 +59,23 @@ MUP_READOUTS = ("MuReadout", "MuSharedReadout")
 
 # Where a module keeps the factor on the logits: transformers, timm, and plain GPTs.
 LOGIT_SCALES = ("scaling", "scale", "softmax_scale", "attn_scale", "attention_scale")
-HEAD_COUNTS = ("num_heads", "n_head", "n_heads", "nhead", "num_attention_heads", "heads")
-# The size of a head in modules whose logit scale does not depend on it: T5.
-HEAD_SIZES = ("key_value_proj_dim",)
+HEAD_COUNTS = (
+    "num_heads", "n_head", "n_heads", "nhead", "num_attention_heads", "heads", "nheads", "h",
+    "n_q_heads",
+)  # fmt: skip
+# The size of a head.
+HEAD_SIZES = (
+    "head_dim", "dim_head", "d_head", "head_size", "attention_head_size", "d_k",
+    "hidden_size_per_attention_head", "qk_head_dim", "key_value_proj_dim",
+)  # fmt: skip
+# Classes of attention, and of norms, which keep factors of their own.
+ATTENTION_CLASS = re.compile(r"att(n|en)|(^|_)MHA|MHSA|MultiHead", re.IGNORECASE)
+NORM_CLASS = re.compile(r"norm", re.IGNORECASE)
+# Children that make queries, or queries, keys and values together.
+QUERY_PROJECTION = re.compile(
+    r"^(to_|in_|c_|w_?|W_?)?(q|qk|qv|kv|qkv|query|queries|query_key_value)"
+    r"(_proj|_lin|_linear|_layer|s)?$|^in_proj$|^c_attn$"
+)
 # Submodules that make the queries, alone or together with keys and values (in this order).
 QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
 FUSED_QUERIES = ("c_attn", "qkv", "in_proj", "qkv_proj")
@@ -79,8 +93,11 @@ GROUPED_QUERIES = "num_key_value_groups"
 # of the second name; BART, Pegasus, Marian and their heirs as a float, on the embedding or on the
 # encoder and decoder that own it as `embed_tokens`.
 EMBED_SCALE = "embed_scale"
-EMBED_SCALE_FLOAT = "scalar_embed_scale"
 EMBEDDING = "embed_tokens"
+# Names of floats that multiply what a module of embeddings gives.
+EMBED_FACTORS = re.compile(r"scale|mult|factor|normali[sz]er|sqrt")
+# Names of floats that multiply what a module of embeddings gives.
+EMBED_FACTORS = re.compile(r"scale|mult|factor|normali[sz]er|sqrt")
 # T5 and its heirs divide what goes into a tied readout by sqrt(d_model). T5 says so in its config;
 # these classes ask their config whether they are tied instead.
 SCALES_DECODER_OUTPUTS = "scale_decoder_outputs"

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy.branches import Branches
+from paramz.anatomy.factors import Factors
 from paramz.anatomy.probes import Factory
 from paramz.apply.fold import scaled_weights, unfold_scales_
 from paramz.apply.hooks import install_
@@ -35,6 +36,7 @@ def adopt_(
     wider: nn.Module | int | None = None,
     roles: Overrides | None = None,
     branches: Branches | None = None,
+    factors: Factors | None = None,
 ) -> Plan:
     """Put a trained plain model under a parametrization, in place, without changing its function.
 
@@ -51,6 +53,7 @@ def adopt_(
         wider: as for `paramz.parametrize_`.
         roles: as for `paramz.parametrize_`.
         branches: as for `paramz.parametrize_`.
+        factors: as for `paramz.parametrize_`.
 
     Raises:
         ValueError: the model is under a plan already, u-muP was asked for (it replaces layers), or
@@ -73,7 +76,7 @@ def adopt_(
             "model"
         )
     options = {"base_width": base_width, "wider": wider, "roles": roles, "branches": branches}
-    made = make_plan(model, scheme, base=base, **options)  # type: ignore[arg-type]
+    made = make_plan(model, scheme, base=base, factors=factors, **options)  # type: ignore[arg-type]
     kept, notes = [], list(made.notes)
     for scale in made.attention:
         try:

@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import nn
 
-from paramz.anatomy import names
 from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 
@@ -58,8 +57,7 @@ def _function(plan: Plan) -> tuple[Any, ...]:
 
 
 def _what_differs(plan: Plan) -> str:
-    switched = names.NESTED_TENSORS
-    changed = [s for s in plan.attention if s.value != s.plain and s.attribute != switched]
+    changed = [s for s in plan.attention if s.value != s.plain and s.kind != "switch"]
     parts = []
     if changed:
         parts.append(

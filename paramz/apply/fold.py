@@ -7,6 +7,7 @@ from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT
+from paramz.anatomy.embeddings import table_of
 from paramz.anatomy.tensors import is_trainable_kind
 from paramz.plan.on_model import set_scale_
 from paramz.plan.plan import Plan
@@ -52,10 +53,15 @@ def scaled_weights(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[tor
     Raises:
         ValueError: there are none, or they are quantised; the message says why.
     """
-    if scale.attribute == names.NESTED_TENSORS:
+    if scale.kind == "switch":
         return []  # it changes how torch computes, not what
-    if scale.attribute == names.EMBED_SCALE:
+    if scale.kind == "embedding" or scale.attribute == names.EMBED_SCALE:
         return _embedding_parts(model, plan, scale)
+    if scale.kind == "declared":
+        raise ValueError(
+            f"{scale.module}.{scale.attribute} was declared to be {scale.value:.4g} where plain "
+            f"code would use {scale.plain:.4g}, and paramz does not know which weight it multiplies"
+        )
     parts = _query_parts(model, scale)
     if not all(is_trainable_kind(part) for part in parts):
         raise ValueError(
@@ -86,8 +92,8 @@ def _refuse_what_no_weight_holds(plan: Plan) -> None:
 def _embedding_parts(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[torch.Tensor]:
     """The table that a module's ``embed_scale`` multiplies."""
     module = model.get_submodule(scale.module)
-    table = module if isinstance(module, nn.Embedding) else module._modules.get(names.EMBEDDING)
-    if isinstance(table, nn.Embedding):
+    table = table_of(module)
+    if table is not None:
         rows = (r for r in plan.rows if model.get_parameter(r.name) is table.weight)
         if not next(rows).aliases:
             return [table.weight]

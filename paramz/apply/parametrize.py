@@ -9,6 +9,7 @@ from torch import nn
 
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.embeddings import zero_padding_rows_
+from paramz.anatomy.factors import Factors
 from paramz.anatomy.probes import Factory
 from paramz.anatomy.tensors import is_trainable_kind
 from paramz.apply.hooks import unhook_
@@ -34,6 +35,7 @@ def make_plan(
     wider: nn.Module | int | None = None,
     roles: Overrides | None = None,
     branches: Branches | None = None,
+    factors: Factors | None = None,
     fold: bool = True,
     example: Any = None,
 ) -> Plan:
@@ -55,6 +57,7 @@ def make_plan(
             wider=plain.wider,
             roles=roles,
             branches=branches,
+            factors=factors,
             fold=fold,
             example=example,
         )
@@ -70,6 +73,7 @@ def parametrize_(
     wider: nn.Module | int | None = None,
     roles: Overrides | None = None,
     branches: Branches | None = None,
+    factors: Factors | None = None,
     fold: bool = True,
     init: bool = True,
     example: Any = None,
@@ -97,6 +101,13 @@ def parametrize_(
         roles: ordered overrides ``{regex: role or Axes}``.
         branches: where the residual branches are, for a depth scheme on blocks that paramz does not
             know.
+        factors: ordered ``{regex: value}`` for factors in the model's own code, searched in
+            ``"module.attribute"`` for numbers that modules keep and in the path of a module. The
+            value ``"attention"`` is for a factor on attention logits, which gets the scheme's rule;
+            ``"constant"`` holds a number at the base's; a number sets it; None leaves it as the
+            code has it. Of a linear, conv or embedding layer itself, a number or ``"width^-1/2"``
+            multiplies what goes in (of an embedding, what comes out), where width stands for that
+            of the model over that of the base. SP and NTP leave all of them as they are.
         fold: fold multipliers; False keeps those of the table as hooks on the module's input.
         init: False leaves values alone (a checkpoint will be, or was, loaded).
         example: what to call the model with, as in training: a batch, or its inputs. Only u-muP
@@ -104,8 +115,8 @@ def parametrize_(
         alphas: u-muP's hyperparameters.
 
     Under ``"u-mup"`` sizes count by themselves, roles are those of the layers, and what the model
-    computes shows where its branches are. So base, base_width, wider, branches and fold are not
-    needed there; they are accepted and ignored, so that one call serves every scheme. See
+    computes shows where its branches are. So base, base_width, wider, branches, factors and fold
+    are not needed there; they are accepted and ignored, so that one call serves every scheme. See
     `paramz.nn.unit_scale_`.
 
     Raises:
@@ -130,6 +141,7 @@ def parametrize_(
             wider=plain.wider,
             roles=roles,
             branches=branches,
+            factors=factors,
             fold=fold,
             init=init,
             example=example,

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy.branches import Branches
+from paramz.anatomy.factors import Factors
 from paramz.anatomy.facts import Facts, read_facts
 from paramz.anatomy.probes import Factory, Probes, build_probes
 from paramz.apply.fold import fold_weights_
@@ -41,6 +42,7 @@ class Request:
     wider: nn.Module | int | None = None
     roles: Overrides | None = None
     branches: Branches | None = None
+    factors: Factors | None = None
     fold: bool = True
     init: bool = True
     example: Any = None
@@ -108,7 +110,7 @@ def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Pr
     probes = build_probes(
         model, asked.base, base_width=asked.base_width, wider=asked.wider, measure=measure
     ).matched(model, scales)
-    return read_facts(model, probes, scales, asked.branches), probes
+    return read_facts(model, probes, scales, asked.branches, asked.factors), probes
 
 
 def _refuse_trained(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from paramz.anatomy.branches import Branches
+from paramz.anatomy.factors import Factors
 from paramz.apply.parametrize import make_plan, parametrize_
 from paramz.nn.residual import Alphas
 from paramz.plan.plan import Plan
@@ -56,6 +57,7 @@ class Task:
         loss: ``(model, batch) -> scalar``.
         roles: overrides of tensor roles, for models that need them.
         branches: where the residual branches are, for models that need it under a depth scheme.
+        factors: factors in the model's own code, for models that need it.
     """
 
     build: Callable[..., nn.Module]
@@ -63,6 +65,7 @@ class Task:
     loss: Callable[[nn.Module, Any], torch.Tensor] = default_loss
     roles: Overrides = field(default_factory=dict)
     branches: Branches | None = None
+    factors: Factors | None = None
 
     def parametrize_(
         self,
@@ -73,7 +76,7 @@ class Task:
         base_sizes: Mapping[str, int] | None = None,
         alphas: Alphas | None = None,
     ) -> Plan:
-        """`paramz.parametrize_` with everything that the task knows: build, roles, branches, batch.
+        """`paramz.parametrize_` with what the task knows: build, roles, branches, factors, batch.
 
         Args:
             model: one of the task's models, freshly built.
@@ -122,5 +125,6 @@ class Task:
             "base_width": base_width,
             "roles": self.roles,
             "branches": self.branches,
+            "factors": self.factors,
             "example": self.batch(0),
         }

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
+from paramz.anatomy.factors import DeclaredFactor
 from paramz.anatomy.facts import Facts
+from paramz.anatomy.paths import pattern
 from paramz.plan.row import ModuleScale
 from paramz.theory.power import Power
 from paramz.theory.rules import USUAL_ATTENTION
@@ -23,15 +25,46 @@ def module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
     Warns:
         UserWarning: heads grow, and the factor on their logits is out of reach.
     """
-    found = [_logit_scale(heads, power) for heads in facts.heads]
-    # SP and NTP keep the factors that are in the model's code.
-    if power != USUAL_ATTENTION:
-        _warn_of_unreachable(facts.heads)
-        found += [
-            ModuleScale(each.module, names.EMBED_SCALE, each.plain, each.base)
-            for each in facts.embeddings
-        ]
+    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
+        plain = [_logit_scale(heads, power) for heads in facts.heads]
+        return tuple(scale for scale in plain if scale is not None)
+    taken = {(each.module, each.attribute) for each in facts.declared}
+    heads = [each for each in facts.heads if (each.module, each.attribute) not in taken]
+    known = {each.module for each in facts.declared if each.kind != "set" or each.attribute}
+    _warn_of_unreachable([each for each in heads if each.module not in known])
+    found = [_logit_scale(each, power) for each in heads]
+    found += [
+        ModuleScale(each.module, each.attribute, each.plain, each.base, "embedding")
+        for each in facts.embeddings
+        if (each.module, each.attribute) not in taken
+    ]
+    found += [_declared(each, power) for each in facts.declared]
     return tuple(scale for scale in found if scale is not None)
+
+
+def _declared(factor: DeclaredFactor, power: Power) -> ModuleScale | None:
+    if factor.attribute is None or factor.kind == "leave":
+        return None
+    if factor.kind == "attention":
+        value = factor.value * power({"head": factor.head})
+        return ModuleScale(factor.module, factor.attribute, factor.plain, value)
+    return ModuleScale(factor.module, factor.attribute, factor.plain, factor.value, "declared")
+
+
+def declared_multipliers(facts: Facts, power: Power) -> dict[str, float]:
+    """Module path -> the factor that a user wants on what goes into it (out of an embedding).
+
+    Args:
+        facts: of the model.
+        power: what the scheme has attention logits multiplied by.
+    """
+    if power == USUAL_ATTENTION:
+        return {}
+    return {
+        each.module: each.value
+        for each in facts.declared
+        if each.attribute is None and each.kind == "set"
+    }
 
 
 def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
@@ -54,8 +87,10 @@ def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
             f"attribute ({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the "
             "logits keep the scale that is in the code (1/sqrt(d_head), if it calls "
             "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
-            "(or name your attribute in the class: LOGIT_SCALE = '...'), or let the number of "
-            "heads grow instead.",
+            "(or name your attribute in the class: LOGIT_SCALE = '...', or here: "
+            f"factors={{r'^{pattern(unreachable[0])}[.]<attribute>$': 'attention'}}), or let the "
+            "number of heads grow instead. "
+            f"factors={{r'^{pattern(unreachable[0])}$': None}} says that it is right as it is.",
             stacklevel=7,  # parametrize_ or make_plan's caller, five functions of the package above
         )
 
@@ -73,7 +108,7 @@ def nested_switches(
     keys = [s.module for s in scales if s.attribute == KEY_INPUT and s.value != 1.0]
     inside = [*keys, *hooked]
     return [
-        ModuleScale(path, names.NESTED_TENSORS, 1.0, 0.0)
+        ModuleScale(path, names.NESTED_TENSORS, 1.0, 0.0, "switch")
         for path in facts.nested
         if any(not path or each.startswith(f"{path}.") for each in inside)
     ]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from paramz.anatomy.names import EMBED_SCALE, NESTED_TENSORS
+from paramz.anatomy.names import EMBED_SCALE
 from paramz.plan.constructed import problems
 from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, split_tensors
 from paramz.plan.matching import trainable_rows
@@ -289,5 +289,6 @@ class Plan:
 
 
 def _said(scale: ModuleScale) -> str:
-    kind = "" if scale.attribute in (EMBED_SCALE, NESTED_TENSORS) else "attention logits, "
+    kind = "attention logits, " if scale.kind == "attention" else ""
+    kind = "" if scale.attribute == EMBED_SCALE else kind  # of plans that were saved before
     return f"{kind}{scale.attribute} {scale.plain:.4g} -> {scale.value:.4g}"

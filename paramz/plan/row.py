@@ -99,9 +99,12 @@ class ModuleScale:
         attribute: the attribute that holds the factor, or `paramz.anatomy.attention.KEY_INPUT`.
         plain: the value in the unparametrized model.
         value: the value under the parametrization.
+        kind: what it multiplies: the logits of attention, an embedding, or something else that a
+            user declared; a switch changes how torch computes and not what.
     """
 
     module: str
     attribute: str
     plain: float
     value: float
+    kind: Literal["attention", "embedding", "declared", "switch"] = "attention"

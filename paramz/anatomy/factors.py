@@ -1,0 +1,184 @@
+"""Factors in a model's code that a user declares, and those that move with width and nobody claims.
+
+What paramz finds by itself is in `paramz.anatomy.attention` and `paramz.anatomy.embeddings`. A
+declaration adds to it, overrides it or refuses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramz.anatomy import names
+from paramz.anatomy.attention import head_size
+from paramz.anatomy.paths import join
+from paramz.anatomy.paths import pattern as as_pattern
+from paramz.anatomy.probes import Probes
+
+# Ordered {regex of "module.attribute" or of a module: "attention", "constant", "width^-1/2", a
+# number, or None}; what each means is told at `paramz.parametrize_`.
+Factors = Mapping[str, str | float | None]
+
+_POWER = re.compile(r"^width\^([+-]?\d+(?:/\d+)?)$")
+_TAKE_FACTORS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredFactor:
+    """One factor that a user declared, with the values that it has.
+
+    Attributes:
+        module: the path of the module.
+        attribute: where the module keeps the factor; None for one on what goes into the module (or
+            out of it, if it is an embedding).
+        kind: "attention" for a factor on attention logits, "set" for a value, "leave" for None.
+        plain: the factor in the model, as built; 1 without an attribute.
+        value: what it is set to; of attention, the base's value.
+        head: size of a head, target / base, for attention.
+    """
+
+    module: str
+    attribute: str | None
+    kind: str
+    plain: float = 1.0
+    value: float = 1.0
+    head: float = 1.0
+
+
+def find_declared(model: nn.Module, probes: Probes, declared: Factors) -> list[DeclaredFactor]:
+    """The factors that a declaration names, each by the first pattern that matches it.
+
+    Args:
+        model: the target.
+        probes: base and wider model.
+        declared: as for `paramz.parametrize_`.
+
+    Raises:
+        ValueError: a pattern matches nothing, or its value has no meaning there.
+    """
+    base = dict(probes.base.named_modules())
+    found: dict[tuple[str, str | None], DeclaredFactor] = {}
+    for regex, value in declared.items():
+        before = len(found)
+        seen = False
+        for path, module in model.named_modules():
+            twin = base.get(probes.twin(path) or "")
+            if twin is None:
+                continue
+            for attribute in [*_numbers(module), None]:
+                if not path and attribute is None:
+                    continue
+                name = path if attribute is None else join(path, attribute)
+                if not re.search(regex, name) or (attribute is None and len(found) > before):
+                    continue
+                seen = True
+                key = (path, attribute)
+                if key not in found:
+                    found[key] = _declared(regex, value, path, attribute, module, twin)
+        if not seen:
+            moving = ", ".join(join(p, a) for p, a, _, _ in moving_numbers(model, probes)[:8])
+            raise ValueError(
+                f"factors[{regex!r}] matches no module and no number that one keeps; numbers that "
+                f"move with width are {moving or 'none'}"
+            )
+    return list(found.values())
+
+
+def _declared(
+    regex: str, value: str | float | None, path: str, attribute: str | None, module: Any, twin: Any
+) -> DeclaredFactor:
+    where = f"factors[{regex!r}] = {value!r}"
+    if value is None:
+        return DeclaredFactor(path, attribute, "leave")
+    power = _POWER.match(value) if isinstance(value, str) else None
+    if attribute is None:
+        if not isinstance(module, _TAKE_FACTORS):
+            raise ValueError(
+                f"{where}: {path} ({type(module).__name__}) keeps no such number, and only a "
+                "linear, conv or embedding layer can be multiplied as a whole. Name an attribute, "
+                f"as in {as_pattern(path)}[.]scale"
+            )
+        if power is not None:
+            growth = module.weight.shape[1] / twin.weight.shape[1]
+            return DeclaredFactor(path, None, "set", value=growth ** float(Fraction(power[1])))
+        if isinstance(value, str):
+            raise ValueError(
+                f"{where}: {path} keeps no number that could be {value}. Say by what to multiply "
+                "what goes into it (out of it, if it is an embedding): a number, or 'width^-1/2' "
+                "for (width / width of the base)^-1/2"
+            )
+        return DeclaredFactor(path, None, "set", value=float(value))
+    plain, at_base = float(getattr(module, attribute)), float(getattr(twin, attribute))
+    if value == "constant":
+        return DeclaredFactor(path, attribute, "set", plain, at_base)
+    if value == "attention":
+        sizes = [head_size(m) for m in (module, twin)]
+        known = sizes[0] is not None and sizes[1] is not None
+        head = float(sizes[0] or 1) / float(sizes[1] or 1) if known else (at_base / plain) ** 2
+        return DeclaredFactor(path, attribute, "attention", plain, at_base, head)
+    if isinstance(value, str):
+        raise ValueError(
+            f"{where}: write 'attention' for a factor on attention logits, 'constant' to hold it "
+            "at the base's value, a number to set it, or None to leave it as the code has it"
+        )
+    return DeclaredFactor(path, attribute, "set", plain, float(value))
+
+
+def moving_numbers(model: nn.Module, probes: Probes) -> list[tuple[str, str, float, float]]:
+    """Floats called a scale or the like that differ between the probes: path, name, value, base's.
+
+    Those of norms are left out: a norm divides by a size that moves as well.
+    """
+    base, wider = (dict(m.named_modules()) for m in (probes.base, probes.wider))
+    found = []
+    for path, module in model.named_modules():
+        twin = probes.twin(path)
+        if twin not in base or twin not in wider or names.NORM_CLASS.search(type(module).__name__):
+            continue
+        own, b, w = (vars(m) for m in (module, base[twin], wider[twin]))
+        for name in own:
+            if not names.EMBED_FACTORS.search(name) or name.startswith("_"):
+                continue
+            values = [each.get(name) for each in (own, b, w)]
+            if all(isinstance(each, float) for each in values) and values[1] != values[2]:
+                found.append((path, name, values[0], values[1]))
+    return found
+
+
+def loose_notes(
+    model: nn.Module, probes: Probes, claimed: Set[tuple[str, str | None]]
+) -> list[str]:
+    """What to say of numbers that move with width and that no plan sets, one sentence each.
+
+    Args:
+        model: the target.
+        probes: base and wider model.
+        claimed: (module, attribute) of those that were found to be something or declared.
+    """
+    notes: dict[str, str] = {}
+    for path, name, value, at_base in moving_numbers(model, probes):
+        if (path, name) in claimed:
+            continue
+        key = as_pattern(join(path, name))
+        notes.setdefault(
+            key,
+            f"{join(path, name)} is {value:.4g} and {at_base:.4g} in the base: no attention or "
+            "embedding there, so it is left as the code has it. "
+            f"factors={{r'^{key}$': 'constant'}} holds it at the base's value",
+        )
+    return list(notes.values())
+
+
+def _numbers(module: nn.Module) -> Iterator[str]:
+    for name, value in vars(module).items():
+        if isinstance(value, float) and not name.startswith("_"):
+            yield name
+    for name, buffer in module._buffers.items():
+        if isinstance(buffer, torch.Tensor) and hasattr(module, f"scalar_{name}"):
+            yield name
