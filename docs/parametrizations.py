@@ -35,8 +35,10 @@ constant unless another [policy](#weight-decay) is chosen.
 
 Roles: an **input** has only fan_out growing (embedding, first layer), an **output** only fan_in
 (readout), a **hidden** matrix both; a **vector** is applied entry by entry (bias, gain), a
-**scalar** does not grow. A **router** is an output and an **expert** a hidden matrix wherever a
-table has no row for it.
+**scalar** does not grow. [Inside the network](#bottlenecks) a map from width into a fixed size is
+**inward** and one from there back to width **outward**. A **router** is an output wherever a table
+has no row for it; an **expert** is a hidden matrix, and so are inward and outward ones (with
+fan_out or fan_in of 1).
 
 Columns: **sgd** with and without momentum; **adam** for Adam, AdamW, NAdam, RAdam, Adamax, Adagrad,
 RMSprop, Adafactor, Lion and sign descent; **muon** for Muon, and SOAP but for
@@ -102,6 +104,50 @@ with an interval that reaches inside.
   attn_softmax=2.83, loss_softmax=5.66)`, which are about these constants, the best loss falls with
   every doubling of the width, to 2.460 at 256, and the best learning rate does not move
   (sweeps/lr_width_umup.yaml). So tune alphas once at a small width, as the paper does.
+"""
+
+BOTTLENECKS = """
+## Bottlenecks
+
+A map from width into a fixed size is a readout only where what it makes is the model's output.
+Inside the network it is **inward**, and the map back to width **outward**: keys and values whose
+number of heads stays, latents (MLA), adapters, squeeze-and-excite, experts of a fixed size. Shapes
+do not tell the two apart, so a plan runs a probe once, on the meta device where that works, and
+follows what every matrix makes: it is a readout if that reaches the model's output through no other
+matrix that grows. Inputs are guessed; `example=` gives them. A model that cannot be run is read by
+the order and nesting of its modules, and the notes of the plan name what was decided that way. In
+every case `roles={"regex": "inward"}` or `"output"` decides.
+
+Both read the rules of a hidden matrix, with the ratio of the side that stays at 1:
+
+| role | init | sgd lr | adam lr | adam eps | muon lr |
+| --- | --- | --- | --- | --- | --- |
+| inward | `fan_in^-1/2` | `fan_in^-1` | `fan_in^-1` | 1 | `fan_in^-1/2` |
+| outward | 1 | `fan_out` | 1 | `fan_out^-1` | `fan_out^1/2` |
+
+Why: with y = W x of fixed size, entries of y are of size 1 at init if the std of W is m^-1/2, and
+Adam's update of W moves them by lr m, SGD's by lr |x|^2 = lr m; so both learn at 1/m. On the way
+back U of fixed fan_in has entries of size 1. A readout's std of 1/m has the same learning rates,
+but then y starts at m^-1/2 and what follows it changes with width, above all where a norm follows,
+which undoes the size at init but not the change.
+
+Neither is clean in the limit. The gradient that W passes on to x is W^T g, so an update of x from
+that gradient alone moves y by m^1/2 under a std of m^-1/2 (and by 1 under 1/m): it is what makes a
+true readout start at 1/m. A bottleneck's g is m^-1/2 at init, as it comes through a random U, and
+grows with what U learns; and the rest of the network moves x as well. So this shows late, as a slow
+rise, where 1/m shows at once, as a fall. The other policy is a factor by name:
+`"mup+bottleneck-readout"`.
+
+Measured: slopes per doubling of width of the change after a few steps of AdamW at 2^-8
+(tests/plan/test_bottleneck_slopes.py), 0 is right:
+
+| model | widths, seeds, steps | module | as a readout | inward |
+| --- | --- | --- | --- | --- |
+| Qwen3, 2 key-value heads | 64 to 512, 3, 3 | `o_proj` | -0.31 | -0.05 |
+| | | `k_norm` | +0.04 | -0.06 |
+| residual branch through 16 channels, norm inside | 64 to 1024, 4, 3 | `norm` | +0.27 | +0.07 |
+| | | `up` | +0.23 | +0.03 |
+| 8 experts of 16 channels, top 2 | 64 to 512, 5, 4 | their sum | -0.21 | +0.05 |
 """
 
 MULO = """
@@ -287,6 +333,7 @@ def page() -> str:
     return (
         HEAD
         + "".join(scheme(table) for table in PARAMETRIZATIONS.values())
+        + BOTTLENECKS
         + MULO
         + MEASURED.format(table=slopes(HERE / "slopes.csv"))
         + DRIFT.format(table=drift(HERE / "drift.csv"))

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 
 from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
+from paramz.anatomy.bottlenecks import Place, find_places, notes_on_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.embeddings import EmbeddingScale, find_embedding_scales, scales_tied_readout
 from paramz.anatomy.factors import DeclaredFactor, Factors, find_declared, loose_notes
@@ -30,6 +32,7 @@ class TensorFacts:
     Attributes:
         tensor: its shape, names and uses in the model.
         base_shape, wider_shape: in the base and in the wider probe.
+        place: where it stands in the network, if it grows on one side only.
         moe: what it is of a mixture-of-experts layer, if it is in one.
         expert_ratios: the layer's numbers of experts (``experts``) and of active ones (``top_k``),
             target / base; empty outside such layers.
@@ -38,6 +41,7 @@ class TensorFacts:
     tensor: ModelTensor
     base_shape: tuple[int, ...]
     wider_shape: tuple[int, ...]
+    place: Place = Place()
     moe: MoePart | None = None
     expert_ratios: Mapping[str, float] = field(default_factory=dict)
 
@@ -83,6 +87,7 @@ def read_facts(
     scales: Set[str] = frozenset(),
     branches: Branches | None = None,
     factors: Factors | None = None,
+    example: Any = None,
 ) -> Facts:
     """Read a model and its probes.
 
@@ -95,6 +100,8 @@ def read_facts(
             experts may differ from the base's, and residual branches or experts are looked for.
         branches: where the residual branches are, for models whose blocks paramz does not know.
         factors: factors in the model's code that the user declares.
+        example: what to call the model with, to see where its readouts are; inputs are guessed if
+            it is left out.
 
     Raises:
         ValueError: names of the models differ, or as `find_branches` or `find_declared` does.
@@ -105,14 +112,17 @@ def read_facts(
     >>> [(tensor.name, tensor.growing) for tensor in facts.tensors]
     [('0.weight', (0,)), ('0.bias', (0,)), ('1.weight', (1,)), ('1.bias', ())]
     """
-    tensors = _tensors(model, probes, "experts" in scales)
+    base, wider = read_tensors(probes.base), read_tensors(probes.wider)
+    require_same_names(base, wider, ("the base model", "the wider probe"))
+    places = find_places(probes, base, wider, example)
+    tensors = _tensors(model, probes, (base, wider), places, "experts" in scales)
     heads = tuple(find_growing_heads(model, probes))
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
     claimed = {(each.module, each.attribute) for each in heads}
     claimed |= {(each.module, each.attribute) for each in embeddings}
     claimed |= {(each.module, each.attribute) for each in declared}
-    notes = loose_notes(model, probes, claimed)
+    notes = [*notes_on_places(places), *loose_notes(model, probes, claimed)]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     return Facts(
@@ -127,9 +137,14 @@ def read_facts(
     )
 
 
-def _tensors(model: nn.Module, probes: Probes, experts: bool) -> tuple[TensorFacts, ...]:
-    target, base, wider = (read_tensors(m) for m in (model, probes.base, probes.wider))
-    require_same_names(base, wider, ("the base model", "the wider probe"))
+def _tensors(
+    model: nn.Module,
+    probes: Probes,
+    read: tuple[Mapping[str, ModelTensor], Mapping[str, ModelTensor]],
+    places: Mapping[str, Place],
+    experts: bool,
+) -> tuple[TensorFacts, ...]:
+    target, (base, wider) = read_tensors(model), read
     twins = _twin_names(model, probes, target, base)
     layers, base_layers = find_layers(model), find_layers(probes.base)
     parts = find_parts(model, layers)
@@ -144,6 +159,7 @@ def _tensors(model: nn.Module, probes: Probes, experts: bool) -> tuple[TensorFac
                 tensor=tensor,
                 base_shape=base[twin].shape,
                 wider_shape=wider[twin].shape,
+                place=places.get(twin, Place()),
                 moe=part,
                 expert_ratios=ratios,
             )

@@ -26,7 +26,7 @@ def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
     {'': '', '0': '0', '1': '0', '2': '1', '3': '1'}
     """
     matched: dict[str, str] = {}
-    signature = cache(_signature)
+    kind = cache(signature)
 
     def pair(one: nn.Module, other: nn.Module, path: str, twin: str) -> None:
         matched[path] = twin
@@ -36,7 +36,7 @@ def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
             chosen: str | None = name
             if resized:
                 place = (int(name) + 0.5) * len(others) / len(children) - 0.5
-                alike = [n for n, m in others.items() if signature(m) == signature(child)]
+                alike = [n for n, m in others.items() if kind(m) == kind(child)]
                 chosen = min(alike, key=lambda n: (abs(int(n) - place), int(n)), default=None)
             if chosen in others:
                 pair(child, others[chosen], join(path, name), join(twin, chosen))
@@ -68,6 +68,7 @@ def _numbered(children: Mapping[str, nn.Module]) -> bool:
     return bool(children) and all(name.isdigit() for name in children)
 
 
-def _signature(module: nn.Module) -> tuple[str, frozenset[str]]:
+def signature(module: nn.Module) -> tuple[str, frozenset[str]]:
+    """What modules of one kind have in common: their class and the names of their parameters."""
     names = (unnumbered(name) for name, _ in module.named_parameters())
     return type(module).__name__, frozenset(names)

@@ -110,8 +110,9 @@ def parametrize_(
             of the model over that of the base. SP and NTP leave all of them as they are.
         fold: fold multipliers; False keeps those of the table as hooks on the module's input.
         init: False leaves values alone (a checkpoint will be, or was, loaded).
-        example: what to call the model with, as in training: a batch, or its inputs. Only u-muP
-            looks at it.
+        example: what to call the model with, as in training: a batch, or its inputs. u-muP needs
+            it; other schemes run a probe with it where shapes do not tell a readout from a
+            bottleneck inside the network (without it inputs are guessed).
         alphas: u-muP's hyperparameters.
 
     Under ``"u-mup"`` sizes count by themselves, roles are those of the layers, and what the model

@@ -110,7 +110,8 @@ def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Pr
     probes = build_probes(
         model, asked.base, base_width=asked.base_width, wider=asked.wider, measure=measure
     ).matched(model, scales)
-    return read_facts(model, probes, scales, asked.branches, asked.factors), probes
+    asked_for = asked.branches, asked.factors, asked.example
+    return read_facts(model, probes, scales, *asked_for), probes
 
 
 def _refuse_trained(model: nn.Module) -> None:

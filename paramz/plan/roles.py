@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paramz.anatomy.axes import Axes
+from paramz.anatomy.bottlenecks import Place
 from paramz.anatomy.facts import TensorFacts
 from paramz.anatomy.paths import pattern
 from paramz.anatomy.tensors import ModelTensor, listed
@@ -114,8 +115,10 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
     target, growing = facts.tensor, facts.growing
     found = _decide(target, growing, override)
     role, why = found.role, found.why
-    if facts.moe is not None and override is None and (role, facts.moe.kind) in _PARTS:
+    if override is None and facts.moe is not None and (role, facts.moe.kind) in _PARTS:
         role, why = facts.moe.kind, f"{facts.moe.kind}: {why}"
+    elif override is None and not found.readouts:
+        role, why = _inner(role, why, facts.place)
     ratios = {
         scale: _ratio(target.shape, facts.base_shape, used)
         for scale, used in (
@@ -155,9 +158,18 @@ def _require_known_shape(facts: TensorFacts) -> None:
             )
 
 
-# In a mixture-of-experts layer, the role that a matrix would have elsewhere, and what it is there.
-# An expert's bias stays a vector.
-_PARTS = (("output", "router"), ("hidden", "expert"))
+def _inner(role: Role, why: str, place: Place) -> tuple[Role, str]:
+    """The role of a matrix that grows on one side only, by where it stands in the network."""
+    if role == "output" and place.inside:
+        return "inward", f"{why}, and more that grows follows"
+    if role == "input" and place.fed:
+        return "outward", f"{why}, and its input was made of width"
+    return role, why
+
+
+# In a mixture-of-experts layer, the role that a matrix would have elsewhere, and what it is there:
+# whatever an expert's size does, it stands inside the network. An expert's bias stays a vector.
+_PARTS = (("output", "router"), *((role, "expert") for role in ("hidden", "input", "output")))
 
 
 def _ratio(target: tuple[int, ...], base: tuple[int, ...], axes: list[int]) -> float:
@@ -228,7 +240,10 @@ def _readouts(tensor: ModelTensor, growing: tuple[int, ...]) -> tuple[str, ...]:
 
 
 # The ratio that a role's rules read; without it they would all be 1, silently.
-_READS = {"input": "fan_out", "output": "fan_in", "vector": "fan_out"}
+_READS = {
+    "input": "fan_out", "outward": "fan_out", "vector": "fan_out",
+    "output": "fan_in", "inward": "fan_in",
+}  # fmt: skip
 
 
 def _axes_for(role: Role, tensor: ModelTensor, growing: tuple[int, ...]) -> Axes:
@@ -237,7 +252,7 @@ def _axes_for(role: Role, tensor: ModelTensor, growing: tuple[int, ...]) -> Axes
         axes = use.axes
         if axes and (role not in _READS or set(getattr(axes, _READS[role])) & set(growing)):
             return axes
-    if role in ("output", "router"):
+    if role in ("output", "inward", "router"):
         return Axes(fan_in=growing)
     if role in ("hidden", "expert"):
         return Axes(fan_in=growing[-1:], fan_out=growing[:-1])

@@ -17,12 +17,16 @@ from paramz.theory.power import ONE as ONE
 from paramz.theory.power import SCALES as SCALES
 from paramz.theory.power import Power as Power
 
-Role = Literal["input", "hidden", "output", "vector", "scalar", "router", "expert"]
+Role = Literal[
+    "input", "hidden", "output", "vector", "scalar", "inward", "outward", "router", "expert"
+]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 # A table without a row for these roles has one for the role that they are a special case of.
-SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType({"router": "output", "expert": "hidden"})
+SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType(
+    {"inward": "hidden", "outward": "hidden", "router": "output", "expert": "hidden"}
+)
 
 # Decay keeps lr * weight_decay constant unless a scheme says otherwise.
 USUAL_DECAY = "lr-constant"
@@ -164,7 +168,8 @@ class Parametrization:
     def rule(self, column: str, role: str) -> Rule:
         """The rule of a column and role.
 
-        A router reads ``output`` where the table has no row for it, an expert ``hidden``.
+        A router reads ``output`` where the table has no row for it; an expert ``hidden``, and so
+        do the maps into a bottleneck and out of it.
 
         Raises:
             KeyError: the table has no such entry; the message lists what it has.

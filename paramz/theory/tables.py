@@ -13,7 +13,12 @@ needs no column: it keeps lr * wd constant (decoupled decay; Yang et al. 2022, a
 
 roles: input  only fan_out grows (embedding, first layer)    vector  biases, norm gains (fan_out)
        hidden fan_in and fan_out grow                        scalar  nothing grows
-       output only fan_in grows (readout)
+       output only fan_in grows, and the result is the model's (readout)
+       inward only fan_in grows, and more that grows follows: into a bottleneck (keys and values
+              whose number of heads stays, latents, adapters); reads hidden where a table has no
+              row for it, where OUT is 1
+       outward only fan_out grows, and what goes in was made of width: out of a bottleneck; reads
+              hidden, where IN is 1
        router chooses experts; reads output where a table has no row for it
        expert matrix of an expert; reads hidden where a table has no row for it
 columns: sgd   SGD, momentum, Nesterov
@@ -198,6 +203,17 @@ MOE_HIDDEN_ROUTER = with_columns(
     vector=_MOE_SECOND, scalar=_MOE_SECOND,
 )
 
+# The other policy for bottlenecks: std 1/fan_in into them, as the spectral condition has it for a
+# matrix with a fixed number of rows. What goes through then vanishes at init as fan_in^-1/2.
+BOTTLENECK_READOUT = tabulate(
+    "bottleneck-readout", "maps into a bottleneck start like readouts: Yang, Simon and Bernstein "
+    "2023 (arXiv 2310.17813) read literally",
+    attention=HEAD**-HALF,
+    columns=("init",    "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps"),
+    inward =(IN**-HALF,  ONE,    ONE,      ONE,       ONE,        ONE,       ONE),
+)
+BOTTLENECK_READOUT = with_columns(BOTTLENECK_READOUT, columns=_SECOND, inward=(ONE, ONE, ONE, ONE, ONE))
+
 # Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
 # 1 (DEPTH: layers of the stack, for tensors in it). Gradients have unit scale too, through backward
 # factors of their own, so SGD has Adam's rules and eps none. The embedding's 1/sqrt(fan_out) is
@@ -220,7 +236,18 @@ U_MUP = tabulate(
 PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
     {
         p.name: p
-        for p in (SP, NTP, MUP, MEAN_FIELD, DEPTH_MUP, COMPLETEP, MOE_MUP, MOE_HIDDEN_ROUTER, U_MUP)
+        for p in (
+            SP,
+            NTP,
+            MUP,
+            MEAN_FIELD,
+            DEPTH_MUP,
+            COMPLETEP,
+            MOE_MUP,
+            MOE_HIDDEN_ROUTER,
+            BOTTLENECK_READOUT,
+            U_MUP,
+        )
     }
 )
 

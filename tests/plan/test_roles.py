@@ -229,11 +229,11 @@ def gpt_oss(width=32):
 
 @pytest.mark.parametrize(("build", "experts"), [(mixtral, "out, in"), (gpt_oss, "in, out")])
 def test_stacked_experts_and_their_router(build, experts):
-    # The feed-forward size is fixed here, so that a swapped axis would swap input and output.
+    # The feed-forward size is fixed here, so that a swapped axis would swap fan_in and fan_out.
     roles = roles_of(build, 32, 64)
     mlp_path = "model.layers.N.mlp."
-    assert roles[mlp_path + "experts.gate_up_proj"] == ("output", "fan_in 2")
-    assert roles[mlp_path + "experts.down_proj"] == ("input", "fan_out 2")
+    assert roles[mlp_path + "experts.gate_up_proj"] == ("expert", "fan_in 2")
+    assert roles[mlp_path + "experts.down_proj"] == ("expert", "fan_out 2")
     shape = rows_of(build, 32, 64)["model.layers.0.mlp.experts.down_proj"].shape
     assert shape == ((4, 64, 24) if experts == "out, in" else (4, 24, 64))
     router = "gate" if build is mixtral else "router"

@@ -1,0 +1,226 @@
+"""Maps into a fixed size inside the network are no readouts: found by where their output goes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+from paramz.theory.families import COLUMNS
+from paramz.theory.power import Power
+
+
+def roles(build, base=16, target=32, **options):
+    plan = paramz.make_plan(build(target), "mup", base=build, base_width=base, **options)
+    return {row.name.removesuffix(".weight"): row.role for row in plan.rows if len(row.shape) > 1}
+
+
+class Branch(nn.Module):
+    """A residual branch through eight channels, with whatever is around it."""
+
+    def __init__(self, width, inside=8):
+        super().__init__()
+        self.down, self.up = nn.Linear(width, inside, bias=False), nn.Linear(inside, width)
+
+    def forward(self, x):
+        return x + self.up(torch.relu(self.down(x)))
+
+
+class Gated(nn.Module):
+    """Squeeze and excite: a fixed number of channels decides on all of them."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Conv2d(width, 4, 1), nn.Conv2d(4, width, 1)
+
+    def forward(self, x):
+        return x * self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
+
+
+class FixedKeys(nn.Module):
+    """Attention with a fixed number of key and value heads, in a fused map or not."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.q, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.k, self.v = nn.Linear(width, 8), nn.Linear(width, 8)
+
+    def forward(self, x):
+        q = self.q(x).unflatten(-1, (-1, 8)).transpose(1, 2)
+        k, v = (f(x)[:, None].expand_as(q) for f in (self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def net(*parts, first=None):
+    """A model with some layers in its middle."""
+
+    def build(width):
+        inner = [part(width) for part in parts]
+        start = nn.Linear(6, width) if first is None else first(width)
+        return nn.Sequential(start, *inner, nn.Linear(width, 3))
+
+    return build
+
+
+def test_a_bottleneck_with_its_way_back():
+    assert roles(net(Branch)) == {
+        "0": "input", "1.down": "inward", "1.up": "outward", "2": "output",
+    }  # fmt: skip
+
+
+def test_keys_and_values_of_a_fixed_number_of_heads():
+    found = roles(net(FixedKeys, FixedKeys))
+    for block in ("1", "2"):
+        assert [found[f"{block}.{name}"] for name in "qkv"] == ["hidden", "inward", "inward"]
+    assert found["3"] == "output"
+
+
+class SqueezeNet(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.stem, self.gate = nn.Conv2d(3, width, 3, padding=1), Gated(width)
+        self.body, self.head = nn.Conv2d(width, width, 1), nn.Linear(width, 5)
+
+    def forward(self, x):
+        return self.head(self.body(self.gate(self.stem(x))).mean((2, 3)))
+
+
+def test_squeeze_and_excite():
+    assert roles(SqueezeNet) == {
+        "stem": "input", "gate.fc1": "inward", "gate.fc2": "outward",
+        "body": "hidden", "head": "output",
+    }  # fmt: skip
+
+
+class TwoHeads(nn.Module):
+    """An actor and a critic: what is registered after the first head does not take its output."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.body, self.policy = nn.Linear(6, width), nn.Linear(width, 3)
+        self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+
+    def forward(self, x):
+        h = torch.relu(self.body(x))
+        return self.policy(h), self.value(h)
+
+
+def test_heads_side_by_side_are_readouts():
+    assert roles(TwoHeads) == {
+        "body": "input", "policy": "output", "value.0": "hidden", "value.2": "output",
+    }  # fmt: skip
+
+
+class Backwards(nn.Module):
+    """Its layers are registered in another order than they run."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.head, self.up = nn.Linear(width, 8), nn.Linear(8, width)
+        self.down, self.first = nn.Linear(width, 8), nn.Linear(6, width)
+
+    def forward(self, points):
+        h = self.first(points)
+        return self.head(torch.relu(h + self.up(self.down(h))))
+
+
+def test_the_order_of_registration_does_not_matter():
+    # The guess would take the input for eight wide, as the first layer that it finds is.
+    found = roles(Backwards, example=torch.ones(2, 6))
+    assert found == {"head": "output", "up": "outward", "down": "inward", "first": "input"}
+
+
+class Unrunnable(nn.Module):
+    """Takes what nobody can guess."""
+
+    def __init__(self, width, heads=1):
+        super().__init__()
+        self.first, self.branch = nn.Linear(6, width), Branch(width)
+        self.heads = nn.ModuleList(nn.Linear(width, 3) for _ in range(heads))
+        self.tail = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.Linear(width, 2)) for _ in range(2)
+        )
+
+    def forward(self, x, graph):
+        h = self.branch(self.first(graph.pool(x)))
+        return [f(h) for f in (*self.heads, *self.tail)]
+
+
+def test_a_model_that_cannot_run_is_read_by_its_structure_and_says_so():
+    plan = paramz.make_plan(Unrunnable(32), "mup", base=Unrunnable, base_width=16)
+    found = {row.name.removesuffix(".weight"): row.role for row in plan.rows if len(row.shape) > 1}
+    assert found["branch.down"] == "inward" and found["branch.up"] == "outward"
+    assert found["heads.0"] == found["tail.0.1"] == found["tail.1.1"] == "output"
+    inside, outside = plan.notes
+    assert inside == (
+        "branch.down.weight: read as maps inside the network by the order of the modules, because "
+        "the model could not be run to see where their output goes. Give example=, a batch to run "
+        "it with, or say it: roles={'branch[.]down[.]weight$': 'output'}"
+    )
+    assert outside.startswith("heads.0.weight, tail.0.1.weight")
+    assert "read as readouts" in outside
+
+
+def test_the_suggestion_of_a_note_pastes_in():
+    pasted = {"branch[.]down[.]weight$": "output"}
+    assert roles(Unrunnable, roles=pasted)["branch.down"] == "output"
+
+
+def test_running_a_probe_leaves_nothing_behind():
+    class Noisy(Branch):
+        def forward(self, x):
+            self.seen = getattr(self, "seen", 0) + 1
+            return super().forward(x) + 0 * torch.randn_like(x)
+
+    model = net(Noisy)(32)
+    model.train()
+    state = torch.get_rng_state()
+    paramz.make_plan(model, "mup", base=net(Noisy), base_width=16)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    assert not hasattr(model[1], "seen")
+
+
+def rule(column, role, scheme="mup"):
+    return paramz.parametrization(scheme).entry(COLUMNS[column], role)
+
+
+def test_the_rules_of_a_bottleneck():
+    # fan_out of the way in, and fan_in of the way out, do not grow: their ratios are absent.
+    m = {"fan_in": 16.0}
+    back = {"fan_out": 16.0}
+    powers = {
+        "sgd": (1 / 16, 16), "adam": (1 / 16, 1), "muon": (1 / 4, 4),
+    }  # fmt: skip
+    for column, (inward, outward) in powers.items():
+        assert rule(column, "inward").lr(m) == inward
+        assert rule(column, "outward").lr(back) == outward
+        assert rule(column, "inward").init_std(m) == 1 / 4
+        assert rule(column, "outward").init_std(back) == 1
+    assert (rule("adam", "inward").eps(m), rule("adam", "outward").eps(back)) == (1, 1 / 16)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_the_way_out_of_a_bottleneck_has_the_rules_of_an_input(column):
+    back = {"fan_out": 16.0}
+    one, other = rule(column, "outward"), rule(column, "input")
+    for what in ("init_std", "multiplier", "lr", "eps", "weight_decay", "damping_a", "damping_b"):
+        assert getattr(one, what)(back) == getattr(other, what)(back)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_the_other_policy_is_that_of_a_readout(column):
+    m = {"fan_in": 16.0}
+    one, other = rule(column, "inward", "mup+bottleneck-readout"), rule(column, "output")
+    for what in ("init_std", "multiplier", "lr", "eps", "weight_decay", "damping_a", "damping_b"):
+        assert getattr(one, what)(m) == getattr(other, what)(m)
+    assert rule(column, "hidden", "mup+bottleneck-readout").init_std == Power(fan_in="-1/2")
+
+
+def test_both_ways_go_to_muon():
+    build = net(Branch)
+    model = build(32)
+    plan = paramz.parametrize_(model, "mup", base=build, base_width=16)
+    muon, _ = plan.split_groups(model, muon={"lr": 0.02}, adamw={"lr": 0.01})
+    assert sorted(role for group in muon for role in group["roles"]) == ["inward", "outward"]
