@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,13 +41,46 @@ def unhook_(model: nn.Module) -> None:
                     module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
+def require_hooks_ran(model: nn.Module, plan: Plan, called: Collection[str]) -> None:
+    """Check after a forward and a backward pass that every factor of a plan was applied.
+
+    A module that has no gradient either was not used at all, as an expert that no token chose.
+
+    Args:
+        model: a model under the plan.
+        plan: its plan.
+        called: paths of the modules that the forward pass called.
+
+    Raises:
+        ValueError: the forward pass used a module's weights without calling the module, so that the
+            hook with its factor did not run.
+    """
+    planned = {path: (factor, "output") for path, factor in plan.branches.items()}
+    for path, factor in plan.multipliers.items():
+        embeds = isinstance(model.get_submodule(path), nn.Embedding)
+        planned[path] = (factor, "output" if embeds else "input")
+    for scale in plan.attention:
+        if scale.attribute == KEY_INPUT and scale.value != 1.0:
+            planned[scale.module] = (scale.value, "key")
+    for path, (factor, what) in planned.items():
+        parameters = list(model.get_submodule(path).parameters())
+        used = not parameters or any(p.grad is not None for p in parameters)
+        if path not in called and used:
+            kind = type(model.get_submodule(path)).__name__
+            raise ValueError(
+                f"{path} ({kind}): the plan multiplies its {what} by {factor:.4g} in a hook, and "
+                f"the hook never ran, because the forward pass does not call the module. Call it "
+                f"as {path}(x): F.linear(x, {path}.weight) and {path}.forward(x) pass by its hooks"
+            )
+
+
 def _hook_(model: nn.Module, plan: Plan) -> None:
     for path, factor in plan.multipliers.items():
         module = model.get_submodule(path)
         if isinstance(module, nn.Embedding):
             module.register_forward_hook(partial(_scale_output, factor))
         else:
-            module.register_forward_pre_hook(partial(_scale_input, factor))
+            module.register_forward_pre_hook(partial(_scale_input, factor), with_kwargs=True)
     for path, factor in plan.branches.items():
         model.get_submodule(path).register_forward_hook(partial(_scale_output, factor))
     keys = [s for s in plan.attention if s.attribute == KEY_INPUT and s.value != 1.0]
@@ -71,13 +104,18 @@ def _let_compile_see_hooks() -> None:
     torch._dynamo.reset()
 
 
-def _scale_input(factor: float, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not args:
+def _scale_input(
+    factor: float, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if args:
+        return (args[0] * factor, *args[1:]), dict(kwargs)
+    if not kwargs:
         raise TypeError(
-            f"paramz multiplies the input of this {type(module).__name__}, which was called with "
-            "keyword arguments only: pass its input by position"
+            f"paramz multiplies the input of this {type(module).__name__}, which was called "
+            "without any: pass its input as an argument"
         )
-    return (args[0] * factor, *args[1:])
+    name, first = next(iter(kwargs.items()))
+    return args, {**kwargs, name: first * factor}
 
 
 def _scale_output(factor: float, module: nn.Module, args: Any, output: Any) -> Any:

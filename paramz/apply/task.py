@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.factors import Factors
+from paramz.apply.outputs import loss_in, prediction
 from paramz.apply.parametrize import make_plan, parametrize_
 from paramz.nn.residual import Alphas
 from paramz.plan.plan import Plan
@@ -23,27 +24,42 @@ from paramz.theory.rules import Parametrization
 def default_loss(model: nn.Module, batch: Any) -> torch.Tensor:
     """The loss of common batch forms, a scalar.
 
-    A mapping is passed as keyword arguments and the model returns an object with ``.loss``, as
-    Hugging Face models do. A pair ``(x, y)`` means cross-entropy of ``model(x)`` against class
-    indices ``y``, or mean squared error where ``y`` is of floating point.
+    A mapping is passed as keyword arguments, and the model computes the loss itself: it returns an
+    object or a mapping with ``loss``, as Hugging Face models do, or a tuple with one scalar, such
+    as ``(logits, loss)``. A pair ``(x, y)`` means cross-entropy of ``model(x)`` against class
+    indices ``y``, or mean squared error where ``y`` is of floating point; the prediction is
+    ``logits`` of what the model returns, or the first tensor in it.
 
     Raises:
-        TypeError: the batch has another form.
+        TypeError: the batch has another form, or the model returns no loss.
+        ValueError: the prediction and the targets of a pair do not fit together.
     """
     if isinstance(batch, Mapping):
-        loss: torch.Tensor = model(**batch).loss
-        return loss
+        return loss_in(model(**batch))
     if isinstance(batch, tuple | list) and len(batch) == 2:
         x, y = batch
-        out = model(x)
-        out = getattr(out, "logits", out)
+        out = prediction(model(x))
+        if out is None:
+            raise TypeError("the model returned no tensor: give your own loss=f(model, batch)")
         if y.is_floating_point():
             return F.mse_loss(out, y)
-        return F.cross_entropy(out.reshape(-1, out.shape[-1]).float(), y.reshape(-1))
+        return _cross_entropy(out.float(), y)
     raise TypeError(
         f"a batch of {type(batch).__name__}: give a pair (inputs, targets), a mapping for a "
-        "Hugging Face model, or your own loss=f(model, batch)"
+        "model that computes its loss, or your own loss=f(model, batch)"
     )
+
+
+def _cross_entropy(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    if out.shape[:-1] != y.shape and (out.shape[0], *out.shape[2:]) == y.shape:
+        return F.cross_entropy(out, y)  # Classes stand second, as in segmentation.
+    if out.numel() != y.numel() * out.shape[-1]:
+        raise ValueError(
+            f"the model's output {tuple(out.shape)} does not hold one prediction for each of the "
+            f"targets {tuple(y.shape)}: if the model computes its loss from targets that it gets, "
+            "give the batch as a mapping of its arguments, or give your own loss=f(model, batch)"
+        )
+    return F.cross_entropy(out.reshape(-1, out.shape[-1]), y.reshape(-1))
 
 
 @dataclass(frozen=True)

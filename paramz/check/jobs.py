@@ -6,7 +6,7 @@ Imports no torch: a machine that only hands the jobs to others need not be able 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from paramz.apply.task import Task
     from paramz.theory.rules import Parametrization
+
+MakesOptimizers = Callable[..., Any]
+"""``(plan, model) -> optimizer`` or several; one that takes ``lr`` is given the base rate."""
 
 # Of the table, after the scale that was varied.
 COLUMNS = (
@@ -52,7 +55,7 @@ class CheckJob:
     task: Task | str
     config: Mapping[str, Any]
     parametrization: str | Parametrization
-    optimizer: str
+    optimizer: str | type | MakesOptimizers
     options: Mapping[str, Any]
     lrs: tuple[float, ...]
     steps: int
@@ -74,7 +77,7 @@ class Check:
         base_width: the base of the parametrization, by default the smallest width; over depths or
             experts the width of all models, by default 64.
         parametrization: name or table.
-        optimizer: name of an optimizer.
+        optimizer: name or class of an optimizer, or a function that makes it.
         lr: base learning rate, or several.
         steps: updates.
         seeds: number of seeds, or the seeds.
@@ -87,7 +90,7 @@ class Check:
     experts: Sequence[int] | None = None
     base_width: int | None = None
     parametrization: str | Parametrization = "mup"
-    optimizer: str = "adamw"
+    optimizer: str | type | MakesOptimizers = "adamw"
     lr: float | Sequence[float] = 2**-8
     steps: int = 3
     seeds: int | Sequence[int] = 3
@@ -155,6 +158,38 @@ def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJ
             sorted(set(scales), reverse=True), seeds, _shares(lrs, shares)
         )
     ]
+
+
+def optimizer_name(optimizer: str | type | MakesOptimizers) -> str:
+    """What stands in the column optimizer.
+
+    >>> optimizer_name("adamw"), optimizer_name(dict), optimizer_name(lambda plan, model: [])
+    ('adamw', 'dict', 'custom')
+    """
+    if isinstance(optimizer, str):
+        return optimizer
+    if isinstance(optimizer, type):
+        return optimizer.__name__.lower()
+    name = str(getattr(optimizer, "__name__", type(optimizer).__name__))
+    return "custom" if name.startswith("<") else name
+
+
+def input_of(path: str) -> str:
+    """What stands in the column module for what goes into a module; no path looks like it.
+
+    >>> input_of("blocks.0.mlp")
+    'blocks.0.mlp(input)'
+    """
+    return f"{path}(input)"
+
+
+def numbered(row: str, call: int) -> str:
+    """What stands in the column module for a module's first, second, ... call.
+
+    >>> numbered("head", 1), numbered("head", 2)
+    ('head', 'head#2')
+    """
+    return row if call == 1 else f"{row}#{call}"
 
 
 def table(axis: str, rows: Iterable[Sequence[Any]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ learning rates, and the last step needs no backward pass.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,56 +16,78 @@ from torch import nn
 
 from paramz.anatomy.paths import is_number, split
 from paramz.anatomy.twins import match_modules
+from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.task import Task
-from paramz.check.jobs import MODEL, CheckJob, Rows
-from paramz.check.recording import Record, recording, rms
-from paramz.optim.make import Measuring, make_optimizers
+from paramz.check.jobs import MODEL, CheckJob, Rows, input_of, optimizer_name
+from paramz.check.noise import Noise
+from paramz.check.optimizers import optimizers_for
+from paramz.check.recording import Record, recording
+from paramz.check.values import copied
+from paramz.optim.make import Measuring
 from paramz.plan.plan import Plan
 from paramz.sweeps.spec.target import load_target
 from paramz.theory.tables import parametrization as find_parametrization
 
 
-def measure(job: CheckJob) -> Rows:
-    """All rows of one scale and seed."""
+def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -> Rows:
+    """All rows of one scale and seed.
+
+    Args:
+        job: which model, and how it is trained.
+        done: told after every forward pass what share of them was made.
+    """
     task = task_of(job)
     torch.manual_seed(job.seed)
     model, plan = _build(task, job)
     labels = _Labels(
-        head=(plan.parametrization.name, job.optimizer, job.scale, job.seed),
+        head=(plan.parametrization.name, optimizer_name(job.optimizer), job.scale, job.seed),
         shown=None if job.axis == "width" else _shown(model, task, job),
         units=_branch_units(plan),
         roles=_module_roles(plan),
     )
     _without_dropout(model)
-    batch = task.batch(0)
+    batch, noise, repeats = task.batch(0), Noise.of(model, job.seed), job.axis != "width"
     start = copy.deepcopy(model.state_dict())
-    with recording(model) as first:
-        torch.autograd.backward(task.loss(model, batch))
+
+    def forward() -> torch.Tensor:
+        with noise.fixed():
+            return task.loss(model, copied(batch))
+
+    with recording(model, repeats=repeats) as first:
+        value = forward()
+    torch.autograd.backward(value)
+    passes = 1 + job.steps * len(job.lrs)
+    done(1 / passes)
+    require_hooks_ran(model, plan, first.called)
     labels = replace(labels, roles={**labels.roles, **_model_role(plan, first)})
-    sizes = {module: rms(output) for module, output in first.outputs.items()}
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     rows: Rows = []
-    for lr in job.lrs:
+    for number, lr in enumerate(job.lrs):
         model.load_state_dict(start)
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.clone()
-        optimizers = make_optimizers(plan, model, job.optimizer, lr=lr, **job.options)
+        optimizers = optimizers_for(plan, model, job, lr)
         measuring = [o for o in optimizers if isinstance(o, Measuring)]
         if measuring:  # They measure in forward passes, and were made after the first one.
             model.zero_grad(set_to_none=True)
-            torch.autograd.backward(task.loss(model, batch))
-        rows += labels.rows(lr, 0, "output", sizes)
+            torch.autograd.backward(forward())
+        rows += labels.rows(lr, 0, "output", first.sizes)
         for step in range(1, job.steps + 1):
             for optimizer in optimizers:
                 optimizer.step()
             last = step == job.steps
-            with torch.set_grad_enabled(not last), recording(model, start if last else None) as now:
-                value = task.loss(model, batch)
+            with (
+                torch.set_grad_enabled(not last),
+                recording(model, first, start=start if last else None) as now,
+            ):
+                value = forward()
+            done((1 + number * job.steps + step) / passes)
             if not last:
                 model.zero_grad(set_to_none=True)
                 torch.autograd.backward(value)
-            for quantity, found in _sizes(now, first).items():
-                rows += labels.rows(lr, step, quantity, found)
+            found = {"output": now.sizes, "delta": now.changes, "update": now.updates}
+            for quantity, numbers in found.items():
+                rows += labels.rows(lr, step, quantity, numbers)
         for optimizer in measuring:
             optimizer.close()
     return rows
@@ -92,13 +114,14 @@ class _Labels:
 
     Attributes:
         head: parametrization, optimizer, scale and seed.
-        shown: module of this model -> module of the smallest one; None: the same names.
+        shown: module of this model -> module of the smallest one, for outputs and for inputs; None:
+            the same names.
         units: modules whose output is measured in units of the branch factor.
         roles: module -> role of its main tensor.
     """
 
     head: tuple[Any, ...]
-    shown: Mapping[str, str] | None
+    shown: tuple[Mapping[str, str], Mapping[str, str]] | None
     units: Mapping[str, float]
     roles: Mapping[str, str]
 
@@ -106,27 +129,20 @@ class _Labels:
         """One row per module call that is shown."""
         rows: Rows = []
         for call, size in sizes.items():
-            module, again, number = call.partition("#")
-            name = module if self.shown is None or module == MODEL else self.shown.get(module)
-            if name is not None:
-                size /= self.units.get(module, 1.0)
-                label, role = f"{name}{again}{number}", self.roles.get(module, "")
-                rows.append((*self.head, lr, step, label, role, quantity, size))
+            row, again, number = call.partition("#")
+            module = row.removesuffix(input_of(""))
+            own = row == module
+            if self.shown is None or row == MODEL:
+                name: str | None = module
+            else:
+                name = self.shown[0 if own else 1].get(module)
+            if name is None:
+                continue
+            unit = self.units.get(module, 1.0) if own else 1.0
+            role = self.roles.get(module, "") if own else ""
+            label = f"{name}{row[len(module) :]}{again}{number}"
+            rows.append((*self.head, lr, step, label, role, quantity, size / unit))
         return rows
-
-
-def _sizes(now: Record, first: Record) -> dict[str, dict[str, float]]:
-    """Quantity -> module call -> root mean square, after a step."""
-    before = first.outputs
-    return {
-        "output": {call: rms(output) for call, output in now.outputs.items()},
-        "delta": {
-            call: rms(output - before[call])
-            for call, output in now.outputs.items()
-            if call in before and output.shape == before[call].shape
-        },
-        "update": now.updates,
-    }
 
 
 def task_of(job: CheckJob) -> Task:
@@ -139,12 +155,14 @@ def task_of(job: CheckJob) -> Task:
     return made
 
 
-def _shown(model: nn.Module, task: Task, job: CheckJob) -> dict[str, str]:
+def _shown(
+    model: nn.Module, task: Task, job: CheckJob
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Module of a model with more blocks or experts -> the smallest model's that it stands for.
 
     The output of block i of n is the state at relative depth (i + 1) / n and its input that at
     i / n. So of the blocks with the same twin it is the last one whose output is compared, and the
-    first one for what is inside.
+    first one for its input and for what is inside.
     """
     with torch.random.fork_rng(devices=[]):
         smallest = task.build(job.width, **{job.axis: job.base})
@@ -154,7 +172,8 @@ def _shown(model: nn.Module, task: Task, job: CheckJob) -> dict[str, str]:
         first.setdefault(twin, path)
         last[twin] = path
     numbered = {twin for twin in last if is_number(twin)}
-    return {(last if twin in numbered else first)[twin]: twin for twin in last}
+    outputs = {(last if twin in numbered else first)[twin]: twin for twin in last}
+    return outputs, {path: twin for twin, path in first.items()}
 
 
 def _branch_units(plan: Plan) -> dict[str, float]:

@@ -1,143 +1,225 @@
-"""Record what the modules of a model put out during a forward pass."""
+"""Record what the modules of a model take in and put out during a forward pass."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from paramz.anatomy.paths import join
-from paramz.check.jobs import MODEL
+from paramz.apply.outputs import activations, prediction
+from paramz.check.jobs import MODEL, input_of, numbered
+from paramz.check.update import Call, own_update, own_weights, weight_makers
+from paramz.check.values import size
 
 
 @dataclass
 class Record:
-    """Outputs by module call, and the RMS of what each module's own update made of them."""
+    """What one forward pass showed. A row is a module call, an input of one, or the model.
+
+    Attributes:
+        outputs: row -> a copy of the tensor; only if there is no earlier record to compare with.
+        sizes: row -> its root mean square.
+        changes: row -> that of its change since the earlier record.
+        updates: row -> that of what the module's own weights made of the change.
+        called: paths of the modules that ran.
+    """
 
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    sizes: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, float] = field(default_factory=dict)
     updates: dict[str, float] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
 
 
 @contextmanager
 def recording(
-    model: nn.Module, start: Mapping[str, torch.Tensor] | None = None
+    model: nn.Module,
+    first: Record | None = None,
+    *,
+    start: Mapping[str, torch.Tensor] | None = None,
+    repeats: bool = False,
 ) -> Iterator[Record]:
-    """Record every module's first output tensor during a forward pass.
+    """Record a forward pass: everything is measured when it is made, before it can be changed.
 
-    A module called several times is recorded under ``path``, ``path#2``, ... The model's own output
-    is recorded under `MODEL`, unless it is that of a module. With ``start`` (an earlier
-    state_dict), modules with weights of their own are run once more on the same input with those
-    weights, and the difference is their own update.
+    A module called several times is recorded under ``path``, ``path#2``, ... Its input is recorded
+    as ``path(input)`` where no row shows it yet, that is, where an operation outside of all modules
+    made it; and the model's own output as `MODEL` where no module's output is it.
+
+    Args:
+        model: the model, which is to be called inside.
+        first: an earlier record to compare with: the same rows are recorded, with their changes.
+        start: an earlier state_dict: modules with weights of their own are run once more on the
+            same input with those weights, and the difference is their own update.
+        repeats: record modules that only hand on the output of another one, too.
     """
-    record = Record()
-    calls: dict[str, int] = {}
-
-    def hook(path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        tensor = _first_tensor(output)
-        if tensor is None or not tensor.is_floating_point() or not tensor.numel():
-            return  # no activations: integers, or an expert that no token chose
-        calls[path] = calls.get(path, 0) + 1
-        name = path if calls[path] == 1 else f"{path}#{calls[path]}"
-        record.outputs[name] = tensor.detach()
-        own = module._parameters
-        if start is not None and any(p is not None for p in own.values()):
-            old = {n: start[join(path, n)] for n, p in own.items() if p is not None}
-            if type(module) is nn.Linear:
-                record.updates[name] = _linear_update(module, old, args[0])
-                return
-            before = _first_tensor(_rerun(module, old, args, kwargs))
-            if before is not None:
-                record.updates[name] = rms(tensor - before)
-
-    def model_hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        tensor = _main_tensor(output)
-        if tensor is not None and not _is_shown(tensor, record):
-            calls[MODEL] = calls.get(MODEL, 0) + 1
-            name = MODEL if calls[MODEL] == 1 else f"{MODEL}#{calls[MODEL]}"
-            record.outputs[name] = tensor.detach()
-
-    handles = [
-        module.register_forward_hook(_at(hook, path), with_kwargs=True)
-        for path, module in model.named_modules()
-        if path
-    ]
-    handles.append(model.register_forward_hook(model_hook, with_kwargs=True))
+    watch = _Watch(model, first, start, repeats)
+    handles = list(_hooks(model, watch))
     try:
-        yield record
+        yield watch.record
     finally:
         for handle in handles:
             handle.remove()
+    watch.finish()
 
 
-def _at(hook: Callable[..., None], path: str) -> Callable[..., None]:
-    return lambda module, args, kwargs, output: hook(path, module, args, kwargs, output)
+class _Watch:
+    """What is known in the middle of a forward pass; its methods are called by hooks.
 
-
-def _linear_update(module: nn.Linear, old: Mapping[str, torch.Tensor], x: torch.Tensor) -> float:
-    """RMS of (W - W_start) x + (b - b_start), on about 256 rows evenly spread over the batch.
-
-    Half of a check's work would be this if it were taken over all rows.
+    A tensor is known by its memory and by the version of its values, which operations in place
+    raise. References are kept until the end, so that no memory is used twice.
     """
-    rows = x.detach().flatten(0, -2) if x.dim() > 1 else x.detach()[None]
-    rows = rows[:: max(1, len(rows) // 256)]
-    bias = None if module.bias is None else module.bias.detach() - old["bias"]
-    return rms(nn.functional.linear(rows, module.weight.detach() - old["weight"], bias))
+
+    def __init__(
+        self,
+        model: nn.Module,
+        first: Record | None,
+        start: Mapping[str, torch.Tensor] | None,
+        repeats: bool,
+    ) -> None:
+        self.record = Record()
+        self.first, self.start, self.repeats = first, start, repeats
+        self.entered: Counter[str] = Counter()
+        self.left: Counter[str] = Counter()
+        self.calls: dict[str, list[Call]] = {}
+        self.known: dict[int, tuple[int, int]] = {}
+        self.kept: list[torch.Tensor] = []
+        self.last: torch.Tensor | None = None
+        self.measured: list[tuple[dict[str, float], str, torch.Tensor]] = []
+        self.paused = False
+        for parameter in model.parameters():  # A weight is no activation, whoever gets it.
+            self._know(parameter)
+
+    def enter(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Before a module runs, and before any hook changes its input."""
+        if self.paused:
+            return
+        self.entered[path] += 1
+        if path:
+            row = numbered(input_of(path), self.entered[path])
+            tensor = next(activations((args, kwargs)), None)
+            if tensor is not None and not self._is_known(tensor):
+                if self._wants(row, tensor):
+                    self._measure(row, tensor)
+                self._know(tensor)
+            if self.start is not None and own_weights(module):
+                self.calls.setdefault(path, []).append(Call.of(module, args, kwargs))
+        else:
+            for tensor in activations((args, kwargs)):  # The data.
+                self._know(tensor)
+
+    def leave(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """After a module and all hooks on its output have run."""
+        if self.paused:
+            return
+        self.record.called.add(path)
+        call = self.calls[path].pop() if self.calls.get(path) else None
+        tensor = next(activations(output), None) if path else prediction(output)
+        if tensor is None:
+            return
+        self.left[path] += 1
+        row = numbered(path or MODEL, self.left[path])
+        weights = own_weights(module) if path else {}
+        if self.first is not None:
+            wanted = row in self.first.outputs
+        elif path:
+            wanted = bool(weights) or self.repeats or not self._is_known(tensor, whole=True)
+        else:
+            wanted = not self._is_known(tensor) and not self._is_copy(tensor)
+        if wanted:
+            self._measure(row, tensor)
+        self._know(tensor)
+        if wanted and call is not None and self.start is not None:
+            self.paused = True
+            old = {name: self.start[join(path, name)] for name in weights}
+            seen = next(activations((args, kwargs)), None)
+            update = own_update(module, old, call, seen, tensor)
+            self.paused = False
+            if update is not None:
+                self.measured.append((self.record.updates, row, update))
+
+    def finish(self) -> None:
+        """Read all numbers from the device at once: each is waited for."""
+        for numbers, row, value in self.measured:
+            numbers[row] = float(value)
+
+    def _measure(self, row: str, tensor: torch.Tensor) -> None:
+        values = tensor.detach()
+        self.last = values
+        self.measured.append((self.record.sizes, row, size(values)))
+        if self.first is None:
+            self.last = self.record.outputs[row] = values.clone()
+            return
+        before = self.first.outputs.get(row)
+        if before is not None and before.shape == values.shape:
+            self.measured.append((self.record.changes, row, size(values - before)))
+
+    def _wants(self, row: str, tensor: torch.Tensor) -> bool:
+        """Whether an input that is not known is recorded: not if it is data, made of no weight."""
+        if self.first is not None:
+            return row in self.first.outputs
+        return tensor.requires_grad and not self._is_copy(tensor)
+
+    def _is_copy(self, tensor: torch.Tensor) -> bool:
+        """Whether the values are those of the last row."""
+        return (
+            self.last is not None
+            and self.last.numel() == tensor.numel()
+            and torch.equal(self.last.reshape(-1).to(tensor.dtype), tensor.detach().reshape(-1))
+        )
+
+    def _is_known(self, tensor: torch.Tensor, *, whole: bool = False) -> bool:
+        """Whether the values have a row or need none; ``whole``: all of them at once."""
+        version, entries = self.known.get(_memory(tensor), (-1, 0))
+        return version == _version(tensor) and (not whole or entries == tensor.numel())
+
+    def _know(self, tensor: torch.Tensor) -> None:
+        self.known[_memory(tensor)] = (_version(tensor), tensor.numel())
+        self.kept.append(tensor)
 
 
-def _rerun(module: nn.Module, weights: Mapping[str, torch.Tensor], args: Any, kwargs: Any) -> Any:
-    """The module's forward, without its hooks, at other weights."""
-    saved = {name: module._parameters[name] for name in weights}
+def _hooks(model: nn.Module, watch: _Watch) -> Iterator[RemovableHandle]:
+    """Let the watch see every module that computes activations."""
+    for path, module in _watched("", model):
+        # Functions, not methods: copying a module copies the object that a method is bound to.
+        def enter(module: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+            watch.enter(path, module, args, kwargs)
+
+        def leave(module: nn.Module, args: Any, kwargs: Any, out: Any, path: str = path) -> None:
+            watch.leave(path, module, args, kwargs, out)
+
+        yield module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+        yield module.register_forward_hook(leave, with_kwargs=True)
+
+
+def _watched(
+    path: str, module: nn.Module, done: set[nn.Module] | None = None
+) -> Iterator[tuple[str, nn.Module]]:
+    """Each module once, but neither losses nor what computes weights."""
+    done = set() if done is None else done
+    if module in done or isinstance(module, nn.modules.loss._Loss):
+        return
+    done.add(module)
+    yield path, module
+    makers = weight_makers(module)
+    for name, child in module.named_children():
+        if name not in makers:
+            yield from _watched(join(path, name), child, done)
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    """What names the memory that a tensor shares with its views; its own id if it has none."""
     try:
-        for name, weight in weights.items():
-            module._parameters[name] = weight  # type: ignore[assignment]
-        with torch.no_grad():
-            return module.forward(*args, **kwargs)
-    finally:
-        module._parameters.update(saved)
+        return tensor.untyped_storage().data_ptr() or id(tensor)
+    except (RuntimeError, NotImplementedError):
+        return id(tensor)
 
 
-def _main_tensor(output: Any) -> torch.Tensor | None:
-    """What a model predicts: its logits, or the first of its outputs that is not a scalar."""
-    if isinstance(output, torch.Tensor):
-        output = (output,)
-    if isinstance(output, Mapping):
-        logits = output.get("logits")
-        output = tuple(output.values()) if logits is None else (logits,)
-    if not isinstance(output, tuple | list):
-        return None
-    found = (x for x in output if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dim())
-    return next(found, None)
-
-
-def _is_shown(tensor: torch.Tensor, record: Record) -> bool:
-    """Whether a recorded output has these values: the same memory, or a copy of the last one."""
-    storage = tensor.untyped_storage().data_ptr()
-    if any(o.untyped_storage().data_ptr() == storage for o in record.outputs.values()):
-        return True
-    last = next(reversed(record.outputs.values()), None)
-    return (
-        last is not None
-        and last.numel() == tensor.numel()
-        and torch.equal(last.reshape(-1).to(tensor.dtype), tensor.detach().reshape(-1))
-    )
-
-
-def _first_tensor(output: Any) -> torch.Tensor | None:
-    if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(output, Mapping):
-        output = tuple(output.values())
-    if isinstance(output, tuple | list):
-        return next((x for x in output if isinstance(x, torch.Tensor)), None)
-    return None
-
-
-def rms(values: torch.Tensor) -> float:
-    """The root mean square of all entries."""
-    flat = values.detach()
-    return float(torch.linalg.vector_norm(flat, dtype=torch.float32)) / math.sqrt(flat.numel())
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

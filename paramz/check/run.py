@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_all_start_methods, get_context
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,10 @@ from torch import nn
 
 from paramz.anatomy.branches import Branches
 from paramz.apply.task import Task, default_loss
-from paramz.check.jobs import Check, CheckJob, Rows, make_jobs, table
-from paramz.check.measure import measure
+from paramz.check.batch import concerns
+from paramz.check.jobs import Check, CheckJob, MakesOptimizers, Rows, make_jobs, table
+from paramz.check.measure import measure, task_of
+from paramz.check.optimizers import require_optimizer
 from paramz.plan.roles import Overrides
 from paramz.theory.rules import Parametrization
 
@@ -39,7 +43,7 @@ def coord_check(
     experts: Sequence[int] | None = None,
     base_width: int | None = None,
     parametrization: str | Parametrization = Check.parametrization,
-    optimizer: str = Check.optimizer,
+    optimizer: str | type | MakesOptimizers = Check.optimizer,
     lr: float | Sequence[float] = Check.lr,
     steps: int = Check.steps,
     seeds: int | Sequence[int] = Check.seeds,
@@ -47,9 +51,16 @@ def coord_check(
     branches: Branches | None = None,
     config: Mapping[str, Any] | None = None,
     workers: int = 1,
+    progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Measure the size of every module's output, and of its change, over scales and steps.
+
+    The model's own output is measured as ``(model)`` where no module's output is it, and what goes
+    into a module as ``path(input)`` where an operation between modules made it. A module that only
+    hands on the output of another has no rows (over depth or experts it has). All forward passes of
+    a model draw the same random numbers, so dropped labels or layers and noise stay the same, and
+    nn.Dropout is switched off; everything else is as in training.
 
     Over depths, blocks at the same relative depth are compared, under their names in the shallowest
     model, and modules whose output is that of a residual branch are measured before the branch
@@ -60,7 +71,8 @@ def coord_check(
             `Task`; or the name of a function that returns one, such as
             ``"sweeps/train_lm.py:task"``.
         batch: the batch trained on at every step (needed with a plain ``build``).
-        loss: ``(model, batch) -> scalar``; the default knows pairs and Hugging Face mappings.
+        loss: ``(model, batch) -> scalar``; the default knows pairs ``(x, y)``, and mappings for
+            models that compute their loss.
         widths: model widths, (64, 128, 256, 512) if nothing else is varied; four or more over a
             ratio of 8 make a useful slope.
         depths: numbers of blocks instead; the smallest is the base.
@@ -68,9 +80,11 @@ def coord_check(
         base_width: the base of the parametrization, by default the smallest width; over depths or
             experts the width of all models, by default 64.
         parametrization: name or table.
-        optimizer: name, as for `paramz.make_optimizers`: a torch optimizer's, ``"kfac"``,
+        optimizer: a name, as for `paramz.make_optimizers`: a torch optimizer's, ``"kfac"``,
             ``"foof"``, ``"shampoo"`` or ``"soap"``. Beside Muon, an AdamW takes all but hidden
-            matrices.
+            matrices. Or a class, such as ``torch.optim.AdamW``. Or a function ``(plan, model)``
+            that returns an optimizer or several; if it takes ``lr``, it is given the base learning
+            rate, else it sets its own, and ``lr`` is only what the table says.
         lr: base learning rate, or several.
         steps: updates, so that there are steps 0 ... ``steps``.
         seeds: number of seeds, or the seeds.
@@ -79,7 +93,12 @@ def coord_check(
         config: passed to the task function when ``build`` is its name.
         workers: processes with one thread each. Where processes cannot be forked (Windows, or
             CUDA in use), ``build`` must be a module-level function, or a name.
+        progress: called now and then with the share of the work that is done, about 0 to 1.
         **options: for the optimizer.
+
+    Warns:
+        UserWarning: the batch is small, or its tokens look random, so that a right plan may look
+            wrong.
 
     Returns:
         a DataFrame with columns parametrization, optimizer, width (or depth, or experts), seed, lr,
@@ -92,6 +111,8 @@ def coord_check(
     Raises:
         ValueError: fewer than two scales, more than one kind of them, or a build that cannot be
             pickled with workers > 1.
+        ValueError: a hook with a factor of the plan did not run, because the forward pass uses the
+            weights of a module without calling it.
         TypeError: no batch was given, or an option that neither paramz nor the optimizer has.
 
     >>> net = lambda w: nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 3))
@@ -119,8 +140,12 @@ def coord_check(
         config=config or {},
         options=options,
     )
+    require_optimizer(check)
     jobs = make_jobs(task, check, shares=workers)
-    return table(jobs[0].axis, itertools.chain.from_iterable(_map(jobs, workers)))
+    for concern in concerns(task_of(jobs[0]).batch(0)):
+        warnings.warn(concern, stacklevel=2)
+    rows = _map(jobs, workers, progress or (lambda share: None))
+    return table(jobs[0].axis, itertools.chain.from_iterable(rows))
 
 
 @dataclass(frozen=True)
@@ -133,9 +158,16 @@ class _Constant:
         return self.batch
 
 
-def _map(jobs: list[CheckJob], workers: int) -> Iterator[Rows]:
+def _map(jobs: list[CheckJob], workers: int, progress: Callable[[float], None]) -> Iterator[Rows]:
+    """The rows of each job, in order. What a job costs is guessed from its scale."""
+    # Between that of the overhead, which dominates small models, and that of the products.
+    costs = [len(job.lrs) * job.scale ** (1.5 if job.axis == "width" else 1.0) for job in jobs]
+    done, total = 0.0, sum(costs)
     if workers <= 1:
-        yield from map(measure, jobs)
+        for job, cost in zip(jobs, costs, strict=True):
+            told = partial(_tell, progress, done / total, cost / total)
+            yield measure(job, told)
+            done += cost
         return
     # Forked workers, as in torch's data loader, need no second import and take any factory.
     fork = "fork" in get_all_start_methods() and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -143,7 +175,14 @@ def _map(jobs: list[CheckJob], workers: int) -> Iterator[Rows]:
         _require_pickle(jobs[0], workers)
     context = get_context("fork" if fork else "spawn")
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(jobs,)) as pool:
-        yield from pool.map(_measure_number, range(len(jobs)))
+        for rows, cost in zip(pool.map(_measure_number, range(len(jobs))), costs, strict=True):
+            done += cost
+            progress(done / total)
+            yield rows
+
+
+def _tell(progress: Callable[[float], None], before: float, of_job: float, share: float) -> None:
+    progress(before + of_job * share)
 
 
 def _require_pickle(job: CheckJob, workers: int) -> None:

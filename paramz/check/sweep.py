@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from paramz.check.jobs import Check, CheckJob, make_jobs, table
+from paramz.check.jobs import Check, CheckJob, make_jobs, optimizer_name, table
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.files import read_json, write_over
 
@@ -35,12 +35,20 @@ def check_sweep(task: str, *, minutes: float, **arguments: Any) -> Sweep:
 
     Raises:
         ValueError: fewer than two scales, or more than one kind of them.
+        TypeError: an optimizer that is not given by name.
 
     >>> sweep = check_sweep("lab:task", minutes=5, widths=[64, 128], seeds=2)
     >>> [(config["scale"], config["seed"]) for config in sweep.configs()]
     [(128, 0), (128, 1), (64, 0), (64, 1)]
     """
-    jobs = [asdict(job) for job in make_jobs(task, Check(**arguments))]
+    check = Check(**arguments)
+    if not isinstance(check.optimizer, str):
+        raise TypeError(
+            f"optimizer={optimizer_name(check.optimizer)}: the jobs of a cluster are handed over "
+            "as text, so an optimizer has to be given by its name, such as 'adamw'; a class or a "
+            "function is for paramz.coord_check"
+        )
+    jobs = [asdict(job) for job in make_jobs(task, check)]
     axes = {name: list(dict.fromkeys(job[name] for job in jobs)) for name in ("scale", "seed")}
     shared = {name: value for name, value in jobs[0].items() if name not in axes}
     return Sweep.model_validate(

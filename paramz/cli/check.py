@@ -1,6 +1,11 @@
 """Verbs: check (coordinate check with an exit code) and plan (the table of a task's model)."""
 
 import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +114,8 @@ def check(
         else:
             from paramz.check.run import coord_check
 
-            df = coord_check(_locate(task), workers=workers, **asked)
+            with _warnings_as_lines(), _bar() as progress:
+                df = coord_check(_locate(task), workers=workers, progress=progress, **asked)
         judged = judge(df, tolerance=tolerance)
         if out is not None:
             judged.save(df, out / "coord", label)
@@ -170,6 +176,37 @@ def _gathered(task: str, folder: Path, options: "Options", as_json: bool, **aske
         typer.echo("not measured yet; the same command judges it when it is", err=True)
         raise typer.Exit(3)
     return found
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show warnings when they come, as one line each, without the file and line of the package."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *place: typer.echo(f"warning: {message}", err=True)
+        yield
+
+
+@contextmanager
+def _bar() -> "Iterator[Callable[[float], None] | None]":
+    """On a terminal a bar with an estimate of the time left, else nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from paramz.sweeps.running.wording import duration
+
+    columns = BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")
+    begun = time.monotonic()
+    with Progress("measuring", *columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def show(share: float) -> None:
+            left = (time.monotonic() - begun) * (1 / share - 1)
+            bar.update(task, completed=share, description=f"about {duration(left)} left")
+
+        yield show
 
 
 def _show(judged: Any) -> None:

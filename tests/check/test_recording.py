@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import paramz
-from paramz.check.recording import recording, rms
+from paramz.check.recording import recording
+from paramz.check.values import rms
 
 
 @pytest.mark.parametrize("rows", [7, 1024])
@@ -23,7 +24,9 @@ def test_update_of_a_linear_layer_is_its_own_share_of_the_change(rows: int, bias
     x = torch.randn(2, rows, 5)
     old = nn.Sequential(nn.Linear(5, 6, bias=bias), nn.LayerNorm(6))
     old.load_state_dict(start)
-    with torch.no_grad(), recording(model, start) as record:
+    with recording(model) as first:
+        model(x)
+    with torch.no_grad(), recording(model, first, start=start) as record:
         model(x)
         change = model[0](x) - old[0](x)
         norm = rms(model[1](model[0](x)) - old[1](model[0](x)))

@@ -1,0 +1,89 @@
+"""The optimizers of a check: by name, by class, or made by a function of the user."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramz.check.jobs import Check, CheckJob, MakesOptimizers, optimizer_name
+from paramz.optim.make import MAKERS, make_optimizers
+from paramz.plan.plan import Plan
+from paramz.theory.families import family as find_family
+
+
+def require_optimizer(check: Check) -> None:
+    """Refuse, before anything runs, what an optimizer that is made by a function cannot take.
+
+    Raises:
+        TypeError: options beside a function, or something that is neither name, class nor function.
+        ValueError: several learning rates for a function that takes none.
+    """
+    optimizer, lr = check.optimizer, check.lr
+    if isinstance(optimizer, str | type):
+        return
+    if not callable(optimizer):
+        raise TypeError(
+            f"optimizer={optimizer!r}: give a name such as 'adamw', a class such as "
+            "torch.optim.AdamW, or a function (plan, model) -> optimizer"
+        )
+    name = optimizer_name(optimizer)
+    if check.options:
+        raise TypeError(
+            f"{', '.join(check.options)}: options are for optimizers that paramz makes; set them "
+            f"in {name}, the function that makes yours"
+        )
+    if not isinstance(lr, float | int) and len(lr) > 1 and not _takes_lr(optimizer):
+        raise ValueError(
+            f"lr={list(lr)}: {name}(plan, model) sets its own learning rate, so several would be "
+            "measured alike; let it take one: (plan, model, lr)"
+        )
+
+
+def optimizers_for(
+    plan: Plan, model: nn.Module, job: CheckJob, lr: float
+) -> list[torch.optim.Optimizer]:
+    """What trains the model of a job at a base learning rate.
+
+    Raises:
+        ValueError: paramz does not know the optimizer.
+        TypeError: an option that the optimizer lacks, or a function returned no optimizers.
+    """
+    asked = job.optimizer
+    if isinstance(asked, str):
+        return make_optimizers(plan, model, asked, lr=lr, **job.options)
+    if isinstance(asked, type):
+        return _of_class(plan, model, asked, lr, job.options)
+    made: Any = asked(plan, model, lr=lr) if _takes_lr(asked) else asked(plan, model)
+    optimizers = list(made) if isinstance(made, Sequence) else [made]
+    for each in optimizers:
+        if not isinstance(each, torch.optim.Optimizer):
+            raise TypeError(
+                f"{optimizer_name(asked)}(plan, model) returned {type(each).__name__}, but has to "
+                "return an optimizer or several, made of plan.param_groups(model, ...)"
+            )
+    return optimizers
+
+
+def _of_class(
+    plan: Plan, model: nn.Module, kind: type, lr: float, options: Any
+) -> list[torch.optim.Optimizer]:
+    """By its name if it is one that paramz makes, else with the groups of its family."""
+    name = optimizer_name(kind)
+    if name in MAKERS and kind.__module__.startswith(("torch.", "paramz.", "pytorch_optimizer.")):
+        return make_optimizers(plan, model, name, lr=lr, **options)
+    try:
+        find_family(kind)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} In a check, do that in a function (plan, model, lr) -> optimizer and give it "
+            "as optimizer="
+        ) from None
+    return [kind(plan.param_groups(model, kind, lr=lr, **options))]
+
+
+def _takes_lr(function: MakesOptimizers) -> bool:
+    return "lr" in inspect.signature(function).parameters

@@ -1,0 +1,45 @@
+"""Copies of what goes into a model, and the size of what comes out of its modules."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def copied(value: Any) -> Any:
+    """A copy that a forward pass may change, caches and all, without changing the value.
+
+    What cannot be copied, such as an open file, stands for itself.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, nn.Module | str | int | float | None):
+        return value
+    if type(value) in (tuple, list):
+        return type(value)(copied(part) for part in value)
+    if type(value) is dict:
+        return {key: copied(part) for key, part in value.items()}
+    try:
+        return copy.deepcopy(value)
+    except (RuntimeError, TypeError):
+        return value
+
+
+def size(values: torch.Tensor) -> torch.Tensor:
+    """The root mean square of all entries (of magnitudes, if complex), still on the device."""
+    flat = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+    norm: torch.Tensor = torch.linalg.vector_norm(flat.detach(), dtype=torch.float32)
+    return norm / math.sqrt(values.numel())
+
+
+def rms(values: torch.Tensor) -> float:
+    """The root mean square of all entries.
+
+    >>> rms(torch.tensor([3.0, 4.0])) == 12.5**0.5, rms(torch.tensor([3 + 4j]))
+    (True, 5.0)
+    """
+    return float(size(values))
