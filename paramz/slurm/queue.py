@@ -15,10 +15,7 @@ from dataclasses import dataclass
 
 from paramz.sweeps.running.launcher import LaunchError
 
-_FORMAT = "%i|%K|%T|%r|%k"  # id, index in the array, state, reason, comment
-# The states of jobs that are not over. A job that was requeued a moment ago is shown as COMPLETING,
-# but is among the pending ones; one that is over and is being cleaned up is not.
-_STATES = "PENDING,RUNNING,SUSPENDED"
+_FORMAT = "%i|%K|%T|%M|%r|%k"  # id, index in the array, state, elapsed, reason, comment
 _TIMEOUT = 60  # seconds
 
 
@@ -51,12 +48,14 @@ def queued(name: str) -> list[QueuedJob]:
     Raises:
         SlurmError: squeue is missing, or the controller does not answer.
     """
-    what = ["--array", "--all", f"--name={name}", f"--states={_STATES}", f"--format={_FORMAT}"]
+    what = ["--array", "--all", f"--name={name}", f"--format={_FORMAT}"]
     jobs = []
     for line in _call(["squeue", "--noheader", *what]).splitlines():
-        job, element, state, reason, comment = line.split("|", 4)
-        if state == "COMPLETING":  # it was requeued, and its earlier run is being cleaned up
-            state, reason = "PENDING", "Requeued"
+        job, element, state, elapsed, reason, comment = line.split("|", 5)
+        if state == "COMPLETING":  # its processes are being ended
+            if elapsed != "0:00":  # and the job is over
+                continue
+            state, reason = "PENDING", "Requeued"  # and the job will run again
         index = int(element) if element.isdigit() else 0
         waits = reason if state == "PENDING" and reason != "None" else ""
         jobs.append(QueuedJob(job, index, state, comment.strip(), waits))
@@ -95,32 +94,32 @@ def submittable(account: str | None = None, qos: str | None = None) -> int | Non
         that are queued; None if there is no limit, or the accounting cannot be asked.
     """
     user = getpass.getuser()
-    within = [f"account={account}"] if account else []
-    asked = [(["assoc", f"user={user}", *within, "format=MaxSubmitJobs,GrpSubmitJobs"], account)]
-    if qos:
-        asked.append((["qos", qos, "format=MaxSubmitJobsPerUser,GrpSubmitJobs"], None))
-    room = []
+    mine = [f"--user={user}"] + ([f"--account={account}"] if account else [])
+    who = [f"user={user}"] + ([f"account={account}"] if account else [])
     try:
-        for what, of_account in asked:
-            answer = _call(["sacctmgr", "-nP", "show", *what])
-            for line in answer.splitlines():
-                mine, everyones = (line.split("|") + [""])[:2]
-                only = ([f"--account={of_account}"] if of_account else []) + (
-                    [f"--qos={qos}"] if what[0] == "qos" else []
-                )
-                if mine.isdigit():
-                    room.append(int(mine) - _count([f"--user={user}", *only]))
-                if everyones.isdigit():  # of an association it is the user's own as well
-                    who = [] if what[0] == "qos" else [f"--user={user}"]
-                    room.append(int(everyones) - _count([*who, *only]))
+        # What the row of a user says of the group concerns the user alone.
+        found = _limits("assoc", *who, "format=MaxSubmitJobs,GrpSubmitJobs")
+        room = [limit - _count(mine) for limits in found for limit in limits]
+        if qos:
+            of_qos = f"--qos={qos}"
+            own = _limits("qos", qos, "format=MaxSubmitJobsPerUser")
+            room += [limit - _count([f"--user={user}", of_qos]) for (limit,) in filter(None, own)]
+            all_of_it = _limits("qos", qos, "format=GrpSubmitJobs")
+            room += [limit - _count([of_qos]) for (limit,) in filter(None, all_of_it)]
     except SlurmError:
         return None
     return max(0, min(room)) if room else None
 
 
+def _limits(*what: str) -> list[list[int]]:
+    """The numbers in each row that the accounting shows; a limit that is not set is none."""
+    rows = _call(["sacctmgr", "-nP", "show", *what]).splitlines()
+    return [[int(cell) for cell in row.split("|") if cell.isdigit()] for row in rows]
+
+
 def _count(which: list[str]) -> int:
     """How many jobs of a kind are queued or running, elements of arrays counted one by one."""
-    what = ["squeue", "--noheader", "--array", "--all", "--format=%i", f"--states={_STATES}"]
+    what = ["squeue", "--noheader", "--array", "--all", "--format=%i"]
     return len(_call([*what, *which]).splitlines())
 
 

@@ -98,6 +98,38 @@ def test_what_it_cannot_do_is_one_message(nodes, command, tmp_path):
     assert "the queue could not be asked: the nodes do not answer" in shown.stdout
 
 
+def test_watch_asks_again_as_long_as_trials_are_missing_and_says_so(
+    nodes, command, tmp_path, monkeypatch
+):
+    """The nodes do not answer at first; then they have two trials queued, then none."""
+    call(*command)
+    nodes.away = True
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            nodes.away = False
+        if len(looks) == 4:
+            nodes.sent = {}
+
+    monkeypatch.setattr("paramz.cli.status.time.sleep", sleep)
+    shown = call("watch", tmp_path / "run", "--every", "7")
+    assert shown.exit_code == 0 and looks == [7] * 4
+    lines = [line.partition(" ")[2] for line in shown.stdout.splitlines()]
+    missing, queued = (
+        f"{tmp_path / 'run'}: 2 trials: 2 {state}" for state in ("waiting", "queued")
+    )
+    assert lines[0] == missing and lines[4] == lines[5] == queued
+    assert shown.stdout.count("the nodes do not answer: are they switched on?; asking again") == 2
+
+
+def test_watch_ends_without_an_answer_when_all_trials_have_results(nodes, command, tmp_path):
+    assert call(*command[:-2]).exit_code == 0
+    nodes.away = True
+    assert call("watch", tmp_path / "run").exit_code == 0
+
+
 def test_the_options_alone_decide_where_a_sweep_runs():
     assert launcher_for(Options(workers=2)) is LOCAL
     assert launcher_for(Options(profile="h100.yaml")) is SLURM

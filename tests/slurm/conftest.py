@@ -40,7 +40,7 @@ def cluster():
 
 @pytest.fixture
 def accounting(cluster):
-    """Skip without accounting, as with TESTBED_ACCOUNTING=no; CI runs the tests with and without."""
+    """Skip without accounting (TESTBED_ACCOUNTING=no); CI runs the tests with and without."""
     if "AccountingStorageType" not in Path(os.environ["SLURM_CONF"]).read_text():
         pytest.skip("this testbed has no accounting")
 
@@ -70,13 +70,13 @@ class Cluster:
     def jobs(self):
         return queue.queued(job_name(self.store))
 
-    def wait(self, what, seconds=90):
+    def wait(self, what, seconds=240):
         give_up = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < give_up, f"waited in vain; {self.logs()}"
             time.sleep(0.3)
 
-    def finish(self, trials, seconds=90):
+    def finish(self, trials, seconds=240):
         self.wait(lambda: len(self.store.finished()) >= trials, seconds)
 
     def logs(self):
@@ -84,9 +84,35 @@ class Cluster:
 
 
 @pytest.fixture
-def lab(cluster, tmp_path):
-    """A run directory whose jobs are cancelled after the test."""
-    lab = Cluster(tmp_path / "run")
-    yield lab
-    if jobs := [job.job for job in lab.jobs()]:
-        queue.cancel(jobs)
+def lab_in(cluster):
+    """Make a run directory whose jobs are cancelled after the test."""
+    labs = []
+
+    def make(out):
+        labs.append(Cluster(out))
+        return labs[-1]
+
+    yield make
+    for lab in labs:
+        if jobs := [job.job for job in lab.jobs()]:
+            queue.cancel(jobs)
+
+
+@pytest.fixture
+def lab(lab_in, tmp_path):
+    return lab_in(tmp_path / "run")
+
+
+def processes(*, command, **environment):
+    """The pids of processes with a text in their command and variables in their environment."""
+    wanted = {f"{name}={value}".encode() for name, value in environment.items()}
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if command.encode() in line and wanted <= set(variables):
+            found.append(int(pid))
+    return found

@@ -1,6 +1,7 @@
 """A training function that runs on one process, under DDP, or sharded by FSDP2."""
 
 import os
+import time
 from datetime import timedelta
 
 import torch
@@ -22,7 +23,7 @@ def build(width):
 
 
 def train(config, trial):
-    """Five steps of AdamW under muP on batches of 8 split over the processes; float64."""
+    """Steps of AdamW under muP on batches of 8 split over the processes; float64."""
     torch.manual_seed(0)
     model = build(config["width"]).double()
     plan = paramz.parametrize_(model, "mup", base=lambda w: build(w).double(), base_width=8)
@@ -40,7 +41,7 @@ def train(config, trial):
                 fully_shard(layer, mesh=mesh)
     optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=2**-5))
     generator = torch.Generator().manual_seed(1)
-    for step in range(5):
+    for step in range(config.get("steps", 5)):
         x = torch.randn(8, 16, generator=generator, dtype=torch.float64)
         y = torch.randint(4, (8,), generator=generator)
         loss = nn.functional.cross_entropy(model(x[rank::world]), y[rank::world])
@@ -50,6 +51,7 @@ def train(config, trial):
         if world > 1:
             distributed.all_reduce(loss.detach())
         trial.log(step, loss=loss.item() / world)
+        time.sleep(config.get("sleep", 0))
     if world > 1:
         distributed.destroy_process_group()
     return {"loss": loss.item() / world}

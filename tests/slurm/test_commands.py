@@ -23,8 +23,9 @@ COMMANDS = {
         [ -f {queue}/script ] || exit 0
         name=$(sed -n 's/^#SBATCH --comment=//p' {queue}/script)
         case "$*" in *--format=%i' '*) exit;; esac
-        echo "17_0|0|RUNNING|None|$name"
-        echo "17_1|1|PENDING|Priority|$name"
+        echo "17_0|0|RUNNING|1:30|None|$name"
+        echo "17_1|1|PENDING|0:00|Priority|$name"
+        echo "17_2|2|COMPLETING|1:30|None|$name"
     """,
 }
 
