@@ -70,6 +70,13 @@ class Cluster:
     def jobs(self):
         return queue.queued(job_name(self.store))
 
+    def jobs_or_silence(self):
+        """The jobs; something if the controller does not answer, as there may be some."""
+        try:
+            return self.jobs()
+        except queue.SlurmError:
+            return ["unknown"]
+
     def wait(self, what, seconds=240):
         give_up = time.monotonic() + seconds
         while not what():

@@ -1,25 +1,37 @@
-"""200 trials on four virtual nodes while everything that can break is broken, at random."""
+"""200 trials on virtual nodes while everything that can break is broken, at random.
 
+PARAMZ_FAULTS sets the number of faults; with 60 of them a run takes about ten minutes.
+"""
+
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from conftest import TESTBED, processes
 from slurm_functions import walk
 
+from paramz.cli.look import look_at
 from paramz.slurm.queue import SlurmError, cancel
 from paramz.sweeps import load
-from paramz.sweeps.store.attempt import holder
+from paramz.sweeps.store.attempt import STALE, holder
 
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.filterwarnings("ignore:.*moved to.*quarantine"),
 ]
 
-TRIALS, STEPS, SLEEP = 200, 12, 0.2
+TRIALS = 200
+FAULTS = int(os.environ.get("PARAMZ_FAULTS", "20"))
+STEPS, SLEEP = (60 if FAULTS > 30 else 12), 0.2
+PACKING = {"pack": {"workers": 4, "minutes": 12}, "array_parallelism": 5 if FAULTS > 30 else 12}
 
 
 class Faults:
@@ -41,7 +53,8 @@ class Faults:
         subprocess.run(["scontrol", "requeue", self.rng.choice(self.jobs())], check=True)
 
     def kill_worker(self):
-        os.kill(self.rng.choice(self._workers()), signal.SIGKILL)
+        workers = processes(command="paramz.sweeps.running.worker", TRIALS_OF=str(self.lab.out))
+        os.kill(self.rng.choice(workers), signal.SIGKILL)
 
     def kill_pool(self):
         """The whole job dies, as when a node is lost."""
@@ -52,7 +65,26 @@ class Faults:
         name = f"n{self.rng.randrange(4)}"
         self._kill(self.root / "run" / f"slurmd.{name}.pid")
         time.sleep(1)
-        subprocess.run(["slurmd", "-N", name], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([TESTBED / "node", name], check=True)
+
+    def lose_node(self):
+        """Slurm loses sight of a node whose job lives on, and starts the job elsewhere."""
+        job = self.rng.choice(self.jobs())
+        name = subprocess.check_output(["squeue", "-h", "-j", job, "-o", "%N"], text=True).strip()
+        node = ["scontrol", "update", f"nodename={name}"]
+        self._kill(self.root / "run" / f"slurmd.{name}.pid", signal.SIGKILL)
+        try:
+            subprocess.run([*node, "state=down", "reason=lost"], check=True)
+            time.sleep(20)
+        finally:
+            subprocess.run([TESTBED / "node", name], check=True)
+            subprocess.run([*node, "state=resume"], check=True)
+
+    def suspend(self):
+        job = self.rng.choice(self.jobs())
+        subprocess.run(["scontrol", "suspend", job], check=True)
+        time.sleep(6)
+        subprocess.run(["scontrol", "resume", job], check=True)
 
     def restart_controller(self):
         self._kill(self.root / "run" / "slurmctld.pid")
@@ -81,22 +113,10 @@ class Faults:
         finally:
             filler.unlink()
 
-    def _workers(self):
-        found = []
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                command = open(f"/proc/{name}/cmdline").read()
-                environment = open(f"/proc/{name}/environ").read()
-            except OSError:
-                continue
-            if "paramz.sweeps.running.worker" in command and str(self.lab.out) in environment:
-                found.append(int(name))
-        return found
-
     @staticmethod
-    def _kill(pidfile):
+    def _kill(pidfile, number=signal.SIGTERM):
         pid = int(pidfile.read_text())
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
         give_up = time.monotonic() + 20
         while os.path.exists(f"/proc/{pid}") and time.monotonic() < give_up:
             time.sleep(0.1)
@@ -109,17 +129,69 @@ class Faults:
             pass  # no victim at this moment, or the controller is away
 
 
+class Looks(threading.Thread):
+    """Looks at the sweep all the time, and compares what it says with processes and files."""
+
+    def __init__(self, lab, keys):
+        super().__init__(daemon=True)
+        self.lab, self.keys = lab, sorted(keys)
+        self.over = threading.Event()
+        self.number, self.wrong = 0, []
+
+    def run(self):
+        while not self.over.wait(2):
+            try:
+                self._look()
+            except Exception as error:  # a thread's own exceptions would not fail the test
+                self.wrong.append(repr(error))
+
+    def _look(self):
+        finished, alive = self.lab.store.finished(), self._alive()
+        found = look_at(self.lab.store).status
+        finished_later, alive_later = self.lab.store.finished(), self._alive()
+        results = sum(found.counts[name] for name in ("ok", "failed", "diverged", "stopped"))
+        running = {trial["key"] for trial in found.running}
+        self.number += 1
+        if sum(found.counts.values()) != TRIALS:
+            self.wrong.append(f"{found.counts} are not {TRIALS}")
+        if not len(finished & finished_later) <= results <= len(finished | finished_later):
+            self.wrong.append(f"{results} results of {len(finished)} to {len(finished_later)}")
+        both = {key for key in alive if alive[key] == alive_later.get(key)} - finished_later
+        if not both <= running:
+            self.wrong.append(f"run, but are not said to: {both - running}")
+        unheard = {key for key in running - alive.keys() - alive_later.keys() if self._silent(key)}
+        if unheard:
+            self.wrong.append(f"are said to run, but do not: {unheard}")
+
+    def _alive(self):
+        """The number of the attempt of each trial that a process of this machine is making."""
+        found = {}
+        for key in self.keys:
+            files = sorted(self.lab.store.trial(key).glob("attempt-*.json"))
+            try:
+                last = json.loads(files[-1].read_text()) if files else {"ended": 0}
+                stat = Path(f"/proc/{last['pid']}/stat").read_text() if "ended" not in last else ""
+            except (OSError, ValueError):
+                continue
+            if stat and stat.rpartition(")")[2].split()[19] == last["born"]:
+                found[key] = last["number"]
+        return found
+
+    def _silent(self, key):
+        (*_, last) = sorted(self.lab.store.trial(key).glob("attempt-*.json"))
+        return time.time() - last.stat().st_mtime > STALE + 10
+
+
 @contextmanager
-def small_disk(folder):
-    """A file system of its own for the folder, if this user may mount one."""
+def small_disk(cluster, name):
+    """A folder on the small disk of the testbed, if this user could mount it."""
+    disk = cluster / "disk"
+    folder = disk / name
     folder.mkdir(parents=True)
-    options = ["-o", "size=32m,mode=755"]
-    mounted = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", folder]).returncode == 0
     try:
-        yield mounted
+        yield folder, os.path.ismount(disk)
     finally:
-        if mounted:
-            subprocess.run(["umount", "-l", folder], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def settle(lab, seconds):
@@ -136,39 +208,56 @@ def settle(lab, seconds):
     lab.wait(lambda: not lab.jobs())
 
 
-def test_every_trial_ends_with_one_valid_result_whatever_happens(lab, cluster, sweep):
+def plan_of_faults(mounted):
+    names = ["scancel", "requeue", "kill_worker", "kill_pool", "suspend", "restart_node"]
+    names += ["restart_controller", "half_written"] + ["full_disk"] * mounted
+    return ["lose_node", *(names * FAULTS)[: FAULTS - 1]]
+
+
+def test_every_trial_ends_with_one_valid_result_whatever_happens(
+    lab_in, cluster, sweep, tmp_path, monkeypatch
+):
     wanted = sweep(
         "resumable",
-        minutes=2,
+        minutes=4,
         base={"steps": STEPS, "sleep": SLEEP},
         axes={"seed": list(range(TRIALS))},
     )
-    with small_disk(lab.out) as mounted:
-        lab.submit(wanted, pack={"workers": 4, "minutes": 6}, array_parallelism=12)
-        faults = Faults(lab, cluster, wanted.trials)
+    with small_disk(cluster, tmp_path.name) as (folder, mounted):
+        lab = lab_in(folder / "run")
+        monkeypatch.setenv("TRIALS_OF", str(lab.out))  # jobs and workers inherit it
+        lab.submit(wanted, **PACKING)
+        faults, looks = Faults(lab, cluster, wanted.trials), Looks(lab, wanted.trials)
         lab.wait(lambda: len(lab.store.finished()) >= 5)
-        names = ["scancel", "requeue", "kill_worker", "kill_pool", "kill_worker"]
-        names += ["restart_node", "restart_controller", "half_written"] + ["full_disk"] * mounted
-        for name in names * 2:
+        looks.start()
+        for name in plan_of_faults(mounted):
+            if not lab.jobs_or_silence():
+                lab.submit(wanted, **PACKING)
+                time.sleep(5)
             faults.inject(name)
             time.sleep(1)
-        assert set(faults.done) == set(names)
-        settle(lab, 60)
+        assert set(faults.done) == set(plan_of_faults(mounted))
+        settle(lab, 240)
         first = load(lab.out)
         assert set(first["key"]) <= set(wanted.trials) and first["key"].is_unique
-        for _ in range(3):  # resubmitting completes the rest
-            if not lab.submit(wanted, pack={"workers": 4, "minutes": 6}).packing.trials:
+        for _ in range(4):  # resubmitting completes the rest
+            if not lab.submit(wanted, **PACKING).packing.trials:
                 break
-            settle(lab, 90)
+            settle(lab, 300)
+        looks.over.set()
+        looks.join()
         table = load(lab.out).set_index("seed").sort_index()
         assert set(table["key"]) == set(wanted.trials), lab.logs()
         for key in wanted.trials:
             assert_never_run_by_two_at_once(lab.store.trial(key))
         quarantined = {path.stem.partition(".")[0] for path in (lab.out / "quarantine").iterdir()}
+    print(len(faults.done), "faults:", faults.done, looks.number, "looks")
     assert table.index.tolist() == list(range(TRIALS))
     assert (table["status"] == "ok").all()
     assert table["loss"].tolist() == [walk(seed, STEPS) for seed in range(TRIALS)]
     assert quarantined <= faults.broken
+    assert looks.number > 10 and not looks.wrong, looks.wrong
+    assert len(faults.done) >= 0.8 * FAULTS
 
 
 def assert_never_run_by_two_at_once(folder):
