@@ -35,8 +35,23 @@ wider = paramz.hf.scaled_config(config, width=4096)           # or scale a confi
 ```
 
 `scaled_config` scales the number of heads and of key-value heads, `heads="size"` the size of a
-head; feed-forward sizes follow, the vocabulary stays, and where a size would not be whole the error
-lists widths that work. A model without a config gives a factory: `base=net, base_width=64`.
+head; feed-forward sizes, mixers and nested configs follow, the vocabulary stays, and where a size
+would not be whole the error lists widths that work. The plan's notes say which sizes stayed.
+`kv_heads="keep"` keeps the number of key-value heads, `also=` and `keep=` name further fields, and
+`depth=` takes one number or one for each stack. A model without a config gives a factory:
+`base=net, base_width=64`.
+
+Factors in a model's own code are set where paramz has evidence of what they are: on attention logits
+1/d_head, on embeddings the base's value. All that a plan sets is listed below its summary; a number
+that moves with width and was left is in its notes. `factors=` declares, overrides and refuses:
+
+| `factors={...: value}` | what happens |
+|---|---|
+| `r"attn[.]temperature$": "attention"` | a factor on attention logits, gets the scheme's rule |
+| `r"gate[.]scale$": "constant"` | held at the base's value |
+| `r"gate[.]scale$": 0.5` | set to it |
+| `r"gate[.]scale$": None` | left as the code has it |
+| `r"^embed$": "width^-1/2"` | what comes out of this embedding (goes into any other layer) is multiplied by (width / width of the base)^-1/2, for a factor that is in the forward code only |
 
 ## What was tried
 

@@ -122,7 +122,11 @@ def read_facts(
     claimed = {(each.module, each.attribute) for each in heads}
     claimed |= {(each.module, each.attribute) for each in embeddings}
     claimed |= {(each.module, each.attribute) for each in declared}
-    notes = [*notes_on_places(places), *loose_notes(model, probes, claimed)]
+    notes = [
+        *probes.notes,
+        *notes_on_places(places),
+        *loose_notes(model, probes, claimed),
+    ]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     return Facts(

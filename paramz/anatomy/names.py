@@ -150,19 +150,36 @@ LAYERS_OF_GROUP = "inner_group_num"
 
 # Fields that grow in proportion to the width.
 CONFIG_WIDTHS = (
-    "hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim",
+    "hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim", "embed_dim", "d_inner",
     "intermediate_size", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim",
-    "moe_intermediate_size", "shared_expert_intermediate_size",
+    "moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size",
+    "moe_shared_expert_intermediate_size", "ffn_hidden_size", "hidden_dim", "mlp_dim",
+    "mamba_d_ssm", "lru_width", "attention_hidden_size",
 )  # fmt: skip
+# Those that follow only where they are the width: embeddings that may be factorised.
+CONFIG_WIDTHS_IF_EQUAL = ("embedding_size", "d_embed", "attention_dim")
 CONFIG_HEADS = (
     "num_attention_heads", "n_head", "num_heads", "n_heads",
     "encoder_attention_heads", "decoder_attention_heads",
+    "encoder_num_attention_heads", "decoder_num_attention_heads",
+    "mamba_n_heads", "mamba_num_heads", "n_mamba_heads", "linear_num_value_heads",
+    "linear_num_key_heads",
 )  # fmt: skip
-CONFIG_KV_HEADS = ("num_key_value_heads",)
-CONFIG_HEAD_SIZES = ("head_dim", "d_kv")
+CONFIG_KV_HEADS = (
+    "num_key_value_heads", "num_kv_heads", "kv_n_heads", "n_kv_heads", "num_query_groups",
+    "encoder_num_key_value_heads", "decoder_num_key_value_heads",
+)  # fmt: skip
+CONFIG_HEAD_SIZES = (
+    "head_dim", "d_kv", "d_head", "attention_head_dim", "mamba_d_head", "mamba_head_dim",
+    "mamba_headdim", "linear_key_head_dim", "linear_value_head_dim",
+)  # fmt: skip
+# Nested configs whose width is that of the whole, in this order.
+MAIN_CONFIGS = ("text_config", "decoder", "decoder_config", "encoder", "llm_config")
+# Lists with an entry for every block.
+CONFIG_KINDS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types", "depths")
 CONFIG_DEPTHS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
-    "num_decoder_layers",
+    "num_decoder_layers", "encoder_num_hidden_layers", "decoder_num_hidden_layers",
 )  # fmt: skip
 CONFIG_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 # Attributes of modules and configs that count how often blocks run.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from paramz.anatomy.hf_config import config_factory
+from paramz.anatomy.hf_config import config_factory, config_notes
 from paramz.anatomy.paths import join, split
 from paramz.anatomy.twins import match_modules
 
@@ -30,11 +30,13 @@ class Probes:
         base: real when its init is to be measured, else on meta.
         wider: on meta where that works.
         twins: target module -> base module where their numbers may differ; None: the same paths.
+        notes: what a reader of the plan should know of how they were built.
     """
 
     base: nn.Module
     wider: nn.Module
     twins: Mapping[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
     def matched(self, model: nn.Module, scales: Set[str]) -> Probes:
         """With twins, if the scales are those of a scheme that lets numbers of modules differ."""
@@ -89,6 +91,7 @@ def build_probes(
                 "wider=, the same model at a larger width (it may be on the meta device)."
             )
         return Probes(base, wider)
+    notes = tuple(config_notes(model, base))
     if isinstance(base, int):
         base_width, base = base, config_factory(model)
     if not callable(base):
@@ -96,11 +99,11 @@ def build_probes(
     width = _default_width(base) if base_width is None else base_width
     base_model = _build(base, width, on_meta=not measure)
     if isinstance(wider, nn.Module):
-        return Probes(base_model, wider)
+        return Probes(base_model, wider, notes=notes)
     wider_width = 2 * width if wider is None else wider
     if wider_width == width:
         raise ValueError(f"wider={wider_width} is the base width itself: nothing would grow")
-    return Probes(base_model, _build(base, wider_width, on_meta=True))
+    return Probes(base_model, _build(base, wider_width, on_meta=True), notes=notes)
 
 
 def _default_width(factory: Callable[..., Any]) -> int:

@@ -1,0 +1,179 @@
+"""Which sizes in a Hugging Face config follow its width, in nested configs, too, and which stay."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from paramz.anatomy import names
+from paramz.anatomy.paths import join
+
+# Integers that are sizes by their name, so that a reader wants to know that they stay.
+_SIZE = re.compile(
+    r"(^|_)(dims?|sizes?|width|ranks?|heads|hidden|latents?|units|headdim)(_|$)|^d_|_d_"
+)
+_NO_SIZE = re.compile(
+    r"vocab|image|patch|kernel|chunk|window|type_|batch|block_size|stride|length|position|state|conv"
+    r"|tokens?_|_token|cache|resolution|crop"
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How the sizes of a config move with its width.
+
+    Attributes:
+        heads: their number or their size moves.
+        kv_heads: the number of key-value heads moves with that of heads, or stays.
+        also: further fields that move with the width, by name.
+        keep: fields that stay, by name.
+    """
+
+    heads: Literal["count", "size"] = "count"
+    kv_heads: Literal["scale", "keep"] = "scale"
+    also: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    def moving(self) -> set[str]:
+        """Names of the fields that move."""
+        fields = {*names.CONFIG_WIDTHS, *self.also}
+        if self.heads == "count":
+            fields |= {*names.CONFIG_HEADS}
+            fields |= {*names.CONFIG_KV_HEADS} if self.kv_heads == "scale" else set()
+        else:
+            fields |= {*names.CONFIG_HEAD_SIZES}
+        return fields - {*self.keep}
+
+
+def parts(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """A config and all configs inside it, with their paths, each once."""
+    seen = set()
+    stack = [(path, config)]
+    while stack:
+        where, part = stack.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield where, part
+        own = getattr(part, "__dict__", {})
+        inner = [(join(where, n), value) for n, value in own.items() if hasattr(value, "to_dict")]
+        stack += reversed(inner)
+
+
+def main_width(config: Any) -> int:
+    """The width of a config: its own, or that of its text, its decoder or its first part.
+
+    Raises:
+        TypeError: there is none.
+    """
+    own = getattr(config, "hidden_size", None)
+    if isinstance(own, int):
+        return own
+    inner = {path: part for path, part in parts(config) if path}
+    order = [path for path in names.MAIN_CONFIGS if path in inner]
+    for path in [*order, *inner]:
+        width = getattr(inner[path], "hidden_size", None)
+        if isinstance(width, int):
+            return width
+    raise TypeError(f"{type(config).__name__} has no hidden_size: pass a factory as base=")
+
+
+def set_width_(config: Any, width: int, sizes: Sizes) -> None:
+    """Set the width of a config and of all configs inside it, in place.
+
+    Args:
+        config: the config.
+        width: the new width; everything moves in proportion.
+        sizes: what moves.
+
+    Raises:
+        TypeError: the config has no ``hidden_size``, or a field that is named is nowhere.
+        ValueError: a size would not be whole at this width; the message lists widths that work.
+    """
+    old_width = main_width(config)
+    moves = list(_moving(config, sizes))
+    there = {name for _, part in parts(config) for name in vars(part)}
+    unknown = [name for name in (*sizes.also, *sizes.keep) if name not in there]
+    if unknown:
+        raise TypeError(f"{type(config).__name__} has no field {', '.join(unknown)}")
+    flat = [n for _, _, _, values in moves for n in values]
+    for path, _, name, values in moves:
+        for old in values:
+            if old * width % old_width:
+                fits = [w for w in range(1, old_width) if _all_whole(flat, w, old_width)]
+                raise ValueError(
+                    f"{join(path, name)} = {old} at width {old_width} would be "
+                    f"{Fraction(old * width, old_width)} at width {width}. Widths that keep every "
+                    f"size whole: {fits[:8] or 'none below it'}{_hint(name, width, sizes)}"
+                )
+    for _, part, name, values in moves:
+        new = [old * width // old_width for old in values]
+        setattr(part, name, new if isinstance(getattr(part, name), list) else new[0])
+
+
+def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int]]]:
+    """Path, config, name and values of every field that moves; of synonyms the real one."""
+    fields = sizes.moving()
+    width = main_width(config)
+    for path, part in parts(config):
+        synonyms = getattr(part, "attribute_map", {})
+        for name in fields | {*names.CONFIG_WIDTHS_IF_EQUAL}:
+            value = getattr(part, name, None)
+            values = _integers(value)
+            if name in synonyms or name in sizes.keep or not values:
+                continue
+            # An embedding as wide as the model has no projection, and another one would have it.
+            equal = value == getattr(part, "hidden_size", width)
+            if name in fields or equal:
+                yield path, part, name, values
+
+
+def _integers(value: Any) -> list[int]:
+    """The whole numbers of a field, one or a list; none if it holds anything else."""
+    values = value if isinstance(value, list) else [value]
+    whole = all(isinstance(each, int) and not isinstance(each, bool) for each in values)
+    return list(values) if whole else []
+
+
+def _hint(name: str, width: int, sizes: Sizes) -> str:
+    if name in names.CONFIG_KV_HEADS:
+        return (
+            ". Or let the number of key-value heads stay: "
+            f"base=paramz.hf.config_factory(model, kv_heads='keep'), base_width={width}"
+        )
+    if sizes.heads == "count":
+        return (
+            ". Or let the heads grow instead of their number: "
+            f"base=paramz.hf.config_factory(model, heads='size'), base_width={width}"
+        )
+    return ""
+
+
+def _all_whole(sizes: Sequence[int], width: int, old_width: int) -> bool:
+    return all(size * width % old_width == 0 for size in sizes)
+
+
+def fields_left(config: Any, sizes: Sizes) -> list[str]:
+    """Sizes that stay when the width changes, each as ``path = value``.
+
+    Args:
+        config: the config at any width.
+        sizes: what moves.
+    """
+    moving = {(path, name) for path, _, name, _ in _moving(config, sizes)}
+    by_head = names.CONFIG_HEAD_SIZES if sizes.heads == "count" else names.CONFIG_HEADS
+    found = []
+    for path, part in parts(config):
+        synonyms = getattr(part, "attribute_map", {})
+        for name, value in vars(part).items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 2:
+                continue
+            if (path, name) in moving or name in synonyms or name in by_head:
+                continue
+            sized = _SIZE.search(name) and not _NO_SIZE.search(name)
+            if sized and name not in names.CONFIG_EXPERTS:
+                found.append(f"{join(path, name)} = {value}")
+    return found
