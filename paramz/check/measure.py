@@ -7,6 +7,7 @@ learning rates, and the last step needs no backward pass.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,9 +23,11 @@ from paramz.check.jobs import MODEL, CheckJob, Rows, input_of, optimizer_name
 from paramz.check.noise import Noise
 from paramz.check.optimizers import optimizers_for
 from paramz.check.recording import Record, recording
+from paramz.check.update import COMPUTING
 from paramz.check.values import copied
 from paramz.optim.make import Measuring
 from paramz.plan.plan import Plan
+from paramz.plan.row import Row
 from paramz.sweeps.spec.target import load_target
 from paramz.theory.tables import parametrization as find_parametrization
 
@@ -198,10 +201,14 @@ def _without_dropout(model: nn.Module) -> None:
 
 
 def _module_roles(plan: Plan) -> dict[str, str]:
-    """Module path -> role of its main tensor; a tied readout is an output."""
-    roles: dict[str, str] = {}
+    """Module path -> role of its main tensor, the largest one; a tied readout is an output."""
+    largest: dict[str, Row] = {}
     for row in plan.rows:
-        roles.setdefault(split(row.name)[0], row.role)
+        # What torch computes a weight from belongs to the module that has the weight.
+        path = split(row.name)[0].partition(f".{COMPUTING}.")[0]
+        if path not in largest or math.prod(row.shape) > math.prod(largest[path].shape):
+            largest[path] = row
+    roles: dict[str, str] = {path: row.role for path, row in largest.items()}
     for row in plan.rows:
         roles.update(dict.fromkeys(row.readouts, "output"))
     return roles

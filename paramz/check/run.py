@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy.branches import Branches
+from paramz.anatomy.factors import Factors
 from paramz.apply.task import Task, default_loss
 from paramz.check.batch import concerns
 from paramz.check.jobs import Check, CheckJob, MakesOptimizers, Rows, make_jobs, table
@@ -49,6 +50,7 @@ def coord_check(
     seeds: int | Sequence[int] = Check.seeds,
     roles: Overrides | None = None,
     branches: Branches | None = None,
+    factors: Factors | None = None,
     config: Mapping[str, Any] | None = None,
     workers: int = 1,
     progress: Callable[[float], None] | None = None,
@@ -90,6 +92,7 @@ def coord_check(
         seeds: number of seeds, or the seeds.
         roles: overrides, as for `parametrize_`.
         branches: residual branches, as for `parametrize_`.
+        factors: factors in the model's own code, as for `parametrize_`.
         config: passed to the task function when ``build`` is its name.
         workers: processes with one thread each. Where processes cannot be forked (Windows, or
             CUDA in use), ``build`` must be a module-level function, or a name.
@@ -126,7 +129,7 @@ def coord_check(
     elif batch is None:
         raise TypeError("batch is missing: what should the model be trained on for a few steps?")
     else:
-        task = Task(build, _Constant(batch), loss, roles or {}, branches)
+        task = Task(build, _Constant(batch), loss, roles or {}, branches, factors)
     check = Check(
         widths=widths,
         depths=depths,

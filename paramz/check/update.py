@@ -17,7 +17,8 @@ from paramz.check.noise import RandomState
 from paramz.check.values import copied, size
 from paramz.reparam.modules import Reparametrized, part_names
 
-_COMPUTING = "parametrizations"  # where torch.nn.utils.parametrize keeps what computes the weights
+COMPUTING = "parametrizations"
+"""The child in which torch.nn.utils.parametrize keeps what computes a module's weights."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Call:
 def weight_makers(module: nn.Module) -> list[str]:
     """The names of a module's children that compute its weights: torch's, or a recipe's parts."""
     children = dict(module.named_children())
-    torch_s = [_COMPUTING] if _COMPUTING in children and is_parametrized(module) else []
+    torch_s = [COMPUTING] if COMPUTING in children and is_parametrized(module) else []
     return torch_s + [name for name in sorted(part_names(module)) if name in children]
 
 

@@ -114,7 +114,7 @@ def check(
         else:
             from paramz.check.run import coord_check
 
-            with _warnings_as_lines(), _bar() as progress:
+            with _warnings_as_lines(), progress_bar() as progress:
                 df = coord_check(_locate(task), workers=workers, progress=progress, **asked)
         judged = judge(df, tolerance=tolerance)
         if out is not None:
@@ -187,7 +187,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 @contextmanager
-def _bar() -> "Iterator[Callable[[float], None] | None]":
+def progress_bar() -> "Iterator[Callable[[float], None] | None]":
     """On a terminal a bar with an estimate of the time left, else nothing."""
     if not sys.stderr.isatty():
         yield None

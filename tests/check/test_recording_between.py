@@ -228,6 +228,17 @@ def test_weights_under_torch_s_parametrizations_are_no_activations(kind: Any) ->
     assert record.updates["1"] == pytest.approx(change, rel=1e-4)
 
 
+def test_role_of_a_layer_under_torch_s_parametrization_is_that_of_its_weight() -> None:
+    def build(width: int) -> nn.Module:
+        hidden = parametrizations.orthogonal(nn.Linear(width, width))
+        return nn.Sequential(nn.Linear(16, width), hidden, nn.Linear(width, 4))
+
+    square = {"original$": paramz.Axes(fan_in=(1,), fan_out=(0,))}
+    df = paramz.coord_check(build, checked_batch(), roles=square, **ASKED)
+    roles = df.groupby("module").role.unique().map(list).to_dict()
+    assert roles == {"0": ["input"], "1": ["hidden"], "2": ["output"]}
+
+
 def test_own_update_of_a_recurrent_layer_is_that_of_its_weights() -> None:
     model = nn.Sequential(nn.LSTM(5, 6))
     x = torch.randn(3, 2, 5)

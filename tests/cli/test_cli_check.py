@@ -1,14 +1,18 @@
 """paramz check and paramz plan: exit codes, files and messages."""
 
 import inspect
+import io
 import json
+import re
+import time
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from paramz.check.jobs import Check
 from paramz.cli import app
-from paramz.cli.check import check
+from paramz.cli.check import check, progress_bar
 
 ROOT = Path(__file__).parents[2]
 MLP = f"{ROOT / 'sweeps' / 'train_mlp.py'}:task"
@@ -28,6 +32,43 @@ def test_check_passes_under_mup_and_exits_1_under_sp(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "coord" / "sp-adamw.json").read_text())
     assert saved["passed"] is False
     assert run("check", MLP, *SMALL, "-p", "sp", "--expect-fail")[0] == 0
+
+
+def test_a_terminal_shows_progress_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", shown := Terminal())
+    with progress_bar() as show:
+        assert show is not None
+        time.sleep(0.02)
+        show(0.001)
+        show(0.5)
+    assert "measuring" in shown.getvalue() and "50%" in shown.getvalue()
+    assert re.search(r"about \d+m?\d*s left", shown.getvalue())
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    with progress_bar() as show:
+        assert show is None
+
+
+def test_a_poor_batch_is_one_line_before_the_verdict(tmp_path: Path) -> None:
+    (tmp_path / "few.py").write_text(FEW)
+    _, output = run("check", f"{tmp_path / 'few.py'}:task", "--widths", "16,32", "--steps", "1")
+    first, *_ = output.splitlines()
+    assert first.startswith("warning: the loss is a mean over 8 targets only: its gradient is off")
+    assert "UserWarning" not in output and "check.py" not in output
+
+
+FEW = """
+import paramz, torch
+from torch import nn
+
+def task(config, trial=None):
+    batch = torch.randn(8, 4), torch.arange(8) % 2
+    net = lambda width: nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+    return paramz.Task(net, lambda step: batch)
+"""
 
 
 def test_json_is_one_document() -> None:
