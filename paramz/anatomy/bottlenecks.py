@@ -6,12 +6,15 @@ Both have the same shapes. What tells them apart is where their output goes, so 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from paramz.anatomy import names
+from paramz.anatomy.axes import IN_OUT
 from paramz.anatomy.flow import Flow, follow
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.paths import join, pattern, split
@@ -37,13 +40,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Matrix:
-    """A tensor that grows, and whether on the side of its inputs, of its outputs, or on both."""
+    """A tensor that grows: on which sides, their sizes, and whether rows of it are looked up."""
 
     name: str
     grows_in: bool
     grows_out: bool
     fan_in: int
     fan_out: int
+    table: bool
 
     @property
     def narrows(self) -> bool:
@@ -96,7 +100,9 @@ def _matrix(tensor: ModelTensor, wider: tuple[int, ...]) -> _Matrix | None:
         max((tensor.shape[a] for a in side), default=1) for side in (axes.fan_in, axes.fan_out)
     )
     grows = (bool(growing & set(side)) for side in (axes.fan_in, axes.fan_out))
-    return _Matrix(tensor.names[0], *grows, fan_in, fan_out)
+    first = tensor.uses[0]
+    table = first.axes == IN_OUT and first.kind != names.TRANSPOSED_LINEAR
+    return _Matrix(tensor.names[0], *grows, fan_in, fan_out, table)
 
 
 def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
@@ -104,14 +110,16 @@ def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
     for model in (probes.wider, probes.base):
         for inputs in possible_inputs(model, example):
             try:
-                return follow(model, matrices, inputs)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of code that meets a guess
+                    return follow(model, matrices, inputs)
             except Exception:  # any model's own code, on inputs or a device that it may not like
                 continue
     return Flow()
 
 
 def _place(matrix: _Matrix, grown: Sequence[_Matrix], flow: Flow, model: nn.Module) -> Place:
-    fed = flow.is_fed(matrix.name)
+    fed = False if matrix.table else flow.is_fed(matrix.name)
     if not matrix.narrows:
         before = grown[: grown.index(matrix)]
         paired = any(
@@ -161,14 +169,14 @@ def notes_on_places(places: Mapping[str, Place]) -> list[str]:
     for name, place in places.items():
         if place.why == "structure":
             found.setdefault(bool(place.inside), {})[pattern(name)] = name
-    return [_note(inside, names) for inside, names in found.items()]
+    return [_note(inside, alike) for inside, alike in found.items()]
 
 
-def _note(inside: bool, names: Mapping[str, str]) -> str:
+def _note(inside: bool, alike: Mapping[str, str]) -> str:
     taken = "maps inside the network" if inside else "readouts"
-    regex, role = f"{next(iter(names))}$", "output" if inside else "inward"
+    regex, role = f"{next(iter(alike))}$", "output" if inside else "inward"
     return (
-        f"{listed(list(names.values()), 4)}: read as {taken} by the order of the modules, because "
+        f"{listed(list(alike.values()), 4)}: read as {taken} by the order of the modules, because "
         "the model could not be run to see where their output goes. Give example=, a batch to run "
         f"it with, or say it: roles={{{regex!r}: {role!r}}}"
     )

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from paramz.anatomy.factors import DeclaredFactor, Factors, find_declared, loose
 from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_notes
 from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.probes import Probes
+from paramz.anatomy.slices import find_slices, notes_on_slices
 from paramz.anatomy.tensors import ONE_WIDTH, ModelTensor, read_tensors, require_same_names
 from paramz.anatomy.twins import resized
 
@@ -32,6 +33,7 @@ class TensorFacts:
     Attributes:
         tensor: its shape, names and uses in the model.
         base_shape, wider_shape: in the base and in the wider probe.
+        stays: axis -> how much of it stays, where the rest grows (fused maps).
         place: where it stands in the network, if it grows on one side only.
         moe: what it is of a mixture-of-experts layer, if it is in one.
         expert_ratios: the layer's numbers of experts (``experts``) and of active ones (``top_k``),
@@ -41,6 +43,7 @@ class TensorFacts:
     tensor: ModelTensor
     base_shape: tuple[int, ...]
     wider_shape: tuple[int, ...]
+    stays: Mapping[int, int] = field(default_factory=dict)
     place: Place = Place()
     moe: MoePart | None = None
     expert_ratios: Mapping[str, float] = field(default_factory=dict)
@@ -122,11 +125,11 @@ def read_facts(
     claimed = {(each.module, each.attribute) for each in heads}
     claimed |= {(each.module, each.attribute) for each in embeddings}
     claimed |= {(each.module, each.attribute) for each in declared}
-    notes = [
-        *probes.notes,
-        *notes_on_places(places),
-        *loose_notes(model, probes, claimed),
-    ]
+    shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
+    slices = find_slices(shapes)
+    tensors = tuple(replace(t, stays=slices.get(t.name, {})) for t in tensors)
+    notes = [*probes.notes, *notes_on_places(places), *notes_on_slices(slices, shapes)]
+    notes += [*loose_notes(model, probes, claimed)]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     return Facts(

@@ -94,7 +94,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any) -> Flow:
     Args:
         model: on any device; it runs in eval mode and is left as it was.
         matrices: names of its parameters that are matrices and grow with width.
-        inputs: a tensor, a tuple of arguments, or a mapping of keyword arguments.
+        inputs: the model's one argument, or a mapping of keyword arguments.
 
     >>> net = nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 3), nn.Linear(3, 8), nn.Linear(8, 1))
     >>> flow = follow(net, [f"{i}.weight" for i in range(4)], torch.ones(1, 2))
@@ -119,7 +119,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any) -> Flow:
         if isinstance(moved, Mapping):
             out = model(**moved)
         else:
-            out = model(*moved) if isinstance(moved, tuple) else model(moved)
+            out = model(moved)
     states = [follower.state(tensor) for tensor in _outputs(out)]
     read = frozenset[str]().union(*(state.fresh for state in states))
     return Flow(frozenset(follower.used), read, frozenset(follower.fed))
@@ -190,7 +190,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             fresh = frozenset[str]().union(*(state.fresh for state in data))
             return _State(data=True, fresh=fresh, wide=wide or bool(weights))
         if wide:
-            self.fed |= weights
+            # Of a product of parameters it is not known which of them takes the input.
+            self.fed.update(*(s.weights for s in found if not s.data and len(s.weights) == 1))
         return _State(data=True, fresh=weights, wide=True)
 
 

@@ -120,7 +120,7 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
     elif override is None and not found.readouts:
         role, why = _inner(role, why, facts.place)
     ratios = {
-        scale: _ratio(target.shape, facts.base_shape, used)
+        scale: _ratio(facts, used)
         for scale, used in (
             ("fan_in", [a for a in found.axes.fan_in if a in growing]),
             ("fan_out", [a for a in found.axes.fan_out if a in growing]),
@@ -172,10 +172,12 @@ def _inner(role: Role, why: str, place: Place) -> tuple[Role, str]:
 _PARTS = (("output", "router"), *((role, "expert") for role in ("hidden", "input", "output")))
 
 
-def _ratio(target: tuple[int, ...], base: tuple[int, ...], axes: list[int]) -> float:
+def _ratio(facts: TensorFacts, axes: list[int]) -> float:
+    """Target / base of what grows of some axes."""
     ratio = 1.0
     for axis in axes:
-        ratio *= target[axis] / base[axis]
+        stays = facts.stays.get(axis, 0)
+        ratio *= (facts.tensor.shape[axis] - stays) / (facts.base_shape[axis] - stays)
     return ratio
 
 

@@ -14,12 +14,13 @@ import pytest
 import torch
 import zoo_torch
 from torch import nn
-from zoo import ZOO, Animal
+from zoo import PLANNED, ZOO, Animal
 
 import paramz
 from paramz.check.run import default_loss
 
 GOLDEN = Path(__file__).parent / "golden"
+ALL = {**ZOO, **PLANNED}
 
 
 def table(animal: Animal) -> str:
@@ -46,14 +47,14 @@ def golden(name: str) -> Path:
     return GOLDEN / (re.sub(r"[^a-z0-9]+", "_", name.lower()) + ".txt")
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ALL)
 def test_roles_are_those_that_were_read(name: str) -> None:
-    assert table(ZOO[name]) == golden(name).read_text(encoding="utf-8")
+    assert table(ALL[name]) == golden(name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ALL)
 def test_nothing_changes_at_the_base(name: str) -> None:
-    animal = ZOO[name]
+    animal = ALL[name]
     torch.manual_seed(0)
     plain = animal.build(animal.base)
     torch.manual_seed(0)
@@ -116,7 +117,7 @@ def test_a_latent_dimension_that_grows_is_caught() -> None:
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
-    for known, kind in ZOO.items():
+    for known, kind in ALL.items():
         file, now = golden(known), table(kind)
         before = file.read_text(encoding="utf-8") if file.exists() else ""
         print(

@@ -224,3 +224,60 @@ def test_both_ways_go_to_muon():
     plan = paramz.parametrize_(model, "mup", base=build, base_width=16)
     muon, _ = plan.split_groups(model, muon={"lr": 0.02}, adamw={"lr": 0.01})
     assert sorted(role for group in muon for role in group["roles"]) == ["inward", "outward"]
+
+
+class Fused(nn.Module):
+    """Queries of a growing number of heads beside one key and value head of eight, in one map."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, width + 16), nn.Linear(width, width)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).split([self.out.in_features, 8, 8], -1)
+        scores = (q.unflatten(-1, (-1, 8)) * k[:, None]).sum(-1).softmax(-1)
+        return x + self.out((scores[..., None] * v[:, None]).flatten(1))
+
+
+def test_slices_of_a_fused_map_that_stay_do_not_count_for_its_ratio():
+    plan = paramz.make_plan(net(Fused)(128), "mup", base=net(Fused), base_width=16)
+    row = next(row for row in plan.rows if row.name == "1.qkv.weight")
+    assert (row.role, row.shape, row.base_shape) == ("hidden", (144, 128), (32, 16))
+    assert row.ratios == {"fan_in": 8, "fan_out": 8}
+    (note,) = plan.notes
+    assert note.startswith("1.qkv.weight (axis 0 is 32 in the base, of which 16 stay): several")
+
+
+def test_learned_latents_are_tables_though_they_meet_what_was_made_of_width():
+    class Reader(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.latents, self.q = nn.Embedding(4, width), nn.Linear(width, 8)
+            self.k, self.v = nn.Linear(width, 8), nn.Linear(width, width)
+
+        def forward(self, x):
+            q = self.q(self.latents.weight)
+            return (q @ self.k(x).T).softmax(-1) @ self.v(x)
+
+    assert roles(net(Reader)) == {
+        "0": "input", "1.latents": "input", "1.q": "inward", "1.k": "inward", "1.v": "hidden",
+        "2": "output",
+    }  # fmt: skip
+
+
+class Factorised(nn.Module):
+    """A head through a fixed size, as ALBERT's and ELECTRA's: nothing behind it grows."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.embed, self.body = nn.Linear(6, width), nn.Linear(width, width)
+        self.dense, self.norm, self.decoder = nn.Linear(width, 8), nn.LayerNorm(8), nn.Linear(8, 20)
+
+    def forward(self, x):
+        return self.decoder(self.norm(self.dense(self.body(self.embed(x)))))
+
+
+def test_a_head_that_goes_on_in_a_fixed_size_is_a_readout():
+    assert roles(Factorised) == {
+        "embed": "input", "body": "hidden", "dense": "output", "decoder": "scalar",
+    }  # fmt: skip

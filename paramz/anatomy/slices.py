@@ -1,0 +1,80 @@
+"""Axes of which a part stays while the rest grows: several maps fused into one tensor.
+
+Queries of a growing number of heads beside keys and values of one head (Falcon-7B, GPTBigCode), or
+the channels of a state-space layer beside its fixed state (Mamba 2). Such an axis is a m + b. What
+its growing part does is the tensor's ratio; the rest has the role of a bottleneck or of an input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+from paramz.anatomy.paths import pattern
+from paramz.anatomy.tensors import listed
+
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, Shape, Shape]
+
+
+def find_slices(shapes: Mapping[str, Shapes]) -> dict[str, dict[int, int]]:
+    """Name -> axis -> how many of its rows stay, for axes whose other rows grow with width.
+
+    An axis counts where the same number of rows is left over in the wider probe and in the target.
+
+    Args:
+        shapes: name -> the tensor's shapes in the base, the wider probe and the target.
+
+    >>> find_slices({"a": ((8, 8), (16, 16), (32, 32)), "qkv": ((12, 8), (20, 16), (36, 32))})
+    {'qkv': {0: 4}}
+    """
+    usual = _usual(
+        Fraction(w, b) for base, wider, _ in shapes.values() for b, w in _grown(base, wider)
+    )
+    target = _usual(Fraction(t, b) for base, _, t in shapes.values() for b, t in _grown(base, t))
+    found: dict[str, dict[int, int]] = {}
+    for name, (base, wider, whole) in shapes.items():
+        if not len(base) == len(wider) == len(whole):
+            continue
+        for axis, (b, w, t) in enumerate(zip(base, wider, whole, strict=True)):
+            stays = _stays(b, w, usual) if w != b else 0
+            if 0 < stays < b and t - stays == target * (b - stays):
+                found.setdefault(name, {})[axis] = stays
+    return found
+
+
+def _grown(one: Shape, other: Shape) -> list[tuple[int, int]]:
+    return [(b, w) for b, w in zip(one, other, strict=False) if b != w]
+
+
+def _usual(ratios: Iterable[Fraction]) -> Fraction:
+    counted = Counter(ratios).most_common(1)
+    return counted[0][0] if counted else Fraction(1)
+
+
+def _stays(base: int, wider: int, ratio: Fraction) -> int:
+    """The b of base = a m + b and wider = ratio a m + b, if it is whole; else 0."""
+    b = (ratio * base - wider) / (ratio - 1) if ratio != 1 else Fraction(0)
+    return int(b) if b.denominator == 1 else 0
+
+
+def notes_on_slices(
+    found: Mapping[str, Mapping[int, int]], shapes: Mapping[str, Shapes]
+) -> list[str]:
+    """What a reader of the plan should know of tensors with slices of two roles."""
+    alike: dict[str, str] = {}
+    for name, axes in found.items():
+        if len(shapes[name][0]) < 2:
+            continue  # of a bias all rows are alike
+        for axis, stays in axes.items():
+            what = f"axis {axis} is {shapes[name][0][axis]} in the base, of which {stays} stay"
+            alike.setdefault(f"{pattern(name)} {what}", f"{name} ({what})")
+    if not alike:
+        return []
+    return [
+        f"{listed(list(alike.values()), 4)}: several maps in one tensor, planned as the part that "
+        "grows. The rest has the same init and the same lr under Adam and its relatives; under SGD "
+        "and Muon it would want another lr, and columns that stay another init: split the layer "
+        "where that matters"
+    ]
