@@ -67,8 +67,9 @@ NOTES = {
     "attention output then falls like width^-0.15 [-0.18, -0.12] (without: +0.40)",
     "GPT-2": "tied, as BERT, RoBERTa, OPT, Gemma, T5, Mamba and Whisper: the readout's input is "
     "multiplied in a hook",
-    "Mamba": "A_log, D and conv1d are vectors; x_proj reads out into a state and a rank that stay "
-    "(scaled_config keeps time_step_rank), dt_proj feeds the rank in again",
+    "Mamba": "A_log, D and conv1d are vectors; x_proj goes into a state and a rank that stay "
+    "(scaled_config keeps time_step_rank), dt_proj out of the rank again. Its row was measured "
+    "when these were planned as readout and input",
     "Mixtral": "the router is a readout. lr 2^-10: with 2^-8 undecided (experts -0.13 [-0.19, "
     "-0.07]), with routing or without",
     "ViT": "comes near its limit slowly, in the feed-forward matrices of the patches, which the "
