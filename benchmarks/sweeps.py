@@ -1,9 +1,10 @@
-"""What sweeps cost beside training: per trial, per worker, and at 100,000 trials.
+"""What sweeps cost beside training: per trial, per worker, and at 10,000 to a million results.
 
-    python benchmarks/sweeps.py            # about four minutes
+    python benchmarks/sweeps.py            # about ten minutes, most of it to write a million files
+    python benchmarks/sweeps.py 10000      # only the looks at so many results
 
-Ratios are medians over alternating runs. At 100,000 trials the CPU time is given beside the wall
-time, because the wall time also depends on other processes and on the file cache.
+Ratios are medians over alternating runs. The CPU time is given beside the wall time, because the
+wall time also depends on other processes and on the file cache.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from paramz.sweeps import Sweep
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.runner import assignment, prepare
 from paramz.sweeps.running.stopping import Stop
-from paramz.sweeps.store.status import status
+from paramz.sweeps.store.log import append, identity_of, result_line
 from paramz.sweeps.store.store import Store
 
 FUNCTIONS = '''
@@ -88,51 +89,99 @@ def speedup(folder: Path) -> None:
     print(f"  two bare processes over one {statistics.median(possible):.2f}")
 
 
-def scale(folder: Path) -> None:
-    """A spec of 100,000 trials packed into Slurm jobs, and the status over as many results."""
+def packing(folder: Path) -> None:
+    """A spec of 100,000 trials packed into Slurm jobs."""
     start, cpu = time.perf_counter(), time.process_time()
-    sweep = Sweep(
-        train=f"{folder}/functions.py:nothing",
-        base={"steps": 80},
-        axes={
-            "parametrization": ["sp", "mup"],
-            "width": [64, 128, 256, 512, 1024],
-            "lr": {"log2": [-12, -3]},
-            "seed": list(range(1000)),
-        },
-        resources={"minutes": "width / 64"},
-    )
+    sweep = grid(folder, 1000)
     profile = Profile(pack={"workers": 8, "minutes": 120}, max_jobs=500)
     packing = pack(sweep, profile, sweep.trials, max_array=101)
     wall, used = time.perf_counter() - start, time.process_time() - cpu
     longest = max(len(array.jobs) for array in packing.arrays)
     print(f"packing {packing.trials} trials {wall:7.2f} s, {used:.2f} s of CPU (target: under 5)")
     print(f"  {packing.jobs} jobs (allowed: 500), arrays of at most {longest} (allowed: 101)")
-    store = Store(folder / "many").create()
+
+
+def grid(folder: Path, seeds: int) -> Sweep:
+    """A spec of a hundred trials per seed."""
+    return Sweep(
+        train=f"{folder}/functions.py:nothing",
+        base={"steps": 80},
+        axes={
+            "parametrization": ["sp", "mup"],
+            "width": [64, 128, 256, 512, 1024],
+            "lr": {"log2": [-12, -3]},
+            "seed": list(range(seeds)),
+        },
+        resources={"minutes": "width / 64"},
+    )
+
+
+LOOKS = {
+    "status": "status(store).counts['ok']",
+    "collect": "len(load(store.root))",
+}
+LOOK = """
+import resource, sys, time
+from pathlib import Path
+from paramz.sweeps import Store, load
+from paramz.sweeps.store.status import status
+store = Store(Path(sys.argv[1]))
+start, cpu = time.perf_counter(), time.process_time()
+found = eval(sys.argv[2])
+wall, used = time.perf_counter() - start, time.process_time() - cpu
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+print(f"{found} results {wall:6.2f} s, {used:.2f} s of CPU, {memory:.0f} MB")
+"""
+
+
+def look(store: Store, what: str) -> str:
+    """One look in a process of its own: its time without the start of Python, and its memory."""
+    command = [sys.executable, "-c", LOOK, str(store.root), LOOKS[what]]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def scale(folder: Path, results: int) -> None:
+    """Looks at so many results: the first, later ones, one beside a writer, and the table."""
+    sweep, store = grid(folder, results // 100), Store(folder / f"many{results}").create()
     store.set_trials(sweep.trials)
-    record = {"format": 1, "status": "ok", "error": None, "traceback": None, "attempts": 1}
+    rest = {"status": "ok", "error": None, "attempts": 1, "metrics": {"loss": 1.5}, "seconds": 1.0}
+    lines = []
     for key, config in sweep.trials.items():
-        rest = {"key": key, "config": config, "metrics": {"loss": 1.5}, "seconds": 1.0}
-        store.result(key).write_text(json.dumps(record | rest | {"finished": time.time()}))
-    times, used_times = [], []
-    for _ in range(3):
-        start, cpu = time.perf_counter(), time.process_time()
-        found = status(store)
-        times.append(time.perf_counter() - start)
-        used_times.append(time.process_time() - cpu)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    wall, used = statistics.median(times), statistics.median(used_times)
-    print(f"status of {found.counts['ok']} results {wall:6.2f} s, {used:.2f} s of CPU (under 3)")
-    print(f"  peak memory {memory:.0f} MB (target: under 1000)")
+        record = {"format": 1, "key": key, "config": config, "finished": time.time()} | rest
+        path = f"{store.root}/results/{key}.json"
+        with open(path, "w") as file:
+            file.write(json.dumps(record))
+        lines.append(result_line(record, identity_of(path) or (0, 0)))
+        if len(lines) == 10_000:  # as the processes that ran the trials append them
+            append(store.root, lines)
+            lines.clear()
+    append(store.root, lines)
+    time.sleep(2.5)  # until the folder's time of change can be relied on
+    print(f"first look          {look(store, 'status')}")
+    print(f"status later        {look(store, 'status')}   (1M: under 3 s, 500 MB)")
+    one = sweep.trials | {}
+    key, config = one.popitem()
+    store.retire(key)
+    store.save({"format": 1, "key": key, "config": config, "finished": time.time()} | rest)
+    print(f"status beside a writer {look(store, 'status')}")
+    print(f"collect             {look(store, 'collect')}")
+    if results <= 100_000:
+        shutil.rmtree(store.root / "index")
+        print(f"status without index {look(store, 'status')}")
+    shutil.rmtree(store.root)
 
 
 def main() -> None:
+    sizes = [int(size) for size in sys.argv[1:]]
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         folder = Path(name)
         (folder / "functions.py").write_text(FUNCTIONS)
-        overhead(folder)
-        speedup(folder)
-        scale(folder)
+        if not sizes:
+            overhead(folder)
+            speedup(folder)
+            packing(folder)
+        for results in sizes or (10_000, 100_000, 1_000_000):
+            scale(folder, results)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from paramz.cli.look import Look
     from paramz.sweeps.store.store import Store
 
 Directory = Annotated[Path, typer.Argument(help="The directory of a sweep, runs/<name>.")]
@@ -20,14 +21,30 @@ def register(app: typer.Typer) -> None:
     app.command("watch")(watch)
 
 
-def opened(directory: Path) -> "Store":
-    """The store in a directory; if there is none, an error message and exit code 2."""
+def opened(directory: Path, *, trials: bool = True) -> "Store":
+    """The store in a directory; if there is none, an error message and exit code 2.
+
+    The same if the list of its trials is broken, unless `trials` is False: reading it all takes a
+    while for a million of them.
+    """
     from paramz.sweeps.store.store import open_store
 
     try:
         store = open_store(directory)
-        store.trials()
+        if trials:
+            store.trials()
         return store
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _look(store: "Store") -> "Look":
+    """A look at a sweep; if what it asks for cannot be read, an error message and exit code 2."""
+    from paramz.cli.look import look_at
+
+    try:
+        return look_at(store)
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -37,9 +54,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     """Show how far a sweep has come: trials by state, failures by kind, jobs, remaining time."""
     from rich.console import Console
 
-    from paramz.cli.look import look_at
-
-    look = look_at(opened(directory))
+    look = _look(opened(directory, trials=False))
     if as_json:
         typer.echo(look.to_json(indent=2))
     elif sys.stdout.isatty():
@@ -61,15 +76,13 @@ def watch(
     """
     from rich.live import Live
 
-    from paramz.cli.look import look_at
-
-    store = opened(directory)
+    store = opened(directory, trials=False)
     live = Live(auto_refresh=False) if sys.stdout.isatty() and not as_json else None
     try:
         if live:
             live.start()
         while True:
-            look = look_at(store)
+            look = _look(store)
             if live:
                 live.update(look.table(), refresh=True)
             elif as_json:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramz.sweeps.store.attempt import holder
 from paramz.sweeps.store.record import STATUSES
 from paramz.sweeps.store.store import Store
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from paramz.sweeps.store.index import Index
+
 STATES = (*STATUSES, "running", "queued", "interrupted", "waiting")
+_SHOWN = 50  # kinds of failures whose example is read from its file
 _WINDOW = 900.0  # seconds before now over which the rate of finishing trials is measured
 
 
@@ -87,26 +92,18 @@ def status(store: Store, queued: Collection[str] = ()) -> Status:
     Warns:
         UserWarning: a result file is broken; it is moved to ``quarantine/``.
     """
-    wanted = store.wanted()
-    records = list(store.records())
-    asked = {record["key"]: {} for record in records} if wanted is None else wanted
+    from paramz.sweeps.store.asked import asked_keys  # numpy takes a while to import
+    from paramz.sweeps.store.index import read_index
+
+    wanted = asked_keys(store)
+    index = read_index(store.root, store.read)
+    asked = index.rows["key"] if wanted is None else wanted
+    rows = index.rows[_among(index.rows["key"], asked)]
     counts = Counter(dict.fromkeys(STATES, 0))
-    codes: Counter[str] = Counter()
-    kinds: dict[str, list[Any]] = {}
-    finishes = []
-    missing = dict.fromkeys(asked)
-    for record in records:
-        if record["key"] not in asked:
-            continue
-        if source := (record.get("code") or {}).get("source"):
-            codes[source] += 1
-        del missing[record["key"]]
-        counts[record["status"]] += 1
-        finishes.append(record.get("finished", 0.0))
-        if record["status"] == "failed":
-            kind = _kind(record["error"] or "")
-            kinds.setdefault(kind, [record["error"], 0, record["key"]])[1] += 1
-    started = _names(store.root / "trials")
+    for number, name in enumerate(STATUSES):
+        counts[name] = int((rows["status"] == number).sum())
+    missing = [key.decode() for key in asked[~_among(asked, rows["key"])]]
+    started = _names(store.root / "trials") if missing else set()
     running = []
     for key in missing:
         live = holder(store.trial(key)) if key in started else None
@@ -117,31 +114,46 @@ def status(store: Store, queued: Collection[str] = ()) -> Status:
             counts["queued"] += 1
         else:
             counts["interrupted" if key in started else "waiting"] += 1
-    ordered = sorted(kinds.values(), key=lambda kind: -kind[1])
+    codes = Counter(rows["source"].tolist())
     return Status(
         directory=str(store.root),
         trials=len(asked),
         counts=dict(counts),
-        failures=tuple(Kind(*kind) for kind in ordered),
+        failures=tuple(_failures(store, index, rows)),
         running=tuple(running),
-        eta=_eta(finishes, len(missing)) if running or counts["queued"] else None,
+        eta=_eta(rows["finished"], len(missing)) if running or counts["queued"] else None,
         quarantined=len(_names(store.root / "quarantine")),
-        unasked=sum(record["key"] not in asked for record in records),
+        unasked=len(index.rows) - len(rows),
         known=wanted is not None,
-        codes=dict(codes),
+        codes={index.sources[n]: count for n, count in codes.items() if index.sources[n]},
     )
 
 
-def _kind(error: str) -> str:
-    return re.sub(r"\d+", "#", error)[:120]
+def _failures(store: Store, index: Index, rows: NDArray[Any]) -> list[Kind]:
+    """The failed trials by kind, with the message of the first of each."""
+    failed = rows[rows["status"] == STATUSES.index("failed")]
+    found = []
+    for number, count in Counter(failed["kind"].tolist()).most_common():
+        key = failed["key"][failed["kind"] == number][0].decode()
+        record = store.read(key) if len(found) < _SHOWN else None
+        found.append(Kind((record or {}).get("error") or index.kinds[number], count, key))
+    return found
 
 
-def _eta(finishes: list[float], left: int) -> float | None:
+def _among(keys: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """Which of some keys are among others, which are sorted."""
+    if not len(others):
+        return keys != keys
+    places = others.searchsorted(keys).clip(max=len(others) - 1)
+    return others[places] == keys  # type: ignore[no-any-return]
+
+
+def _eta(finished: NDArray[Any], left: int) -> float | None:
     now = time.time()
-    recent = [moment for moment in finishes if now - moment < _WINDOW]
+    recent = finished[now - finished < _WINDOW]
     if len(recent) < 2:
         return None
-    return left * (now - min(recent)) / (len(recent) - 1)
+    return float(left * (now - recent.min()) / (len(recent) - 1))
 
 
 def _names(folder: os.PathLike[str]) -> set[str]:

@@ -8,6 +8,7 @@
     runs/<name>/refined-<n>.jsonl   the same for the trials that the n-th refinement added
     runs/<name>/results/<key>.json  the result of a finished trial
     runs/<name>/trials/<key>/       attempts, log.txt, history.jsonl, what the function saves
+    runs/<name>/index/              the results once more, to be read fast; made again if deleted
     runs/<name>/quarantine/         broken files; their trials count as not finished
 """
 
@@ -25,6 +26,7 @@ from pydantic_core import from_json
 
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.files import read_bytes, read_json, write_new, write_over
+from paramz.sweeps.store.log import append, identity_of, result_line, retired_line
 from paramz.sweeps.store.record import LaterFormat, Record, check_record
 
 
@@ -75,7 +77,12 @@ class Store:
             OSError: the file cannot be written, for example because the disk is full. The trial
                 then has no result.
         """
-        return write_new(self.result(record["key"]), json.dumps(record) + "\n")
+        path = self.result(record["key"])
+        if not write_new(path, json.dumps(record) + "\n"):
+            return False
+        if identity := identity_of(path):
+            append(self.root, [result_line(record, identity)])
+        return True
 
     def read(self, key: str) -> Record | None:
         """The result of a trial; None if there is none.
@@ -127,20 +134,27 @@ class Store:
         return target
 
     def records(self) -> Iterator[Record]:
-        """Every valid result, sorted by key."""
-        for key in sorted(self.finished()):
-            if (record := self.read(key)) is not None:
-                yield record
+        """Every valid result without its traceback, sorted by key; see `paramz.sweeps.store.index`.
+
+        Warns:
+            UserWarning: as for `read`.
+        """
+        from paramz.sweeps.store.index import read_index  # numpy takes a while to import
+
+        yield from read_index(self.root, self.read).records(self.root, self.read)
 
     def retire(self, key: str) -> None:
         """Move a result into the directory of its trial, so that the trial is run again."""
         folder = self.trial(key)
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("result-*.json"))) + 1
+        identity = identity_of(self.result(key))
         try:
             os.rename(self.result(key), folder / f"result-{number:04d}.json")
         except FileNotFoundError:
-            pass  # another process has moved it already
+            return  # another process has moved it already
+        if identity is not None:
+            append(self.root, [retired_line(key, identity)])
 
     def set_trials(self, trials: Mapping[str, Config], by: str = "trials") -> None:
         """Write down which trials are asked for.

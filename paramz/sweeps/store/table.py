@@ -41,8 +41,11 @@ def load(directory: str | Path, *, unasked: bool = False) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from paramz.sweeps.store.asked import asked_keys  # numpy takes a while to import
+
     store = open_store(directory)
-    asked = store.wanted()
+    keys = asked_keys(store)
+    asked = None if keys is None else {key.decode() for key in keys}
     if not unasked:
         return frame(r for r in store.records() if asked is None or r["key"] in asked)
     table = frame(store.records())
