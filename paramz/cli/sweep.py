@@ -14,6 +14,7 @@ from paramz.cli.said import reason, said_at_once
 if TYPE_CHECKING:
     from paramz.sweeps import Store, Sweep
     from paramz.sweeps.running.launcher import LaunchReport, Options
+    from paramz.sweeps.spec.shard import Shard
 
 
 class RetryChoice(StrEnum):
@@ -70,6 +71,13 @@ def sweep(
     retry: Annotated[RetryChoice, typer.Option(help=RETRY_HELP)] = RetryChoice.failed,
     rerun: Rerun = None,
     accept: Accept = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Run one share of the trials, such as 2/4; paramz merge joins the directories. "
+            "Default of --out then: runs/<name of the spec>-2of4."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, without running it.")
     ] = False,
@@ -82,9 +90,27 @@ def sweep(
         from paramz.sweeps import Store, Sweep
         from paramz.sweeps.running.launcher import Options
 
-        store = Store(out or Path("runs") / spec.stem)
+        part = _shard(shard)
+        name = f"{spec.stem}-{part.number}of{part.of}" if part else spec.stem
+        store = Store(out or Path("runs") / name)
         options = Options(retry.value, workers, profile, changed(rerun, accept), stop)
-        launch(lambda: Sweep.from_yaml(spec), store, options, as_json=as_json, dry_run=dry_run)
+
+        def read() -> Sweep:
+            whole = Sweep.from_yaml(spec)
+            return whole.share(part) if part else whole
+
+        launch(read, store, options, as_json=as_json, dry_run=dry_run)
+
+
+def _shard(text: str | None) -> "Shard | None":
+    """The share that ``--shard`` names; if it names none, exit code 2."""
+    from paramz.sweeps.spec.shard import Shard
+
+    try:
+        return None if text is None else Shard.parse(text)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def changed(rerun: RerunChoice | None, accept: bool) -> 'Literal["tell", "rerun", "accept"]':

@@ -62,7 +62,7 @@ def test_a_grown_sweep_runs_only_what_is_new(sweep, tmp_path):
         ("log nan", "diverged", "loss inf at step 3"),
         ("high", "diverged", r"loss 1e\+06 at step 3"),
         ("no loss", "failed", r"must return metrics with 'loss', got keys \['accuracy'\]"),
-        ("text", "failed", "a returned metric is not a number: could not convert"),
+        ("text", "failed", "the returned loss is not a number: could not convert"),
     ],
 )
 def test_a_fault_is_recorded_and_its_neighbours_are_not_touched(

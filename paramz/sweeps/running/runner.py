@@ -29,6 +29,7 @@ from paramz.sweeps.running.wording import described
 from paramz.sweeps.spec.axes import Cases
 from paramz.sweeps.spec.code import code_of
 from paramz.sweeps.spec.config import Config, leaves
+from paramz.sweeps.spec.shard import Shard
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.files import write_over
 from paramz.sweeps.store.store import Store
@@ -125,6 +126,7 @@ def prepare(
     code = code_of(sweep.train, sweep.base)
     if changed != "accept":
         check_function(store, sweep.train, code)
+    _check_shard(store, sweep.shard)
     store.create()
     write_over(store.root / "spec.yaml", sweep.to_yaml())
     write_over(store.root / "run.json", json.dumps(provenance(sweep, store), indent=2) + "\n")
@@ -155,7 +157,19 @@ def reopen(store: Store) -> Sweep:
     folder = Path(info.get("folder", "."))
     if not folder.is_dir() and "place" in info:  # the project has moved, and the store with it
         folder = (store.root / info["place"]).resolve()
-    return Sweep.from_yaml(store.root / "spec.yaml", folder)
+    sweep = Sweep.from_yaml(store.root / "spec.yaml", folder)
+    return sweep.share(Shard.parse(info["shard"])) if info.get("shard") else sweep
+
+
+def _check_shard(store: Store, shard: Shard | None) -> None:
+    """Refuse a share of a sweep in a directory that holds something else than this share."""
+    info = store.info()
+    if shard is not None and info and info.get("shard") != str(shard):
+        held = f"share {info['shard']}" if info.get("shard") else "a whole sweep"
+        raise ValueError(
+            f"{store.root} holds {held}, this is share {shard}; give every share a directory of "
+            "its own (--out)"
+        )
 
 
 def check_budget(sweep: Sweep) -> None:
@@ -239,6 +253,7 @@ def provenance(sweep: Sweep, store: Store) -> dict[str, Any]:
     return {
         "train": sweep.train,
         "folder": str(sweep.folder),
+        "shard": str(sweep.shard) if sweep.shard else None,
         "place": os.path.relpath(sweep.folder, store.root.absolute()),
         "python": platform.python_version(),
         "torch": _version("torch"),

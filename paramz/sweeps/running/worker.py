@@ -120,10 +120,24 @@ def _classify(returned: Any, trial: Trial) -> Ending:
         return _outcome(
             "failed", f"the training function must return metrics with 'loss', got {got}"
         )
-    try:
-        metrics = {str(name): float(value) for name, value in returned.items()}
-    except (TypeError, ValueError) as error:
-        return _outcome("failed", f"a returned metric is not a number: {error}")
+    metrics, texts = {}, {}
+    for name, value in returned.items():
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            if name == "loss":
+                return _outcome("failed", f"the returned loss is not a number: {error}")
+            texts[str(name)] = redact(str(value))[:_ERROR_LENGTH]
+    if texts:
+        print(
+            f"returned values that are no numbers: {', '.join(map(repr, texts))}. They are kept in "
+            "the file of the result under texts, and are in no table",
+            file=sys.stderr,
+        )
+    return _judged(metrics, trial) | ({"texts": texts} if texts else {})
+
+
+def _judged(metrics: dict[str, float], trial: Trial) -> Ending:
     if diverged(metrics["loss"], trial.loss_limit):
         return _outcome("diverged", f"loss {metrics['loss']:g}", metrics=metrics)
     return _outcome("ok", None, metrics=metrics)

@@ -23,6 +23,7 @@ from paramz.sweeps.spec.axes import Axis, at_least, check_axes, check_base, expa
 from paramz.sweeps.spec.config import Config, config_key
 from paramz.sweeps.spec.limits import Limits
 from paramz.sweeps.spec.resources import Need, Needs, Positive, Resources
+from paramz.sweeps.spec.shard import Shard
 from paramz.sweeps.spec.target import locate
 from paramz.sweeps.spec.textfile import read_text
 from paramz.sweeps.spec.values import write_values
@@ -107,6 +108,7 @@ class Sweep(BaseModel):
     refine: Refine | None = None
     halving: Halving | None = None
     _text: str | None = PrivateAttr(default=None)
+    _shard: Shard | None = PrivateAttr(default=None)
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @field_validator("base")
@@ -197,7 +199,19 @@ class Sweep(BaseModel):
             found[config_key(config)] = config
             if len(found) > MOST_TRIALS:
                 raise ValueError(f"the axes make more than {MOST_TRIALS:,} trials")
-        return found
+        return self._shard.part(found) if self._shard else found
+
+    @property
+    def shard(self) -> Shard | None:
+        """The share of the whole sweep that this is; None if it is the whole."""
+        return self._shard
+
+    def share(self, shard: Shard) -> Sweep:
+        """One share of the sweep: the trials that belong to it, and no rounds of refinement."""
+        part = self.model_copy(update={"refine": None})
+        part.__dict__.pop("trials", None)
+        part._shard = shard
+        return part
 
     def exceeds(self, most: int) -> int | None:
         """How many trials there are if that is more than `most`, else None.

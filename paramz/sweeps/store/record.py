@@ -52,7 +52,17 @@ def check_record(record: Any, key: str) -> None:
     code = record.get("code")
     if code is not None and not isinstance(code, dict):
         raise ValueError("its code is not a mapping")
+    source = (code or {}).get("source")
+    if source is not None and not isinstance(source, str):
+        raise ValueError(f"the hash of its code is {source!r}, which is no text")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a number that a float can hold."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True

@@ -132,7 +132,7 @@ def status(store: Store, queued: Collection[str] = ()) -> Status:
 def _failures(store: Store, index: Index, rows: NDArray[Any]) -> list[Kind]:
     """The failed trials by kind, with the message of the first of each."""
     failed = rows[rows["status"] == STATUSES.index("failed")]
-    found = []
+    found: list[Kind] = []
     for number, count in Counter(failed["kind"].tolist()).most_common():
         key = failed["key"][failed["kind"] == number][0].decode()
         record = store.read(key) if len(found) < _SHOWN else None
@@ -142,10 +142,12 @@ def _failures(store: Store, index: Index, rows: NDArray[Any]) -> list[Kind]:
 
 def _among(keys: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     """Which of some keys are among others, which are sorted."""
+    import numpy as np
+
     if not len(others):
-        return keys != keys
+        return np.zeros(len(keys), bool)
     places = others.searchsorted(keys).clip(max=len(others) - 1)
-    return others[places] == keys  # type: ignore[no-any-return]
+    return np.asarray(others[places] == keys)
 
 
 def _eta(finished: NDArray[Any], left: int) -> float | None:

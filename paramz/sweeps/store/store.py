@@ -174,9 +174,17 @@ class Store:
         """
         found: dict[str, Config] = {}
         for path in [self.root / "trials.jsonl", *sorted(self.root.glob("refined-*.jsonl"))]:
-            if path.exists():
-                found |= _read_trials(path)
+            found |= self.trials_of(path.stem)
         return found
+
+    def trials_of(self, by: str) -> dict[str, Config]:
+        """The trials that the spec ("trials") or one refinement ("refined-1" ...) asks for.
+
+        Raises:
+            ValueError: as for `trials`.
+        """
+        path = self.root / f"{by}.jsonl"
+        return _read_trials(path) if path.exists() else {}
 
     def wanted(self) -> dict[str, Config] | None:
         """The trials that the sweep asks for; None if the file that says so is missing.
