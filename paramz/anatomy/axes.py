@@ -66,7 +66,11 @@ def axes_of(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None
         return OUT_IN
     if isinstance(module, nn.Bilinear):
         return Axes(fan_in=(1, 2), fan_out=(0,))
-    return _huggingface(module, name, shape) or _by_name(name, shape)
+    return (
+        _huggingface(module, name, shape)
+        or _geometric(module, name, shape)
+        or _by_name(name, shape)
+    )
 
 
 def _entrywise(shape: tuple[int, ...]) -> Axes:
@@ -88,6 +92,17 @@ def _huggingface(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes |
         return STACK_IN_OUT if module.is_transposed else STACK_OUT_IN  # its expert stacks
     if len(shape) == 2 and name == "weight" and kind.endswith(names.ROUTER_CLASSES):
         return OUT_IN
+    return None
+
+
+def _geometric(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None:
+    """PyTorch Geometric's own linear layer, and the vectors with which its attention weighs."""
+    own = vars(module)
+    sizes = tuple(own.get(n) for n in ("out_channels", "in_channels"))
+    if type(module).__name__ == "Linear" and name == "weight" and shape == sizes:
+        return OUT_IN
+    if name in names.ATTENTION_VECTORS and len(shape) == 3 and shape[0] == 1:
+        return Axes(fan_in=(2,), fan_out=(1,))  # (1, heads, channels), summed over channels
     return None
 
 

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import math
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,13 +18,20 @@ from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_en
 from paramz.anatomy.bottlenecks import Place, find_places, notes_on_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.embeddings import EmbeddingScale, find_embedding_scales, scales_tied_readout
-from paramz.anatomy.factors import DeclaredFactor, Factors, find_declared, loose_notes
+from paramz.anatomy.factors import (
+    DeclaredFactor,
+    Factors,
+    find_declared,
+    loose_notes,
+    moving_numbers,
+)
 from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_notes
 from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.slices import find_slices, notes_on_slices
 from paramz.anatomy.tensors import ONE_WIDTH, ModelTensor, read_tensors, require_same_names
 from paramz.anatomy.twins import resized
+from paramz.anatomy.written import WrittenFactor, find_written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +76,7 @@ class Facts:
         heads: attention modules whose heads grow with width.
         embeddings: factors on embeddings that move with width.
         declared: factors that the user declared.
+        written: factors on embeddings and logits that are in forward code only.
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
@@ -78,6 +87,7 @@ class Facts:
     heads: tuple[GrowingHeads, ...] = ()
     embeddings: tuple[EmbeddingScale, ...] = ()
     declared: tuple[DeclaredFactor, ...] = ()
+    written: tuple[WrittenFactor, ...] = ()
     scaled_readout: bool = False
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
@@ -122,7 +132,14 @@ def read_facts(
     heads = tuple(find_growing_heads(model, probes))
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
-    claimed = {(each.module, each.attribute) for each in heads}
+    written = _written(model, probes, embeddings, declared, example)
+    values = [each.base for each in written]
+    claimed: set[tuple[str, str | None]] = {
+        (path, name)
+        for path, name, _, at_base in moving_numbers(model, probes)
+        if any(math.isclose(value, at_base, rel_tol=1e-6) for value in values)
+    }
+    claimed |= {(each.module, each.attribute) for each in heads}
     claimed |= {(each.module, each.attribute) for each in embeddings}
     claimed |= {(each.module, each.attribute) for each in declared}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
@@ -137,10 +154,31 @@ def read_facts(
         heads=heads,
         embeddings=embeddings,
         declared=declared,
+        written=written,
         scaled_readout=scales_tied_readout(model),
         nested=nested_encoders(model),
         residual=find_branches(model, probes.base, branches) if "depth" in scales else None,
         notes=tuple(notes),
+    )
+
+
+def _written(
+    model: nn.Module,
+    probes: Probes,
+    embeddings: Sequence[EmbeddingScale],
+    declared: Sequence[DeclaredFactor],
+    example: Any,
+) -> tuple[WrittenFactor, ...]:
+    """Those that no attribute holds, no user speaks of, and `scales_tied_readout` does not know."""
+    held = [each.base for each in embeddings]
+    spoken = {each.module for each in declared if each.attribute is None}
+    known_readout = scales_tied_readout(model)
+    return tuple(
+        each
+        for each in find_written(model, probes, example)
+        if each.module not in spoken
+        and not (known_readout and each.place == "readout")
+        and not any(math.isclose(each.base, value, rel_tol=1e-6) for value in held)
     )
 
 

@@ -106,8 +106,8 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any) -> Flow:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     moved = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
     with (
-        _eval_mode(model),
-        _shallow(model),
+        in_eval_mode(model),
+        short_lists(model),
         torch.random.fork_rng(devices=[]),
         torch.device(device),
         _Follower() as follower,
@@ -126,7 +126,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any) -> Flow:
 
 
 @contextmanager
-def _shallow(model: nn.Module) -> Iterator[None]:
+def short_lists(model: nn.Module) -> Iterator[None]:
     """The model with short lists of equal blocks."""
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > _KEPT_BLOCKS]
     whole = [dict(each._modules) for each in lists]
@@ -207,7 +207,8 @@ def _outputs(out: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and every module back in its own mode afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

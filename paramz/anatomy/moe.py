@@ -67,7 +67,7 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
         container = join(path, names.EXPERT_CONTAINER)
         experts = model.get_submodule(container)
         for name, parameter in experts.named_parameters(remove_duplicate=False):
-            stacked = not isinstance(experts, nn.ModuleList)
+            stacked = not _is_listed(experts)
             if stacked and (parameter.ndim < 2 or parameter.shape[0] != layer.experts):
                 continue
             parts[join(container, name)] = MoePart("expert", path, 0 if stacked else None)
@@ -79,9 +79,16 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
     return parts
 
 
+def _is_listed(experts: nn.Module) -> bool:
+    """Whether experts are modules of their own: in a list, or in a dict of modules of one kind."""
+    if isinstance(experts, nn.ModuleDict):
+        return len({type(expert) for expert in experts.values()}) == 1 and len(experts) > 1
+    return isinstance(experts, nn.ModuleList)
+
+
 def _count(experts: nn.Module) -> int | None:
-    if isinstance(experts, nn.ModuleList):
-        return len(experts)
+    if _is_listed(experts):
+        return len(experts._modules)
     stacks = [p for p in experts.parameters() if p.ndim == 3]
     return int(stacks[0].shape[0]) if stacks else None
 

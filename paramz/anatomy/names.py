@@ -42,6 +42,8 @@ TABLES = (
     "position_embeddings",
     "positional_embedding",
 )
+# What PyTorch Geometric's attention multiplies features by and sums, (1, heads, channels).
+ATTENTION_VECTORS = ("att", "att_src", "att_dst", "att_edge", "att_l", "att_r")
 # Mamba's decay rates, one row of a fixed state per channel: (d, state).
 ENTRYWISE = ("A_log",)
 

@@ -35,9 +35,11 @@ def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
         for name, child in children.items():
             chosen: str | None = name
             if resized:
-                place = (int(name) + 0.5) * len(others) / len(children) - 0.5
+                place = (_number(name) + 0.5) * len(others) / len(children) - 0.5
                 alike = [n for n, m in others.items() if kind(m) == kind(child)]
-                chosen = min(alike, key=lambda n: (abs(int(n) - place), int(n)), default=None)
+                chosen = min(
+                    alike, key=lambda n: (abs(_number(n) - place), _number(n)), default=None
+                )
             if chosen in others:
                 pair(child, others[chosen], join(path, name), join(twin, chosen))
 
@@ -65,7 +67,13 @@ def _children(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _numbered(children: Mapping[str, nn.Module]) -> bool:
-    return bool(children) and all(name.isdigit() for name in children)
+    """Whether all are numbers, or one name with numbers behind it, as expert_0 and expert_1."""
+    stems = {name.rstrip("0123456789") for name in children}
+    return len(stems) == 1 and all(name[-1:].isdigit() for name in children)
+
+
+def _number(name: str) -> int:
+    return int(name[len(name.rstrip("0123456789")) :])
 
 
 def signature(module: nn.Module) -> tuple[str, frozenset[str]]:

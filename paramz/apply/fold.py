@@ -8,6 +8,7 @@ from torch import nn
 from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT
 from paramz.anatomy.embeddings import table_of
+from paramz.anatomy.paths import split
 from paramz.anatomy.tensors import is_trainable_kind
 from paramz.plan.on_model import set_scale_
 from paramz.plan.plan import Plan
@@ -73,6 +74,7 @@ def scaled_weights(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[tor
 
 def _refuse_what_no_weight_holds(plan: Plan) -> None:
     tied = {path: row for row in plan.rows for path in row.readouts}
+    shared = {split(row.name)[0]: row for row in plan.rows if row.aliases}
     for path, factor in plan.multipliers.items():
         if path in tied:
             row = tied[path]
@@ -80,6 +82,12 @@ def _refuse_what_no_weight_holds(plan: Plan) -> None:
                 f"{path} shares {row.name} {row.shape} with the embedding and multiplies its "
                 f"input by {factor:.4g}: no plain tied model computes this. Give the readout its "
                 "own copy of the weight before folding, or keep the hook."
+            )
+        if path in shared and factor != 1.0:
+            raise ValueError(
+                f"what comes out of {path} is multiplied by {factor:.4g}, and its weight is shared "
+                f"with {', '.join(shared[path].aliases)}, which is not: no plain tied model "
+                "computes this. Untie them before planning, or keep the plan."
             )
     for path, factor in plan.branches.items():
         raise ValueError(

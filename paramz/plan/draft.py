@@ -8,7 +8,7 @@ from dataclasses import replace
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.tensors import ModelTensor, Use
-from paramz.plan.factors import declared_multipliers, module_scales, nested_switches
+from paramz.plan.factors import code_multipliers, module_scales, nested_switches
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import Row
@@ -40,7 +40,9 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         branches = branch_hooks(facts.residual, scheme.branch, rulebook.folded)
     scales = module_scales(facts, scheme.attention)
     multipliers = _multipliers(facts, rulebook, rows)
-    for path, value in declared_multipliers(facts, scheme.attention).items():
+    in_code, code_notes = code_multipliers(facts, scheme.attention)
+    notes = (*notes, *code_notes)
+    for path, value in in_code.items():
         multipliers[path] = multipliers.get(path, 1.0) * value
     multipliers = {path: value for path, value in multipliers.items() if value != 1.0}
     return Plan(

@@ -51,20 +51,44 @@ def _declared(factor: DeclaredFactor, power: Power) -> ModuleScale | None:
     return ModuleScale(factor.module, factor.attribute, factor.plain, factor.value, "declared")
 
 
-def declared_multipliers(facts: Facts, power: Power) -> dict[str, float]:
-    """Module path -> the factor that a user wants on what goes into it (out of an embedding).
+def code_multipliers(facts: Facts, power: Power) -> tuple[dict[str, float], list[str]]:
+    """Factors that are in forward code only: module path -> what holds them, and a note on each.
+
+    A factor on what goes into a layer, or comes out of an embedding. Those that a user declares
+    need no note.
 
     Args:
         facts: of the model.
         power: what the scheme has attention logits multiplied by.
     """
-    if power == USUAL_ATTENTION:
-        return {}
-    return {
+    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
+        return {}, []
+    found = {
         each.module: each.value
         for each in facts.declared
         if each.attribute is None and each.kind == "set"
     }
+    notes = []
+    for each in facts.written:
+        what = "what comes out of" if each.place == "embedding" else "the logits of"
+        said = (
+            f"forward code multiplies {what} {each.module} by {each.base:.4g} in the base and by "
+            f"width^{each.power:+.2g}"
+        )
+        key = f"r'^{pattern(each.module)}$'"
+        if each.held is None:
+            notes.append(
+                f"{said}, and there is no layer of its own to hold it at. Let the code use a "
+                "number that stays, or call a layer there; "
+                f"factors={{{key}: None}} says that it is right as it is"
+            )
+            continue
+        found[each.module] = found.get(each.module, 1.0) * each.held
+        notes.append(
+            f"{said}: held at the base's value. factors={{{key}: None}} leaves it as the code has "
+            "it"
+        )
+    return found, notes
 
 
 def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:

@@ -1,0 +1,222 @@
+"""Factors that are written in forward code and move with width, such as ``embed(ids) * sqrt(d)``.
+
+No attribute shows them, so both probes run once and every multiplication by a number is noted, with
+the matrix that made what is multiplied. A number that differs between the probes moves with width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from paramz.anatomy.flow import in_eval_mode, short_lists
+from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.paths import split
+from paramz.anatomy.probes import Probes
+
+_TIMES = frozenset({"mul", "mul_", "multiply", "__mul__", "__rmul__"})
+_DIVIDED = frozenset({"div", "div_", "true_divide", "divide", "__truediv__"})
+# What a tensor becomes here has a size of its own.
+_NORMALISED = ("norm", "softmax", "normalize", "rsqrt", "var", "std", "mean", "tanh", "sigmoid")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFactor:
+    """A number in forward code that moves with width.
+
+    Attributes:
+        module: the path of the layer whose output it multiplies (of a readout: or whose input).
+        base: its value in the base.
+        wider: its value in the wider probe.
+        power: its exponent in width.
+        place: of what it is a factor: an embedding, the readout, or something else.
+        held: what the layer's input (an embedding's output) is to be multiplied by, so that the
+            factor is the base's; None where that layer takes none.
+    """
+
+    module: str
+    base: float
+    wider: float
+    power: float
+    place: str
+    held: float | None
+
+
+@dataclass
+class _Seen:
+    """One multiplication by a number: its value, the matrix before it, and the one behind it."""
+
+    value: float
+    made_by: str | None
+    kind: str
+    into: str | None = None
+    at_output: bool = False
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What is known of a tensor: the matrix that made it, how, and factors since."""
+
+    made_by: str | None = None
+    kind: str = ""
+    pending: frozenset[int] = field(default_factory=frozenset)
+
+
+def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[WrittenFactor]:
+    """Numbers in forward code that multiply embeddings or logits and move with width.
+
+    Empty where a model cannot be run with what is at hand, or takes no token ids.
+
+    Args:
+        model: the target; only shapes are looked at.
+        probes: base and wider model; both run once.
+        example: what to call the model with; inputs are guessed if it is left out.
+
+    >>> class Net(nn.Module):
+    ...     def __init__(self, width):
+    ...         super().__init__()
+    ...         self.width, self.embed = width, nn.Embedding(5, width)
+    ...     def forward(self, ids):
+    ...         return self.embed(ids) * self.width**0.5
+    >>> (found,) = find_written(Net(16), Probes(Net(4), Net(8)))
+    >>> found.module, round(found.power, 3), found.held
+    ('embed', 0.5, 0.5)
+    """
+    if not any(isinstance(module, nn.Embedding) for module in probes.base.modules()):
+        return []
+    runs = _runs(probes, example)
+    if runs is None:
+        return []
+    seen, wider = runs
+    alike = [(one.made_by, one.kind, one.into) for one in seen] == [
+        (one.made_by, one.kind, one.into) for one in wider
+    ]
+    found = {}
+    for one, other in zip(seen, wider, strict=True) if alike else ():
+        if one.value > 0 and other.value > 0 and not math.isclose(one.value, other.value):
+            factor = _factor(model, probes, one, other)
+            if factor is not None:
+                found[factor.module, factor.place] = factor
+    return list(found.values())
+
+
+def _runs(probes: Probes, example: Any) -> tuple[list[_Seen], list[_Seen]] | None:
+    for inputs in possible_inputs(probes.base, example):
+        try:
+            return _run(probes.base, inputs), _run(probes.wider, inputs)
+        except Exception:  # whatever a model says of an input that is not for it
+            continue
+    return None
+
+
+def _run(model: nn.Module, inputs: Any) -> list[_Seen]:
+    device = next(model.parameters()).device
+    moved = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    with (
+        in_eval_mode(model),
+        short_lists(model),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        torch.device(device),
+        _Reader(names) as reader,
+    ):
+        out = model(**moved) if isinstance(moved, Mapping) else model(moved)
+    if not isinstance(out, Tensor | tuple | list | Mapping) and hasattr(out, "__dict__"):
+        out = vars(out)
+    leaves = tree_leaves(dict(out) if isinstance(out, Mapping) else out)
+    reader.end([leaf for leaf in leaves if isinstance(leaf, Tensor)])
+    seen: list[_Seen] = reader.seen
+    return seen
+
+
+class _Reader(TorchFunctionMode):
+    """Notes every multiplication by a number, and which matrices are before and behind it."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self.seen: list[_Seen] = []
+        self._names = names
+        self._labels: dict[int, tuple[Tensor, _Label]] = {}  # the tensor, so that its id stays its
+
+    def end(self, outputs: list[Tensor]) -> None:
+        """Marks what stands between the last matrix and the output."""
+        for out in outputs:
+            label = self._label(out)
+            for i in label.pending:
+                self.seen[i].at_output = True
+            for each in self.seen:
+                if each.into is not None and each.into == label.made_by:
+                    each.at_output = True
+
+    def _label(self, tensor: Any) -> _Label:
+        return self._labels.get(id(tensor), (None, _Label()))[1]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        name = getattr(func, "__name__", "")
+        if name == "__get__" or not tensors:
+            weights = [self._names[id(x)] for x in tensors if id(x) in self._names]
+            if weights and isinstance(out, Tensor):  # weight.T
+                self._names = {**self._names, id(out): weights[0]}
+                self._labels[id(out)] = (out, _Label())
+                return out
+        label = self._made(name, args, tensors)
+        for each in tree_leaves(out):
+            if isinstance(each, Tensor) and id(each) not in self._names:
+                self._labels[id(each)] = (each, label)
+        return out
+
+    def _made(self, name: str, args: Any, tensors: list[Tensor]) -> _Label:
+        weights = [self._names[id(x)] for x in tensors if id(x) in self._names and x.ndim == 2]
+        data = [self._label(x) for x in tensors if id(x) not in self._names]
+        pending = frozenset[int]().union(*(label.pending for label in data))
+        if name == "embedding" and weights:
+            return _Label(weights[0], "embedding")
+        if name in ("linear", "matmul", "mm", "addmm", "__matmul__", "einsum", "bmm", "baddbmm"):
+            for i in pending:
+                self.seen[i].into = weights[0] if weights else ""
+            return _Label(weights[0], "linear") if weights else _Label()
+        if any(part in name for part in _NORMALISED):
+            return _Label()
+        made = next((label for label in data if label.made_by is not None), _Label())
+        number = next((x for x in args if isinstance(x, int | float)), None)
+        if len(tensors) == 1 and number is not None and name in _TIMES | _DIVIDED:
+            value = float(number) if name in _TIMES else 1 / float(number) if number else 0.0
+            self.seen.append(_Seen(value, made.made_by, made.kind))
+            pending |= {len(self.seen) - 1}
+        elif name in _TIMES | _DIVIDED and len(tensors) > 1 and not weights:
+            return _Label(pending=pending)
+        return _Label(made.made_by, made.kind, pending)
+
+
+def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> WrittenFactor | None:
+    """What a number that moves is a factor of; None for logits of attention and the like."""
+    if one.kind == "embedding" and one.made_by is not None:
+        name, place = one.made_by, "embedding"
+    elif one.at_output and (one.into or one.kind == "linear"):
+        name, place = one.into or one.made_by or "", "readout"
+    else:
+        return None
+    widths = [m.get_parameter(name).shape[1] for m in (probes.base, probes.wider)]
+    if widths[0] == widths[1]:
+        return None
+    power = math.log(other.value / one.value) / math.log(widths[1] / widths[0])
+    path, _ = split(name)
+    try:
+        module, weight = model.get_submodule(path), model.get_parameter(name)
+    except AttributeError:
+        return None
+    takes = nn.Embedding if place == "embedding" else nn.Linear
+    held = (widths[0] / weight.shape[1]) ** power if isinstance(module, takes) else None
+    return WrittenFactor(path, one.value, other.value, power, place, held)

@@ -1,0 +1,135 @@
+"""Factors in forward code that no attribute shows: seen by a run, held at the base's value."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+
+BASE, WIDTH = 16, 64
+IDS = torch.arange(8).reshape(2, 4)
+
+
+class Net(nn.Module):
+    """A small model with factors of width in its code, at one place each."""
+
+    def __init__(self, width=BASE, where=""):
+        super().__init__()
+        self.width, self.where = width, where
+        self.tokens, self.positions = nn.Embedding(11, width), nn.Embedding(4, width)
+        self.mix, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+        self.head = nn.Linear(width, 11, bias=False)
+
+    def forward(self, ids):
+        x, where = self.tokens(ids), self.where
+        if where == "tokens":
+            x = x * math.sqrt(self.width)
+        places = self.positions.weight if where == "bare" else self.positions(torch.arange(4))
+        x = x + (places * self.width**-0.5 if where in ("positions", "bare") else places)
+        hidden = self.norm(x + self.mix(x).relu() * 0.5)
+        if where == "before":
+            return self.head(hidden / self.width**0.5)
+        if where == "functional":
+            return F.linear(hidden, self.tokens.weight) / self.width
+        logits = self.head(hidden)
+        return self.width**-0.5 * logits if where == "logits" else logits
+
+
+def planned(where, scheme="mup", **options):
+    def build(width=BASE):
+        return Net(width, where)
+
+    torch.manual_seed(0)
+    model = build(WIDTH)
+    return model, paramz.parametrize_(model, scheme, base=build, **options)
+
+
+HELD = {
+    "tokens": ("tokens", 0.5), "positions": ("positions", 2.0), "logits": ("head", 2.0),
+    "before": ("head", 2.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", HELD)
+def test_a_factor_of_width_is_held_at_the_bases_value(where):
+    module, factor = HELD[where]
+    model, plan = planned(where)
+    assert plan.multipliers == {module: pytest.approx(factor)}
+    (note,) = plan.notes
+    assert "held at the base's value" in note
+    assert f"factors={{r'^{module}$': None}}" in note
+    assert f"{module}: input times {factor:.4g}" in str(plan.summary())
+    with torch.no_grad():
+        constant = Net(WIDTH, "")  # the same weights with the base's factor in place of the width's
+        constant.load_state_dict(model.state_dict())
+        constant.where, constant.width = where, BASE
+        assert torch.allclose(model(IDS), constant(IDS), atol=1e-6)
+
+
+@pytest.mark.parametrize("where", HELD)
+def test_the_factor_folds_into_the_layer(where):
+    model, _ = planned(where)
+    before = model(IDS)
+    paramz.fold_(model)
+    assert torch.allclose(model(IDS), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", HELD)
+def test_a_user_can_refuse_and_plain_schemes_leave_it(where):
+    module, _ = HELD[where]
+    _, plan = planned(where, factors={f"^{module}$": None})
+    assert (dict(plan.multipliers), plan.notes) == ({}, ())
+    assert planned(where, "sp")[1].multipliers == {}
+
+
+def test_a_model_without_such_factors_has_no_note():
+    _, plan = planned("")
+    assert (dict(plan.multipliers), plan.notes) == ({}, ())
+
+
+def test_a_readout_without_a_layer_is_named_with_a_way_out():
+    _, plan = planned("functional")
+    (note,) = plan.notes
+    assert note.startswith(
+        "forward code multiplies the logits of tokens by 0.0625 in the base and by width^-1, and "
+        "there is no layer of its own to hold it at. Let the code use a number that stays, or call"
+    )
+
+
+def test_a_factor_on_a_tied_table_is_refused_by_fold():
+    def build(width=BASE):
+        model = Net(width, "tokens")
+        model.head.weight = model.tokens.weight
+        return model
+
+    model = build(WIDTH)
+    plan = paramz.parametrize_(model, "mup", base=build)
+    assert plan.multipliers["tokens"] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="shares|shared"):
+        paramz.fold_(model)
+
+
+def test_at_the_base_nothing_is_hooked():
+    model = Net(BASE, "tokens")
+    plan = paramz.parametrize_(model, "mup", base=lambda w=BASE: Net(w, "tokens"))
+    assert plan.multipliers == {}
+
+
+def test_the_embedding_does_not_drown_the_rest_as_width_grows():
+    def size(scheme, width):
+        torch.manual_seed(0)
+        model = Net(width, "tokens")
+        paramz.parametrize_(model, scheme, base=lambda w=BASE: Net(w, "tokens"))
+        seen = []
+        model.mix.register_forward_pre_hook(lambda _, args: seen.append(args[0].std().item()))
+        model(IDS)
+        return seen[0]
+
+    def slope(scheme):
+        return math.log2(size(scheme, 256) / size(scheme, 16)) / 4
+
+    assert abs(slope("mup")) < 0.05
+    assert slope("sp") > 0.3
