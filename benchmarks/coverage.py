@@ -32,7 +32,25 @@ TRUTH = {
     "kaplan": {"Nc": 8.8e13, "Dc": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.103},
     "broken": {"E": 1.0, "b": 20.0, "c0": 0.15, "c1": 0.3, "d": 3e3, "f": 0.3},
     "hp": {"c": 1.8, "p": -0.7, "q": 0.3},
-}
+    "batch": {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37, "critical": 2e6},
+    "repeated": {
+        "E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37, "R_D": 15.0, "R_N": 5.0
+    },
+}  # fmt: skip
+
+
+def repeated(
+    N: np.ndarray, D: np.ndarray, U: np.ndarray, E: float, A: float, B: float, alpha: float,
+    beta: float, R_D: float, R_N: float,
+) -> np.ndarray:  # fmt: skip
+    """The law for repeated data as Muennighoff et al. write it."""
+    fed = np.minimum(N, (alpha * A / (beta * B)) ** (1 / alpha) * U ** (beta / alpha))
+    seen = np.minimum(D, U)
+    size = fed + fed * R_N * (1 - np.exp(-(N / fed - 1) / R_N))
+    tokens = seen + seen * R_D * (1 - np.exp(-(D / seen - 1) / R_D))
+    return E + A * size**-alpha + B * tokens**-beta
+
+
 LAW = {
     "power": lambda x, E, A, alpha: E + A * x**-alpha,
     "pure_power": lambda x, A, alpha: A * x**-alpha,
@@ -43,6 +61,10 @@ LAW = {
     ),
     "broken": lambda x, E, b, c0, c1, d, f: E + b * x**-c0 * (1 + (x / d) ** (1 / f)) ** (-c1 * f),
     "hp": lambda N, D, c, p, q: c * N**p * D**q,
+    "batch": lambda N, D, batch, E, A, B, alpha, beta, critical: (
+        E + A * N**-alpha + B * (D / (1 + batch / critical)) ** -beta
+    ),
+    "repeated": repeated,
 }
 
 
@@ -50,10 +72,16 @@ def design(form: str, rows: int, rng: np.random.Generator) -> pd.DataFrame:
     if FORMS[form].inputs == ("x",):
         low, high = (1e1, 1e6) if form == "broken" else (32, 8192)
         return pd.DataFrame({"x": np.geomspace(low, high, rows)})
-    return pd.DataFrame(
+    df = pd.DataFrame(
         {"N": np.exp(rng.uniform(*np.log([4e7, 1e10]), rows)),
          "D": np.exp(rng.uniform(*np.log([5e8, 3e11]), rows))}
     )  # fmt: skip
+    if form == "batch":
+        df["batch"] = np.exp(rng.uniform(*np.log([1e5, 3e7]), rows))
+    if form == "repeated":  # up to 60 epochs, and models of a tenth to ten times what U feeds
+        df["U"] = df["D"] / np.exp(rng.uniform(0, np.log(60), rows))
+        df["N"] = df["U"] / 20 * np.exp(rng.uniform(np.log(0.1), np.log(10), rows))
+    return df
 
 
 def coverage(form: str, rows: int, sets: int, seed: int = 0) -> dict[str, float]:
@@ -81,6 +109,7 @@ def coverage(form: str, rows: int, sets: int, seed: int = 0) -> dict[str, float]
 CASES = [
     ("power", 10), ("power", 40), ("pure_power", 10), ("pure_power", 40), ("chinchilla", 60),
     ("chinchilla", 240), ("tied", 60), ("kaplan", 60), ("broken", 60), ("hp", 40),
+    ("batch", 120), ("repeated", 240),
 ]  # fmt: skip
 
 

@@ -10,10 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from paramz.analysis.collapse import Collapse, collapse
+from paramz.analysis.criticalbatch import CriticalBatch, critical_batch
 from paramz.analysis.forms import FORMS, Form, custom, sum_of_powers
+from paramz.analysis.isoflop import isoflop_minima
 from paramz.analysis.law import ScalingLaw, compare, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.prediction import Prediction, predict_loss
+from paramz.analysis.saved import load_law
+from paramz.analysis.schedule import ScheduleFit, fit_schedule
+from paramz.analysis.tables import read_table
 from paramz.analysis.transfer import Transfer, Verdict, transfer
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Collapse",
+    "CriticalBatch",
     "Prediction",
     "collapse",
     "predict_loss",
@@ -32,10 +38,16 @@ __all__ = [
     "ScalingLaw",
     "Transfer",
     "Verdict",
+    "ScheduleFit",
     "compare",
+    "critical_batch",
     "custom",
+    "fit_schedule",
+    "isoflop_minima",
     "largest",
+    "load_law",
     "plots",
+    "read_table",
     "sum_of_powers",
     "transfer",
     "write_report",

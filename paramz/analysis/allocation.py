@@ -25,36 +25,68 @@ def allocate(
 
     Returns:
         ``C, N, N_lo, N_hi, D, D_lo, D_hi`` and ``exponent, exponent_lo, exponent_hi``, the slope of
-        log N over log C.
+        log N over log C. Bounds that lie beyond the grid are 0 or infinite.
+
+    Raises:
+        ValueError: the law has no lowest loss within a factor of a million of the data.
     """
     tail = (1 - level) / 2
     rows = []
     for c in np.atleast_1d(np.asarray(flops, dtype=float)):
         log_c = np.log(c / per)
         at = _best_log_n(problem, theta, log_c)
-        slope = _best_log_n(problem, theta, log_c + 0.5) - _best_log_n(problem, theta, log_c - 0.5)
+        if not np.isfinite(at[0]):
+            names = list(problem.columns.values())
+            raise ValueError(
+                f"at a compute of {c:.3g} the fitted law has no lowest loss in between: it falls "
+                f"towards ever {'larger' if at[0] > 0 else 'smaller'} {names[0]} at the cost of "
+                f"{names[1]}. The rows do not determine how to divide compute between {names[0]} "
+                "and "
+                f"{names[1]}: add runs at other ratios of the two"
+            )
+        with np.errstate(invalid="ignore"):  # infinity minus infinity: no slope
+            slope = _best_log_n(problem, theta, log_c + 0.5) - _best_log_n(
+                problem, theta, log_c - 0.5
+            )
         row = {"C": c}
         for name, values in (
             ("N", np.exp(at)),
             ("D", np.exp(log_c - at)),
             ("exponent", slope),
         ):
-            lo, hi = np.quantile(values[1:], [tail, 1 - tail])
+            lo, hi = _bounds(values[1:], tail)
             row |= {name: values[0], f"{name}_lo": lo, f"{name}_hi": hi}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def _bounds(values: Array, tail: float) -> tuple[float, float]:
+    """Quantiles; those that are not a number are open on both sides."""
+    low = np.where(np.isnan(values), -np.inf, values)
+    high = np.where(np.isnan(values), np.inf, values)
+    # No interpolation, which makes of two infinities no number.
+    return (
+        float(np.quantile(low, tail, method="lower")),
+        float(np.quantile(high, 1 - tail, method="higher")),
+    )
+
+
 def _best_log_n(problem: Problem, theta: Array, log_c: float) -> Array:
-    """Where along N * D = C the law is lowest: a grid in log N, then a parabola."""
+    """Where along N * D = C the law is lowest: a grid in log N, then a parabola.
+
+    Infinite where that is an end of the grid.
+    """
     means = problem.means
     seen = problem.logs.mean(axis=1) + means
     middle = seen[0] + (log_c - seen.sum()) / 2
     grid = middle + np.linspace(-14, 14, 561)
     logs = np.stack([grid - means[0], log_c - grid - means[1]])
     values, _ = problem.form.evaluate(theta, logs)
-    rows, at = np.arange(len(theta)), np.clip(values.argmin(axis=1), 1, len(grid) - 2)
+    lowest = values.argmin(axis=1)
+    rows, at = np.arange(len(theta)), np.clip(lowest, 1, len(grid) - 2)
     left, here, right = (values[rows, at + i] for i in (-1, 0, 1))
     bend = left - 2 * here + right
     shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
-    return np.asarray(grid[at] + np.clip(shift, -1, 1) * (grid[1] - grid[0]))
+    best = grid[at] + np.clip(shift, -1, 1) * (grid[1] - grid[0])
+    best = np.where(lowest == 0, -np.inf, best)
+    return np.asarray(np.where(lowest == len(grid) - 1, np.inf, best))

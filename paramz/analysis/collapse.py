@@ -2,21 +2,37 @@
 
 With hyperparameters that transfer, (L(t) - E) / (L(T) - E) against t / T is one curve for every
 compute-optimally trained scale ("supercollapse", Qiu et al., arXiv 2507.02119); where they do not,
-the curves part. E is chosen here to make them agree best. If it ends at a bound of its range, the
-curves do not determine it.
+the curves part. E is the floor of the law of the final losses over the scale, as there, or given.
+It is not chosen to make the curves agree: a floor of zero makes any curves agree.
+
+Two kinds of seed noise are compared with. Each curve is divided by what it ends above the floor,
+which takes off whatever a seed changes in all of it. So ``noise`` is that of the curves before they
+are divided, which is what one would see without the collapse; curves that part by less are a
+supercollapse. ``within`` is that of the divided curves, and what curves part by when they are truly
+one.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import Array, numbers, positive, require
+from paramz.analysis.law import ScalingLaw
+from paramz.analysis.lawfit import LawWarning
+from paramz.analysis.outcome import Outcome
 
 # The first tenth of training is warm-up and shows initialization more than learning.
 START = 0.1
+# The final losses of a sweep are few, and seed means: none of them is a stray point.
+_DELTA = 1e-2
+# Curves that are one part by as much as divided seeds do, give or take this factor with few scales
+# and seeds; and what they part by at least where they are not one, over what seeds explain.
+_SAME = 1.5
+_APART = 4 / 3
 
 
 @dataclass(frozen=True)
@@ -26,16 +42,53 @@ class Collapse:
     Attributes:
         curves: ``scale, progress, loss``: normalized, averaged over seeds.
         floor: the E that was taken off.
-        spread: standard deviation across scales over the mean, averaged over progress.
-        noise: the same across seeds within a scale; NaN with one seed.
-        at_bound: whether the floor is zero or the lowest final loss: then it is not to be trusted.
+        spread: standard deviation across scales over the mean, averaged over progress and seeds.
+        noise: the same across seeds within a scale, of the curves before each is divided by its own
+            end; NaN with one seed.
+        within: the same of the divided curves; NaN with one seed.
+        closest: the least that the spread is of what seeds explain, over the 68 % interval of the
+            floor; NaN with one seed.
+        at_bound: whether the law of the final losses has no floor above zero: then it is not to be
+            trusted.
     """
 
     curves: pd.DataFrame
     floor: float
     spread: float
     noise: float
+    within: float
+    closest: float
     at_bound: bool
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the curves are one: ``"pass"``, ``"fail"``, or ``"undecided"``.
+
+        They are where scales part by no more than seeds do, before the division or, within a factor
+        1.5, after it. They are not where scales part by a third more than that with any floor of
+        the interval of the law's. One seed leaves it open.
+        """
+        if np.isnan(self.noise):
+            return "undecided"
+        if self.spread <= max(self.noise, _SAME * self.within):
+            return "pass"
+        return "fail" if self.closest > _APART else "undecided"
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words, with its numbers."""
+        numbers = f"the curves of all scales part by {self.spread:.2%} above E = {self.floor:.4g}"
+        if np.isnan(self.noise):
+            return f"{numbers}; one seed each: two or more would show how much of it is noise"
+        seeds = f"seeds by {self.noise:.2%}, and {self.within:.2%} once each is divided by its end"
+        said = {
+            "pass": "they are one curve",
+            "fail": "they are not one curve",
+            "undecided": "whether they are one curve is open: run more seeds",
+        }[self.outcome]
+        if self.outcome == "pass" and self.spread <= self.noise:
+            said += ", closer than seeds are (supercollapse)"
+        return f"{numbers}, {seeds}: {said}"
 
 
 def collapse(
@@ -45,6 +98,7 @@ def collapse(
     step: str = "step",
     loss: str = "loss",
     seed: str = "seed",
+    floor: float | None = None,
 ) -> Collapse:
     """Normalize the loss curves of a sweep over scales.
 
@@ -54,13 +108,16 @@ def collapse(
         step: column of the step, or of the tokens; each run ends at its last.
         loss: column of the loss.
         seed: column of the seed; may be absent.
+        floor: the loss that no scale goes below, such as the E of a law fitted to more runs; by
+            default that of the law of these final losses over the scale, which takes three scales.
 
     Returns:
         the curves and their spread.
 
     Raises:
         KeyError: a column is missing.
-        ValueError: there is one scale only, or a column holds values that cannot be used.
+        ValueError: there are fewer than two scales, or three where no floor is given; the floor is
+            not below every final loss; or a column holds values that cannot be used.
 
     >>> rows = [{"width": w, "step": t, "loss": 1.5 + 40 / w * t**-0.5}
     ...         for w in (32, 64, 128) for t in range(1, 101)]
@@ -80,27 +137,67 @@ def collapse(
         part = df[numbers(df, scale) == size]
         seeds = part.groupby(seed) if seed in df.columns else [(0, part)]
         runs[float(size)] = np.stack([_on_grid(r, step, loss, progress) for _, r in seeds])
-    means = np.stack([c.mean(axis=0) for c in runs.values()])
-    floors = np.linspace(0.0, 0.999 * means[:, -1].min(), 400)
-    spreads = np.array([_spread(means, floor) for floor in floors])
-    best = int(np.argmin(spreads))
-    floor = float(floors[best])
-    noises = [_spread(c, floor) for c in runs.values() if len(c) > 1]
-    normal = (means - floor) / (means[:, -1:] - floor)
+    ends = np.array([c[:, -1].mean() for c in runs.values()])
+    lowest = min(c[:, -1].min() for c in runs.values())
+    known = floor is not None
+    levels = _floors(sizes, ends, scale) if floor is None else np.array([float(floor)])
+    level = float(levels[0])
+    if known and not 0 <= level < lowest:
+        raise ValueError(
+            f"the floor {level:g} must be below every final loss, the lowest of which is {lowest:g}"
+        )
+    if not known:  # a law may put its floor above the luckiest seed
+        levels = np.minimum(levels, lowest - 0.05 * np.ptp(ends) - 1e-3 * abs(lowest))
+    found = [_parts(list(runs.values()), value) for value in levels]
+    means = np.stack([_divided(curves, levels[0]).mean(axis=0) for curves in runs.values()])
     curves = pd.DataFrame(
         {
             "scale": np.repeat(list(runs), len(progress)),
             "progress": np.tile(progress, len(runs)),
-            "loss": normal.ravel(),
+            "loss": means.ravel(),
         }
     )
+    spread, noise, within = found[0]
     return Collapse(
         curves,
-        floor,
-        float(spreads[best]),
-        float(np.mean(noises)) if noises else float("nan"),
-        best in (0, len(floors) - 1),
+        float(levels[0]),
+        spread,
+        noise,
+        within,
+        min(s / max(n, _SAME * w) for s, n, w in found),
+        not known and level <= 1e-4 * lowest,
     )
+
+
+def _parts(runs: list[Array], floor: float) -> tuple[float, float, float]:
+    """Spread, noise and noise within, as `Collapse` has them, for a floor."""
+    several = [curves for curves in runs if len(curves) > 1]
+    spread = _across([_divided(curves, floor) for curves in runs])
+    if not several:
+        return spread, float("nan"), float("nan")
+    noise = float(np.mean([_spread(curves - floor) for curves in several]))
+    return spread, noise, float(np.mean([_spread(_divided(curves, floor)) for curves in several]))
+
+
+def _divided(curves: Array, floor: float) -> Array:
+    return (curves - floor) / (curves[:, -1:] - floor)
+
+
+def _floors(sizes: Array, ends: Array, scale: str) -> Array:
+    """The floor of the law of the final losses, then floors over its 68 % interval."""
+    if len(sizes) < 3:
+        raise ValueError(
+            f"the floor comes from a law of the final losses, which needs 3 values of {scale!r}, "
+            f"you have {len(sizes)}: run more, or give floor="
+        )
+    table = pd.DataFrame({"scale": sizes, "loss": ends})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LawWarning)
+        fit = ScalingLaw("power").fit(table, delta=_DELTA, scale="scale")
+        if len(sizes) == len(fit.params):
+            return np.array([fit.params["E"]])
+        low, high = fit.bootstrap(200).params["E"].quantile([0.16, 0.84])
+    return np.array([fit.params["E"], *np.linspace(low, high, 9)])
 
 
 def _on_grid(run: pd.DataFrame, step: str, loss: str, progress: Array) -> Array:
@@ -110,6 +207,17 @@ def _on_grid(run: pd.DataFrame, step: str, loss: str, progress: Array) -> Array:
     return np.interp(progress, t / t[-1], numbers(run, loss))
 
 
-def _spread(curves: Array, floor: float) -> float:
-    normal = (curves - floor) / (curves[:, -1:] - floor)
-    return float((normal.std(axis=0, ddof=1) / normal.mean(axis=0)).mean())
+def _across(curves: list[Array]) -> float:
+    """The spread of one curve per scale, averaged over the seeds taken.
+
+    Averages over seeds would part by less than single curves do, which seed noise is measured by.
+    """
+    count = max(len(c) for c in curves)
+    return float(
+        np.mean([_spread(np.stack([c[i % len(c)] for c in curves])) for i in range(count)])
+    )
+
+
+def _spread(curves: Array) -> float:
+    """Standard deviation over the mean, averaged over progress."""
+    return float((curves.std(axis=0, ddof=1) / curves.mean(axis=0)).mean())

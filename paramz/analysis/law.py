@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from paramz.analysis import limits
 from paramz.analysis.columns import Mask, positive, require
 from paramz.analysis.forms import FORMS, Form
 from paramz.analysis.lawfit import LawFit, LawWarning
-from paramz.analysis.problem import make_problem
-
-# As in Hoffmann et al., arXiv 2203.15556, and the refits of it.
-DELTA = 1e-3
+from paramz.analysis.problem import Choices, log_residuals, make_problem
 
 # Which rows to keep out of a fit.
 Holdout = Callable[[pd.DataFrame], Mask]
@@ -25,6 +23,11 @@ Holdout = Callable[[pd.DataFrame], Mask]
 class ScalingLaw:
     """A law to fit: the name of a form (`FORMS`), or a form of one's own (`custom`).
 
+    Attributes:
+        form: its name or itself.
+        fixed: values of parameters that are known, as in ``{"E": 1.69}``.
+        shared: for a parameter, the other that it equals, as in ``{"beta": "alpha"}``.
+
     >>> df = pd.DataFrame({"width": [64, 128, 256, 512, 1024, 2048]})
     >>> df["loss"] = 2.0 + 9.0 / df["width"] ** 0.5
     >>> law = ScalingLaw("power").fit(df, width="width")
@@ -33,18 +36,22 @@ class ScalingLaw:
     """
 
     form: str | Form
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     def fit(
         self,
         df: pd.DataFrame,
         *,
         loss: str = "loss",
-        delta: float = DELTA,
+        delta: float | None = None,
         holdout: Holdout | None = None,
         groups: str | None = None,
+        weights: str | None = None,
+        residuals: str = "log",
         **inputs: str,
     ) -> LawFit:
-        """Fit the law to finished runs, by the Huber loss of log residuals.
+        """Fit the law to finished runs, by the Huber loss of log residuals, or of plain ones.
 
         Give each input its column: ``N="params", D="tokens"``. A law with a single input takes any
         one keyword, which then is its name in the formula: ``width="width"``. Units change the
@@ -53,10 +60,18 @@ class ScalingLaw:
         Args:
             df: one row per run.
             loss: column of the response.
-            delta: where the Huber loss turns linear, in log response.
+            delta: where the Huber loss turns linear, in the units of the residuals. By default 1e-3
+                in log response, as in Hoffmann et al., arXiv 2203.15556; and one for a law of a
+                hyperparameter, or a response that sits on a grid of a quarter octave or more, where
+                residuals of a grid step are no outliers.
             holdout: which rows to keep out of the fit; see `largest`.
             groups: column of what is resampled together, such as the run that several checkpoints
                 belong to.
+            weights: column of how much each row counts: the inverse of the variance of its
+                residual, up to a factor.
+            residuals: ``"log"``, or ``"loss"`` for those of the response itself, as in Gadre et
+            al.,
+                arXiv 2403.08540.
             **inputs: column of each input.
 
         Returns:
@@ -64,16 +79,18 @@ class ScalingLaw:
 
         Raises:
             KeyError: a column is missing.
-            ValueError: there is no such form, the inputs do not match it, a column holds values
-                that have no logarithm, or there are too few rows or values.
+            ValueError: there is no such form or kind of residuals, the inputs do not match it, a
+                column holds values that have no logarithm, there are too few rows or values, or a
+                parameter cannot be fixed or shared.
         """
         form = _form(self.form)
         columns = _columns(form, inputs)
-        require(df, loss, *columns.values(), *([groups] if groups else []))
+        require(df, loss, *columns.values(), *(name for name in (groups, weights) if name))
         held = holdout(df) if holdout else np.zeros(len(df), dtype=bool)
         data = df[~held]
-        problem = make_problem(form, columns, data, loss, delta)
-        starts = form.starts(problem.logs, problem.log_y)
+        choices = Choices(delta, residuals, weights, dict(self.fixed), dict(self.shared))
+        problem = make_problem(form, columns, data, loss, choices)
+        starts = problem.starts()
         fits = problem.minimize(starts)
         best = int(np.argmin(fits.objective))
         theta = fits.theta[best]
@@ -84,15 +101,16 @@ class ScalingLaw:
             loss=loss,
             params=pd.Series(problem.natural(theta[None])[0], index=list(form.params)),
             objective=float(fits.objective[best]),
-            delta=delta,
+            delta=problem.delta,
             nobs=len(data),
             converged=bool(fits.converged[best]),
             n_at_best=int(at_best.sum()),
             n_starts=len(starts),
-            residuals=pd.Series(problem.residuals(theta), index=data.index, name="residual"),
+            residuals=log_residuals(problem, theta, data),
             warnings=(),
             data=data,
             held_out=df[held],
+            choices=choices,
             _problem=problem,
             _theta=theta,
             _groups=data[groups].to_numpy() if groups else None,
@@ -191,10 +209,11 @@ def _columns(form: Form, given: dict[str, str]) -> dict[str, str]:
 
 def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
     """What to be careful about in a fit."""
-    if fit.nobs < len(fit.params) + 3:
+    problem, free = fit._problem, fit._problem.free
+    if fit.nobs < free + 3:
         yield (
-            f"{fit.nobs} rows for {len(fit.params)} parameters: fewer than 3 to spare, so the "
-            "intervals rest on hardly any residuals"
+            f"{fit.nobs} rows for {free} parameters: fewer than 3 to spare, so the "
+            f"intervals rest on hardly any residuals; {free + 3} rows would do"
         )
     floor = 1e-4 * float(fit.data[fit.loss].astype(float).min())
     for name in fit.form.vanishing:
@@ -205,16 +224,36 @@ def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
             )
     if fit.n_starts > 1 and fit.n_at_best == 1:
         yield (f"one of {fit.n_starts} starts reached the best objective: it may not be the lowest")
-    if fit.delta > 10 * DELTA and (fit.residuals.abs() <= fit.delta).all():
+    if (
+        fit.choices.delta is not None
+        and fit.delta > 10 * fit.form.delta
+        and fit.residuals.abs().max() <= fit.delta
+    ):
         yield (
             f"no residual exceeds delta = {fit.delta:g}, so this is plain least squares: an "
             "outlier would count in full"
         )
+    yield from limits.cautions(problem, fit._theta, fit.params)
     if groups and fit.data[groups].duplicated().any():
         yield (
             f"several rows share a {groups!r}: checkpoints taken before a learning-rate schedule "
             "has ended lie above what a run of that length reaches, and bias D's exponent; keep "
             "the last of each, or use a constant rate with a short decay for each"
         )
+    if not groups and (run := _run_column(fit)):
+        yield (
+            f"several rows share a {run!r}: if they are checkpoints of one run, pass "
+            f"groups={run!r}, or the intervals are too narrow"
+        )
     if not fit.converged:
         yield "the optimizer did not end at a minimum: treat the parameters as a guess"
+
+
+def _run_column(fit: LawFit) -> str | None:
+    """A column that looks like the run that several rows belong to."""
+    for name in ("run", "run_id", "run_name", "experiment", "model"):
+        if name in fit.data and name not in fit.columns.values():
+            labels = fit.data[name]
+            if labels.duplicated().any() and labels.nunique() > len(fit.columns):
+                return name
+    return None

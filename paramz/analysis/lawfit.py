@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from paramz.analysis import limits
 from paramz.analysis.allocation import allocate
 from paramz.analysis.columns import Array, positive
+from paramz.analysis.extrapolation import Extrapolation, distance, far, measure
 from paramz.analysis.forms import Form
-from paramz.analysis.problem import Problem
+from paramz.analysis.problem import Choices, Problem
 from paramz.analysis.refits import Draws, bootstrap, sensitivity
 
-# A prediction this many times outside the fitted range of an input earns a warning.
-FAR = 10.0
+# Inputs that share this much of their variance say nothing of how to divide compute between them.
+_HOPELESS = 0.99
 
 
 class LawWarning(UserWarning):
@@ -34,8 +37,9 @@ class LawFit:
         columns: the column of each input.
         loss: column of the response.
         params: the parameters.
-        objective: sum of Huber losses of the log residuals (not the mean).
-        delta: where the Huber loss turns linear, in log response (about: relative error).
+        objective: weighted sum of Huber losses of the residuals (not the mean).
+        delta: where the Huber loss turns linear: in log response (about: relative error), or in
+            that of the response where ``choices.residuals`` is ``"loss"``.
         nobs: number of rows that were fitted.
         converged: whether the optimizer ended at a minimum.
         n_at_best: how many of the starts reached the best objective.
@@ -44,6 +48,7 @@ class LawFit:
         warnings: the texts of the warnings that the fit gave.
         data: the rows that were fitted.
         held_out: the rows that were not.
+        choices: how it was fitted.
     """
 
     form: Form
@@ -60,6 +65,7 @@ class LawFit:
     warnings: tuple[str, ...]
     data: pd.DataFrame
     held_out: pd.DataFrame
+    choices: Choices
     _problem: Problem
     _theta: Array
     _groups: Array | None
@@ -116,7 +122,12 @@ class LawFit:
 
     @property
     def _has_intervals(self) -> bool:
-        return self.nobs > len(self.params)
+        return self.nobs > self._problem.free
+
+    @cached_property
+    def extrapolation(self) -> Extrapolation:
+        """By what predictive intervals are widened beyond the rows: errors of held-out rows."""
+        return measure(self._problem, self._theta, self._groups)
 
     # -- prediction --------------------------------------------------------------------------
 
@@ -130,10 +141,13 @@ class LawFit:
     ) -> pd.DataFrame:
         """The response at new inputs.
 
+        Beyond the rows that were fitted, predictive intervals are widened by what the errors of
+        held-out rows show (`extrapolation`).
+
         Args:
             data: the columns of the inputs, named as in the fit.
-            interval: ``"predictive"`` for where a new run will fall, ``"confidence"`` for the law
-                alone.
+            interval: ``"predictive"`` for where a new run will fall, ``"confidence"`` for the
+                parameters' uncertainty alone, as if the law were true.
             level: coverage.
             draws: a bootstrap; by default ``self.draws``.
 
@@ -141,36 +155,26 @@ class LawFit:
             ``mean``, ``lo``, ``hi``, a row per row of the data.
 
         Raises:
-            ValueError: there is no such kind of interval.
+            ValueError: there is no such kind of interval, or no more rows than parameters.
         """
         if interval not in ("predictive", "confidence"):
             raise ValueError(f"no interval {interval!r}: choose 'predictive' or 'confidence'")
         frame = _frame(data)
-        logs = self._problem.logs_of(frame)
-        self._warn_if_far(frame)
+        problem = self._problem
+        logs = problem.logs_of(frame)
+        for text in far(problem, logs):
+            warnings.warn(text, LawWarning, stacklevel=2)
         sample = draws or self.draws
-        value, _ = self.form.evaluate(self._theta[None], logs)
-        values, _ = self.form.evaluate(sample.theta, logs)
+        center = problem.values(self._theta[None], logs)[0]
+        values = problem.values(sample.theta, logs)
         if interval == "predictive":
-            values = values + sample.noise[:, None]
+            away = distance(problem.logs, logs)
+            factor = self.extrapolation.factor(away) if (away > 0).any() else np.ones_like(away)
+            values = center + factor * (values + sample.noise[:, None] - center)
         tail = (1 - level) / 2
-        lo, hi = np.quantile(np.clip(values, -700, 700), [tail, 1 - tail], axis=0)
-        return pd.DataFrame(
-            {"mean": np.exp(value[0]), "lo": np.exp(lo), "hi": np.exp(hi)}, index=frame.index
-        )
-
-    def _warn_if_far(self, frame: pd.DataFrame) -> None:
-        for column in self.columns.values():
-            seen, asked = positive(self.data, column), positive(frame, column)
-            ratio = max(asked.max() / seen.max(), seen.min() / asked.min())
-            if ratio > FAR:
-                warnings.warn(
-                    f"{column} lies up to {ratio:.3g} times outside the fitted range "
-                    f"{seen.min():.4g} to {seen.max():.4g}: the interval is right only if the law "
-                    "still holds there",
-                    LawWarning,
-                    stacklevel=3,
-                )
+        lo, hi = np.quantile(values, [tail, 1 - tail], axis=0)
+        found = {"mean": center, "lo": lo, "hi": hi}
+        return pd.DataFrame({k: problem.response(v) for k, v in found.items()}, index=frame.index)
 
     @cached_property
     def holdout_error(self) -> pd.DataFrame:
@@ -205,13 +209,23 @@ class LawFit:
             slope of log N over log C.
 
         Raises:
-            ValueError: the inputs of the law are not N and D.
+            ValueError: the inputs of the law are not N and D, it is no law of a loss, or the rows
+            do
+                not determine how to divide compute.
         """
+        if not self.form.is_loss:
+            raise ValueError(
+                f"the law {self.form.name!r} is one of a hyperparameter, and the least of that is "
+                "no "
+                "goal: fit a law of the loss, such as 'chinchilla', to divide compute by"
+            )
         if self.form.inputs != ("N", "D"):
             raise ValueError(
                 f"the law {self.form.name!r} has the inputs {', '.join(self.form.inputs)}; compute "
                 "can be divided between N and D only"
             )
+        if text := limits.together(self._problem, _HOPELESS):
+            raise ValueError(f"no compute can be divided by this fit: {text}")
         theta = np.concatenate([self._theta[None], self.draws.theta])
         return allocate(self._problem, theta, flops, per, level)
 
@@ -241,13 +255,15 @@ class LawFit:
 
     def summary(self) -> str:
         """The fit as text."""
-        inside = int((self.residuals.abs() <= self.delta).sum())
+        inside = int((np.abs(self._problem.residuals(self._theta)) <= self.delta).sum())
         lines = [
             f"{self.loss} = {self.formula}",
             f"{self.nobs} rows, Huber delta {self.delta:g} ({inside} residuals inside), "
             f"objective {self.objective:.6g}, {self.n_at_best} of {self.n_starts} starts at it",
             f"scatter about the law: {self.residuals.std(ddof=0):.2%}",
         ]
+        known = {**self.choices.fixed, **self.choices.shared}
+        lines += [f"{name} = {value} was given" for name, value in known.items()]
         if self._has_intervals:
             table = pd.DataFrame({"value": self.params}).join(self.conf_int())
             table = table.rename(columns={"lo": "2.5%", "hi": "97.5%"})
@@ -268,7 +284,7 @@ class LawFit:
         return "\n".join([*lines, *(f"warning: {text}" for text in cautions)])
 
     def to_json(self) -> str:
-        """The fit as a JSON document; enough to predict with by hand."""
+        """The fit as a JSON document, rows included; `paramz.analysis.load_law` reads it back."""
         bounds = self.conf_int() if self._has_intervals else None
         document = {
             "law": self.form.name,
@@ -278,14 +294,39 @@ class LawFit:
             "params": {k: float(v) for k, v in self.params.items()},
             "conf_int": None
             if bounds is None
-            else {str(k): [float(r["lo"]), float(r["hi"])] for k, r in bounds.iterrows()},
+            else {str(k): [finite(r["lo"]), finite(r["hi"])] for k, r in bounds.iterrows()},
             "nobs": self.nobs,
             "delta": self.delta,
             "objective": self.objective,
             "scatter": float(self.residuals.std(ddof=0)),
             "warnings": list(self.warnings),
+            "converged": self.converged,
+            "n_at_best": self.n_at_best,
+            "n_starts": self.n_starts,
+            "choices": asdict(self.choices),
+            "theta": self._theta.tolist(),
+            "groups": None if self._groups is None else [str(g) for g in self._groups],
+            "rows": self._saved(self.data),
+            "held_out": self._saved(self.held_out),
         }
         return json.dumps(document, indent=2)
+
+    def _saved(self, rows: pd.DataFrame) -> dict[str, Any]:
+        """The columns that the fit needs, and the index."""
+        names = [*self.columns.values(), self.loss]
+        if self.choices.weights:
+            names.append(self.choices.weights)
+        index = [i if isinstance(i, str) else int(i) for i in rows.index]
+        return {"index": index} | {name: positive(rows, name).tolist() for name in names}
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where JSON has none for it.
+
+    >>> finite(1.5), finite(float("inf"))
+    (1.5, None)
+    """
+    return float(value) if np.isfinite(value) else None
 
 
 def _frame(data: pd.DataFrame | Mapping[str, Sequence[float] | float]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.runs import tidy_runs
@@ -38,6 +39,8 @@ class Question:
         loss: column of the loss.
         law: a law with one input.
         hold: how many of the largest scales are held out as a test.
+        delta: where the Huber loss turns linear, in log loss; None for 1e-2, as seed means hold no
+            stray points.
     """
 
     scale: str
@@ -47,6 +50,7 @@ class Question:
     loss: str = "loss"
     law: str = "power"
     hold: int = 2
+    delta: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,7 @@ class Prediction:
             f"{self.group}: loss = {self.fit.formula} at {hp} {self.hp:.4g}, "
             f"{len(self.points)} values of {scale} from {self.points['scale'].min():g} to "
             f"{self.points['scale'].max():g}",
-            f"{self.group}: held out and predicted from the smaller ones: {tested}",
+            f"{self.group}: held out and predicted from the smaller ones: {tested or 'none'}",
         ]
         for _, row in self.ahead.iterrows():
             top = f"{row['hi']:.5g}" if row["hi"] < 10 * row["mean"] else "no bound"
@@ -219,15 +223,15 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
             f"{name}: diverged at {question.scale} {where}, so the losses lie on no one law: "
             f"choose a smaller {question.hp}"
         )
+    _enough(name, points, question)
+    delta = _DELTA_OF_MEANS if question.delta is None else question.delta
     inputs: dict[str, Any] = {question.scale: "scale"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LawWarning)
         try:
             law = ScalingLaw(question.law)
-            fit = law.fit(points, delta=_DELTA_OF_MEANS, **inputs)
-            trial = law.fit(
-                points, delta=_DELTA_OF_MEANS, holdout=largest("scale", question.hold), **inputs
-            )
+            fit = law.fit(points, delta=delta, **inputs)
+            trial = law.fit(points, delta=delta, holdout=largest("scale", question.hold), **inputs)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         ahead = _ahead(fit, question.at)
@@ -241,6 +245,28 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
             f"with {question.scale}"
         )
     return Prediction(group, 2**x, points, fit, ahead, trial, tuple(cautions))
+
+
+def _enough(name: str, points: pd.DataFrame, question: Question) -> None:
+    """Raise where the law, its test and its interval need more scales than there are."""
+    if question.law not in FORMS:
+        return  # the fit says so
+    count = len(FORMS[question.law].params)
+    need, have = count + 1 + question.hold, len(points)
+    if have >= need:
+        return
+    ways = [f"run {need - have} more"]
+    if have > count + 1:
+        ways.append(f"hold out fewer (hold={have - count - 1}, --hold {have - count - 1})")
+    elif have == count + 1:
+        ways.append("hold none out (hold=0, --hold 0)")
+    if question.law != "pure_power":
+        ways.append("take a law with fewer parameters (law='pure_power', --law pure_power)")
+    raise ValueError(
+        f"{name}: {question.law!r} with {question.hold} held out as a test needs {need} values of "
+        f"{question.scale} ({count} parameters, one to spare for the interval), you have {have}: "
+        f"{', or '.join(ways)}"
+    )
 
 
 def _ahead(fit: LawFit, at: tuple[float, ...]) -> pd.DataFrame:

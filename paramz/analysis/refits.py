@@ -22,7 +22,7 @@ class Draws:
     Attributes:
         params: one row per resample.
         theta: the same, in the form's internal parameters.
-        noise: a log residual for each resample, for predictive intervals.
+        noise: a residual for each resample, for predictive intervals.
         kind: ``"pairs"`` (rows, or groups of rows, resampled) or ``"parametric"`` (normal log
             residuals about the fit, their size drawn as well).
     """
@@ -59,7 +59,7 @@ def bootstrap(
     Raises:
         ValueError: there is no such kind, or no more rows than parameters.
     """
-    n, p = len(problem.log_y), len(theta)
+    n, p = len(problem.target), problem.free
     kind = kind or ("pairs" if n >= PAIRS_FROM else "parametric")
     if kind not in ("pairs", "parametric"):
         raise ValueError(f"no bootstrap {kind!r}: choose 'pairs' or 'parametric'")
@@ -68,17 +68,19 @@ def bootstrap(
             f"{n} rows for {p} parameters leave no residuals: no interval can be given"
         )
     rng = np.random.default_rng(seed)
-    residual = problem.residuals(theta)
+    # Rows of a larger weight have smaller residuals; those of a new row are for the weight one.
+    scale = 1.0 if problem.weights is None else np.sqrt(problem.weights)
+    residual = problem.residuals(theta) * scale
     weights: Array | None = None
     if kind == "pairs":
         weights = _counts(rng, draws, groups, n)
         noise = rng.choice(residual, draws) * np.sqrt(n / (n - p))
-        target = problem.log_y
+        target = problem.target
     else:
         # Drawing the variance too gives intervals the width of Student's t.
         sigma = np.sqrt(np.sum(residual**2) / rng.chisquare(n - p, draws))
-        fitted = problem.log_y - residual
-        target = fitted + sigma[:, None] * rng.standard_normal((draws, n))
+        fitted = problem.target - residual / scale
+        target = fitted + sigma[:, None] * rng.standard_normal((draws, n)) / scale
         noise = sigma * rng.standard_normal(draws)
     start = np.repeat(theta[None], draws, axis=0)
     fits = problem.minimize(start, target=target, weights=weights, tolerance=1e-8)
@@ -110,15 +112,15 @@ def sensitivity(
     Returns:
         a row per change: its name, the rows that were fitted, the parameters.
     """
-    rows = len(problem.log_y)
-    rank = pd.Series(problem.log_y).rank(ascending=False, method="first").to_numpy()
+    rows = len(problem.target)
+    rank = pd.Series(problem.target).rank(ascending=False, method="first").to_numpy()
     cases: list[tuple[str, float, Array]] = [(f"delta={d:g}", d, np.ones(rows)) for d in deltas]
     cases += [
         (f"without the {k} highest", problem.delta, np.asarray(rank > k, dtype=np.float64))
         for k in drop
-        if rows - k > len(theta)
+        if rows - k > problem.free
     ]
-    starts = np.concatenate([theta[None], problem.form.starts(problem.logs, problem.log_y)])
+    starts = np.concatenate([theta[None], problem.starts()])
     found = []
     for name, delta, weight in cases:
         fits = problem.minimize(starts, delta=delta, weights=weight[None])

@@ -17,7 +17,10 @@ def register(app: typer.Typer) -> None:
 def report(
     folder: Annotated[
         Path,
-        typer.Argument(help="The folder of a run, such as runs/x, or one that holds several runs."),
+        typer.Argument(
+            help="The folder of a run, such as runs/x, or one that holds several runs; or a table "
+            "of runs: CSV, parquet, JSON lines, an export of W&B or TensorBoard."
+        ),
     ],
     hp: Annotated[str, typer.Option(help="The hyperparameter whose transfer is judged.")] = "lr",
     loss: Annotated[str, typer.Option(help="The metric, smaller is better.")] = "loss",
@@ -27,12 +30,31 @@ def report(
             help="What it should transfer over. Default: width, or depth if width does not vary."
         ),
     ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="Rename a table's column, as in hidden_size=width; repeat."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write report.html and its figures: did the hyperparameter transfer?"""
     from paramz.analysis.report import write_report
+    from paramz.analysis.tables import as_sweep, last_rows, parse_names, read_table
 
     try:
+        if folder.is_file():
+            runs = last_rows(read_table(folder, parse_names(names or [])))
+            needed = [hp, loss, *([scale] if scale else [])]
+            if missing := [name for name in needed if name not in runs]:
+                raise KeyError(
+                    f"{folder} has no column {', '.join(map(repr, missing))}; it has: "
+                    f"{', '.join(map(str, runs.columns))}. Name them with --map theirs=ours, or "
+                    "--hp, --loss and --scale"
+                )
+            folder = as_sweep(runs, folder.with_name(f"{folder.stem}-report"))
+        elif names:
+            raise ValueError(
+                "--map renames the columns of a table; a run's folder has its own names"
+            )
         with said_at_once():
             written = write_report(folder, hp=hp, loss=loss, scale=scale)
     except (OSError, ValueError, KeyError) as error:

@@ -43,7 +43,7 @@ def test_every_plot_draws_on_the_axes_it_is_given(
 ) -> None:
     curves = [
         {"width": w, "step": t, "loss": 1.5 + 40 / w * t**-0.5}
-        for w in (32, 64)
+        for w in (32, 64, 128)
         for t in range(1, 50)
     ]
     iso = pd.DataFrame({"N": [1e8, 2e8, 4e8], "C": 1e19, "loss": [2.1, 2.0, 2.1]})
@@ -116,13 +116,22 @@ def test_isoflop_needs_runs_at_equal_compute(ax: Axes) -> None:
 def test_collapse_flags_what_it_cannot_tell() -> None:
     rows = [
         {"width": w, "step": t, "loss": (1 + 4 / w) * t**-0.3}
-        for w in (32, 64)
+        for w in (32, 64, 128)
         for t in range(1, 50)
     ]
-    found = pa.collapse(pd.DataFrame(rows))
-    assert found.at_bound and found.floor == 0
+    found = pa.collapse(
+        pd.DataFrame(rows).assign(loss=lambda d: 4 / d["width"] * d["step"] ** -0.3)
+    )
+    assert found.at_bound and found.floor == pytest.approx(0, abs=1e-4)
+    assert found.outcome == "undecided" and "one seed each" in found.sentence
     apart = [{"width": w, "step": t, "loss": 1.5 + t ** -(w / 64)} for w in (32, 64) for t in
              range(1, 50)]  # fmt: skip
-    assert pa.collapse(pd.DataFrame(apart)).spread > 0.01
+    assert pa.collapse(pd.DataFrame(apart), floor=1.5).spread > 0.01
+    with pytest.raises(
+        ValueError, match="needs 3 values of 'width', you have 2: run more, or give"
+    ):
+        pa.collapse(pd.DataFrame(apart))
+    with pytest.raises(ValueError, match="the floor 2.5 must be below every final loss"):
+        pa.collapse(pd.DataFrame(apart), floor=2.5)
     with pytest.raises(ValueError, match="a collapse compares scales, but 'width' has one value"):
         pa.collapse(pd.DataFrame(rows[:49]))

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from paramz.analysis.prediction import predict_loss
 from paramz.cli import app
-from paramz.cli.fit import parse
+from paramz.cli.fit import one_scale, parse_point
 
 
 def width_sweep(scatter: float = 0.0005) -> pd.DataFrame:
@@ -66,6 +66,32 @@ def test_a_scale_that_diverged_ends_the_law() -> None:
         predict_loss(width_sweep())
 
 
+def test_too_few_scales_are_counted_with_the_ways_out() -> None:
+    df = only_mup()
+    few = df[df["width"] < 96]
+    with pytest.raises(
+        ValueError, match="needs 6 values of width .* you have 3: run 3 more, or take"
+    ):
+        predict_loss(few, [1024])
+    with pytest.raises(
+        ValueError, match=r"needs 6 values .* you have 5: run 1 more, or hold out fewer"
+    ):
+        predict_loss(df[df["width"] < 192], [1024])
+    (found,) = predict_loss(df[df["width"] < 192], [1024], hold=1)
+    assert len(found.trial.held_out) == 1
+    (found,) = predict_loss(df[df["width"] < 128], [1024], hold=0)
+    assert "predicted from the smaller ones: none" in found.sentences("width", "lr")[1]
+
+
+@pytest.mark.parametrize("shape", ["rising", "a bowl"])
+def test_a_loss_that_rises_with_width_says_so(shape: str) -> None:
+    widths = np.array([32, 48, 64, 96, 128, 192, 256, 384])
+    rise = np.log2(widths / 32) if shape == "rising" else (np.log2(widths / 64)) ** 2
+    df = pd.DataFrame({"width": widths, "lr": 0.01, "loss": 2.2 + 0.05 * rise})
+    told = " ".join(predict_loss(df, [1024])[0].warnings)
+    assert "rises with width" in told
+
+
 def test_a_loss_that_does_not_fall_says_so() -> None:
     df = only_mup()
     df["loss"] = 2.5 + 0.01 * np.random.default_rng(0).standard_normal(len(df))
@@ -104,4 +130,4 @@ def test_the_command_predicts_and_says_what_it_left_out(tmp_path: Path) -> None:
 )
 def test_malformed_predictions(given: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parse(given)
+        one_scale([parse_point(text) for text in given])

@@ -77,4 +77,5 @@ BROKEN = Form(
     starts=_starts,
     natural=_natural,
     vanishing=("E",),
+    falling=(("c0", "x"),),
 )

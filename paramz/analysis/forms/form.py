@@ -23,6 +23,13 @@ class Form:
         natural: (theta, means taken off the logs) -> parameters (fits, p).
         vanishing: parameters that are zero at their bound.
         centered: whether logs come with their mean taken off.
+        alike: groups of inputs that count the same thing and so have one mean taken off, such as
+            tokens and different tokens.
+        falling: pairs of an exponent that is above zero in a law of a falling response, and its
+            input.
+        delta: where the Huber loss turns linear unless another value is asked for, in log response:
+            1e-3 for losses as in Hoffmann et al., arXiv 2203.15556, and the refits of it.
+        is_loss: whether the response is a loss, which one minimizes, and not a hyperparameter.
     """
 
     name: str
@@ -34,3 +41,7 @@ class Form:
     natural: Callable[[Array, Array], Array]
     vanishing: tuple[str, ...] = ()
     centered: bool = True
+    alike: tuple[tuple[str, ...], ...] = ()
+    falling: tuple[tuple[str, str], ...] = ()
+    delta: float = 1e-3
+    is_loss: bool = True

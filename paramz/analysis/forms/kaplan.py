@@ -53,4 +53,5 @@ KAPLAN = Form(
     evaluate=_evaluate,
     starts=_starts,
     natural=_natural,
+    falling=(("alpha_N", "N"), ("alpha_D", "D")),
 )

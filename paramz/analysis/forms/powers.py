@@ -14,6 +14,12 @@ from paramz.analysis.forms.starts import project
 # Coefficient -> input -> name of the exponent.
 Terms = Mapping[str, Mapping[str, str]]
 
+# Starts cost a least-squares problem for each point of a grid with an axis per exponent: about a
+# tenth of a second for this many.
+_MOST_POINTS = 1300
+# A grid of the user's own may be this much larger.
+_MOST_GIVEN = 20_000
+
 
 def sum_of_powers(
     name: str,
@@ -33,10 +39,14 @@ def sum_of_powers(
         terms: for each coefficient, the exponent's name for each input in its term; one name in
             several places ties the exponents.
         sign: -1 when the formula divides by the powers, +1 when it multiplies.
-        grid: exponents that starts are made from.
+        grid: exponents that starts are made from; by default 24 values from 0.02 to 2, and fewer
+            where there are more than two exponents: 10 for three, 6 for four.
 
     Returns:
         the form, for `ScalingLaw`.
+
+    Raises:
+        ValueError: there are no exponents, or the given grid has too many points.
 
     >>> law = sum_of_powers("x", "E + A / N^a", ("N",), {"E": {}, "A": {"N": "a"}})
     >>> law.params
@@ -52,7 +62,7 @@ def sum_of_powers(
         for t, powers in enumerate(terms.values())
         for x, exponent in powers.items()
     ]
-    values = np.geomspace(0.02, 2.0, 24) if grid is None else grid
+    values = _grid_of(name, len(exponents), grid)
 
     def evaluate(theta: Array, logs: Array) -> tuple[Array, Array]:
         parts = np.repeat(theta[:, : len(terms), None], logs.shape[1], axis=2)
@@ -86,4 +96,21 @@ def sum_of_powers(
         return out
 
     offset = tuple(c for c, powers in terms.items() if not powers)
-    return Form(name, formula, inputs, params, evaluate, starts, natural, offset)
+    of = {e: x for powers in terms.values() for x, e in powers.items()}
+    falling = tuple(of.items()) if sign < 0 else ()
+    return Form(name, formula, inputs, params, evaluate, starts, natural, offset, falling=falling)
+
+
+def _grid_of(name: str, exponents: int, grid: Array | None) -> Array:
+    """The values of each exponent that starts are made from."""
+    if not exponents:
+        raise ValueError(f"the law {name!r} has no exponent: no input stands in its terms")
+    if grid is None:
+        return np.geomspace(0.02, 2.0, max(2, min(24, int(_MOST_POINTS ** (1 / exponents)))))
+    if len(grid) ** exponents > _MOST_GIVEN:
+        raise ValueError(
+            f"the law {name!r} has {exponents} exponents, so a grid of {len(grid)} values makes "
+            f"{len(grid)}^{exponents} = {len(grid) ** exponents:,} starts; give at most "
+            f"{int(_MOST_GIVEN ** (1 / exponents))} values, or leave grid out"
+        )
+    return grid

@@ -1,0 +1,119 @@
+"""The best size at each compute, from runs of equal compute: approach 2 of Hoffmann et al.
+
+arXiv 2203.15556, sec. 3.2: a parabola in log N through the losses of each compute. Its minimum is
+biased even without noise where the sizes are many octaves wide or off-centre, or alpha differs from
+beta (arXiv 2603.22339), so the parabola goes through a window around the lowest loss only, and the
+table is for comparison: take an allocation from a law.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from paramz.analysis.columns import Array, numbers, positive, require
+
+# The parabola goes through sizes within this factor of the best, on each side.
+WINDOW = 4.0
+
+
+def isoflop_minima(
+    df: pd.DataFrame,
+    *,
+    N: str = "N",
+    C: str = "C",
+    loss: str = "loss",
+    window: float = WINDOW,
+    per: float = 6.0,
+) -> pd.DataFrame:
+    """The lowest point of a parabola in log N through the losses at each compute.
+
+    Args:
+        df: one row per run.
+        N: column of the parameters.
+        C: column of the compute; equal values belong together.
+        loss: column of the loss.
+        window: sizes within this factor of the best, on each side, are fitted; at least three.
+        per: FLOP per parameter and token, for the tokens D = C / (per N).
+
+    Returns:
+        ``C, N, N_lo, N_hi, D, loss, runs, used, low, high, flag``: the minimum, its 95 % interval
+        from the scatter about the parabola (NaN where three sizes leave none), how many runs there
+        are and were fitted, the window, and ``"edge"`` where the best size is the smallest or
+        largest, ``"no minimum"`` where the parabola has none in the window, or nothing.
+
+    Raises:
+        KeyError: a column is missing.
+        ValueError: no compute has runs at three sizes, or a column holds values that cannot be
+            used.
+
+    >>> n = np.geomspace(1e8, 4e8, 5)
+    >>> loss = 2.0 + 0.1 * np.log(n / 2e8) ** 2
+    >>> found = isoflop_minima(pd.DataFrame({"N": n, "C": 1e19, "loss": loss}))
+    >>> round(float(found["N"].iloc[0]) / 1e8, 2), found["flag"].iloc[0]
+    (2.0, '')
+    """
+    require(df, N, C, loss)
+    frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})
+    frame = frame[np.isfinite(frame["loss"])]
+    cells = {float(c): cell for c, cell in frame.groupby("c") if cell["n"].nunique() >= 3}
+    if not cells:
+        most = int(frame.groupby("c")["n"].nunique().max()) if len(frame) else 0
+        raise ValueError(
+            f"no value of {C!r} has runs at three values of {N!r} (the most is {most}); round the "
+            "compute to the budgets that were meant"
+        )
+    rows = []
+    for compute, cell in cells.items():
+        row = _minimum(np.log(cell["n"].to_numpy()), cell["loss"].to_numpy(), np.log(window))
+        rows.append({"C": compute, **row, "runs": len(cell), "D": compute / (per * row["N"])})
+    columns = ["C", "N", "N_lo", "N_hi", "D", "loss", "runs", "used", "low", "high", "flag"]
+    return pd.DataFrame(rows)[columns]
+
+
+def parabola(x: Array, y: Array) -> tuple[Array, float]:
+    """The coefficients of a parabola through points, and where its x is counted from."""
+    middle = float(x.mean())
+    return np.polyfit(x - middle, y, 2), middle
+
+
+def _minimum(x: Array, y: Array, reach: float) -> dict[str, float | int | str]:
+    best = x[np.argmin(y)]
+    sizes = np.unique(x)
+    # Rounding of the logarithm is no reason to leave a size out.
+    near = sizes[np.abs(sizes - best) <= reach + 1e-9]
+    if len(near) < 3:
+        near = sizes[np.argsort(np.abs(sizes - best), kind="stable")[:3]]
+    used = np.isin(x, near)
+    (a, b, c), middle = parabola(x[used], y[used])
+    vertex = middle - b / (2 * a) if a > 0 else np.inf
+    inside = near.min() <= vertex <= near.max()
+    flag = "" if inside else "no minimum"
+    if best in (sizes[0], sizes[-1]):
+        flag = "edge"
+    at = vertex if inside else best
+    half = _half_width(x[used] - middle, y[used], a, b) if inside else np.nan
+    return {
+        "N": float(np.exp(at)),
+        "N_lo": float(np.exp(at - half)),
+        "N_hi": float(np.exp(at + half)),
+        "loss": float(np.polyval([a, b, c], at - middle)) if inside else float(y.min()),
+        "used": int(used.sum()),
+        "low": float(np.exp(near.min())),
+        "high": float(np.exp(near.max())),
+        "flag": flag,
+    }
+
+
+def _half_width(x: Array, y: Array, a: float, b: float) -> float:
+    """Half the 95 % interval of the vertex, by the delta method; NaN without spare points."""
+    from scipy.stats import t as student
+
+    spare = len(x) - 3
+    if spare < 1:
+        return float("nan")
+    design = np.stack([x**2, x, np.ones_like(x)], axis=1)
+    residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    cov = np.linalg.inv(design.T @ design) * (residual @ residual) / spare
+    slope = np.array([b / (2 * a**2), -1 / (2 * a), 0.0])
+    return float(student.ppf(0.975, spare) * np.sqrt(slope @ cov @ slope))

@@ -1,0 +1,151 @@
+"""Tables that others wrote, read from the shell and from Python."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from paramz.analysis.tables import last_rows, parse_names, read_table
+from paramz.cli import app
+
+
+def sizes(rows: int = 24) -> pd.DataFrame:
+    n = np.geomspace(1e7, 1e10, rows)
+    df = pd.DataFrame({"params": n, "tokens": n * np.resize([2.0, 20, 200, 6, 60], rows)})
+    df["final"] = 1.8 + 480 / df["params"] ** 0.35 + 2100 / df["tokens"] ** 0.37
+    df["final"] *= np.exp(0.003 * np.random.default_rng(0).standard_normal(rows))
+    return df
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+NAMES = ("--map", "params=N", "--map", "tokens=D", "--map", "final=loss")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl", "json"])
+def test_every_ending_holds_the_same_table(ending: str, tmp_path: Path) -> None:
+    df, path = sizes(), tmp_path / f"runs.{ending}"
+    if ending in ("csv", "tsv"):
+        df.to_csv(path, index=False, sep="," if ending == "csv" else "\t")
+    elif ending == "parquet":
+        df.to_parquet(path)
+    else:
+        df.to_json(path, orient="records", lines=ending == "jsonl", double_precision=15)
+    read = read_table(path, parse_names(["params=N", "tokens=D", "final=loss"]))
+    np.testing.assert_allclose(read[["N", "D", "loss"]], df, rtol=1e-12)
+
+
+def test_chinchilla_from_the_shell(tmp_path: Path) -> None:
+    sizes().to_csv(tmp_path / "runs.csv", index=False)
+    code, out, _ = call(
+        "fit", tmp_path / "runs.csv", "--law", "chinchilla", *NAMES, "--predict", "N=2e10,D=1e12",
+        "--compute", 1e22,
+    )  # fmt: skip
+    assert code == 0
+    assert "loss = E + A / N^alpha + B / D^beta" in out
+    assert "the 2 largest runs, predicted from the others: errors" in out
+    assert "N 2e+10, D 1e+12: loss 1.9" in out and "compute 1e+22: N " in out
+    code, out, _ = call("fit", tmp_path / "runs.csv", "--law", "chinchilla", *NAMES, "--json")
+    assert code == 0 and set(json.loads(out)["fit"]["params"]) == {"E", "A", "B", "alpha", "beta"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--law", "chinchila"), "no law 'chinchila'; choose one of power"),
+        (("--law", "chinchilla"), "needs the columns N, D and loss, and there is no N, D, loss"),
+        (("--law", "chinchilla", *NAMES[:4]), "there is no loss; the columns are: N, D, final"),
+        (("--law", "batch", *NAMES), "there is no batch"),
+        (("--map", "size=N"), "has no column 'size'; it has: params, tokens, final"),
+        (("--map", "size"), "--map wants theirs=ours"),
+        (("--map", "params=tokens", "--map", "final=tokens"), "two columns would be called tokens"),
+        (("--law", "chinchilla", *NAMES, "--predict", "N=1e9"), "predicts at N and D, as in"),
+        (("--law", "chinchilla", *NAMES, "--hold", "25"), "needs 31 runs (5 parameters, one to"),
+        (("--law", "hp", *NAMES, "--compute", "1e22"), "'hp' is one of a hyperparameter"),
+        (NAMES, "neither width nor depth has two values; name the scale"),
+    ],
+)
+def test_what_is_missing_is_said(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    sizes().to_csv(tmp_path / "runs.csv", index=False)
+    code, _, err = call("fit", tmp_path / "runs.csv", *words)
+    assert code == 2 and message in err and err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "x", "cannot tell what .txt is"),
+        ("a.json", "{nope", "holds no table of .json"),
+        ("a.jsonl", "[1, 2]\nx", "holds no table of .jsonl"),
+        ("a.csv", "", "holds no table of .csv"),
+        ("a.csv", "a,b\n", "holds no rows"),
+        ("a.parquet", "x", "holds no table of .parquet"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "report"])
+def test_files_that_hold_no_table(
+    name: str, content: str, message: str, verb: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    code, _, err = call(verb, tmp_path / name)
+    assert code == 2 and message in err
+
+
+def wandb_runs() -> pd.DataFrame:
+    """The export of a table of runs, as W&B names its columns."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"Name": f"run-{h}-{x}-{s}", "State": "finished", "Created": "2026", "Runtime": 5,
+         "hidden": h, "lr": 2.0**x, "seed": s,
+         "loss": 2 + 9 / h + 0.02 * (x + 6) ** 2 + 0.001 * rng.standard_normal()}
+        for h in (64, 128, 256) for x in range(-9, -3) for s in (0, 1)
+    ]  # fmt: skip
+    rows.append(rows[0] | {"Name": "run-crashed", "State": "crashed", "loss": np.nan})
+    return pd.DataFrame(rows)
+
+
+def test_a_table_of_wandb_is_reported(tmp_path: Path) -> None:
+    wandb_runs().to_csv(tmp_path / "wandb.csv", index=False)
+    code, out, _ = call("report", tmp_path / "wandb.csv", "--map", "hidden=width")
+    assert code == 0 and "from 64 to 256" in out
+    assert (tmp_path / "wandb-report" / "report.html").is_file()
+    code, _, err = call("report", tmp_path / "wandb.csv", "--hp", "rate")
+    assert code == 2 and "has no column 'rate'" in err and "--map theirs=ours" in err
+
+
+def test_dictionaries_of_the_wandb_api_are_unfolded(tmp_path: Path) -> None:
+    df = pd.DataFrame(
+        {
+            "name": ["a", "b"],
+            "config": [str({"lr": 0.1, "width": w, "_wandb": {}}) for w in (8, 16)],
+            "summary": [str({"loss": 2.0, "_runtime": 3}), "{'loss': nan, '_runtime': 3}"],
+        }
+    )
+    df.to_csv(tmp_path / "project.csv")
+    read = read_table(tmp_path / "project.csv")
+    assert read["width"].tolist() == [8, 16] and read["run"].tolist() == ["a", "b"]
+    assert read["loss"].iloc[0] == 2.0 and np.isnan(read["loss"].iloc[1])
+
+
+def test_a_chart_of_wandb_and_files_of_tensorboard_become_curves(tmp_path: Path) -> None:
+    chart = pd.DataFrame({"Step": [0, 1, 2]})
+    for run in ("width=8,lr=0.1", "width=16,lr=0.1"):
+        for bound in ("", "__MIN", "__MAX"):
+            chart[f"{run} - loss{bound}"] = [3.0, 2.5, 2.0]
+    chart.to_csv(tmp_path / "chart.csv", index=False)
+    board = tmp_path / "board"
+    board.mkdir()
+    for run in ("width=8,lr=0.1", "width=16,lr=0.1"):
+        curve = pd.DataFrame({"Wall time": [1.0, 2, 3], "Step": [0, 1, 2], "Value": [3.0, 2.5, 2]})
+        curve.to_csv(board / f"run-{run}-tag-loss.csv", index=False)
+    for source in (tmp_path / "chart.csv", board):
+        read = read_table(source)
+        assert set(read["width"]) == {8, 16} and set(read["lr"]) == {0.1} and len(read) == 6
+        assert last_rows(read)["loss"].tolist() == [2.0, 2.0]
