@@ -66,7 +66,9 @@ def isoflop_minima(
     rows = []
     for compute, cell in cells.items():
         row = _minimum(np.log(cell["n"].to_numpy()), cell["loss"].to_numpy(), np.log(window))
-        rows.append({"C": compute, **row, "runs": len(cell), "D": compute / (per * row["N"])})
+        rows.append(
+            {"C": compute, **row, "runs": len(cell), "D": compute / (per * float(row["N"]))}
+        )
     columns = ["C", "N", "N_lo", "N_hi", "D", "loss", "runs", "used", "low", "high", "flag"]
     return pd.DataFrame(rows)[columns]
 
