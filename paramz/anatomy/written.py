@@ -23,6 +23,8 @@ from paramz.anatomy.probes import Probes
 
 _TIMES = frozenset({"mul", "mul_", "multiply", "__mul__", "__rmul__"})
 _DIVIDED = frozenset({"div", "div_", "true_divide", "divide", "__truediv__"})
+# Where code asks for the value of a tensor, which has none on the meta device.
+_READ_OUT = frozenset({"item", "__bool__", "is_nonzero"})
 # What a tensor becomes here has a size of its own.
 _NORMALISED = ("norm", "softmax", "normalize", "rsqrt", "var", "std", "mean", "tanh", "sigmoid")
 
@@ -121,8 +123,8 @@ def _run(model: nn.Module, inputs: Any) -> list[_Seen]:
     moved = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     with (
-        in_eval_mode(model),
         short_lists(model),
+        in_eval_mode(model),
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
         torch.device(device),
@@ -162,9 +164,11 @@ class _Reader(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _READ_OUT and isinstance(args[0], Tensor) and args[0].is_meta:
+            return args[0].dtype == torch.bool  # a value that nobody has: any branch will do
         out = func(*args, **(kwargs or {}))
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        name = getattr(func, "__name__", "")
         if name == "__get__" or not tensors:
             weights = [self._names[id(x)] for x in tensors if id(x) in self._names]
             if weights and isinstance(out, Tensor):  # weight.T

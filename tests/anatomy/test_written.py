@@ -133,3 +133,23 @@ def test_the_embedding_does_not_drown_the_rest_as_width_grows():
 
     assert abs(slope("mup")) < 0.05
     assert slope("sp") > 0.3
+
+
+def test_a_large_model_on_meta_is_run_as_well():
+    from transformers import BartConfig, BartForConditionalGeneration, LlamaConfig, LlamaForCausalLM
+
+    from paramz.anatomy.probes import build_probes
+    from paramz.anatomy.written import find_written
+
+    sizes = {"vocab_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4}
+    llama = LlamaConfig(hidden_size=64, intermediate_size=64, num_key_value_heads=4, **sizes)
+    halves = {"encoder_layers": 1, "decoder_layers": 1, "decoder_attention_heads": 4}
+    bart = BartConfig(d_model=64, scale_embedding=True, **halves, **sizes)
+    for kind, config, found in (
+        (LlamaForCausalLM, llama, set()),
+        (BartForConditionalGeneration, bart, {("model.shared", "embedding")}),
+    ):
+        with torch.device("meta"):
+            model = kind(config)
+        written = find_written(model, build_probes(model, 32, measure=False))
+        assert {(each.module, each.place) for each in written} == found
