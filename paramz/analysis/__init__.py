@@ -9,23 +9,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from paramz.analysis.answer import Answer
 from paramz.analysis.collapse import Collapse, collapse
 from paramz.analysis.criticalbatch import CriticalBatch, critical_batch
+from paramz.analysis.decide import Verdict
 from paramz.analysis.forms import FORMS, Form, custom, sum_of_powers
 from paramz.analysis.isoflop import isoflop_minima
+from paramz.analysis.joint import joint_optimum
 from paramz.analysis.law import ScalingLaw, compare, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.prediction import Prediction, predict_loss
 from paramz.analysis.saved import load_law
 from paramz.analysis.schedule import ScheduleFit, fit_schedule
 from paramz.analysis.tables import read_table
-from paramz.analysis.transfer import Transfer, Verdict, transfer
+from paramz.analysis.transfer import Transfer, transfer
 
 if TYPE_CHECKING:
     from paramz.analysis import plots
     from paramz.analysis.report import write_report
 
 __all__ = [
+    "Answer",
     "Collapse",
     "CriticalBatch",
     "Prediction",
@@ -44,6 +48,7 @@ __all__ = [
     "custom",
     "fit_schedule",
     "isoflop_minima",
+    "joint_optimum",
     "largest",
     "load_law",
     "plots",

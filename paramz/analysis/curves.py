@@ -1,4 +1,4 @@
-"""The loss curves of one group, a curve per scale, and the measures of transfer between them."""
+"""The loss curves of one group, a curve per scale, and what reusing one's best costs at another."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from paramz.analysis.columns import Array
 from paramz.analysis.optimum import Optimum, find_optimum
+from paramz.analysis.window import mean_over_seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class Curve:
         scale: the scale.
         x: the grid, in log2 of the hyperparameter.
         losses: shape (seeds, grid); inf for a run that diverged, NaN for one that does not exist.
-        mean: mean over the seeds there are, shape (grid,).
+        mean: mean over seeds without the effects of which are there, shape (grid,).
         optimum: the minimum.
     """
 
@@ -29,6 +30,16 @@ class Curve:
     losses: Array
     mean: Array
     optimum: Optimum
+
+    @property
+    def level(self) -> float:
+        """Loss of the smooth curve at its minimum."""
+        return self.optimum.level
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds there are at most points of the grid."""
+        return int(np.median((~np.isnan(self.losses)).sum(axis=0)))
 
     def rows(self) -> list[dict[str, object]]:
         """The curve as rows of `Transfer.curves`."""
@@ -52,37 +63,30 @@ class Curve:
             "curvature": o.curvature,
             "flag": o.flag,
             "interval": o.interval,
+            "seeds": self.seeds,
             "diverged": int(np.isinf(self.losses).sum()),
         }
 
-    def at(self, x: float) -> float:
-        """Mean loss at a position: interpolated between two grid points, NaN outside the grid."""
-        near = np.flatnonzero(np.abs(self.x - x) < 1e-6)
-        if len(near):
-            return float(self.mean[near[0]])
-        right = int(np.searchsorted(self.x, x))
-        if right in (0, len(self.x)):
-            return float("nan")
-        if np.isinf(self.mean[right - 1 : right + 1]).any():
-            return float("inf")
-        return float(np.interp(x, self.x, self.mean))
+    def above(self, x: Array) -> Array:
+        """How far the smooth curve lies above its minimum.
 
+        Args:
+            x: positions, shape (positions,).
 
-@dataclass(frozen=True)
-class Drift:
-    """How the optimum moves with scale, in octaves per doubling; a row of `Transfer.drift`.
-
-    Attributes:
-        slope: least squares over the optima.
-        lo: lower end of its 95 % interval.
-        hi: upper end.
-        edges: how many of the optima lie at an end of their grid.
-    """
-
-    slope: float
-    lo: float
-    hi: float
-    edges: int
+        Returns:
+            shape (positions,): interpolated beyond the points that the smooth curve runs through,
+            NaN outside the grid, inf where the nearest grid point diverged.
+        """
+        alive = np.isfinite(self.mean)
+        height = np.interp(x, self.x[alive], self.mean[alive]) - self.level
+        bowl = self.optimum.bowl
+        if bowl is not None:
+            inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1])
+            height = np.where(inside, np.interp(x, bowl.fine, bowl.mean), height)
+        nearest = np.abs(x[:, None] - self.x).argmin(axis=1)
+        height = np.where(alive[nearest], np.maximum(height, 0.0), np.inf)
+        outside = (x < self.x[0] - 1e-6) | (x > self.x[-1] + 1e-6)
+        return np.where(outside, np.nan, height)
 
 
 @dataclass(frozen=True)
@@ -90,84 +94,108 @@ class Regret:
     """What reusing one scale's best value costs at another; a row of `Transfer.regret`.
 
     Attributes:
-        tuned_at: the scale whose best grid point is reused.
+        tuned_at: the scale whose best value is reused.
         evaluated_at: the scale where it is reused.
-        loss: the loss there.
-        regret: the same above the best loss of that scale.
+        loss: the loss there, on the smooth curve.
+        regret: the same above the lowest loss of that curve.
+        lo: lower end of its 95 % interval, over where either optimum may lie.
+        hi: upper end; inf where the value may diverge or lie outside the grid.
         share: regret over what growing from the one scale to the other gains; NaN where that is
             nothing.
         status: ``"ok"``, ``"lost"`` (share >= 1), ``"diverged"`` or ``"out of grid"``.
+        sure: whether all of the interval has this status.
     """
 
     tuned_at: float
     evaluated_at: float
     loss: float
     regret: float
+    lo: float
+    hi: float
     share: float
     status: str
+    sure: bool
 
 
-def loss_curve(scale: float, runs: pd.DataFrame, name: str, draws: int, seed: int) -> Curve:
+def loss_curve(scale: float, runs: pd.DataFrame, draws: int, seed: int) -> Curve:
     """The curve through the runs at one scale.
 
     Args:
         scale: the scale.
-        runs: columns ``x, seed, loss``, as from `tidy_runs`; one run at least did not diverge.
-        name: what errors call the curve.
-        draws: size of the bootstrap.
-        seed: seed of the bootstrap.
+        runs: columns ``x, seed, loss``, as from `tidy_runs`; at three values of x or more, and one
+            run at least did not diverge.
+        draws: how many curves are drawn for the interval.
+        seed: seed of the draws.
 
     Returns:
         the curve with its optimum.
-
-    Raises:
-        ValueError: there are fewer than three grid points.
     """
     # A pivot would drop the difference between "diverged" (inf) and "not run" (NaN) for columns
     # that are all NaN, so the grid is made first.
     grid = np.unique(runs["x"])
-    if len(grid) < 3:
-        raise ValueError(f"{name}: an optimum needs at least three grid points, got {len(grid)}")
     losses = (
         runs.pivot(index="seed", columns="x", values="loss")
         .reindex(columns=grid)
         .to_numpy(dtype=float)
     )
     optimum = find_optimum(grid, losses, draws=draws, seed=seed)
-    mean = np.array([np.mean(c[~np.isnan(c)]) for c in losses.T])
-    return Curve(scale, grid, losses, mean, optimum)
-
-
-def drift_of(curves: Sequence[Curve]) -> Drift:
-    """The drift of the optimum over curves in order of scale, with a bootstrap interval."""
-    scale = np.array([c.scale for c in curves])
-    slope = _slope(scale, np.array([c.optimum.x for c in curves]))
-    draws = _slope(scale, np.stack([c.optimum.draws for c in curves], axis=1))
-    lo, hi = np.quantile(draws, [0.025, 0.975])
-    edges = sum(c.optimum.flag == "edge" for c in curves)
-    return Drift(float(slope), float(lo), float(hi), edges)
+    return Curve(scale, grid, losses, mean_over_seeds(losses), optimum)
 
 
 def regret_of(source: Curve, target: Curve) -> Regret:
-    """What the best grid point of one curve costs on another."""
-    loss = target.at(source.optimum.grid)
-    regret = loss - target.optimum.loss
-    gain = source.optimum.loss - target.optimum.loss
-    share = regret / gain if gain > 0 and target.scale > source.scale else float("nan")
-    status = "ok"
-    if np.isnan(loss):
-        status = "out of grid"
-    elif np.isinf(loss):
-        status = "diverged"
+    """What the best value of one curve costs on another, read off smooth curves."""
+    regret = float(target.above(np.array([source.optimum.x]))[0]) if source is not target else 0.0
+    drawn = _drawn_regret(source, target)
+    gain = source.level - target.level
+    if not (gain > 0 and target.scale > source.scale):
+        gain = float("nan")
+    share = regret / gain
+    status, sure = "ok", True
+    if np.isnan(regret):
+        status, sure = "out of grid", bool(np.isnan(drawn).mean() > 0.95)
+    elif np.isinf(regret):
+        status, sure = "diverged", bool(np.isinf(drawn).mean() > 0.95)
     elif share >= 1:
-        status = "lost"
-    return Regret(source.scale, target.scale, loss, regret, share, status)
+        # A value that may diverge is lost, too, but one outside the grid is not known to be.
+        status, sure = "lost", bool((drawn >= gain).mean() > 0.95)
+    drawn = np.where(np.isnan(drawn), np.inf, drawn)
+    lo = float(np.quantile(drawn, 0.025, method="lower"))
+    hi = float(np.quantile(drawn, 0.975, method="higher"))
+    lo, hi = (0.0, 0.0) if source is target else (lo, hi)
+    return Regret(
+        source.scale,
+        target.scale,
+        target.level + regret,
+        regret,
+        lo,
+        hi,
+        share,
+        status,
+        sure,
+    )
+
+
+def _drawn_regret(source: Curve, target: Curve) -> Array:
+    """The regret of each drawn optimum on a drawn curve, shape (draws,)."""
+    x = source.optimum.draws
+    regret = target.above(x)
+    bowl = target.optimum.bowl
+    if bowl is None:
+        return regret
+    step = bowl.fine[1] - bowl.fine[0]
+    at = np.clip((x - bowl.fine[0]) / step, 0, len(bowl.fine) - 1)
+    left = np.minimum(at.astype(int), len(bowl.fine) - 2)
+    rows = np.arange(len(x))
+    share = at - left
+    here = (1 - share) * bowl.curves[rows, left] + share * bowl.curves[rows, left + 1]
+    inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1]) & np.isfinite(regret)
+    return np.where(inside, here - bowl.curves.min(axis=1), regret)
 
 
 def speed_of(curves: Sequence[Curve]) -> dict[str, object]:
     """How fast regret at the largest scale falls beside the gap in loss: a row of `Transfer.speed`.
 
-    The regret is that of the fitted parabola, because on the grid it is mostly exactly zero.
+    The regret is that of the curvature at the optimum, which resolves what is lost in noise.
     """
     target, sources = curves[-1], curves[:-1]
     away = np.array([c.optimum.x - target.optimum.x for c in sources])
@@ -180,7 +208,7 @@ def speed_of(curves: Sequence[Curve]) -> dict[str, object]:
             slopes.append(float("nan"))
             continue
         sizes = np.array([c.scale for c in sources])[usable]
-        slopes.append(float(_slope(sizes, np.log2(y[usable]))))
+        slopes.append(slope_over(sizes, np.log2(y[usable])))
     known = np.isfinite(slopes).all()
     return {
         "regret_slope": slopes[0],
@@ -189,8 +217,8 @@ def speed_of(curves: Sequence[Curve]) -> dict[str, object]:
     }
 
 
-def _slope(scale: Array, y: Array) -> Array:
-    """Least-squares slope of y, shape (..., scales), over log2 of the scale."""
+def slope_over(scale: Array, y: Array) -> float:
+    """Least-squares slope of y over log2 of the scale."""
     u = np.log2(scale)
     u = u - u.mean()
-    return np.asarray(y @ u / (u @ u))
+    return float(y @ u / (u @ u))

@@ -1,45 +1,64 @@
 """Where a loss curve over a hyperparameter has its minimum, and how sure that is.
 
-The curve comes out of a sweep: a coarse grid, few seeds, and on one side often a cliff where
-training diverges. The cliff would drag a parabola through all points away from the minimum, so it
-is fitted to a short window around the best grid point, and its vertex is used only inside that
-window.
+The curve comes out of a sweep: a coarse or fine grid, few seeds, and on one side often a cliff
+where training diverges. A smooth curve (`bowl`) is laid through the points around the lowest
+(`window`), and the minima of all curves that fit as well are the interval.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from paramz.analysis.bowl import Bowl, fit_bowl, seeds_apart
 from paramz.analysis.columns import Array
+from paramz.analysis.window import (
+    EQUAL,
+    LEAST,
+    REACH,
+    WINDOW,
+    mean_over_seeds,
+    rival_of,
+    smoothed,
+    spans,
+    standard_error,
+    window_around,
+)
 
-# A second neighbour joins the window while its loss is within this fraction of the minimum.
-WINDOW = 0.05
-# Weight of a second neighbour. With weight one, bowls that are steeper on one side put the vertex
-# of a five-point parabola half a grid step off; with zero, the noise of three points is doubled.
-OUTER = 0.1
-# Where one step up is this many times higher than two steps up the other side, it is a cliff, not
-# the side of a bowl.
-CLIFF = 5.0
+# A curve that runs this many standard errors above the lowest point does not fit.
+MISS = 4.0
+# An interval this wide, in octaves, is a plateau's.
+PLATEAU = 2.0
+# On bowls whose shape is as unknown as is assumed, intervals would be right; on those that were
+# tried they are too wide by this factor. It was set, with `SKEW` of `bowl`, on parabolas with and
+# without a wall, of height 0.006, 0.03 and 0.15 per octave squared, and not changed after that;
+# benchmarks/transfer_power.py measures what it gives on others.
+CALIBRATED = 0.85
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Optimum:
     """The minimum of one curve over x = log2 of the hyperparameter.
 
     Attributes:
-        x: position of the minimum: the vertex of the local parabola.
+        x: position of the minimum of the smooth curve.
         lo: lower end of its interval; -inf where the grid ends before the loss rises.
         hi: upper end; inf likewise.
         grid: grid point with the lowest mean loss.
         loss: mean loss there.
-        curvature: second derivative of the local parabola, in loss per octave squared.
+        level: loss of the smooth curve at its minimum.
+        curvature: second derivative of the smooth curve, in loss per octave squared.
         flag: ``""`` for a bracketed minimum, ``"edge"`` at an end of the grid, ``"cliff"`` where a
-            neighbour diverged or lies far higher than the other side of the bowl.
-        interval: what the interval was made from: ``"seeds"``, ``"residuals"`` or ``"grid"`` (half
-            a step).
-        draws: bootstrap positions, shape (draws,).
+            neighbour diverged or lies far higher than the other side of the bowl, ``"two minima"``
+            where another one is as low, ``"plateau"`` where the losses single out no region.
+        interval: what the interval was made from: ``"seeds"``, ``"residuals"`` (one seed: how much
+            the optimum moves between seeds was not seen) or ``"grid"`` (half a step).
+        noise: standard deviation of one loss about the curve of its seed; NaN where unknown.
+        draws: minima of curves that fit as well, shape (draws,); at an end of the grid where such a
+            curve still falls there.
+        bowl: the curves; None where there are too few points for one.
     """
 
     x: float
@@ -47,29 +66,29 @@ class Optimum:
     hi: float
     grid: float
     loss: float
+    level: float
     curvature: float
     flag: str
     interval: str
+    noise: float
     draws: Array
+    bowl: Bowl | None
 
 
 def find_optimum(
     x: Array, losses: Array, *, draws: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Optimum:
-    """The minimum of seed-averaged losses over a grid, with a bootstrap interval.
+    """The minimum of seed-averaged losses over a grid, with an interval.
 
-    With two or more seeds the interval resamples seeds; with one, it redraws the window from the
-    scatter about its parabola; where the window has no more points than the parabola has
-    coefficients, it is half a grid step either side. As a bowl is no parabola, the first two are
-    widened by the distance between the vertices of the parabolas through the middle three and the
-    middle five points, up to half a grid step.
+    Seeds have effects of their own (some seeds are better at every learning rate), so that missing
+    runs do no harm. With two or more seeds the interval holds how far their optima lie apart.
 
     Args:
         x: increasing grid, shape (grid,), in log2 of the hyperparameter.
         losses: shape (seeds, grid); inf marks a diverged run, NaN one that does not exist.
-        draws: size of the bootstrap.
+        draws: how many curves are drawn.
         level: coverage of the interval.
-        seed: seed of the bootstrap.
+        seed: seed of the draws.
 
     Returns:
         the optimum.
@@ -82,150 +101,191 @@ def find_optimum(
     >>> round(found.x, 2), found.grid, found.flag
     (-5.3, -5.0, '')
     """
-    mean = _mean_over_seeds(losses)
+    mean = mean_over_seeds(losses)
     if not np.isfinite(mean).any():
         raise ValueError("every run diverged: the sweep needs smaller values")
-    vertex, grid, curvature = (a[0] for a in vertices(x, mean[None]))
-    at = int(np.argmin(mean))
-    flag = _flag(mean, at)
-    rng = np.random.default_rng(seed)
-    kind, sample = _resample(x, losses, mean, float(vertex), draws, rng)
+    best = int(np.argmin(mean))
+    if spans(x, mean, best):
+        found = _find(x, np.log(losses), np.log(mean), draws, level, np.random.default_rng(seed))
+        found = _in_losses(found)
+    else:
+        found = _find(x, losses, mean, draws, level, np.random.default_rng(seed))
+    return replace(found, grid=float(x[best]), loss=float(mean[best]))
+
+
+def _in_losses(found: Optimum) -> Optimum:
+    """An optimum of logarithms, its curves in losses."""
+    level = math.exp(found.level)
+    bowl = found.bowl
+    if bowl is not None:
+        own = bowl.curves - bowl.curves.min(axis=1, keepdims=True)
+        bowl = replace(
+            bowl,
+            mean=level * np.expm1(bowl.mean),
+            curves=level * np.expm1(own),
+            curvature=level * bowl.curvature,
+            noise=level * bowl.noise,
+        )
+    return replace(
+        found,
+        level=level,
+        bowl=bowl,
+        curvature=level * found.curvature,
+        noise=level * found.noise,
+    )
+
+
+def _find(
+    x: Array, losses: Array, mean: Array, draws: int, level: float, rng: np.random.Generator
+) -> Optimum:
+    """The optimum, all in the units of these losses."""
+    smooth = smoothed(x, mean)
+    # The middle one of several that are equal.
+    lowest_at = np.flatnonzero(smooth == smooth.min())
+    at = int(lowest_at[len(lowest_at) // 2])
+    error = standard_error(x, losses, smooth, at)
+    one = _one_minimum(x, losses, smooth, at, error, draws, rng)
+    sample, flag = one.draws, one.flag
+    rival = rival_of(smooth, at, error)
+    if rival is not None:
+        flag = "two minima"
+        gap = smooth[rival] - smooth[at]
+        if gap <= EQUAL * error:
+            chance = 0.5 * math.erfc(gap / (2 * error)) if error > 0 else 0.5
+            other = _one_minimum(x, losses, smooth, rival, error, draws, rng)
+            sample = np.where(rng.random(draws) < chance, other.draws, sample)
     tail = (1 - level) / 2
     lo, hi = np.quantile(sample, [tail, 1 - tail])
-    if at == 0:
+    lo, hi = min(lo, one.x), max(hi, one.x)
+    if np.mean(sample <= x[0]) > tail:
         lo = -np.inf
-    if at == len(x) - 1:
+    if np.mean(sample >= x[-1]) > tail:
         hi = np.inf
+    if np.isinf(lo) and np.isinf(hi):
+        flag = "plateau"
+    elif np.isinf(lo) or np.isinf(hi) or one.x in (x[0], x[-1]):
+        flag = "edge"
+    elif not flag and hi - lo >= max(PLATEAU, 3 * float(np.diff(x).min())):
+        flag = "plateau"
+    lowest, curvature, noise = float(smooth[at]), math.nan, math.nan
+    if one.bowl is not None:
+        fine = one.bowl.fine
+        inside = (x >= fine[0]) & (x <= fine[-1]) & np.isfinite(mean)
+        lowest = float(np.mean(mean[inside] - np.interp(x[inside], fine, one.bowl.mean)))
+        curvature, noise = one.bowl.curvature, one.bowl.noise
     return Optimum(
-        float(vertex),
-        float(min(lo, vertex)),
-        float(max(hi, vertex)),
-        float(grid),
-        float(mean[at]),
-        float(curvature),
+        one.x,
+        float(lo),
+        float(hi),
+        math.nan,
+        math.nan,
+        lowest,
+        curvature,
         flag,
-        kind,
+        one.interval,
+        noise,
         sample,
+        one.bowl,
     )
 
 
-def vertices(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """The windowed-parabola minimum of many curves on one grid.
+@dataclass(frozen=True, eq=False)
+class _Minimum:
+    """The minimum around one grid point."""
 
-    The window is the best point, its two neighbours and, if both are within `WINDOW` of the
-    minimum, those of the next two that are, too. Where the vertex of the wider fit lies outside its
-    window, or its parabola opens downwards, the three points decide. At an end of the grid, or
-    beside a diverged point, the best grid point itself is returned.
-
-    Args:
-        x: grid, shape (grid,).
-        y: losses, shape (curves, grid), inf where diverged.
-
-    Returns:
-        vertex, best grid point and curvature (NaN where none), each of shape (curves,).
-    """
-    n = len(x)
-    at = np.argmin(y, axis=1)
-    rows = np.arange(len(y))
-    best = y[rows, at]
-    offsets = np.arange(-2, 3)
-    where = at[:, None] + offsets
-    inside = (where >= 0) & (where < n)
-    where = np.clip(where, 0, n - 1)
-    local = np.where(inside, y[rows[:, None], where], np.inf)
-    u = x[where] - x[at][:, None]
-
-    bracketed = np.isfinite(local[:, 1]) & np.isfinite(local[:, 3])
-    near = local <= (best + WINDOW * np.abs(best))[:, None]
-    three = np.broadcast_to([0.0, 1.0, 1.0, 1.0, 0.0], local.shape).copy()
-    wide = three.copy()
-    both = near[:, 1] & near[:, 3]
-    wide[:, 0] = OUTER * (near[:, 0] & both)
-    wide[:, 4] = OUTER * (near[:, 4] & both)
-    three[~bracketed] = wide[~bracketed] = 0
-
-    vertex, curvature = _parabola(u, local, three)
-    wide_vertex, wide_curvature = _parabola(u, local, wide)
-    reach = np.where(wide > 0, np.abs(u), 0).max(axis=1, initial=0)
-    ok = (wide > 0).sum(axis=1) > 3
-    ok &= (wide_curvature > 0) & (np.abs(wide_vertex) <= reach)
-    vertex = np.where(ok, wide_vertex, vertex)
-    curvature = np.where(ok, wide_curvature, curvature)
-    return x[at] + np.where(np.isfinite(vertex), vertex, 0.0), x[at], curvature
+    x: float
+    flag: str
+    interval: str
+    draws: Array
+    bowl: Bowl | None
 
 
-def _parabola(u: Array, y: Array, weight: Array) -> tuple[Array, Array]:
-    """Vertex and curvature of weighted least-squares parabolas; NaN where undetermined."""
-    y = np.where(weight > 0, y, 0.0)
-    y = y - y[:, 2:3]  # a large common offset would cost digits
-    basis = np.stack([np.ones_like(u), u, u * u], axis=-1)
-    gram = np.einsum("bi,bij,bik->bjk", weight, basis, basis)
-    moment = np.einsum("bi,bij->bj", weight, basis * y[..., None])
-    solvable = (weight > 0).sum(axis=1) >= 3
-    gram[~solvable] = np.eye(3)
-    _, slope, bend = np.linalg.solve(gram, moment[..., None])[..., 0].T
-    bent = solvable & (bend > 0)
-    vertex = np.where(bent, -slope / np.where(bent, 2 * bend, 1.0), np.nan)
-    return vertex, np.where(solvable, 2 * bend, np.nan)
+def _one_minimum(
+    x: Array,
+    losses: Array,
+    smooth: Array,
+    at: int,
+    error: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> _Minimum:
+    """The minimum of the curve through the window around a grid point."""
+    window = window_around(x, smooth, at, WINDOW * error, REACH)
+    found = _in_window(x, losses, smooth, at, window, draws, rng)
+    if found.bowl is not None and _misses(x, smooth, at, found.bowl, error):
+        # A kink that no smooth curve has, such as the foot of a cliff.
+        window = window_around(x, smooth, at, WINDOW * error, 0.0, LEAST)
+        found = _in_window(x, losses, smooth, at, window, draws, rng)
+    return found
 
 
-def _mean_over_seeds(losses: Array) -> Array:
-    """Mean over the seeds there are; one diverged seed makes the point diverged."""
-    present = ~np.isnan(losses)
-    count = present.sum(axis=0)
-    total = np.where(present, losses, 0.0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.inf)
+def _misses(x: Array, smooth: Array, at: int, bowl: Bowl, error: float) -> bool:
+    """Whether the curve runs far above the lowest point."""
+    inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1]) & np.isfinite(smooth)
+    rest = smooth[inside] - np.interp(x[inside], bowl.fine, bowl.mean)
+    return bool(rest.mean() + np.interp(x[at], bowl.fine, bowl.mean) - smooth[at] > MISS * error)
 
 
-def _flag(mean: Array, at: int) -> str:
-    """The flag of a minimum at this grid point."""
-    if at in (0, len(mean) - 1):
-        return "edge"
-    left, right = mean[at - 1] - mean[at], mean[at + 1] - mean[at]
-    far_left, far_right = (
-        mean[max(at - 2, 0)] - mean[at],
-        mean[min(at + 2, len(mean) - 1)] - mean[at],
-    )
-    # One step up a parabola is never more than two steps up its other side.
-    if np.isinf(left + right) or left > CLIFF * far_right or right > CLIFF * far_left:
-        return "cliff"
-    return ""
+def _in_window(
+    x: Array,
+    losses: Array,
+    smooth: Array,
+    at: int,
+    window: tuple[int, int, list[bool]],
+    draws: int,
+    rng: np.random.Generator,
+) -> _Minimum:
+    """The minimum of the curve through a window."""
+    first, last, cliffs = window
+    ends = (x[max(first - cliffs[0], 0)], x[min(last + cliffs[1], len(x) - 1)])
+    flag = "cliff" if any(cliffs) else ""
+    inside = losses[:, first : last + 1]
+    inside = inside[(~np.isnan(inside)).any(axis=1)]
+    runs = int((~np.isnan(inside)).sum())
+    seeds = len(inside)
+    if last - first < 2 or runs - seeds < 3:
+        # As many points as a parabola has coefficients: half a step, and not over an end.
+        return _by_grid(x, smooth, at, ends, flag, draws, rng)
+    bowl = fit_bowl(x[first : last + 1], inside, ends, draws, rng)
+    apart = seeds_apart(x[first : last + 1], inside, bowl)
+    # Finer than a hundredth of a step of the grid nothing is claimed.
+    apart = math.hypot(apart, 0.01 * float(np.diff(x[first : last + 1]).mean()))
+    # At an end of the grid that is no cliff the loss may go on falling.
+    ended = (first == 0, last == len(x) - 1)
+    inner = ((bowl.draws > x[0]) | (not ended[0])) & ((bowl.draws < x[-1]) | (not ended[1]))
+    drawn = bowl.x + CALIBRATED * (bowl.draws - bowl.x) + apart * rng.standard_normal(draws)
+    sample, where = np.where(inner, np.clip(drawn, *ends), bowl.draws), bowl.x
+    for side, sign in enumerate((-1, 1)):
+        if ended[side]:
+            continue
+        # The curve knows nothing of the foot of a cliff, which is as likely here as there; nor of
+        # what is beyond the window where it still falls at its end.
+        start = x[at] if cliffs[side] else ends[side]
+        beyond = inner & (sign * (sample - start) >= 0)
+        sample = np.where(beyond, x[at] + rng.random(draws) * (ends[side] - x[at]), sample)
+        if sign * (where - start) >= 0:
+            where = x[at]
+    return _Minimum(float(where), flag, "seeds" if seeds > 1 else "residuals", sample, bowl)
 
 
-def _resample(
-    x: Array, losses: Array, mean: Array, vertex: float, draws: int, rng: np.random.Generator
-) -> tuple[str, Array]:
-    """Bootstrap positions of the minimum and the name of what was resampled."""
-    seeds = len(losses)
-    at = int(np.argmin(mean))
-    step = np.diff(x)[max(at - 1, 0) : at + 1].mean()
-    if seeds >= 2:
-        pick = rng.integers(seeds, size=(draws, seeds))
-        sample, _, _ = vertices(x, np.stack([_mean_over_seeds(losses[p]) for p in pick]))
-        # The spread of a resampled mean is too small by this factor; it matters for few seeds.
-        sample = vertex + (sample - vertex) * np.sqrt(seeds / (seeds - 1))
-        return "seeds", sample + _shape_error(x, mean, at, step) * rng.uniform(-1, 1, draws)
-    window = slice(max(at - 2, 0), at + 3)
-    near = mean <= mean[at] + WINDOW * abs(mean[at])
-    inside = np.flatnonzero(near[window]) + window.start
-    if len(inside) > 3 and {at - 1, at + 1} <= set(inside):
-        fit = np.polynomial.Polynomial.fit(x[inside], mean[inside], 2)
-        scatter = mean[inside] - fit(x[inside])
-        sigma = np.sqrt(np.sum(scatter**2) / (len(inside) - 3))
-        curves = np.repeat(mean[None], draws, axis=0)
-        curves[:, inside] = fit(x[inside]) + sigma * rng.standard_normal((draws, len(inside)))
-        sample = vertices(x, curves)[0]
-        return "residuals", sample + _shape_error(x, mean, at, step) * rng.uniform(-1, 1, draws)
-    return "grid", vertex + step * rng.uniform(-0.5, 0.5, draws)
-
-
-def _shape_error(x: Array, mean: Array, at: int, step: float) -> float:
-    """How far three and five points disagree about the vertex, up to half a step."""
-    five = slice(at - 2, at + 3)
-    if at < 2 or at > len(x) - 3 or not np.isfinite(mean[five]).all():
-        return step / 2
-    u = (x[five] - x[at])[None].repeat(2, axis=0)
-    weight = np.array([[0.0, 1.0, 1.0, 1.0, 0.0], [1.0] * 5])
-    vertex, _ = _parabola(u, mean[five][None].repeat(2, axis=0), weight)
-    gap = abs(vertex[1] - vertex[0])
-    return float(min(gap, step / 2)) if np.isfinite(gap) else step / 2
+def _by_grid(
+    x: Array,
+    smooth: Array,
+    at: int,
+    ends: tuple[float, float],
+    flag: str,
+    draws: int,
+    rng: np.random.Generator,
+) -> _Minimum:
+    """The vertex through three points, or the best one, with half a step on either side."""
+    left, right = max(at - 1, 0), min(at + 1, len(x) - 1)
+    step = (x[right] - x[left]) / (right - left)
+    where = x[at]
+    if left < at < right and np.isfinite(smooth[[left, right]]).all() and not flag:
+        fit = np.polyfit(x[left : right + 1] - x[at], smooth[left : right + 1], 2)
+        if fit[0] > 0:
+            where = x[at] - fit[1] / (2 * fit[0])
+    sample = where + step * rng.uniform(-0.5, 0.5, draws)
+    if at in (0, len(x) - 1):
+        sample = np.full(draws, x[at])
+    return _Minimum(float(where), flag, "grid", np.clip(sample, *ends), None)

@@ -9,6 +9,9 @@ import pandas as pd
 
 from paramz.analysis.columns import numbers, positive, require
 
+# Values of a hyperparameter that are nearer than this, in octaves, differ by rounding.
+CLOSE = 0.01
+
 
 def tidy_runs(
     df: pd.DataFrame,
@@ -78,6 +81,46 @@ def tidy_runs(
             f"{', '.join(f'{s:g}' for s in runs['scale'].unique()) or 'no usable rows'}"
         )
     return runs
+
+
+def merge_close(runs: pd.DataFrame, hp: str) -> tuple[pd.DataFrame, list[str]]:
+    """The runs with values of the hyperparameter that differ by rounding taken for one.
+
+    Values nearer than a hundredth of an octave (0.7 %), and than a tenth of the usual step of the
+    grid, are those of one grid point, written with fewer digits or in another precision.
+
+    Args:
+        runs: as from `tidy_runs`.
+        hp: name of the hyperparameter, for the note.
+
+    Returns:
+        the runs, and a note for each value that others were merged into.
+    """
+    values, counts = np.unique(runs["x"], return_counts=True)
+    gaps = np.diff(values)
+    wide = gaps[gaps > CLOSE]
+    if not len(wide) or (gaps <= min(CLOSE, 0.1 * float(np.median(wide)))).sum() == 0:
+        return runs, []
+    near = min(CLOSE, 0.1 * float(np.median(wide)))
+    target, notes, start = values.copy(), [], 0
+    for end in range(1, len(values) + 1):
+        if end < len(values) and values[end] - values[start] <= near:
+            continue
+        if end - start > 1:
+            # The value that most runs have.
+            target[start:end] = values[start + int(np.argmax(counts[start:end]))]
+        start = end
+    merged = runs.assign(x=target[np.searchsorted(values, runs["x"])])
+    # A seed that ran at both values meant two points.
+    clash = merged.duplicated(["group", "scale", "x", "seed"], keep=False)
+    apart = merged["x"].isin(merged["x"][clash])
+    merged["x"] = np.where(apart, runs["x"], merged["x"])
+    for value in np.unique(merged["x"]):
+        among = np.unique(runs["x"].to_numpy()[merged["x"] == value])
+        if len(among) > 1:
+            listed = ", ".join(f"{2.0**x:.7g}" for x in among)
+            notes.append(f"{listed} are taken for one value of {hp}")
+    return merged, notes
 
 
 def baseline_first(df: pd.DataFrame) -> pd.DataFrame:

@@ -65,6 +65,7 @@ def report(
         document = {
             "report": str(written.path),
             "verdicts": written.verdicts,
+            "answers": written.answers,
             "figures": [str(f) for f in written.figures],
         }
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -135,3 +135,32 @@ def test_collapse_flags_what_it_cannot_tell() -> None:
         pa.collapse(pd.DataFrame(apart), floor=2.5)
     with pytest.raises(ValueError, match="a collapse compares scales, but 'width' has one value"):
         pa.collapse(pd.DataFrame(rows[:49]))
+
+
+def test_regret_panels_share_their_colours_and_one_bar(found: pa.Transfer) -> None:
+    wide = pa.transfer(made_up_sweep({"sp": -1.2, "other": 0.3}))
+    panels = plots.regrets(wide)
+    assert [p.get_title() for p in panels] == ["sp", "other"]
+    limits = {p.collections[0].get_clim() for p in panels}
+    assert len(limits) == 1
+    assert len(panels[0].figure.axes) == 3  # the bar
+    matplotlib.pyplot.close("all")
+
+
+def test_a_group_that_loses_nothing_has_no_regret_panel() -> None:
+    found = pa.transfer(made_up_sweep({"mup": 0.0, "sp": -1.2}, noise=1e-5))
+    assert [p.get_title() for p in plots.regrets(found)] == ["sp"]
+    none = pa.transfer(made_up_sweep({"mup": 0.0}, noise=1e-5))
+    assert plots.regrets(none) == []
+    matplotlib.pyplot.close("all")
+
+
+def test_eight_scales_are_told_apart_and_the_legend_is_off_the_data(ax: Axes) -> None:
+    colors = [to_rgb(c) for c in scale_colors(2.0 ** np.arange(5, 13)).values()]
+    apart = [np.linalg.norm(np.subtract(a, b)) for a, b in zip(colors, colors[1:], strict=False)]
+    assert min(apart) > 0.1
+    plots.optima(pa.transfer(made_up_sweep({"sp": -1.2, "mup": 0.0})), ax)
+    ax.figure.canvas.draw()
+    legend = ax.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= ax.get_window_extent().y1 - 1

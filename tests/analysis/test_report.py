@@ -79,8 +79,8 @@ def test_an_unfinished_sweep_is_judged_by_what_is_there(tmp_path: Path) -> None:
     df = made_up_sweep({"sp": -1.2, "mup": 0.0})
     late = (df["parametrization"] == "mup") & (df["width"] == 256) & (df["lr"] > 2.0**-10)
     written = write_report(store_runs(df[~late], tmp_path / "x"))
-    assert "from 32 to 128" in written.verdicts[1] and "it transfers" in written.verdicts[1]
-    note = "Left out, with fewer than three values of lr so far: mup · 256."
+    assert "from 32 to 128" in written.verdicts[1] and "Use lr = 0.0" in written.verdicts[1]
+    note = "Left out, with fewer than three values of lr: width 256."
     assert note in written.path.read_text(encoding="utf-8")
 
 
@@ -110,6 +110,10 @@ def test_the_command_prints_verdicts_or_json(tmp_path: Path) -> None:
     assert plain.stdout.endswith(f"written: {tmp_path / 'x' / 'report.html'}\n")
     document = json.loads(run.invoke(app, ["report", str(tmp_path / "x"), "--json"]).stdout)
     assert document["report"].endswith("report.html")
+    (answer,) = document["answers"]
+    assert (answer["group"], answer["outcome"], answer["use_at"]) == ("sp", "fail", 256)
+    assert answer["lo"] < answer["value"] < answer["hi"] and answer["tuned_at"] == [256]
+    assert answer["sentence"] in plain.stdout
     assert [Path(f).name for f in document["figures"]] == [
         "transfer.png",
         "optimum.png",

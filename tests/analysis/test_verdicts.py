@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from paramz.analysis.coordinates import Verdict, judge
+from paramz.analysis.decide import Verdict as TransferVerdict
 from paramz.analysis.report import write_report
-from paramz.analysis.transfer import Verdict as TransferVerdict
 from paramz.cli import app
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from paramz.analysis.plots.coord import coord_check, coord_module, steepest
 from paramz.analysis.plots.law import isoflop, law, residuals
-from paramz.analysis.plots.sweep import collapse, loss_curves, optima, regret, transfer
+from paramz.analysis.plots.regret import regret, regrets
+from paramz.analysis.plots.sweep import collapse, loss_curves, optima, transfer
 
 __all__ = [
     "collapse",
@@ -19,6 +20,7 @@ __all__ = [
     "loss_curves",
     "optima",
     "regret",
+    "regrets",
     "residuals",
     "steepest",
     "transfer",

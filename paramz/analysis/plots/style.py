@@ -66,9 +66,21 @@ def scale_colors(scales: Iterable[float]) -> dict[float, str]:
     [64, 128]
     """
     ordered = sorted(set(scales))
-    # Neither end of the map: black on a dark page and yellow on paper would vanish.
-    stops = np.linspace(0.18, 0.80, max(len(ordered), 2))
-    return {s: to_hex(mpl.colormaps["viridis"](v)) for s, v in zip(ordered, stops, strict=False)}
+    # Up to five take the middle of the map: black on a dark page and yellow on paper would vanish.
+    # More need all of a map with more hues.
+    low, high, name = (0.18, 0.80, "viridis") if len(ordered) <= 5 else (0.12, 0.92, "plasma")
+    stops = np.linspace(low, high, max(len(ordered), 2))
+    return {s: to_hex(mpl.colormaps[name](v)) for s, v in zip(ordered, stops, strict=False)}
+
+
+def scale_markers(scales: Iterable[float]) -> dict[float, str]:
+    """A marker per scale, so that neighbours of a long row are told apart.
+
+    >>> scale_markers([64, 128])
+    {64: 'o', 128: 's'}
+    """
+    ordered = sorted(set(scales))
+    return {s: GROUP_MARKERS[i % len(GROUP_MARKERS)] for i, s in enumerate(ordered)}
 
 
 def group_style(index: int) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from paramz.analysis.plots.style import (
     new_row,
     power_ticks,
     scale_colors,
+    scale_markers,
     share_labels,
     theme,
 )
@@ -66,7 +67,14 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
         color, curve = colors[size], curves[curves["scale"] == size]
         alive = np.isfinite(curve["loss"])
         x, y = curve["log2_hp"], curve["loss"]
-        ax.plot(x[alive], y[alive], color=color, marker=".", label=f"{size:g}")
+        ax.plot(
+            x[alive],
+            y[alive],
+            color=color,
+            marker=scale_markers(found.optima["scale"])[size],
+            markersize=3.5,
+            label=f"{size:g}",
+        )
         ax.plot(
             x[~alive],
             np.full((~alive).sum(), 0.99 - 0.025 * position),
@@ -120,7 +128,7 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
         the axes.
     """
     ax = new_axes(ax)
-    slopes = found.drift.set_index("group")["slope"]
+    drift = found.drift.set_index("group")
     for index, group in enumerate(found.groups):
         color, marker = group_style(index)
         rows = found.optima[found.optima["group"] == group]
@@ -137,7 +145,7 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
             marker=marker,
             capsize=2,
             elinewidth=1,
-            label=f"{group}: {slopes[group]:+.2f} octave per doubling",
+            label=f"{group}: {_in_words(*drift.loc[group, ['slope', 'lo', 'hi']])} per doubling",
         )
         for sign, open_side in ((-1, np.isinf(below)), (1, np.isinf(above))):
             for xi, yi in zip(x[open_side], y[open_side], strict=True):
@@ -151,48 +159,17 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
     if high - low < 2:  # an octave of noise must not fill the figure
         ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
     with theme():
-        ax.legend(loc="best")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     return ax
 
 
-def regret(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
-    """Heat map of regret: tuned at one scale (down), evaluated at another (across).
-
-    Cells show the loss above the best at that scale: ``div.`` where the run diverged, a dash where
-    it lies outside the grid.
-
-    Args:
-        found: from `paramz.analysis.transfer`.
-        group: one of ``found.groups``.
-        ax: where to draw; by default a new figure.
-
-    Returns:
-        the axes.
-    """
-    rows = found.regret[found.regret["group"] == group]
-    value = rows.pivot(index="tuned_at", columns="evaluated_at", values="regret")
-    status = rows.pivot(index="tuned_at", columns="evaluated_at", values="status")
-    ax = new_axes(ax, (1.6 + 0.62 * len(value), 1.1 + 0.5 * len(value)))
-    shown = value.to_numpy(dtype=float)
-    finite = shown[np.isfinite(shown)]
-    # Regret spans orders of magnitude, and its zeros are exact.
-    smallest = finite[finite > 0].min(initial=1.0)
-    shade = np.log10(np.clip(np.where(np.isfinite(shown), shown, finite.max()), smallest, None))
-    ax.imshow(shade, cmap="cividis_r", aspect="auto")
-    middle = (shade.min() + shade.max()) / 2
-    words = {"diverged": "div.", "out of grid": "–"}
-    for i, j in np.ndindex(shown.shape):
-        text = words.get(str(status.iloc[i, j]), f"{shown[i, j]:.2g}")
-        color = "white" if shade[i, j] > middle else "black"
-        ax.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
-    labels = [f"{s:g}" for s in value.columns]
-    ax.set_xticks(range(len(labels)), labels)
-    ax.set_yticks(range(len(labels)), labels)
-    ax.grid(visible=False)
-    ax.set_xlabel(f"{found.scale} evaluated")
-    ax.set_ylabel(f"{found.scale} tuned at")
-    ax.set_title(f"{group}: {found.loss} lost")
-    return ax
+def _in_words(slope: float, lo: float, hi: float) -> str:
+    """The drift for a legend, which has no number where too few optima were seen."""
+    if np.isfinite(slope):
+        return f"{round(slope, 2) + 0.0:+.2f} octave"
+    if np.isfinite(lo):
+        return f"{lo:+.2f} octave or more"
+    return f"{hi:+.2f} octave or less" if np.isfinite(hi) else "octaves unknown"
 
 
 def collapse(found: Collapse, ax: Axes | None = None) -> Axes:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -58,11 +59,13 @@ class Section:
         html: its HTML.
         verdicts: its sentences, for the terminal.
         figures: its PNG files.
+        answers: the values to use, a record per group (`Answer.to_json` and the outcome).
     """
 
     html: str = ""
     verdicts: list[str] = field(default_factory=list)
     figures: list[Path] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
 
 
 def stacked(parts: Iterable[Section]) -> Section:
@@ -72,6 +75,7 @@ def stacked(parts: Iterable[Section]) -> Section:
         "".join(p.html for p in parts),
         [v for p in parts for v in p.verdicts],
         [f for p in parts for f in p.figures],
+        [a for p in parts for a in p.answers],
     )
 
 

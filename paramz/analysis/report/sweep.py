@@ -9,7 +9,6 @@ import pandas as pd
 
 from paramz.analysis import plots
 from paramz.analysis.outcome import Outcome
-from paramz.analysis.plots.style import new_row
 from paramz.analysis.report.law import law_section
 from paramz.analysis.report.page import html_table
 from paramz.analysis.report.section import Section, View, drawing, judgement, stacked
@@ -64,14 +63,18 @@ def _transfer_section(df: pd.DataFrame, view: View) -> Section:
     try:
         axis = view.axis(df)
         by = group_columns(df, hp, axis)
-        whole, html = _whole_curves(df, hp, axis, by)
-        found = transfer(whole, hp=hp, loss=loss, scale=axis, by=by)
+        found = transfer(df, hp=hp, loss=loss, scale=axis, by=by)
     except (ValueError, KeyError) as error:
         reason = f"Transfer was not judged: {error.args[0]}"
         return Section(f"<p>{escape(reason)}.</p>", [reason])
     figures = [view.png(name) for name in ("transfer", "optimum", "regret")]
-    for verdict in found.verdicts.values():
-        html += judgement(verdict.outcome, _WORDS[verdict.outcome], verdict.sentence)
+    html = ""
+    for group, verdict in found.verdicts.items():
+        word = "Not judged" if group in found.not_judged else _WORDS[verdict.outcome]
+        html += judgement(verdict.outcome, word, verdict.sentence)
+        if verdict.answer is not None:
+            html += f'<p class="answer"><b>{escape(verdict.answer.sentence)}</b></p>'
+    html += "".join(f'<p class="faint">{escape(note)}.</p>' for note in found.notes)
     html += drawing(
         plots.transfer(found)[0],
         figures[0],
@@ -83,35 +86,26 @@ def _transfer_section(df: pd.DataFrame, view: View) -> Section:
         figures[1],
         f"The best {hp} against {axis}, with 95% intervals",
     )
-    scales = found.optima["scale"].nunique()
-    axes = new_row(len(found.groups), width=1.6 + 0.62 * scales, share=False)
-    for group, ax in zip(found.groups, axes, strict=True):
-        plots.regret(found, group, ax)
-    html += drawing(
-        axes[0],
-        figures[2],
-        f"What reusing the best {hp} of one {axis} (down) costs at another (across), in {loss}",
-    )
-    verdicts = [verdict.sentence for verdict in found.verdicts.values()]
-    return Section(html + _tables(found), verdicts, figures)
-
-
-def _whole_curves(df: pd.DataFrame, hp: str, scale: str, by: list[str]) -> tuple[pd.DataFrame, str]:
-    """The runs of curves with three points or more, and a note on the others.
-
-    An unfinished sweep has curves that are too short to have an optimum. If all are, none is left
-    out, and the error says why.
-    """
-    points = df[df["status"] != "failed"].groupby([*by, scale], dropna=False)[hp].nunique()
-    short = points[points < 3]
-    if short.empty or len(short) == len(points):
-        return df, ""
-    keys = pd.MultiIndex.from_frame(df[[*by, scale]]) if by else pd.Index(df[scale])
-    names = "; ".join(
-        " · ".join(map(str, key if isinstance(key, tuple) else (key,))) for key in short.index
-    )
-    note = f"Left out, with fewer than three values of {hp} so far: {names}."
-    return df[~keys.isin(short.index)], f"<p>{escape(note)}</p>"
+    axes = plots.regrets(found)
+    if axes:
+        html += drawing(
+            axes[0],
+            figures[2],
+            f"What reusing the best {hp} of one {axis} (down) costs at another (across), in {loss}",
+        )
+    else:
+        html += (
+            f"<p>Reusing the best {escape(hp)} of one {escape(axis)} at another costs nothing.</p>"
+        )
+        figures = figures[:2]
+    verdicts = [verdict.text for verdict in found.verdicts.values()]
+    answers = [
+        {"group": group, "outcome": verdict.outcome}
+        | (verdict.answer.to_json() if verdict.answer else {})
+        | {"to_decide": list(verdict.to_decide)}
+        for group, verdict in found.verdicts.items()
+    ]
+    return Section(html + _tables(found), verdicts, figures, answers)
 
 
 def _tables(found: Transfer) -> str:
@@ -129,6 +123,10 @@ def _tables(found: Transfer) -> str:
         + html_table(best)
         + "<details><summary>Regret: tuned at one scale, evaluated at another</summary>"
         + html_table(regret, {"share of gain": ".1%"})
+        + f"</details><details><summary>Sensitivity to {escape(found.hp)}, and how well a power "
+        + "law holds its best values</summary>"
+        + html_table(found.sensitivity.rename(columns={"scale": found.scale}))
+        + html_table(found.quality)
         + "</details>"
     )
 

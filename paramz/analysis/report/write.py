@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from paramz.analysis.report.checks import checks_section
 from paramz.analysis.report.page import page
@@ -20,11 +21,13 @@ class Report:
         path: the HTML page.
         verdicts: its sentences, as ``run: sentence`` where there are several runs.
         figures: the PNG files beside it.
+        answers: the values to use, a record per run and group.
     """
 
     path: Path
     verdicts: list[str]
     figures: list[Path]
+    answers: list[dict[str, Any]]
 
 
 def write_report(
@@ -63,11 +66,12 @@ def write_report(
     body = f"<h1>{escape(title)}</h1>" + "".join(s.html for s in sections)
     path = root / "report.html"
     path.write_text(page(title, body), encoding="utf-8")
-    named = zip(runs, sections, strict=True)
+    named = list(zip(runs, sections, strict=True))
     return Report(
         path,
         [v if len(runs) == 1 else f"{r.name}: {v}" for r, s in named for v in s.verdicts],
         [f for s in sections for f in s.figures],
+        [{"run": r.resolve().name} | a for r, s in named for a in s.answers],
     )
 
 
@@ -88,4 +92,4 @@ def _run_section(run: Path, view: View) -> Section:
         parts.append(checks_section(run / "coord", view))
     whole = stacked(parts)
     html = f"<section><h2>{escape(run.resolve().name)}</h2>{whole.html}</section>"
-    return Section(html, whole.verdicts, whole.figures)
+    return Section(html, whole.verdicts, whole.figures, whole.answers)
