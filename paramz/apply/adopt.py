@@ -16,6 +16,7 @@ from torch import nn
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.factors import Factors
 from paramz.anatomy.probes import Factory
+from paramz.apply.checkpoints import FOLDED
 from paramz.apply.fold import scaled_weights, unfold_scales_
 from paramz.apply.hooks import install_
 from paramz.apply.parametrize import make_plan
@@ -126,6 +127,12 @@ def restore_(model: nn.Module, plan: Plan) -> None:
         raise ValueError(
             f"{plan.parametrization.name} replaces layers: call paramz.parametrize_(model, "
             f"{plan.parametrization.name!r}, init=False, example=...) as before training, then load"
+        )
+    saved = str(getattr(getattr(model, "config", None), "paramz", None))
+    if saved.endswith(FOLDED):
+        raise ValueError(
+            f"the weights of this {type(model).__name__} were loaded folded ({saved}), so its "
+            "factors would count twice: load it with paramz.hf.from_pretrained"
         )
     differ = _differences(model, plan)
     if differ:

@@ -17,6 +17,12 @@ from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 
 PLAN_FILE = "paramz.json"
+# What paramz.hf.save_pretrained writes beside plain weights: the tensors that folding changed, as
+# they are under the plan, and the end of the note in the config. Where no plain model has the
+# function, weights go into a subfolder instead.
+CHANGED_FILE = "paramz.safetensors"
+FOLDED = ", weights folded"
+UNFOLDED = "under_plan"
 
 
 def check_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -37,6 +43,13 @@ def check_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
     saved, own = Plan.load(file), plan_of(model)
     if own is not None and _function(own) == _function(saved):
         return
+    if (file.parent / CHANGED_FILE).is_file() or (file.parent / UNFOLDED).is_dir():
+        raise ValueError(
+            f"{place} was trained under {saved.parametrization.name} and saved by "
+            f"paramz.hf.save_pretrained, and this {type(model).__name__} is not under its plan. To "
+            f"train it further load it with paramz.hf.from_pretrained({type(model).__name__}, "
+            f"{str(file.parent)!r}); to use it, plain weights are enough if they are in this folder"
+        )
     have = "under no plan" if own is None else f"under another plan ({own.parametrization.name})"
     raise ValueError(
         f"{place} was trained under {saved.parametrization.name} ({file}), and this "

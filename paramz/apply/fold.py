@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -10,25 +13,37 @@ from paramz.anatomy.attention import KEY_INPUT
 from paramz.anatomy.embeddings import table_of
 from paramz.anatomy.paths import split
 from paramz.anatomy.tensors import is_trainable_kind
+from paramz.apply.tied import TiedFold, tied_folds
 from paramz.plan.on_model import set_scale_
 from paramz.plan.plan import Plan
 from paramz.plan.row import ModuleScale
 
 
-def fold_weights_(model: nn.Module, plan: Plan) -> None:
+def fold_weights_(model: nn.Module, plan: Plan, example: Any = None) -> None:
     """Multiply weights by their multiplier, and queries by what 1/sqrt(d_head) leaves to do.
+
+    Args:
+        model: the model, under the plan.
+        plan: the plan.
+        example: what to call the model with, for tied readouts, see `tied_folds`.
 
     Raises:
         ValueError: something cannot be folded; the weights are then as they were.
     """
-    _refuse_what_no_weight_holds(plan)
-    parts = _scaled_parts(model, plan)
+    tied = tied_folds(model, plan, example)
+    _refuse_what_no_weight_holds(plan, tied)
+    done = [scale for fold in tied for scale in fold.scales]
+    parts = _scaled_parts(model, plan, without=done)
     with torch.no_grad():
         for path, factor in plan.multipliers.items():
+            if any(path in fold.paths for fold in tied):
+                continue
             weight = model.get_submodule(path).weight
             assert isinstance(weight, torch.Tensor)
             weight.mul_(factor)
-        for scale, weights in parts:
+        for fold in tied:
+            fold.apply_()
+        for scale, weights in [*parts, *((scale, []) for scale in done)]:
             for part in weights:
                 part.mul_(scale.value / scale.plain)
             if scale.attribute != KEY_INPUT:
@@ -43,8 +58,10 @@ def unfold_scales_(model: nn.Module, plan: Plan) -> None:
                 part.mul_(scale.plain / scale.value)
 
 
-def _scaled_parts(model: nn.Module, plan: Plan) -> list[tuple[ModuleScale, list[torch.Tensor]]]:
-    scales = [scale for scale in plan.attention if scale.value != scale.plain]
+def _scaled_parts(
+    model: nn.Module, plan: Plan, without: Sequence[ModuleScale] = ()
+) -> list[tuple[ModuleScale, list[torch.Tensor]]]:
+    scales = [s for s in plan.attention if s.value != s.plain and s not in without]
     return [(scale, scaled_weights(model, plan, scale)) for scale in scales]
 
 
@@ -72,18 +89,10 @@ def scaled_weights(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[tor
     return parts
 
 
-def _refuse_what_no_weight_holds(plan: Plan) -> None:
-    tied = {path: row for row in plan.rows for path in row.readouts}
+def _refuse_what_no_weight_holds(plan: Plan, tied: Sequence[TiedFold]) -> None:
     shared = {split(row.name)[0]: row for row in plan.rows if row.aliases}
     for path, factor in plan.multipliers.items():
-        if path in tied:
-            row = tied[path]
-            raise ValueError(
-                f"{path} shares {row.name} {row.shape} with the embedding and multiplies its "
-                f"input by {factor:.4g}: no plain tied model computes this. Give the readout its "
-                "own copy of the weight before folding, or keep the hook."
-            )
-        if path in shared and factor != 1.0:
+        if path in shared and factor != 1.0 and not any(path in fold.paths for fold in tied):
             raise ValueError(
                 f"what comes out of {path} is multiplied by {factor:.4g}, and its weight is shared "
                 f"with {', '.join(shared[path].aliases)}, which is not: no plain tied model "

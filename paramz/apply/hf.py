@@ -6,18 +6,22 @@ This module is `paramz.hf`. Its functions on configs come from `paramz.anatomy.h
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from paramz.anatomy.hf_config import config_factory as config_factory
 from paramz.anatomy.hf_config import scaled_config as scaled_config
 from paramz.apply.adopt import restore_
-from paramz.apply.checkpoints import PLAN_FILE
-from paramz.plan.on_model import plan_of
+from paramz.apply.checkpoints import CHANGED_FILE, FOLDED, PLAN_FILE, UNFOLDED
+from paramz.apply.parametrize import fold_
+from paramz.apply.planners import planner_of
+from paramz.plan.on_model import plan_of, require_plan
 from paramz.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -33,7 +37,12 @@ def __getattr__(name: str) -> Any:
 
 
 def save_pretrained(model: Any, folder: str | os.PathLike[str], **options: Any) -> None:
-    """``model.save_pretrained`` with the plan beside the weights, and its name in the config.
+    """Save so that plain transformers load the same function, and `from_pretrained` the plan.
+
+    The weights in the folder are folded (`paramz.fold_`, on a copy), so plain ``from_pretrained``
+    gives the same logits; the tensors that folding changed are beside them as they were, so that
+    training goes on bit for bit. Where no plain model has the function, the weights go into a
+    subfolder, and plain ``from_pretrained`` finds none.
 
     Args:
         model: a Hugging Face model under a plan.
@@ -41,14 +50,34 @@ def save_pretrained(model: Any, folder: str | os.PathLike[str], **options: Any) 
         **options: for ``model.save_pretrained``.
 
     Raises:
-        ValueError: the model is under no plan.
+        ValueError: the model is under no plan; or no plain model has its function and the folder
+            holds another model.
     """
     plan = plan_of(model)
     if plan is None:
         raise ValueError("this model is under no plan: model.save_pretrained is all it needs")
-    model.config.paramz = f"{plan.parametrization.name}, plan in {PLAN_FILE}"
-    model.save_pretrained(folder, **options)
-    plan.save(Path(folder) / PLAN_FILE)
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    saved, folded = None if "state_dict" in options else _folded(model), FOLDED
+    if saved is None:
+        saved, folded = model, ""
+        if (place / "config.json").exists():
+            raise ValueError(
+                f"{place} holds another model, which plain transformers would load instead of this "
+                "one, whose function no plain model has: save into an empty folder"
+            )
+        warnings.warn(
+            f"no plain {type(model).__name__} is this model (paramz.fold_ says why), so the "
+            f"weights are in {place / UNFOLDED}, where only paramz.hf.from_pretrained looks",
+            stacklevel=2,
+        )
+    before = getattr(saved.config, "paramz", None)
+    saved.config.paramz = f"{plan.parametrization.name}, plan in {PLAN_FILE}{folded}"
+    saved.save_pretrained(place if folded else place / UNFOLDED, **options)
+    if not folded:
+        saved.config.paramz = before
+    _save_changed(model, saved, place)
+    plan.save(place / PLAN_FILE)
 
 
 def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -> nn.Module:
@@ -62,12 +91,51 @@ def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -
     Raises:
         ValueError: there is no plan in the folder.
     """
-    file = Path(folder) / PLAN_FILE
+    place = Path(folder)
+    file = place / PLAN_FILE
     if not file.is_file():
         raise ValueError(f"{folder} holds no {PLAN_FILE}: it was not saved by paramz.hf")
-    model: nn.Module = kind.from_pretrained(folder, **options)
+    inside = (place / UNFOLDED).is_dir() and not (place / "config.json").exists()
+    model: nn.Module = kind.from_pretrained(place / UNFOLDED if inside else folder, **options)
+    if not inside and (place / CHANGED_FILE).is_file():
+        from safetensors.torch import load_file  # transformers brings it
+
+        changed = load_file(place / CHANGED_FILE)
+        with torch.no_grad():
+            for name, value in changed.items():
+                model.get_parameter(name).copy_(value)
+    config: Any = model.config
+    config.paramz = str(config.paramz).removesuffix(FOLDED)
     restore_(model, Plan.load(file))
     return model
+
+
+def _folded(model: Any) -> Any:
+    """A plain copy with the same function; None if there is none, or no way back from it."""
+    plan = require_plan(model)
+    if plan.computed or planner_of(plan.parametrization).replaces_layers:
+        return None
+    copied = copy.deepcopy(model)
+    try:
+        fold_(copied)
+    except ValueError:
+        return None
+    return copied
+
+
+def _save_changed(model: nn.Module, saved: nn.Module, place: Path) -> None:
+    """Write the tensors that folding changed, as they are under the plan."""
+    from safetensors.torch import save_file  # transformers brings it
+
+    after = dict(saved.named_parameters())
+    changed = {
+        name: value.detach().cpu().contiguous()
+        for name, value in model.named_parameters()
+        if name in after and not torch.equal(value, after[name])
+    }
+    (place / CHANGED_FILE).unlink(missing_ok=True)
+    if changed:
+        save_file(changed, place / CHANGED_FILE)
 
 
 # Schedules of transformers that end at an absolute learning rate.

@@ -12,6 +12,7 @@ from paramz.anatomy.embeddings import zero_padding_rows_
 from paramz.anatomy.factors import Factors
 from paramz.anatomy.probes import Factory
 from paramz.anatomy.tensors import is_trainable_kind
+from paramz.apply.fresh import refuse_computed, refuse_wrapped
 from paramz.apply.hooks import unhook_
 from paramz.apply.initial import draw_
 from paramz.apply.planners import Request, planner_of
@@ -49,7 +50,9 @@ def make_plan(
     ['input', 'vector', 'output', 'scalar']
     """
     scheme = find_parametrization(parametrization)
+    refuse_wrapped(model)
     with plain_weights(model, base, wider) as plain:
+        refuse_computed(model, roles or ())
         asked = Request(
             scheme=scheme,
             base=plain.base,
@@ -76,6 +79,7 @@ def parametrize_(
     factors: Factors | None = None,
     fold: bool = True,
     init: bool = True,
+    trained: bool = False,
     example: Any = None,
     alphas: Alphas | None = None,
 ) -> Plan:
@@ -110,6 +114,8 @@ def parametrize_(
             of the model over that of the base. SP and NTP leave all of them as they are.
         fold: fold multipliers; False keeps those of the table as hooks on the module's input.
         init: False leaves values alone (a checkpoint will be, or was, loaded).
+        trained: scale weights even if there is evidence that they are trained, which else is an
+            error: `adopt_` is for those.
         example: what to call the model with, as in training: a batch, or its inputs. u-muP needs
             it; other schemes run a probe with it where shapes do not tell a readout from a
             bottleneck inside the network (without it inputs are guessed).
@@ -123,7 +129,8 @@ def parametrize_(
     Raises:
         TypeError: the base is missing or of the wrong kind; for u-muP, the example.
         ValueError: unknown parametrization, ambiguous roles, probes that do not match, the model
-            already has another plan, roles for u-muP, or alphas for another scheme or for layers
+            already has another plan, is trained, wrapped, or has weights that torch computes from
+            others, roles for u-muP, or alphas for another scheme or for layers
             that have theirs. The message says what would fix it.
 
     >>> import torch
@@ -134,7 +141,9 @@ def parametrize_(
     [(['input', 'vector'], 0.5), (['output'], 0.125), (['scalar'], 0.5)]
     """
     scheme = find_parametrization(parametrization)
+    refuse_wrapped(model)
     with plain_weights(model, base, wider) as plain:
+        refuse_computed(model, roles or ())
         asked = Request(
             scheme=scheme,
             base=plain.base,
@@ -145,6 +154,7 @@ def parametrize_(
             factors=factors,
             fold=fold,
             init=init,
+            trained=trained,
             example=example,
             alphas=alphas,
         )
@@ -206,22 +216,28 @@ def remove_(model: nn.Module) -> Plan | None:
     return made
 
 
-def fold_(model: nn.Module) -> None:
+def fold_(model: nn.Module, *, example: Any = None) -> None:
     """Fold every multiplier into the weights: the same function as a plain model, for export.
 
     Logits stay equal to rounding and the state_dict keys are those of the plain model. Attention
     scales are folded into the query projections, so code that recomputes 1/sqrt(d_head) is right.
-    Reparametrized weights become plain ones of the same values.
+    The factor of a tied readout goes into the gain of the norm in front of it. Reparametrized
+    weights become plain ones of the same values.
+
+    Args:
+        model: the model, under a plan.
+        example: what to call the model with (a batch, or its inputs), which is done to find the
+            gain in front of a tied readout; a few token ids if left out.
 
     Raises:
-        ValueError: the model has no plan; or a multiplier sits on a tied tensor or on a residual
-            branch without weights, or an attention module's queries cannot be found, so that no
-            plain model has this function. The model is then as it was.
+        ValueError: the model has no plan; or a multiplier sits on a tied readout without a gain in
+            front of it or on a residual branch without weights, or an attention module's queries
+            cannot be found, so that no plain model has this function. The model is then as it was.
     """
     if _plain_weights_(model) and plan_of(model) is None:
         return
     made = require_plan(model)
-    planner_of(made.parametrization).fold_(model, made)
+    planner_of(made.parametrization).fold_(model, made, example)
     unhook_(model)
     remember_(model, None)
 

@@ -18,6 +18,7 @@ from paramz.anatomy.factors import Factors
 from paramz.anatomy.facts import Facts, read_facts
 from paramz.anatomy.probes import Factory, Probes, build_probes
 from paramz.apply.fold import fold_weights_
+from paramz.apply.fresh import refuse_changed, refuse_trained
 from paramz.apply.hooks import install_, uninstall_
 from paramz.apply.initial import initialise_
 from paramz.nn.convert.fold import fold_scales_
@@ -45,6 +46,7 @@ class Request:
     factors: Factors | None = None
     fold: bool = True
     init: bool = True
+    trained: bool = False
     example: Any = None
     alphas: Alphas | None = None
 
@@ -64,7 +66,7 @@ class Planner:
     draft: Callable[[nn.Module, Request], Plan]
     apply_: Callable[[nn.Module, Request], Plan]
     remove_: Callable[[nn.Module, Plan], None]
-    fold_: Callable[[nn.Module, Plan], None]
+    fold_: Callable[[nn.Module, Plan, Any], None]
     replaces_layers: bool
 
 
@@ -92,14 +94,17 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
         raise ValueError(
             f"alphas are hyperparameters of u-mup, and {scheme.name} has none: leave alphas out"
         )
-    if before is None and asked.init:
-        _refuse_trained(model)
+    scales_values = asked.init and before is None
+    if scales_values and not asked.trained:
+        refuse_trained(model)
     # An earlier plan changed scales and hooks; the same call again must find what it found then.
     facts, probes = _read(model, asked, measure=asked.init)
     if before is not None:
         return _again(before, asked, find_rows(facts, scheme, asked.roles))
     made = draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles)
-    if asked.init:
+    if scales_values:
+        if not asked.trained:
+            refuse_changed(model, probes, made.rows)
         made = initialise_(model, probes, made)
     install_(model, made)
     return made
@@ -112,25 +117,6 @@ def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Pr
     ).matched(model, scales)
     asked_for = asked.branches, asked.factors, asked.example
     return read_facts(model, probes, scales, *asked_for), probes
-
-
-def _refuse_trained(model: nn.Module) -> None:
-    """A config that paramz.hf.save_pretrained wrote says that the weights are trained."""
-    saved = getattr(getattr(model, "config", None), "paramz", None)
-    inner = next((path for path, m in model.named_modules() if path and plan_of(m)), None)
-    if saved:
-        raise ValueError(
-            f"this {type(model).__name__}'s config says that it was trained under {saved}: scaling "
-            "its weights as if they were fresh would break it. Put the saved plan back with "
-            "paramz.hf.from_pretrained or paramz.restore_, or set config.paramz = None for a fresh "
-            "model."
-        )
-    if inner is not None:
-        raise ValueError(
-            f"{inner} inside this {type(model).__name__} is under a plan already, which would be "
-            "applied twice. Plan the whole model only, before anything is wrapped around it, or "
-            "call paramz.remove_ on the inner one first."
-        )
 
 
 def _again(before: Plan, asked: Request, rows: list[Row]) -> Plan:
@@ -159,6 +145,8 @@ def _draft_unit_scaled(model: nn.Module, asked: Request) -> Plan:
 
 
 def _apply_unit_scaled_(model: nn.Module, asked: Request) -> Plan:
+    if asked.init and plan_of(model) is None and not asked.trained:
+        refuse_trained(model)
     made = unit_scaled_plan(
         model,
         asked.example,
@@ -178,9 +166,9 @@ def _cannot_remove(model: nn.Module, plan: Plan) -> None:
     )
 
 
-def _fold_unit_scaled_(model: nn.Module, plan: Plan) -> None:
+def _fold_unit_scaled_(model: nn.Module, plan: Plan, example: Any) -> None:
     fold_scales_(model)
-    fold_weights_(model, plan)
+    fold_weights_(model, plan, example)
 
 
 _UNIT_SCALED = Planner(

@@ -206,7 +206,7 @@ def _defaults(kind: type, optimizer: Any) -> Mapping[str, Any]:
     found = {
         name: parameter.default
         for each in reversed(kind.__mro__)
-        for name, parameter in inspect.signature(each.__init__).parameters.items()
+        for name, parameter in inspect.signature(each.__init__).parameters.items()  # type: ignore[misc]
         if parameter.default is not parameter.empty
     }
     return (

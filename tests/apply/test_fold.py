@@ -103,21 +103,6 @@ def assert_untouched(model, before, plan):
         assert torch.equal(value, before[name])
 
 
-def test_a_tied_readout_cannot_be_folded():
-    model = tied_gpt(32)
-    plan = paramz.parametrize_(model, "mup", base=tied_gpt)
-    before, scale = state(model), model.blocks[0].attn.scale
-    with pytest.raises(ValueError) as error:
-        paramz.fold_(model)
-    assert str(error.value) == (
-        "head shares tokens.weight (11, 32) with the embedding and multiplies its input by 0.25: "
-        "no plain tied model computes this. Give the readout its own copy of the weight before "
-        "folding, or keep the hook."
-    )
-    assert_untouched(model, before, plan)
-    assert model.blocks[0].attn.scale == scale
-
-
 class OddAttention(nn.Module):
     def __init__(self, width):
         super().__init__()

@@ -207,10 +207,13 @@ def test_hugging_face_checkpoints_carry_their_plan(tmp_path):
     assert torch.equal(again(ids).logits, model(ids).logits)
 
     bare = type(model).from_pretrained(tmp_path)
-    assert bare.config.paramz == "mup, plan in paramz.json"
-    with pytest.raises(ValueError, match="lm_head is multiplied by 0.5 in a hook"):
+    assert torch.equal(bare(ids).logits, model(ids).logits)
+    assert bare.config.paramz == "mup, plan in paramz.json, weights folded"
+    with pytest.raises(ValueError, match=r"To train it further load it with paramz.hf.from_pre"):
         paramz.check_checkpoint(bare, tmp_path)
-    with pytest.raises(ValueError, match="was trained under mup, plan in paramz.json: scaling"):
+    with pytest.raises(ValueError, match="loaded folded .*factors would count twice"):
+        paramz.restore_(bare, plan)
+    with pytest.raises(ValueError, match="was trained under mup, plan in paramz.json, .*: scaling"):
         paramz.parametrize_(bare, "mup", base=32)
     with pytest.raises(ValueError, match="under no plan"):
         paramz.hf.save_pretrained(llama(64), tmp_path)

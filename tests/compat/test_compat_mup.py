@@ -213,7 +213,8 @@ def test_decoupled_wd_leaves_decay_alone():
 )
 def test_any_adam_goes_through_impl(impl):
     model = made(ours, mlp, 32, 8)
-    optimizer = ours.MuAdam(model.parameters(), impl=getattr(torch.optim, impl), lr=0.1)
+    kind = getattr(torch.optim, impl)
+    optimizer = ours.MuAdam(model.parameters(), impl=kind, lr=0.1, as_mup=False)
     default = inspect.signature(getattr(torch.optim, impl)).parameters["eps"].default
     assert [(g["lr"], g["eps"]) for g in optimizer.param_groups] == [
         (0.025, default / 4), (0.1, default / 4), (0.1, default)
@@ -266,7 +267,7 @@ def test_the_plan_is_on_the_model():
     ]  # fmt: skip
     assert "MuReadout" in str(plan.summary())
     same = plan.param_groups(model, "adam", lr=0.1)
-    wanted = ours.MuAdam(model.parameters(), lr=0.1).param_groups
+    wanted = ours.MuAdam(model.parameters(), lr=0.1, as_mup=False).param_groups
     assert sorted((g["lr"], g["eps"]) for g in same) == sorted((g["lr"], g["eps"]) for g in wanted)
     lion = plan.param_groups(model, "lion", lr=0.1)  # any optimizer that paramz knows
     assert {g["lr"] for g in lion} == {0.1, 0.025}

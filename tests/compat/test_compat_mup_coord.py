@@ -62,9 +62,9 @@ def test_the_table_is_mups(options):
     assert np.array_equal(*numbers, equal_nan=True)  # bit for bit at the base
 
 
-def test_adams_table_is_mups_up_to_epsilon():
+def test_adams_table_is_mups():
     expected, found = tables(optimizer="adamw", nsteps=2)
-    pd.testing.assert_frame_equal(found, expected, rtol=1e-3)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
 
 
 class Mapped(nn.Module):

@@ -20,25 +20,32 @@ from paramz.compat import mup as ours
 mup = pytest.importorskip("mup", reason="pip install --no-deps mup==1.0.0")
 
 
-def test_decay_of_plain_adam_follows_the_gradient():
+# paramz's own epsilon and L2 decay.
+FOLLOWS = {"as_mup": False}
+
+
+def test_decay_of_plain_adam_follows_the_gradient_if_asked():
     """mup scales it like AdamW's, which makes it lr * wd constant before the normalisation."""
-    for package, expected in ((mup, 0.04), (ours, 0.01)):
+    for package, options, expected in ((mup, {}, 0.04), (ours, {}, 0.04), (ours, FOLLOWS, 0.01)):
         model = made(package, mlp, 32, 8)
-        found = package.MuAdam(model.parameters(), lr=0.1, weight_decay=0.01)
+        found = package.MuAdam(model.parameters(), lr=0.1, weight_decay=0.01, **options)
         assert math.isclose(found.param_groups[0]["weight_decay"], expected)
-    as_mup = ours.MuAdam(model.parameters(), lr=0.1, weight_decay=0.01, as_mup=True)
-    assert math.isclose(as_mup.param_groups[0]["weight_decay"], 0.04)
     decoupled = ours.MuAdam(
         model.parameters(), lr=0.1, weight_decay=0.01, decoupled_weight_decay=True
     )
     assert math.isclose(decoupled.param_groups[0]["weight_decay"], 0.04)
 
 
-def test_epsilon_follows_the_gradient():
+def test_epsilon_follows_the_gradient_if_asked():
     """mup has one for all (TP-V, appendix B.3 asks for it to scale)."""
-    for package, expected in ((mup, {1e-8}), (ours, {1e-8 / 4, 1e-8})):
+    scaled = {1e-8 / 4, 1e-8}
+    for package, options, expected in (
+        (mup, {}, {1e-8}),
+        (ours, {}, {1e-8}),
+        (ours, FOLLOWS, scaled),
+    ):
         model = made(package, mlp, 32, 8)
-        optimizer = package.MuAdam(model.parameters(), lr=0.1, eps=1e-8)
+        optimizer = package.MuAdam(model.parameters(), lr=0.1, eps=1e-8, **options)
         assert {group["eps"] for group in optimizer.param_groups} == expected
 
 

@@ -1,7 +1,7 @@
 """mup's documented examples run on paramz unchanged but for the import, with equal trajectories.
 
 Each example is a file that imports from mup; it runs once as it is and once with paramz.compat.mup
-in place of mup. Adam's are equal under mup's one epsilon (as_mup), and under paramz's, which
+in place of mup. Adam's are equal under mup's one epsilon (the default), and under paramz's, which
 follows the size of the gradients, if mup's groups are given the same ones.
 """
 
@@ -79,16 +79,16 @@ def test_trajectories_are_mups(name, optimizer, tmp_path):
     base, wide = WIDTHS[name]
     theirs.save(str(tmp_path / "mup.bsh"), base)
     ours.save(str(tmp_path / "paramz.bsh"), base)
-    as_mup = {} if optimizer == "sgd" else {"as_mup": True}
+    own_epsilon = {} if optimizer == "sgd" else {"as_mup": False}
     for width in (base, wide):
         expected = run(theirs, width, tmp_path / "mup.bsh", optimizer)
         assert (expected[-1] - expected[0]).abs().mean() > 0.01  # it does train
         # either package reads the other's file
         assert torch.equal(run(theirs, width, tmp_path / "paramz.bsh", optimizer), expected)
-        got = run(ours, width, tmp_path / "mup.bsh", optimizer, **as_mup)
+        got = run(ours, width, tmp_path / "mup.bsh", optimizer)
         assert torch.allclose(got, expected, rtol=0, atol=1e-12)
         if width == base:
-            unchanged = run(ours, width, tmp_path / "mup.bsh", optimizer)
+            unchanged = run(ours, width, tmp_path / "mup.bsh", optimizer, **own_epsilon)
             assert torch.equal(unchanged, expected)  # bit for bit, whatever the epsilon
 
 
@@ -99,7 +99,7 @@ def test_what_differs_under_adam_is_epsilon(name, optimizer, tmp_path):
     base, wide = WIDTHS[name]
     file = tmp_path / "base.bsh"
     theirs.save(str(file), base)
-    got = run(ours, wide, file, optimizer)
+    got = run(ours, wide, file, optimizer, as_mup=False)
     model = model_of(theirs, wide, file)
     expected = trajectory(theirs, model, with_scaled_eps(theirs, model, optimizer))
     assert torch.allclose(got, expected, rtol=0, atol=1e-12)

@@ -221,6 +221,23 @@ def test_a_scheduler_keeps_the_ratios():
     assert [g["lr"] for g in optimizer.param_groups] == [lr / 2 for lr in before]
 
 
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_one_group_per_tensor_is_the_packages(kind):
+    """The four of its own tests that merged groups fail ask for the number and order of groups."""
+    made = []
+    for package, options in ((peer, {}), (uu, {"per_tensor": True})):
+        torch.manual_seed(0)
+        model = package.TransformerDecoder(WIDTH, VOCABULARY, 2, HEADS)
+        kind_ = getattr(package.optim, kind)
+        made.append((model, kind_(model.parameters(), lr=0.5, weight_decay=0.1, **options)))
+    (_, theirs), (model, ours) = made
+    assert len(ours.param_groups) == len(list(model.parameters()))
+    for a, b in zip(theirs.param_groups, ours.param_groups, strict=True):
+        assert (a["lr"], a["weight_decay"], len(a["params"])) == (b["lr"], b["weight_decay"], 1)
+        assert a["params"][0].shape == b["params"][0].shape
+    ours.load_state_dict(theirs.state_dict())
+
+
 def test_arguments_by_position_are_torchs():
     """The package passes its first further argument to torch as lr."""
     model = uu.Linear(4, 4)

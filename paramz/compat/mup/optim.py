@@ -50,7 +50,7 @@ def MuAdam(
     params: Iterable[Any],
     impl: Callable[..., Any] = Adam,
     decoupled_wd: bool = False,
-    as_mup: bool = False,
+    as_mup: bool = True,
     **kwargs: Any,
 ) -> Any:
     """Adam, or another optimizer that normalises entry by entry, with muP's learning rates.
@@ -60,8 +60,9 @@ def MuAdam(
         impl: the optimizer.
         decoupled_wd: leave weight decay as it is, for an ``impl`` that does not multiply it by the
             learning rate.
-        as_mup: use mup's one epsilon for all tensors, and its decay of plain Adam, to go on with a
-            run that mup began.
+        as_mup: mup's one epsilon for all tensors, and its decay of plain Adam. With False both
+            follow the size of each tensor's gradient, as Yang et al. 2022 (TP-V, appendix B.3) ask:
+            better in wide models, and a plan's own rule, but no longer mup's trajectory.
         **kwargs: for ``impl``; ``lr``, ``weight_decay`` and ``eps`` are those at the base.
 
     Raises:
@@ -71,7 +72,9 @@ def MuAdam(
     >>> from paramz.compat.mup import set_base_shapes
     >>> model = set_base_shapes(torch.nn.Linear(64, 64), torch.nn.Linear(16, 16))
     >>> [(g["lr"], g["eps"]) for g in MuAdam(model.parameters(), lr=0.1).param_groups[:2]]
-    [(0.025, 2.5e-09), (0.1, 2.5e-09)]
+    [(0.025, 1e-08), (0.1, 1e-08)]
+    >>> MuAdam(model.parameters(), lr=0.1, as_mup=False).param_groups[0]["eps"]
+    2.5e-09
     """
     family = _family(impl, ADAMW, "adam", "MuAdam", kwargs.get("decoupled_weight_decay"))
     eps = kwargs.get("eps", _default(impl, "eps"))

@@ -102,6 +102,8 @@ def scaled_parameters(
     weight_decay: float = 0,
     independent_weight_decay: bool = True,
     allow_non_unit_scaling_params: bool = False,
+    *,
+    per_tensor: bool = False,
 ) -> list[dict[str, Any]]:
     """Parameter groups with the learning rate and decay of each tensor, for any optimizer.
 
@@ -116,6 +118,7 @@ def scaled_parameters(
             rate, whatever that rate is.
         allow_non_unit_scaling_params: let parameters without a type keep the learning rate as it
             is, instead of refusing them.
+        per_tensor: one group per tensor, as in unit_scaling, whose optimizers' state then loads.
 
     Raises:
         ValueError: a group has no learning rate, or a parameter no type.
@@ -127,7 +130,7 @@ def scaled_parameters(
     >>> [(len(g["params"]), g["lr"]) for g in scaled_parameters(params, lr_scale_func_adam, lr=1.0)]
     [(2, 0.25), (1, 0.5)]
     """
-    merged: dict[tuple[int, float, float], dict[str, Any]] = {}
+    merged: dict[tuple[float, ...], dict[str, Any]] = {}
     for number, entry in enumerate(params):
         group, tensors, owner = _read(entry, number)
         base_lr, base_decay = group.pop("lr", lr), group.pop("weight_decay", weight_decay)
@@ -141,7 +144,7 @@ def scaled_parameters(
             if independent_weight_decay and decay and float(own_lr):
                 decay = decay / float(own_lr)
             own = {"params": [], "lr": own_lr, "weight_decay": decay, **group}
-            key = owner, float(own_lr), float(decay)
+            key = (len(merged),) if per_tensor else (owner, float(own_lr), float(decay))
             merged.setdefault(key, own)["params"].append(parameter)
     return list(merged.values())
 
@@ -190,7 +193,7 @@ class SGD(torch.optim.SGD):
     Args:
         params: parameters or groups of them.
         lr: learning rate; the further arguments of ``torch.optim.SGD`` follow by position or name.
-        weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
+        weight_decay, independent_weight_decay, allow_non_unit_scaling_params, per_tensor: see
             `scaled_parameters`.
         readout_constraint: the ``constraint`` of the model's `LinearReadout`.
     """
@@ -204,12 +207,13 @@ class SGD(torch.optim.SGD):
         independent_weight_decay: bool = True,
         allow_non_unit_scaling_params: bool = False,
         readout_constraint: str | None = None,
+        per_tensor: bool = False,
         **kwargs: Any,
     ) -> None:
-        rule = lr_scale_func_sgd(readout_constraint)
         groups = scaled_parameters(
-            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
-        )
+            params, lr_scale_func_sgd(readout_constraint), lr, weight_decay,
+            independent_weight_decay, allow_non_unit_scaling_params, per_tensor=per_tensor,
+        )  # fmt: skip
         super().__init__(groups, lr, *args, **_options(groups, kwargs))
 
 
@@ -224,12 +228,13 @@ class _WithAdamsRates(torch.optim.Adam):
         weight_decay: float = 0,
         independent_weight_decay: bool = True,
         allow_non_unit_scaling_params: bool = False,
+        per_tensor: bool = False,
         **kwargs: Any,
     ) -> None:
-        rule = lr_scale_func_adam
         groups = scaled_parameters(
-            params, rule, lr, weight_decay, independent_weight_decay, allow_non_unit_scaling_params
-        )
+            params, lr_scale_func_adam, lr, weight_decay,
+            independent_weight_decay, allow_non_unit_scaling_params, per_tensor=per_tensor,
+        )  # fmt: skip
         super().__init__(groups, lr, *args, **_options(groups, kwargs))
 
 
@@ -239,7 +244,7 @@ class Adam(_WithAdamsRates):
     Args:
         params: parameters or groups of them.
         lr: learning rate; the further arguments of ``torch.optim.Adam`` follow by position or name.
-        weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
+        weight_decay, independent_weight_decay, allow_non_unit_scaling_params, per_tensor: see
             `scaled_parameters`.
     """
 
@@ -251,6 +256,6 @@ class AdamW(_WithAdamsRates, torch.optim.AdamW):
         params: parameters or groups of them.
         lr: learning rate; the further arguments of ``torch.optim.AdamW`` follow by position or
             name.
-        weight_decay, independent_weight_decay, allow_non_unit_scaling_params: see
+        weight_decay, independent_weight_decay, allow_non_unit_scaling_params, per_tensor: see
             `scaled_parameters`.
     """
