@@ -172,14 +172,14 @@ def _computed(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, str, str]
     for path, module in model.named_modules():
         shown = f"model.get_submodule({path!r})"
         if torch_parametrize.is_parametrized(module):
-            parametrizations: Mapping[str, Any] = module.parametrizations  # type: ignore[assignment]
+            parametrizations: Mapping[str, Any] = module.parametrizations
             for tensor, steps in parametrizations.items():
                 undo = f"torch.nn.utils.parametrize.remove_parametrizations({shown}, {tensor!r})"
                 yield path, module, tensor, type(steps[0]).__name__, undo
         for hook in module._forward_pre_hooks.values():
             kinds = [kind.__name__ for kind in type(hook).__mro__]
             old = next((kind for kind in kinds if kind in _OLD_HOOKS), None)
-            tensor = getattr(hook, "name", getattr(hook, "_tensor_name", None))
-            if old is not None and isinstance(tensor, str):
-                undo = _OLD_HOOKS[old].format(module=shown, tensor=tensor)
-                yield path, module, tensor, kinds[0], undo
+            named: Any = getattr(hook, "name", getattr(hook, "_tensor_name", None))
+            if old is not None and isinstance(named, str):
+                undo = _OLD_HOOKS[old].format(module=shown, tensor=named)
+                yield path, module, named, kinds[0], undo
