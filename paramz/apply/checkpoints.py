@@ -20,7 +20,7 @@ PLAN_FILE = "paramz.json"
 # What paramz.hf.save_pretrained writes beside plain weights: the tensors that folding changed, as
 # they are under the plan, and the end of the note in the config. Where no plain model has the
 # function, weights go into a subfolder instead.
-CHANGED_FILE = "paramz.safetensors"
+CHANGED_FILE = "under_plan.safetensors"
 FOLDED = ", weights folded"
 UNFOLDED = "under_plan"
 
