@@ -44,8 +44,9 @@ def fold_weights_(model: nn.Module, plan: Plan, example: Any = None) -> None:
         for fold in tied:
             fold.apply_()
         for scale, weights in [*parts, *((scale, []) for scale in done)]:
+            offset = _offset(model, scale) if weights else 0.0
             for part in weights:
-                part.mul_(scale.value / scale.plain)
+                part.add_(offset).mul_(scale.value / scale.plain).sub_(offset)
             if scale.attribute != KEY_INPUT:
                 set_scale_(model, scale, scale.plain)
 
@@ -54,8 +55,27 @@ def unfold_scales_(model: nn.Module, plan: Plan) -> None:
     """Divide weights by what the plan's attention and embedding scales will multiply."""
     with torch.no_grad():
         for scale, weights in _scaled_parts(model, plan):
+            offset = _offset(model, scale)
             for part in weights:
-                part.mul_(scale.plain / scale.value)
+                part.add_(offset).mul_(scale.plain / scale.value).sub_(offset)
+
+
+def _offset(model: nn.Module, scale: ModuleScale) -> float:
+    """What a norm of queries adds to its gain before it multiplies: 1 in Gemma, else 0."""
+    module = model.get_submodule(scale.module)
+    if scale.kind != "attention" or isinstance(module, nn.MultiheadAttention):
+        return 0.0
+    norm = next(
+        (child for name, child in module.named_children() if name in names.QUERY_NORMS), None
+    )
+    gain = getattr(norm, "weight", None)
+    if norm is None or not isinstance(gain, torch.Tensor):
+        return 0.0
+    kept = gain.detach().clone()
+    gain.zero_()
+    out = norm(torch.ones_like(kept)[None])
+    gain.copy_(kept)
+    return 1.0 if bool(out.any()) else 0.0
 
 
 def _scaled_parts(
