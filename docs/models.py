@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - rows of a table
 """Writes docs/models.md: every architecture of tests/zoo.py, checked as its tests do.
 
 python docs/models.py          # about four minutes of CPU

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paramz.analysis.causes import cause_of, what_explains_a_fall
 from paramz.analysis.outcome import Outcome, require_outcome
-from paramz.analysis.slopes import Slope, axis_of, judged_slopes
+from paramz.analysis.slopes import NEXT, Slope, axis_of, judged_slopes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +29,11 @@ class Verdict:
         parametrization: what was checked.
         optimizer: with which optimizer.
         lr: at which learning rate.
-        outcome: ``"pass"`` where all judged slopes are within the tolerance, ``"fail"`` where the
-            interval of one lies wholly beyond it, else ``"undecided"``.
-        tolerance: the largest absolute slope that passes.
-        culprit: the first failing module in forward order, None when passed.
+        outcome: ``"pass"`` where the interval of every judged slope reaches into the tolerance and
+            excludes the next exponents (+-1/2), ``"fail"`` where that of one lies beyond +-1/4,
+            else ``"undecided"``.
+        tolerance: the largest absolute slope that is taken to be flat.
+        culprit: the module that made it fail, or that is undecided; None when passed.
         finding: the numbers that decided, for people, without the outcome.
         slopes: all slopes, in forward order.
     """
@@ -134,27 +136,28 @@ def _read_slope(data: Mapping[str, Any]) -> Slope:
 def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) -> Verdict:
     """Judge a coordinate check.
 
-    Every module but readouts passes when the slope of its output's change (``delta``) is within the
-    tolerance at every step. A readout (over width, routers count as readouts) passes when its
-    change does not grow beyond the tolerance and the part made by its own update is flat at the
-    largest width: its change contains random sums (the initial readout acting on changed features,
-    features that the batch does not share) which shrink like width^-1/2 and are no failure. Where
-    the update's slope is below -tolerance, its squares are fitted by ``limit^2 + random^2 / width``
-    and that curve's slope at the largest width is judged: it is -1/2 where there is no limit, as
-    when the learning rate falls too fast.
+    Over width, theory makes three claims on every module, all of them at the largest widths: its
+    output has the same size before training, its own update moves it equally far, and so does all
+    that changes in it. What `paramz.analysis.slopes.local_slope` fits takes off the random part
+    that a finite width adds. A slope passes where its interval reaches into the tolerance and
+    excludes the next exponents that theory could give (+-1/2), fails where the interval lies beyond
+    +-1/4, nearer to one of those, and is undecided otherwise.
 
-    Modules that output the same at all times (rotary tables) and modules around a readout, which
-    repeat it, are not judged.
+    What is exempt: a module after which nothing grows (a readout and what follows it), and a
+    router, may shrink before training and in what is handed on to it, for these are random sums of
+    the initial weights. An update may shrink where its ``aligned`` part, in which the rows of the
+    batch do not cancel, keeps its size. Modules that output the same at all times (rotary tables)
+    have no slope, and modules inside one of a list of experts are not judged: they see other tokens
+    at every step.
 
-    Over depth the state after each block is judged, and what is outside the blocks. Modules inside
-    a block are not: Depth-muP lets the parts made by single layers shrink, and since a block is a
-    larger share of a shallow model, the middle of a block lies further along its depth than along
-    that of a deep one. Modules inside one of a list of experts are not judged either: they see
-    other tokens at every step.
+    Over depth and experts only the change is judged; over depth that of the state after each block,
+    and of what is outside the blocks: Depth-muP lets the parts made by single layers shrink, and
+    since a block is a larger share of a shallow model, the middle of a block lies further along its
+    depth than along that of a deep one.
 
     Args:
         df: as returned by `paramz.coord_check`, of one parametrization and optimizer.
-        tolerance: the largest absolute slope that passes.
+        tolerance: the largest absolute slope that is taken to be flat.
         lr: which learning rate to judge; the middle one if left out.
 
     Returns:
@@ -179,7 +182,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     axis = axis_of(df)
     _require_finite(part, axis, chosen)
     slopes = judged_slopes(part, axis, tolerance)
-    outcome, culprit, what = _decide(slopes, axis, tolerance)
+    seeds = part.seed.nunique() if "seed" in part.columns else 1
+    outcome, culprit, what = _decide(slopes, axis, tolerance, seeds)
     span = f"{axis} {part[axis].min()} to {part[axis].max()}, lr {chosen:.4g}"
     return Verdict(
         parametrization=name,
@@ -204,70 +208,75 @@ def _require_finite(df: pd.DataFrame, axis: str, lr: float) -> None:
 
 
 def _decide(
-    slopes: Sequence[Slope], axis: str, tolerance: float
+    slopes: Sequence[Slope], axis: str, tolerance: float, seeds: int
 ) -> tuple[Outcome, str | None, str]:
     """The outcome, the culprit (None for a pass) and the numbers that decided."""
     failures = [s for s in slopes if s.passed is False]
     if not failures:
-        return "pass", None, _what_passed(slopes, tolerance)
-    proved = [s for s in failures if s.proved]
-    worst = (proved or failures)[0]
-    what = (
-        f"{worst.module} changes like {axis}^{worst.slope:+.2f} "
-        f"[{worst.lo:+.2f}, {worst.hi:+.2f}] at step {worst.step}"
-    )
-    if proved:
-        cause = _cause(slopes, worst, tolerance, axis)
-        return "fail", worst.module, f"{what}, beyond ±{tolerance:g}. Likely cause: {cause}"
+        return "pass", None, _what_passed(slopes, axis, tolerance)
+    if any(s.proved for s in failures):
+        cause = cause_of(slopes, axis)
+        return (
+            "fail",
+            cause.slope.module,
+            f"{_in_words(cause.slope, axis)}. Cause: {cause.text}",
+        )
+    worst = max(failures, key=lambda s: abs(s.slope))
+    return "undecided", worst.module, f"{_in_words(worst, axis)}; {_decides(worst, seeds)}"
+
+
+# What a quantity is called in a sentence.
+_CALLED = {
+    "output": "the output of {} before training goes like {}",
+    "delta": "{} changes like {} at step {step}",
+    "update": "the own update of {} goes like {} at step {step}",
+    "reach": "the largest attention logits of {} go like {}",
+}
+
+
+def _in_words(s: Slope, axis: str) -> str:
+    goes = f"{axis}^{s.slope:+.2f} [{s.lo:+.2f}, {s.hi:+.2f}]"
+    return _CALLED[s.quantity].format(s.module, goes, step=s.step)
+
+
+def _decides(worst: Slope, seeds: int) -> str:
+    """What would decide an open case."""
+    half = (worst.hi - worst.lo) / 2
+    if not np.isfinite(half):
+        return "one model per size leaves no interval: give at least two seeds"
+    # To fail, the interval has to leave the half-way point; to pass, the next exponent.
+    size = abs(worst.slope)
+    room = size - NEXT / 2 if size > NEXT / 2 else NEXT - size
+    needed = int(np.ceil(seeds * (half / max(room, 0.02)) ** 2))
+    if half > 0.05 and needed > seeds:
+        return (
+            f"the interval reaches to both sides of {NEXT / 2:g}, halfway to the next exponent: "
+            f"about {needed} seeds instead of {seeds} would tell, or widths twice as large"
+        )
     return (
-        "undecided",
-        worst.module,
-        f"{what}; the interval reaches into ±{tolerance:g}, so more seeds or a wider range must "
-        "decide",
+        "that is between flat and the next exponent, and more seeds will not tell: take widths "
+        "twice as large, where the effect of a finite width fades and a wrong exponent stays"
     )
 
 
-def _what_passed(slopes: Sequence[Slope], tolerance: float) -> str:
+def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
     judged = [s for s in slopes if s.passed]
     if not judged:
         raise ValueError(
             "no module of this table can be judged: none has changes of its output above zero at "
             "every scale; check a model with trainable modules, after at least one update"
         )
-    worst = max(judged, key=lambda s: abs(s.slope) if s.role != "output" else 0.0)
-    return (
-        f"all {len({s.module for s in judged})} judged modules within "
-        f"±{tolerance:g}; the largest slope is {worst.slope:+.2f} "
-        f"[{worst.lo:+.2f}, {worst.hi:+.2f}] ({worst.module}, step {worst.step})"
+    strict = [s for s in judged if not s.last and s.quantity != "reach"] or judged
+    worst = max(strict, key=lambda s: abs(s.slope))
+    exempt = len({s.module for s in judged if s.last})
+    readouts = (
+        f"; {exempt} that only read out may shrink, which their initial weights do"
+        if exempt and strict is not judged
+        else ""
     )
-
-
-def _cause(slopes: Sequence[Slope], first: Slope, limit: float, axis: str) -> str:
-    """What most likely made the first proved failure, from its own update and its output."""
-    module = first.module
-    own = {s.module: s for s in slopes if s.quantity == "update"}
-    start = {s.module: s for s in slopes if s.quantity == "output" and s.step == 0}
-    update, output = own.get(module), start.get(module)
-    if update is not None and update.slope > limit:
-        return (
-            f"the learning rate of {module}.weight ({first.role}) does not fall fast enough with "
-            f"{axis}: its own update grows like {axis}^{update.slope:+.2f}"
-        )
-    if update is not None and update.slope < -limit:
-        return (
-            f"the learning rate of {module}.weight ({first.role}) falls too fast with {axis}, or "
-            f"its epsilon dominates: its own update moves like {axis}^{update.slope:+.2f}"
-        )
-    if axis == "width" and "att" in module.lower():
-        return (
-            "the attention logits, scaled by 1/sqrt(d_head) where 1/d_head is due (what goes in "
-            "and the module's own update do not grow)"
-        )
-    if axis == "width" and first.role == "output" and first.slope > 0:
-        return (
-            "the readout's initial weights do not shrink with width (std 1/fan_in), so changed "
-            "features add up in it"
-        )
-    if output is not None and abs(output.slope) > limit:
-        return f"the init of {module}: its output at step 0 moves like {axis}^{output.slope:+.2f}"
-    return "its input, or an operation inside it: its own weights behave"
+    modules = len({s.module for s in judged})
+    return (
+        f"all {modules} judged modules are flat within ±{tolerance:g} at the largest sizes, or not "
+        f"distinguishable from it; the largest slope: {_in_words(worst, axis)}{readouts}"
+        f"{what_explains_a_fall(slopes, tolerance)}"
+    )

@@ -99,10 +99,10 @@ def _matrix(tensor: ModelTensor, wider: tuple[int, ...]) -> _Matrix | None:
     fan_in, fan_out = (
         max((tensor.shape[a] for a in side), default=1) for side in (axes.fan_in, axes.fan_out)
     )
-    grows = (bool(growing & set(side)) for side in (axes.fan_in, axes.fan_out))
+    grows_in, grows_out = (bool(growing & set(side)) for side in (axes.fan_in, axes.fan_out))
     first = tensor.uses[0]
     table = first.axes == IN_OUT and first.kind != names.TRANSPOSED_LINEAR
-    return _Matrix(tensor.names[0], *grows, fan_in, fan_out, table)
+    return _Matrix(tensor.names[0], grows_in, grows_out, fan_in, fan_out, table)
 
 
 def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:

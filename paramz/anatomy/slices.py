@@ -32,7 +32,9 @@ def find_slices(shapes: Mapping[str, Shapes]) -> dict[str, dict[int, int]]:
     usual = _usual(
         Fraction(w, b) for base, wider, _ in shapes.values() for b, w in _grown(base, wider)
     )
-    target = _usual(Fraction(t, b) for base, _, t in shapes.values() for b, t in _grown(base, t))
+    target = _usual(
+        Fraction(t, b) for base, _, whole in shapes.values() for b, t in _grown(base, whole)
+    )
     found: dict[str, dict[int, int]] = {}
     for name, (base, wider, whole) in shapes.items():
         if not len(base) == len(wider) == len(whole):

@@ -28,6 +28,7 @@ COLUMNS = (
     "role",
     "quantity",
     "rms",
+    "last",
 )
 
 MODEL = "(model)"

@@ -19,9 +19,10 @@ from paramz.anatomy.paths import is_number, split
 from paramz.anatomy.twins import match_modules
 from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.task import Task
+from paramz.check.downstream import last_of
 from paramz.check.jobs import MODEL, CheckJob, Rows, input_of, optimizer_name
 from paramz.check.noise import Noise
-from paramz.check.optimizers import optimizers_for
+from paramz.check.optimizers import optimizers_for, steps_taken
 from paramz.check.recording import Record, recording
 from paramz.check.update import COMPUTING
 from paramz.check.values import copied
@@ -58,11 +59,15 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
 
     with recording(model, repeats=repeats) as first:
         value = forward()
+    last_maps = last_of(value, first.nodes, _growing(model, plan))
+    first.nodes.clear()  # They hold the graph.
     torch.autograd.backward(value)
     passes = 1 + job.steps * len(job.lrs)
     done(1 / passes)
     require_hooks_ran(model, plan, first.called)
-    labels = replace(labels, roles={**labels.roles, **_model_role(plan, first)})
+    labels = replace(
+        labels, roles={**labels.roles, **_model_role(plan, first)}, last=frozenset(last_maps)
+    )
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     rows: Rows = []
     for number, lr in enumerate(job.lrs):
@@ -74,10 +79,21 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
         if measuring:  # They measure in forward passes, and were made after the first one.
             model.zero_grad(set_to_none=True)
             torch.autograd.backward(forward())
-        rows += labels.rows(lr, 0, "output", first.sizes)
+        before = {
+            "output": first.sizes,
+            "input": first.inputs,
+            "expected": first.expected,
+            "reach": first.reaches,
+        }
+        for quantity, numbers in before.items():
+            rows += labels.rows(lr, 0, quantity, numbers)
         for step in range(1, job.steps + 1):
             for optimizer in optimizers:
                 optimizer.step()
+            if step == 1:
+                taken = steps_taken(model, start, optimizers)
+                shown = {module: size for module, size in taken.items() if module in first.sizes}
+                rows += labels.rows(lr, 1, "step", shown)
             last = step == job.steps
             with (
                 torch.set_grad_enabled(not last),
@@ -88,7 +104,12 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
             if not last:
                 model.zero_grad(set_to_none=True)
                 torch.autograd.backward(value)
-            found = {"output": now.sizes, "delta": now.changes, "update": now.updates}
+            found = {
+                "output": now.sizes,
+                "delta": now.changes,
+                "update": now.updates,
+                "aligned": now.aligned,
+            }
             for quantity, numbers in found.items():
                 rows += labels.rows(lr, step, quantity, numbers)
         for optimizer in measuring:
@@ -121,12 +142,14 @@ class _Labels:
             the same names.
         units: modules whose output is measured in units of the branch factor.
         roles: module -> role of its main tensor.
+        last: rows after which nothing that grows is applied.
     """
 
     head: tuple[Any, ...]
     shown: tuple[Mapping[str, str], Mapping[str, str]] | None
     units: Mapping[str, float]
     roles: Mapping[str, str]
+    last: frozenset[str] = frozenset()
 
     def rows(self, lr: float, step: int, quantity: str, sizes: Mapping[str, float]) -> Rows:
         """One row per module call that is shown."""
@@ -144,7 +167,8 @@ class _Labels:
             unit = self.units.get(module, 1.0) if own else 1.0
             role = self.roles.get(module, "") if own else ""
             label = f"{name}{row[len(module) :]}{again}{number}"
-            rows.append((*self.head, lr, step, label, role, quantity, size / unit))
+            last = call in self.last
+            rows.append((*self.head, lr, step, label, role, quantity, size / unit, last))
         return rows
 
 
@@ -212,6 +236,12 @@ def _module_roles(plan: Plan) -> dict[str, str]:
     for row in plan.rows:
         roles.update(dict.fromkeys(row.readouts, "output"))
     return roles
+
+
+def _growing(model: nn.Module, plan: Plan) -> list[nn.Parameter]:
+    """The matrices of a model that grow with width."""
+    names = {row.name for row in plan.rows if row.growing and len(row.shape) > 1}
+    return [p for name, p in model.named_parameters() if name in names]
 
 
 def _model_role(plan: Plan, record: Record) -> dict[str, str]:

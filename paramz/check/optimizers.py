@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from paramz.anatomy.paths import split
 from paramz.check.jobs import Check, CheckJob, MakesOptimizers, optimizer_name
+from paramz.check.values import rms
 from paramz.optim.make import MAKERS, make_optimizers
 from paramz.plan.plan import Plan
 from paramz.theory.families import family as find_family
@@ -66,6 +68,40 @@ def optimizers_for(
                 "return an optimizer or several, made of plan.param_groups(model, ...)"
             )
     return optimizers
+
+
+def steps_taken(
+    model: nn.Module,
+    start: Mapping[str, torch.Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> dict[str, float]:
+    """How far the first step moved the weights, in units of the learning rate, by module.
+
+    Optimizers that divide by the size of gradients move them by 1, unless epsilon is larger than
+    the gradients. Entries without a gradient are left out, and so are optimizers without epsilon.
+
+    Args:
+        model: the model after its first update.
+        start: its state_dict before.
+        optimizers: what made the update.
+    """
+    rates = {
+        id(p): float(group["lr"])
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        if group.get("eps") is not None
+        for p in group["params"]
+    }
+    found: dict[str, float] = {}
+    for name, p in model.named_parameters():
+        module = split(name)[0]
+        rate = rates.get(id(p), 0.0)
+        if module in found or rate <= 0 or p.grad is None or p.is_complex():
+            continue
+        moved = (p.detach() - start[name])[p.grad != 0]
+        if moved.numel():
+            found[module] = rms(moved) / rate
+    return found
 
 
 def _of_class(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,9 @@ from torch.utils.hooks import RemovableHandle
 
 from paramz.anatomy.paths import join
 from paramz.apply.outputs import activations, prediction
+from paramz.check.aligned import aligned_share, random_part
 from paramz.check.jobs import MODEL, input_of, numbered
+from paramz.check.reach import Reaches
 from paramz.check.update import Call, own_update, own_weights, weight_makers
 from paramz.check.values import size
 
@@ -28,6 +30,11 @@ class Record:
         sizes: row -> its root mean square.
         changes: row -> that of its change since the earlier record.
         updates: row -> that of what the module's own weights made of the change.
+        aligned: row -> that of the part of it which adds up, see `paramz.check.aligned`.
+        inputs: row -> that of what the module got; this and the next three only in a first record.
+        expected: row -> that of an output which the module's weights, drawn at random, would make.
+        reaches: row -> how large attention logits become, see `paramz.check.reach`.
+        nodes: row -> what made it in the graph of the backward pass.
         called: paths of the modules that ran.
     """
 
@@ -35,6 +42,11 @@ class Record:
     sizes: dict[str, float] = field(default_factory=dict)
     changes: dict[str, float] = field(default_factory=dict)
     updates: dict[str, float] = field(default_factory=dict)
+    aligned: dict[str, float] = field(default_factory=dict)
+    inputs: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, float] = field(default_factory=dict)
+    reaches: dict[str, float] = field(default_factory=dict)
+    nodes: dict[str, Any] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
 
 
@@ -62,7 +74,8 @@ def recording(
     watch = _Watch(model, first, start, repeats)
     handles = list(_hooks(model, watch))
     try:
-        yield watch.record
+        with nullcontext() if first is not None else Reaches(watch.reached):
+            yield watch.record
     finally:
         for handle in handles:
             handle.remove()
@@ -93,6 +106,14 @@ class _Watch:
         self.last: torch.Tensor | None = None
         self.measured: list[tuple[dict[str, float], str, torch.Tensor]] = []
         self.paused = False
+        self.inside: list[str] = []
+        self.given: list[int | None] = []
+        self.reaches: Counter[str] = Counter()
+        # Modules that ran, and those that hold one that did.
+        ran = first.called if first is not None else ()
+        self.in_use = {
+            path[:end] for path in ran for end in (*_dots(path), len(path)) if path[:end]
+        }
         for parameter in model.parameters():  # A weight is no activation, whoever gets it.
             self._know(parameter)
 
@@ -101,14 +122,19 @@ class _Watch:
         if self.paused:
             return
         self.entered[path] += 1
+        self.inside.append(path)
+        given = next(activations((args, kwargs)), None)
+        self.given.append(None if given is None else _version(given))
         if path:
             row = numbered(input_of(path), self.entered[path])
             tensor = next(activations((args, kwargs)), None)
             if tensor is not None and not self._is_known(tensor):
                 if self._wants(row, tensor):
                     self._measure(row, tensor)
+                    if self.first is None:
+                        self.record.nodes[row] = tensor.grad_fn
                 self._know(tensor)
-            if self.start is not None and own_weights(module):
+            if self.start is not None and self._weights(path, module):
                 self.calls.setdefault(path, []).append(Call.of(module, args, kwargs))
         else:
             for tensor in activations((args, kwargs)):  # The data.
@@ -119,13 +145,19 @@ class _Watch:
         if self.paused:
             return
         self.record.called.add(path)
+        if path in self.inside:  # An exception that the model caught leaves modules in it.
+            at = self.inside.index(path)
+            version = self.given[at]
+            del self.inside[at:], self.given[at:]
+        else:
+            version = None
         call = self.calls[path].pop() if self.calls.get(path) else None
         tensor = next(activations(output), None) if path else prediction(output)
         if tensor is None:
             return
         self.left[path] += 1
         row = numbered(path or MODEL, self.left[path])
-        weights = own_weights(module) if path else {}
+        weights = self._weights(path, module) if path else {}
         if self.first is not None:
             wanted = row in self.first.outputs
         elif path:
@@ -134,15 +166,43 @@ class _Watch:
             wanted = not self._is_known(tensor) and not self._is_copy(tensor)
         if wanted:
             self._measure(row, tensor)
+            if self.first is None:
+                self.record.nodes[row] = tensor.grad_fn
+                inputs = [*args, *kwargs.values()]
+                seen = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
+                if weights and seen is not None and version in (None, _version(seen)):
+                    self._keep_evidence(row, module, weights, seen)
         self._know(tensor)
         if wanted and call is not None and self.start is not None:
             self.paused = True
             old = {name: self.start[join(path, name)] for name in weights}
             seen = next(activations((args, kwargs)), None)
-            update = own_update(module, old, call, seen, tensor)
+            update = own_update(module, weights, old, call, seen, tensor)
             self.paused = False
             if update is not None:
                 self.measured.append((self.record.updates, row, update))
+                change = {name: p.detach() - old[name] for name, p in weights.items()}
+                share = aligned_share(module, change, seen)
+                if share is not None:
+                    self.measured.append((self.record.aligned, row, update * share.sqrt()))
+
+    def _weights(self, path: str, module: nn.Module) -> dict[str, nn.Parameter]:
+        """A module's own weights, and those of children that it applies without calling them.
+
+        torch's attention does that with its out_proj. It is known after the first record.
+        """
+        weights = own_weights(module)
+        if self.first is not None:
+            for name, child in module.named_children():
+                if join(path, name) not in self.in_use and name not in weight_makers(module):
+                    weights.update(child.named_parameters(prefix=name))
+        return weights
+
+    def reached(self, size: torch.Tensor) -> None:
+        """In the middle of a module: how large its attention logits become."""
+        row = self.inside[-1] if self.inside and self.inside[-1] else MODEL
+        self.reaches[row] += 1
+        self.measured.append((self.record.reaches, numbered(row, self.reaches[row]), size))
 
     def finish(self) -> None:
         """Read all numbers from the device at once: each is waited for."""
@@ -159,6 +219,17 @@ class _Watch:
         before = self.first.outputs.get(row)
         if before is not None and before.shape == values.shape:
             self.measured.append((self.record.changes, row, size(values - before)))
+
+    def _keep_evidence(
+        self, row: str, module: nn.Module, weights: Mapping[str, nn.Parameter], seen: torch.Tensor
+    ) -> None:
+        """What tells an init from a factor in the forward pass."""
+        if seen.is_floating_point():
+            self.measured.append((self.record.inputs, row, size(seen)))
+        with torch.no_grad():
+            parts = random_part(module, {name: p.detach() for name, p in weights.items()}, seen)
+        if parts is not None:
+            self.measured.append((self.record.expected, row, parts[1].sqrt()))
 
     def _wants(self, row: str, tensor: torch.Tensor) -> bool:
         """Whether an input that is not known is recorded: not if it is data, made of no weight."""
@@ -182,6 +253,10 @@ class _Watch:
     def _know(self, tensor: torch.Tensor) -> None:
         self.known[_memory(tensor)] = (_version(tensor), tensor.numel())
         self.kept.append(tensor)
+
+
+def _dots(path: str) -> list[int]:
+    return [i for i, letter in enumerate(path) if letter == "."]
 
 
 def _hooks(model: nn.Module, watch: _Watch) -> Iterator[RemovableHandle]:

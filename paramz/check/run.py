@@ -105,11 +105,14 @@ def coord_check(
 
     Returns:
         a DataFrame with columns parametrization, optimizer, width (or depth, or experts), seed, lr,
-        step, module, role, quantity and rms. Quantity ``output`` is the root mean square of a
+        step, module, role, quantity, rms and last. Quantity ``output`` is the root mean square of a
         module's output, ``delta`` that of its change since step 0, ``update`` that of the part of
         the change which the module's own weights made (the last step only; of a linear layer over
-        about 256 rows of the batch). The role is that of
-        its weight.
+        about 256 rows of the batch), ``reach`` that of scale * |q| * |k| in attention. Evidence for
+        causes: ``aligned`` (the part of an update that adds up), ``input`` and ``expected`` (what
+        goes into a module, and what its weight, drawn at random, would make of it) and ``step``
+        (the first step of its weight, in learning rates). The role is that of its weight; ``last``
+        tells that nothing which grows is applied after it.
 
     Raises:
         ValueError: fewer than two scales, more than one kind of them, or a build that cannot be

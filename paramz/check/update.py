@@ -56,6 +56,7 @@ def own_weights(module: nn.Module) -> dict[str, nn.Parameter]:
 
 def own_update(
     module: nn.Module,
+    weights: Mapping[str, nn.Parameter],
     old: Mapping[str, torch.Tensor],
     call: Call,
     seen: torch.Tensor | None,
@@ -65,7 +66,8 @@ def own_update(
 
     Args:
         module: the module, which has just been called.
-        old: name of a weight in it -> value before.
+        weights: what it computes with: name in it -> parameter.
+        old: name of such a weight -> value before.
         call: what it was called with.
         seen: what its own code got, behind all hooks on its input.
         output: what came out.
@@ -77,7 +79,7 @@ def own_update(
     if plain and seen is not None and len(module._forward_hooks) == 1:
         assert isinstance(module, nn.Linear)  # Its one hook is the recording's: it scales nothing.
         return _linear_update(module, old, seen)
-    before = _rerun(module, old, call)
+    before = _rerun(module, weights, old, call)
     if before is None or before.shape != output.shape:
         return None
     return size(output.detach() - before)
@@ -96,9 +98,14 @@ def _linear_update(
     return size(nn.functional.linear(rows, module.weight.detach() - old["weight"], bias))
 
 
-def _rerun(module: nn.Module, old: Mapping[str, torch.Tensor], call: Call) -> torch.Tensor | None:
+def _rerun(
+    module: nn.Module,
+    weights: Mapping[str, nn.Parameter],
+    old: Mapping[str, torch.Tensor],
+    call: Call,
+) -> torch.Tensor | None:
     """The module's output, hooks included, on the same input at other weights."""
-    with torch.no_grad(), _holding(own_weights(module), old):
+    with torch.no_grad(), _holding(weights, old):
         twin = module if _is_torch_s(module) else _twin(module)
         if call.random is None:
             output = twin(*call.args, **call.kwargs)

@@ -62,7 +62,7 @@ def check(
     lr: Annotated[str, typer.Option(help="Learning rates, by commas; 2^-8 works.")] = "2^-8",
     steps: Annotated[int, typer.Option(min=1, help="Updates per model.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
-    tolerance: Annotated[float, typer.Option(help="Largest absolute slope that passes.")] = 0.1,
+    tolerance: Annotated[float, typer.Option(help="Largest slope that is taken to be flat.")] = 0.1,
     workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,
     out: Annotated[
         Path | None,

@@ -43,7 +43,7 @@ def test_mean_field_is_mup_in_disguise() -> None:
 def test_culprit_under_sp_is_the_first_hidden_layer_and_its_learning_rate() -> None:
     verdict = checked("sp")
     assert verdict.culprit == "2"
-    assert "learning rate of 2.weight (hidden) does not fall fast enough" in verdict.sentence
+    assert "learning rate of 2 (hidden) does not fall fast enough" in verdict.sentence
 
 
 def test_a_hidden_learning_rate_that_falls_too_fast_is_blamed() -> None:
@@ -69,7 +69,7 @@ def test_readout_with_a_standard_init_is_blamed() -> None:
     df = paramz.coord_check(net, data(), widths=[64, 128, 256, 512], parametrization=broken)
     verdict = paramz.judge(df)
     assert verdict.culprit == "4"
-    assert "readout's initial weights do not shrink" in verdict.sentence
+    assert "the readout's multiplier or init" in verdict.sentence
 
 
 def test_readout_whose_learning_rate_falls_too_fast_is_blamed() -> None:
@@ -77,7 +77,10 @@ def test_readout_whose_learning_rate_falls_too_fast_is_blamed() -> None:
     rule = wrong["adam", "output"]
     wrong["adam", "output"] = replace(rule, lr=rule.lr * paramz.Power(fan_in=Fraction(-1, 2)))
     broken = paramz.Parametrization(name="broken", source="", rules=wrong)
-    df = paramz.coord_check(net, data(), widths=[64, 128, 256, 512], parametrization=broken)
+    # With three seeds it is undecided: -0.44 [-0.82, -0.07], for five logits are few.
+    df = paramz.coord_check(
+        net, data(), widths=[64, 128, 256, 512], parametrization=broken, seeds=8
+    )
     verdict = paramz.judge(df)
     assert verdict.culprit == "4"
     assert "falls too fast" in verdict.sentence
@@ -184,7 +187,19 @@ def test_divergence_is_an_error_that_names_the_module() -> None:
 def table(slopes: dict[str, float], noise: float = 0.0, role: str = "hidden") -> pd.DataFrame:
     generator = np.random.default_rng(0)
     rows = [
-        ("mup", "adamw", w, s, 0.1, 1, m, role, "delta", w**slope * np.exp(noise * z))
+        (
+            "mup",
+            "adamw",
+            w,
+            s,
+            0.1,
+            1,
+            m,
+            role,
+            "delta",
+            w**slope * np.exp(noise * z),
+            role == "output",
+        )
         for m, slope in slopes.items()
         for w in (64, 128, 256, 512)
         for s, z in enumerate(generator.standard_normal(3))
@@ -200,7 +215,7 @@ def test_verdict_recovers_known_slopes() -> None:
 
 
 def test_noise_around_the_tolerance_is_undecided_not_failed() -> None:
-    verdict = paramz.judge(table({"a": 0.3}, noise=0.5))
+    verdict = paramz.judge(table({"a": 0.3}, noise=0.8))
     assert verdict.sentence.startswith("UNDECIDED")
     assert not verdict.passed
 

@@ -1,0 +1,178 @@
+"""The judgement on made-up tables: what passes, what fails, and which cause is named."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paramz.analysis.coordinates import judge
+from paramz.analysis.slopes import local_slope
+
+WIDTHS = (64, 128, 256, 512)
+Size = Callable[[float], float]
+
+
+def power(exponent: float) -> Size:
+    return lambda width: (width / 64) ** exponent
+
+
+def table(*rows: tuple[str, str, int, str, Size], last: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Rows (module, role, step, quantity, width -> size) over four widths and three seeds."""
+    noise = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {
+                "parametrization": "mup",
+                "optimizer": "adamw",
+                "width": width,
+                "seed": seed,
+                "lr": 0.01,
+                "step": step,
+                "module": module,
+                "role": role,
+                "quantity": quantity,
+                "rms": size(width) * np.exp(0.01 * noise.standard_normal()),
+                "last": module in last,
+            }
+            for module, role, step, quantity, size in rows
+            for width in WIDTHS
+            for seed in range(3)
+        ]
+    )
+
+
+def flat_layer(name: str = "layer", role: str = "hidden") -> list[tuple[str, str, int, str, Size]]:
+    return [
+        (name, role, 0, "output", power(0)),
+        (name, role, 1, "delta", power(0)),
+        (name, role, 1, "update", power(0)),
+    ]
+
+
+def test_a_random_part_that_shrinks_towards_a_limit_passes() -> None:
+    shrinking: Size = lambda width: np.sqrt(1 + 100 / width)  # noqa: E731
+    df = table(*flat_layer(), ("next", "", 1, "delta", shrinking))
+    assert judge(df).passed
+    sizes = np.repeat(WIDTHS, 3).astype(float)
+    everywhere = np.polyfit(np.log(sizes), np.log([shrinking(w) for w in sizes]), 1)[0]
+    assert everywhere < -0.15  # what a straight line would have been judged by
+    assert local_slope(sizes, np.array([shrinking(w) for w in sizes]))[0] > -0.1
+
+
+@pytest.mark.parametrize("exponent", [-1.0, -0.5, 0.5, 1.0])
+@pytest.mark.parametrize("quantity", ["delta", "update"])
+def test_another_exponent_fails(exponent: float, quantity: str) -> None:
+    verdict = judge(table(*flat_layer(), ("wrong", "hidden", 1, quantity, power(exponent))))
+    assert (verdict.outcome, verdict.culprit) == ("fail", "wrong")
+
+
+def test_growth_that_sets_in_at_large_widths_is_seen() -> None:
+    late: Size = lambda width: np.sqrt(1 + (width / 128) ** 2)  # noqa: E731
+    assert judge(table(*flat_layer(), ("wrong", "hidden", 1, "delta", late))).outcome == "fail"
+
+
+def test_between_flat_and_the_next_exponent_is_undecided_and_says_what_would_decide() -> None:
+    verdict = judge(table(*flat_layer(), ("odd", "hidden", 1, "delta", power(0.2))))
+    assert (verdict.outcome, verdict.culprit) == ("undecided", "odd")
+    assert "take widths twice as large" in verdict.finding
+
+
+def test_an_update_whose_rows_cancel_is_excused_by_its_aligned_part() -> None:
+    falling = [("layer", "hidden", 1, "update", power(-0.4))]
+    assert judge(table(*falling)).outcome == "fail"
+    excused = judge(table(*falling, ("layer", "hidden", 1, "aligned", power(0))))
+    assert excused.passed
+    assert "the rows of the batch cancel" in excused.sentence
+    lowered = judge(table(*falling, ("layer", "hidden", 1, "aligned", power(-1))))
+    assert lowered.outcome == "fail"
+
+
+@pytest.mark.parametrize(("role", "last"), [("output", ("head",)), ("router", ())])
+def test_readouts_and_routers_may_shrink_before_training(role: str, last: tuple[str, ...]) -> None:
+    head = [
+        ("head", role, 0, "output", power(-0.5)),
+        ("head", role, 1, "delta", power(-0.4)),
+        ("head", role, 1, "update", power(0)),
+    ]
+    assert judge(table(*flat_layer(), *head, last=last)).passed
+    # The same tensor inside the network, whose role is an output's only by name, may not.
+    if role == "output":
+        inner = judge(table(*head, *flat_layer()))
+        assert (inner.outcome, inner.culprit) == ("fail", "head")
+
+
+def test_a_readout_that_learns_too_slowly_is_not_excused() -> None:
+    df = table(*flat_layer(), ("head", "output", 1, "update", power(-0.5)), last=("head",))
+    verdict = judge(df)
+    assert (verdict.outcome, verdict.culprit) == ("fail", "head")
+    assert "the learning rate of head (output) falls too fast" in verdict.finding
+
+
+EVIDENCE = {
+    "the init of wrong (hidden)": [
+        ("wrong", "hidden", 0, "input", power(0)),
+        ("wrong", "hidden", 0, "expected", power(-0.5)),
+        ("wrong", "hidden", 0, "output", power(-0.5)),
+    ],
+    "a factor in the forward pass of wrong": [
+        ("wrong", "input", 0, "expected", power(0)),
+        ("wrong", "input", 0, "output", power(0.5)),
+    ],
+    "a factor in the forward pass before wrong": [
+        ("wrong(input)", "", 0, "output", power(0.5)),
+        ("wrong", "hidden", 0, "input", power(0.5)),
+        ("wrong", "hidden", 0, "output", power(0.5)),
+    ],
+    "the attention scale of wrong": [("wrong", "", 0, "reach", power(0.5))],
+    "the learning rate of wrong (hidden) does not fall fast enough": [
+        ("wrong", "hidden", 1, "update", power(1)),
+        ("wrong", "hidden", 1, "step", power(0)),
+    ],
+    "the optimizer's epsilon dominates in wrong (hidden)": [
+        ("wrong", "hidden", 1, "update", power(-1)),
+        ("wrong", "hidden", 1, "step", power(-0.9)),
+    ],
+}
+
+
+@pytest.mark.parametrize("cause", EVIDENCE)
+def test_the_cause_is_the_factor_whose_own_measurement_departs(cause: str) -> None:
+    verdict = judge(table(*flat_layer("before"), *EVIDENCE[cause], *flat_layer("after")))
+    assert verdict.outcome == "fail"
+    assert f"Cause: {cause}" in verdict.finding
+    assert verdict.culprit is not None
+    assert verdict.culprit.removesuffix("(input)") == "wrong"
+
+
+def test_a_readout_that_is_tied_without_its_multiplier_is_named() -> None:
+    df = table(*flat_layer(), ("(model)", "output", 0, "output", power(0.5)), last=("(model)",))
+    assert "tied to the embedding" in judge(df).finding
+
+
+def test_larger_gradients_everywhere_are_blamed_on_the_readout_that_makes_them() -> None:
+    layers = [
+        row
+        for name in "abc"
+        for row in (
+            (name, "hidden", 0, "output", power(0)),
+            (name, "hidden", 1, "update", power(0.5)),
+        )
+    ]
+    head = [("head", "output", 0, "output", power(0)), ("head", "output", 1, "update", power(0))]
+    verdict = judge(table(*layers, *head, last=("head",)))
+    assert verdict.culprit == "head"
+    assert "the init of the readout head" in verdict.finding
+
+
+def test_the_sentence_of_a_pass_names_the_largest_slope_and_what_is_exempt() -> None:
+    head = ("head", "output", 0, "output", power(-0.5))
+    verdict = judge(table(*flat_layer(), head, last=("head",)))
+    assert "1 that only read out may shrink" in verdict.finding
+    largest = max((abs(s.slope) for s in verdict.slopes if s.passed and not s.last), default=0)
+    assert f"{largest:.2f}" in verdict.finding
+
+
+def test_a_table_of_before_still_reads() -> None:
+    df = table(*flat_layer(), ("head", "output", 1, "delta", power(-0.4))).drop(columns="last")
+    assert judge(df).passed
