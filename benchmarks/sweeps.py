@@ -123,7 +123,7 @@ LOOKS = {
     "collect": "len(load(store.root))",
 }
 LOOK = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from paramz.sweeps import Store, load
 from paramz.sweeps.store.status import status
@@ -131,7 +131,8 @@ store = Store(Path(sys.argv[1]))
 start, cpu = time.perf_counter(), time.process_time()
 found = eval(sys.argv[2])
 wall, used = time.perf_counter() - start, time.process_time() - cpu
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+with open("/proc/self/status") as file:  # getrusage has the peak of the parent, if that is higher
+    memory = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024 / 1e6
 print(f"{found} results {wall:6.2f} s, {used:.2f} s of CPU, {memory:.0f} MB")
 """
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paramz.sweeps.store.keys import KEY, distinct
 from paramz.sweeps.store.store import Store
 
 _BEFORE = np.frombuffer(b'{"key": "', np.uint8)  # what every line begins with, as it is written
-_DIGITS = 16
+_DIGITS = np.dtype(KEY).itemsize
+_WIDTH = len(_BEFORE) + _DIGITS + 1  # bytes up to the quotation mark after the key
 _CHUNK = 1 << 25  # bytes
 
 
@@ -28,9 +30,9 @@ def asked_keys(store: Store) -> NDArray[Any] | None:
     for path in [first, *store.root.glob("refined-*.jsonl")]:
         found = _quickly(path)
         if found is None:
-            return np.unique(np.array(list(store.trials()), f"S{_DIGITS}"))
+            return distinct(np.array(list(store.trials()), KEY))
         parts += found
-    return np.unique(np.concatenate([*parts, np.empty(0, f"S{_DIGITS}")]))
+    return distinct(np.concatenate([*parts, np.empty(0, KEY)]))
 
 
 def _quickly(path: Path) -> list[NDArray[Any]] | None:
@@ -42,13 +44,12 @@ def _quickly(path: Path) -> list[NDArray[Any]] | None:
             text = np.frombuffer(whole + newline, np.uint8)
             ends = np.flatnonzero(text == ord("\n"))
             starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-            if len(ends) and (ends - starts).min() <= len(_BEFORE) + _DIGITS:
+            if not len(ends):
+                continue
+            if (ends - starts).min() < _WIDTH:
                 return None
-            if (text[starts[:, None] + np.arange(len(_BEFORE))] != _BEFORE).any():
+            begins = np.lib.stride_tricks.sliding_window_view(text, _WIDTH)[starts]
+            if (begins[:, : len(_BEFORE)] != _BEFORE).any() or (begins[:, -1] != ord('"')).any():
                 return None
-            places = starts[:, None] + len(_BEFORE) + np.arange(_DIGITS + 1)
-            keys = text[places]
-            if (keys[:, -1] != ord('"')).any():
-                return None
-            parts.append(np.ascontiguousarray(keys[:, :-1]).view(f"S{_DIGITS}").ravel())
+            parts.append(np.ascontiguousarray(begins[:, len(_BEFORE) : -1]).view(KEY).ravel())
     return None if rest else parts

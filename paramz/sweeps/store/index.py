@@ -28,11 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
+from paramz.sweeps.store.keys import KEY, among, places_of_each
 from paramz.sweeps.store.log import Identity, append, identity_of, result_line
 from paramz.sweeps.store.record import Record, check_record
-from paramz.sweeps.store.rows import KEY, NO_LINE, ROW, Numbers
+from paramz.sweeps.store.rows import NO_LINE, ROW, Numbers
 
 CHECKED = 20_000  # results whose files are compared one by one at every look
+_SUFFIX = b".json"
 _BATCH = 5000  # results that are read before their lines are appended
 _CHUNK = 1 << 25  # bytes of a log that are read at once
 _SETTLED = 2_000_000_000  # ns: a folder that changed later may change again within its clock's tick
@@ -101,7 +103,7 @@ def read_index(root: Path, read: Callable[[str], Record | None]) -> Index:
         return index
     names = _names(root)
     index.rows = _confirmed(root, index.rows, names)
-    missing = np.setdiff1d(names, index.rows["key"], assume_unique=True)
+    missing = names[~among(names, index.rows["key"])]
     if len(missing):
         _add(root, index, missing, read)
         index.rows = _confirmed(root, index.rows, names)
@@ -130,8 +132,10 @@ def _read_logs(root: Path, index: Index) -> bool:
         except OSError:
             continue  # its results are found by their files
         index.read[path.name] = start
+    if len(parts) == 1:
+        return False
     index.rows = np.concatenate(parts)
-    return len(parts) > 1
+    return True
 
 
 def _rows_of(index: Index, text: bytes, log: int, start: int) -> NDArray[Any]:
@@ -171,8 +175,10 @@ def _names(root: Path) -> NDArray[Any]:
         names = os.listdir(os.fsencode(root / "results"))
     except FileNotFoundError:
         names = []
-    keys = [name[:-5] for name in names if len(name) == 21 and name.endswith(b".json")]
-    return np.sort(np.array(keys, KEY))
+    width = np.dtype(KEY).itemsize + len(_SUFFIX)
+    found = np.array([name for name in names if len(name) == width], f"S{width}")
+    split = found.view([("key", KEY), ("suffix", f"S{len(_SUFFIX)}")])
+    return np.sort(split["key"][split["suffix"] == _SUFFIX])
 
 
 def _changed(folder: Path) -> int:
@@ -184,19 +190,20 @@ def _changed(folder: Path) -> int:
 
 def _confirmed(root: Path, rows: NDArray[Any], names: NDArray[Any]) -> NDArray[Any]:
     """One row per key, of those whose file is the one in ``results/`` now; sorted by key."""
-    rows = rows[np.isin(rows["key"], names)]
-    keys, counts = np.unique(rows["key"], return_counts=True)
-    doubted = names if len(names) <= CHECKED else keys[counts > 1]
+    rows = rows[among(rows["key"], names)]
+    first, again = places_of_each(rows["key"])
+    doubted = names if len(names) <= CHECKED else rows["key"][first[again]]
     if len(doubted):
         found = {key: identity_of(root / "results" / f"{key.decode()}.json") for key in doubted}
-        suspects = np.flatnonzero(np.isin(rows["key"], doubted))
+        suspects = np.flatnonzero(among(rows["key"], doubted))
         wrong = [
             i
             for i in suspects
             if found[rows["key"][i]] != (int(rows["size"][i]), int(rows["changed"][i]))
         ]
-        rows = np.delete(rows, wrong)
-    _, first = np.unique(rows["key"], return_index=True)
+        if wrong:
+            rows = np.delete(rows, wrong)
+            first, _ = places_of_each(rows["key"])
     return rows[first]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from paramz.sweeps.store.keys import KEY
 from paramz.sweeps.store.log import Identity
 from paramz.sweeps.store.record import STATUSES, Record
 
-KEY = "S16"
 ROW = np.dtype(
     [
         ("key", KEY),

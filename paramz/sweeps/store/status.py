@@ -94,15 +94,16 @@ def status(store: Store, queued: Collection[str] = ()) -> Status:
     """
     from paramz.sweeps.store.asked import asked_keys  # numpy takes a while to import
     from paramz.sweeps.store.index import read_index
+    from paramz.sweeps.store.keys import among
 
     wanted = asked_keys(store)
     index = read_index(store.root, store.read)
     asked = index.rows["key"] if wanted is None else wanted
-    rows = index.rows[_among(index.rows["key"], asked)]
+    rows = index.rows[among(index.rows["key"], asked)]
     counts = Counter(dict.fromkeys(STATES, 0))
     for number, name in enumerate(STATUSES):
         counts[name] = int((rows["status"] == number).sum())
-    missing = [key.decode() for key in asked[~_among(asked, rows["key"])]]
+    missing = [key.decode() for key in asked[~among(asked, rows["key"])]]
     started = _names(store.root / "trials") if missing else set()
     running = []
     for key in missing:
@@ -138,16 +139,6 @@ def _failures(store: Store, index: Index, rows: NDArray[Any]) -> list[Kind]:
         record = store.read(key) if len(found) < _SHOWN else None
         found.append(Kind((record or {}).get("error") or index.kinds[number], count, key))
     return found
-
-
-def _among(keys: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """Which of some keys are among others, which are sorted."""
-    import numpy as np
-
-    if not len(others):
-        return np.zeros(len(keys), bool)
-    places = others.searchsorted(keys).clip(max=len(others) - 1)
-    return np.asarray(others[places] == keys)
 
 
 def _eta(finished: NDArray[Any], left: int) -> float | None:
