@@ -333,7 +333,12 @@ def test_errors_say_what_to_do(tmp_path):
     broken.write_text("- 1\n- 2\n")
     with pytest.raises(ValueError, match="broken.bsh holds no base shapes"):
         ours.set_base_shapes(net(8), str(broken))
-    with pytest.raises(FileNotFoundError):
+    broken.write_text("weight: [4\n")
+    with pytest.raises(ValueError, match="broken.bsh holds no base shapes: .*not valid YAML"):
+        ours.set_base_shapes(net(8), str(broken))
+    with pytest.raises(ValueError, match="holds no base shapes: .*a folder, not a file"):
+        ours.set_base_shapes(net(8), str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="none.bsh: no such file; make_base_shapes"):
         ours.set_base_shapes(net(8), str(tmp_path / "none.bsh"))
     with pytest.raises(ValueError, match="a dict of InfShape, not list"):
         ours.shape.save_base_shapes([], broken)

@@ -18,7 +18,7 @@ from paramz.compat.mup.rows import READOUT_MULTIPLIER, rows_of_shapes
 from paramz.compat.mup.tensors import infshape_of, put_under_plan_, row_of
 from paramz.plan.plan import Plan
 from paramz.sweeps.spec.textfile import read_text
-from paramz.sweeps.spec.values import ValueTextError, read_value
+from paramz.sweeps.spec.values import read_value
 
 Model = TypeVar("Model", bound=nn.Module)
 Shapes = Mapping[str, Any]  # name -> sizes, or name -> InfShape
@@ -78,11 +78,16 @@ def load_base_shapes(filename: str | os.PathLike[str]) -> dict[str, InfShape]:
     """Read a file that `save_base_shapes`, or mup's, wrote.
 
     Raises:
-        ValueError: the file holds no base shapes; the message names it.
+        FileNotFoundError: there is no such file, as in mup.
+        ValueError: the file holds no base shapes or cannot be read; the message names it.
     """
     try:
+        if not os.path.exists(filename):
+            raise FileNotFoundError(
+                f"{filename}: no such file; make_base_shapes(base, delta, savefile=...) writes one"
+            )
         data = read_value(read_text(os.fspath(filename)))
-    except ValueTextError as error:
+    except ValueError as error:
         raise ValueError(f"{filename} holds no base shapes: {error}") from None
     if not isinstance(data, dict) or not all(map(_is_shape, data.values())):
         raise ValueError(
