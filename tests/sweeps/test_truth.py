@@ -1,6 +1,7 @@
 """Tables and verbs that say what is true: no column replaced, nothing shown that is not asked for,
 nothing deleted that may be wanted, and readers who may not write."""
 
+import errno
 import json
 import os
 import time
@@ -126,14 +127,16 @@ def other_host(path, age):
     os.utime(path, (time.time() - age,) * 2)
 
 
-def test_a_reader_without_write_permission_sees_that_an_attempt_is_dead(store, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("step", ["touch", "unlink"])
+def test_whoever_cannot_write_sees_that_an_attempt_is_dead(store, monkeypatch, step, code):
     folder = store.trial("abc")
     mine = claim(folder)
 
-    def forbidden(*_, **__):
-        raise PermissionError(13, "Permission denied")
+    def refused(*_, **__):
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(attempts.Path, "touch", forbidden)
+    monkeypatch.setattr(attempts.Path, step, refused)
     other_host(mine.path, STALE + 60)
     assert holder(folder) is None
     other_host(mine.path, 1)

@@ -236,9 +236,10 @@ def _file_system_time(folder: Path) -> float:
     probe = folder / f".clock.{socket.gethostname()}.{os.getpid()}"
     try:
         probe.touch()
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError:
-        return time.time()  # a reader who may not write; machines' clocks differ by less than STALE
-    try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
+        # a reader who may not write, or a full disk; machines' clocks differ by less than STALE
+        return time.time()
