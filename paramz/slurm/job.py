@@ -54,8 +54,11 @@ class Job:
         else:
             tally = _run_pool(store, order, stop, _gpu_shares(order))
         stop.finish(interrupted=bool(tally.interrupted))
-        if tally.unsaved:
-            raise OSError(f"{len(tally.unsaved)} results could not be written: {store.results}")
+        if tally.unsaved or tally.refused:
+            raise OSError(
+                f"{len(tally.unsaved)} results could not be written, and {len(tally.refused)} "
+                f"trials could not be begun; is the disk full? {store.root}"
+            )
         return {"ran": len(tally.saved), "left to others": len(tally.busy)}
 
     def checkpoint(self) -> DelayedSubmission:

@@ -1,5 +1,6 @@
 """What processes do to a sweep: die, hang, are suspended or interrupted, delete things."""
 
+import errno
 import json
 import os
 import random
@@ -9,16 +10,19 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 
 from paramz.sweeps import Sweep, load, run
+from paramz.sweeps.running import pool as pool_module
 from paramz.sweeps.running import runner
 from paramz.sweeps.running.capacity import capacity
 from paramz.sweeps.running.launcher import Options
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
+from paramz.sweeps.running.recording import Recorder
 from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.running.stopping import Stop
 from paramz.sweeps.spec.resources import Need
@@ -249,6 +253,38 @@ def test_trials_that_were_never_begun_are_left(tmp_path):
         [Assignment(key, config) for key, config in given.items()], stop
     )
     assert (tally.left, tally.stopped, tally.complete) == (6, True, False)
+
+
+def test_a_full_disk_is_told_as_trials_that_finished_and_trials_that_never_began(
+    tmp_path, monkeypatch, capsys
+):
+    sweep = wanted("numbered", axes={"n": [1, 2, 3, 4, 5]})
+    store = Store(tmp_path / "run")
+    trials = prepare(sweep, store)
+    begun = []
+
+    def refuses(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def claims(folder, claim=pool_module.claim):
+        if len(begun) == 2:
+            refuses()
+        begun.append(folder.name)
+        return claim(folder)
+
+    monkeypatch.setattr(pool_module, "claim", claims)
+    monkeypatch.setattr(Store, "save", refuses)
+    monkeypatch.setattr(Recorder, "write_rest", partialmethod(at_once, Recorder.write_rest))
+    tally = runner.run_trials(sweep, store, trials, Stop(), workers=1)
+    assert tally.unsaved == set(begun) and tally.refused == trials.keys() - set(begun)
+    assert (tally.left, tally.complete, store.finished()) == (5, False, set())
+    said = capsys.readouterr().err
+    assert "2 trials finished, but the disk did not take their results (is it full?)" in said
+    assert "3 trials were not begun, because the disk did not take their first file" in said
+
+
+def at_once(recorder, write_rest, patience):
+    write_rest(recorder, patience=0)
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ class Pool:
             except OSError as error:
                 if not disk_is_full(error):
                     raise
-                self._recorder.tally.unsaved.add(key)
+                self._recorder.tally.refused.add(key)
                 continue
             if attempt is None:
                 busy.append(assignment)

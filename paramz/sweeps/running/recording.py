@@ -32,7 +32,8 @@ class Tally:
         saved: status by key of those whose result was written.
         busy: keys of those that another process is running.
         interrupted: keys of those that were stopped before their end.
-        unsaved: keys of those whose attempt or result could not be written to the disk.
+        unsaved: keys of those that ended, and whose result could not be written to the disk.
+        refused: keys of those that were not begun, because the disk did not take their attempt.
         waiting: keys of those that were not begun, because a stop was requested.
         stopped: whether a stop was requested.
     """
@@ -41,6 +42,7 @@ class Tally:
     busy: set[str] = field(default_factory=set)
     interrupted: set[str] = field(default_factory=set)
     unsaved: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
     stopped: bool = False
 
@@ -52,7 +54,7 @@ class Tally:
     @property
     def left(self) -> int:
         """Number of trials without a result."""
-        return len(self.busy | self.interrupted | self.unsaved | self.waiting)
+        return len(self.busy | self.interrupted | self.unsaved | self.refused | self.waiting)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -60,6 +62,7 @@ class Tally:
             self.busy | other.busy,
             self.interrupted | other.interrupted,
             self.unsaved | other.unsaved,
+            self.refused | other.refused,
             self.waiting | other.waiting,
             self.stopped or other.stopped,
         )

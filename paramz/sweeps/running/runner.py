@@ -233,10 +233,13 @@ def run_trials(
         report.say(f"{described(report.counts)} in {report.elapsed()}")
         for keys, text in (
             (tally.busy, "are being run by another process, and were left to it"),
-            (tally.unsaved, "could not write a result (is the disk full?); rerun to repeat them"),
+            (tally.unsaved, "finished, but the disk did not take their results (is it full?)"),
+            (tally.refused, "were not begun, because the disk did not take their first file"),
         ):
             if keys:
                 report.say(f"{len(keys)} trials {text}")
+        if tally.unsaved or tally.refused:
+            report.say("the same command runs them once the disk has room")
         if stop.requested:
             report.say("stopped; the same command goes on from here")
     return tally
