@@ -141,7 +141,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     that changes in it. What `paramz.analysis.slopes.local_slope` fits takes off the random part
     that a finite width adds. A slope passes where its interval reaches into the tolerance and
     excludes the next exponents that theory could give (+-1/2), fails where the interval lies beyond
-    +-1/4, nearer to one of those, and is undecided otherwise.
+    +-1/4, nearer to one of those, and is undecided otherwise. A fall also passes where its interval
+    lies above -1/4: what shrinks towards a limit may do so slowly, and nothing grows like that.
 
     What is exempt: a module after which nothing grows (a readout and what follows it), and a
     router, may shrink before training and in what is handed on to it, for these are random sums of

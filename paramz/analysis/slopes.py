@@ -3,7 +3,7 @@
 What theory claims is an exponent, and exponents are multiples of 1/2. So a slope is judged by an
 interval: it passes where the interval reaches into the tolerance and excludes the next exponents
 (+-1/2), it fails where the interval lies wholly nearer to one of those (beyond +-1/4), and else it
-is undecided.
+is undecided. A slope below zero also passes where its interval lies above -1/4.
 
 Theory speaks of the limit of large widths. What is judged is therefore the slope at the largest
 ones, after the part that any finite width adds: a sum of random terms, whose square is
@@ -217,12 +217,23 @@ def _judged(slope: Slope, axis: str, tolerance: float) -> Slope:
     falls = axis != "width" or (slope.quantity != "reach" and not slope.last)
     falls = falls or slope.quantity == "update"
     beyond = lo > NEXT / 2 or (falls and hi < -NEXT / 2)
-    flat = (lo <= tolerance or not np.isfinite(lo)) and (not falls or hi >= -tolerance)
+    flat = (lo <= tolerance or not np.isfinite(lo)) and (
+        not falls or _hardly_falls(lo, hi, tolerance)
+    )
     known = hi < NEXT and (not falls or lo > -NEXT)
     if not np.isfinite(hi):  # two scales and one seed have no interval
         flat, known = slope.slope <= tolerance and (not falls or slope.slope >= -tolerance), True
     near = slope.slope <= NEXT / 2 and (not falls or slope.slope >= -NEXT / 2)
     return replace(slope, passed=bool(flat and known and near), proved=bool(beyond))
+
+
+def _hardly_falls(lo: float, hi: float, tolerance: float) -> bool:
+    """Whether a fall is compatible with none, or surely nearer to none than to the next exponent.
+
+    The second is for what shrinks towards its limit more slowly than the fit of one can tell.
+    Nothing of a right plan grows in that way, so growth is not excused.
+    """
+    return hi >= -tolerance or lo > -NEXT / 2
 
 
 def _excused(slope: Slope, slopes: list[Slope], tolerance: float) -> Slope:
@@ -237,7 +248,7 @@ def _excused(slope: Slope, slopes: list[Slope], tolerance: float) -> Slope:
         return slope
     if slope.quantity == "update":
         aligned = [s for s in slopes if s.module == slope.module and s.quantity == "aligned"]
-        if any(s.step == slope.step and s.hi >= -tolerance for s in aligned):
+        if any(s.step == slope.step and _hardly_falls(s.lo, s.hi, tolerance) for s in aligned):
             return replace(slope, passed=True, proved=False)
     if slope.quantity == "delta" and random_sums(slopes, tolerance):
         return replace(slope, passed=True, proved=False)
@@ -246,7 +257,9 @@ def _excused(slope: Slope, slopes: list[Slope], tolerance: float) -> Slope:
 
 def random_sums(slopes: list[Slope], tolerance: float) -> list[str]:
     """Modules whose update shrinks with width although its aligned part does not."""
-    kept = {s.module for s in slopes if s.quantity == "aligned" and s.hi >= -tolerance}
+    kept = {
+        s.module for s in slopes if s.quantity == "aligned" and _hardly_falls(s.lo, s.hi, tolerance)
+    }
     return [
         s.module
         for s in slopes

@@ -78,6 +78,10 @@ def test_between_flat_and_the_next_exponent_is_undecided_and_says_what_would_dec
     assert "take widths twice as large" in verdict.finding
 
 
+def test_a_slow_fall_that_is_surely_nearer_to_none_passes() -> None:
+    assert judge(table(*flat_layer(), ("slow", "hidden", 1, "update", power(-0.15)))).passed
+
+
 def test_an_update_whose_rows_cancel_is_excused_by_its_aligned_part() -> None:
     falling = [("layer", "hidden", 1, "update", power(-0.4))]
     assert judge(table(*falling)).outcome == "fail"
