@@ -197,7 +197,10 @@ def table(axis: str, rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     """The rows of all jobs of a check, sorted; modules stay in forward order."""
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows), columns=["parametrization", "optimizer", axis, *COLUMNS])
+    data = list(rows)
+    columns = ["parametrization", "optimizer", axis, *COLUMNS]
+    # Rows that an earlier version stored lack the column last.
+    frame = pd.DataFrame(data, columns=columns[: len(data[0])] if data else columns)
     # At one size the last axis may be as long as a width by chance, so one job that knows suffices.
     whole = frame.module.str.startswith(MODEL)
     if (frame.role[whole] == "output").any():

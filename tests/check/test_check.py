@@ -26,7 +26,13 @@ def checked(parametrization: str, **options: object) -> paramz.Verdict:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "lr"), [("adamw", 2**-8), ("sgd", 2**-3), ("muon", 2**-8), ("rmsprop", 2**-11)]
+    ("optimizer", "lr"),
+    [
+        ("adamw", 2**-8),
+        ("sgd", 2**-3),
+        pytest.param("muon", 2**-8, marks=pytest.mark.slow),
+        ("rmsprop", 2**-11),
+    ],
 )
 def test_mlp_passes_under_mup_and_fails_under_sp(optimizer: str, lr: float) -> None:
     assert checked("mup", optimizer=optimizer, lr=lr).passed
