@@ -56,15 +56,19 @@ def test_every_block_of_code_is_run_here():
 def test_mup_drop_in():
     before, after = (losses(run(f"mup, {how}")) for how in ("before", "drop-in"))
     assert before[0] > before[-1] and after[0] == before[0]
-    # Epsilon differs on purpose.
-    assert after == pytest.approx(before, rel=1e-3) and after != before
+    assert after == pytest.approx(before, rel=1e-12)  # epsilon included
     assert run("mup, before")["model"].head.width_mult() == 4
 
 
 def test_mup_plain_trains_like_the_drop_in():
-    """From the same weights, with the readout's 1/4 in its weight."""
+    """From the same weights, with the readout's 1/4 in its weight, and a plan's epsilon."""
     drop, plain = run("mup, drop-in"), run("mup, plain")
     weights = drop["model"].state_dict()
+    mup_eps = {group["eps"] for group in drop["optimizer"].param_groups}
+    drop["optimizer"] = drop["MuAdamW"](
+        drop["model"].parameters(), lr=2**-6, weight_decay=0.1, as_mup=False
+    )
+    assert mup_eps == {1e-8} and {g["eps"] for g in drop["optimizer"].param_groups} != mup_eps
     plain["model"].load_state_dict({**weights, "head.weight": weights["head.weight"] / 4})
     assert losses(plain) == pytest.approx(losses(drop), rel=1e-12)
 
