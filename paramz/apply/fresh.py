@@ -7,7 +7,7 @@ weight that have rules of their own, or trained weights that are scaled as if fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from torch import nn
@@ -125,11 +125,20 @@ def refuse_trained(model: nn.Module) -> None:
         )
 
 
-def refuse_changed(model: nn.Module, probes: Probes, rows: Iterable[Row]) -> None:
+def refuse_changed(
+    model: nn.Module, probes: Probes, rows: Iterable[Row], computed: Set[str] = frozenset()
+) -> None:
     """Raise if weights cannot be fresh: gains and biases moved, uniform draws left their range.
 
     Only tensors count that the base starts as constants or as uniform draws, and nearly all of them
     must have changed. A normal draw that was trained still looks like one, so it is no evidence.
+    Nor is a weight that a recipe computes: an orthogonal or a factorised one is no draw when fresh.
+
+    Args:
+        model: the model, with plain weights.
+        probes: the base model, real, and a wider one.
+        rows: the rows of the model's plan.
+        computed: names of the weights that recipes of `paramz.reparam` compute.
 
     Raises:
         ValueError: they have.
@@ -137,6 +146,8 @@ def refuse_changed(model: nn.Module, probes: Probes, rows: Iterable[Row]) -> Non
     own, base = dict(model.named_parameters()), dict(probes.base.named_parameters())
     changed, seen = [], 0
     for row in rows:
+        if row.name in computed:
+            continue
         twin = base.get(probes.twin_name(row.name) or row.name)
         parameter = own[row.name]
         if twin is None or twin.is_meta or parameter.is_meta or not is_trainable_kind(parameter):

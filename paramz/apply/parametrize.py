@@ -157,6 +157,7 @@ def parametrize_(
             trained=trained,
             example=example,
             alphas=alphas,
+            computed=frozenset(name for entry in plain.entries for name in entry.names),
         )
         made = planner_of(scheme).apply_(model, asked)
         return plain.keep(made, redraw=init)

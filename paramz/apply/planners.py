@@ -35,7 +35,10 @@ from paramz.theory.rules import Parametrization
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a caller of `paramz.parametrize_` asks for; the attributes are its arguments."""
+    """What a caller of `paramz.parametrize_` asks for; the attributes are its arguments.
+
+    But for ``computed``: the names of the weights that are reparametrized, and plain for a while.
+    """
 
     scheme: Parametrization
     base: nn.Module | Factory | int | None = None
@@ -49,6 +52,7 @@ class Request:
     trained: bool = False
     example: Any = None
     alphas: Alphas | None = None
+    computed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
     made = draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles)
     if scales_values:
         if not asked.trained:
-            refuse_changed(model, probes, made.rows)
+            refuse_changed(model, probes, made.rows, asked.computed)
         made = initialise_(model, probes, made)
     install_(model, made)
     return made

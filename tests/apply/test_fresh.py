@@ -176,6 +176,19 @@ def test_a_model_with_another_init_of_one_layer_passes():
     paramz.parametrize_(model, "mup", base=plain)
 
 
+@pytest.mark.parametrize("recipe", [paramz.reparam.Orthogonal(), paramz.reparam.FedPara(3)])
+def test_a_fresh_model_whose_weights_are_computed_passes_and_a_trained_one_does_not(recipe):
+    torch.manual_seed(0)
+    fresh = plain(32)
+    paramz.reparametrize_(fresh, recipe)
+    paramz.parametrize_(fresh, "mup", base=plain)
+    model = plain(32)
+    paramz.reparametrize_(model, recipe)
+    with pytest.raises(ValueError, match="1.weight, 1.bias of this .* are not as the base"):
+        paramz.parametrize_(trained(model), "mup", base=plain)
+    assert type(model[2]).__name__ == "ReparametrizedLinear"
+
+
 def llama_config(width=64):
     return transformers.LlamaConfig(
         vocab_size=40, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1,
