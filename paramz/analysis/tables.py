@@ -122,16 +122,18 @@ def as_sweep(table: pd.DataFrame, folder: Path) -> Path:
     metrics = {c for c in numbers if c == "loss" or table[c].isna().any()}
     for at, row in enumerate(table.to_dict("records")):
         config = {str(k): v for k, v in row.items() if k not in metrics | kept and not pd.isna(v)}
+        config = json.loads(json.dumps(config, default=str))
         status = str(row.get("status") or "ok")
         found = {c: float(row[c]) for c in metrics if status == "ok" and not pd.isna(row[c])}
         if "loss" in table and "loss" not in found and status == "ok":
             status = "diverged"
         store.save(
             {
-                "key": f"{config_key(config)}-{at}",
+                # Rows with the same settings are runs of their own.
+                "key": config_key({"row": at, "config": config}),
                 "status": status,
                 "error": row.get("error"),
-                "config": json.loads(json.dumps(config, default=str)),
+                "config": config,
                 "metrics": found if status == "ok" else {},
                 "seconds": float(row.get("seconds") or 0.0),
             }

@@ -88,7 +88,7 @@ def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[
     ...     def forward(self, ids):
     ...         return self.embed(ids) * self.width**0.5
     >>> (found,) = find_written(Net(16), Probes(Net(4), Net(8)))
-    >>> found.module, round(found.power, 3), found.held
+    >>> found.module, round(found.power, 3), round(found.held, 3)
     ('embed', 0.5, 0.5)
     """
     if not any(isinstance(module, nn.Embedding) for module in probes.base.modules()):

@@ -46,7 +46,7 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
     labels = _Labels(
         head=(plan.parametrization.name, optimizer_name(job.optimizer), job.scale, job.seed),
         shown=None if job.axis == "width" else _shown(model, task, job),
-        units=_branch_units(plan),
+        units=_branch_units(plan) | _held_units(plan),
         roles=_module_roles(plan),
     )
     _without_dropout(model)
@@ -140,7 +140,8 @@ class _Labels:
         head: parametrization, optimizer, scale and seed.
         shown: module of this model -> module of the smallest one, for outputs and for inputs; None:
             the same names.
-        units: modules whose output is measured in units of the branch factor.
+        units: modules whose output is measured in units of the branch factor, or of a factor that
+            makes up for one in forward code.
         roles: module -> role of its main tensor.
         last: rows after which nothing that grows is applied.
     """
@@ -214,6 +215,21 @@ def _branch_units(plan: Plan) -> dict[str, float]:
         while path not in blocks and path:
             units[path] = factor
             path, _ = split(path)
+    return units
+
+
+def _held_units(plan: Plan) -> dict[str, float]:
+    """Embeddings before a factor in forward code -> what the plan has them multiplied by for it.
+
+    Their product with the code's factor keeps its size, and not what they put out by themselves.
+    """
+    units = {}
+    for row in plan.rows:
+        path = split(row.name)[0]
+        if row.role == "input" and path in plan.multipliers and path not in row.readouts:
+            # What is left beside the multiplier of the scheme.
+            own = plan.rulebook.of_role(row.role).multiplier(row.ratios)
+            units[path] = plan.multipliers[path] / own
     return units
 
 

@@ -99,17 +99,36 @@ def test_a_readout_without_a_layer_is_named_with_a_way_out():
     )
 
 
-def test_a_factor_on_a_tied_table_is_refused_by_fold():
+def tied(gain):
     def build(width=BASE):
         model = Net(width, "tokens")
         model.head.weight = model.tokens.weight
+        if not gain:
+            model.norm = nn.LayerNorm(width, elementwise_affine=False)
         return model
 
-    model = build(WIDTH)
-    plan = paramz.parametrize_(model, "mup", base=build)
+    return build
+
+
+def test_a_factor_on_a_tied_table_folds_into_the_table_and_the_gain_before_the_readout():
+    model = tied(gain=True)(WIDTH)
+    plan = paramz.parametrize_(model, "mup", base=tied(gain=True))
     assert plan.multipliers["tokens"] == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="shares|shared"):
+    before = model(IDS)
+    paramz.fold_(model)
+    plain = tied(gain=True)(WIDTH)
+    plain.load_state_dict(model.state_dict())
+    assert plain.head.weight is plain.tokens.weight
+    assert torch.allclose(plain(IDS), before, atol=1e-6)
+
+
+def test_a_factor_on_a_tied_table_is_refused_by_fold_where_no_gain_can_take_it():
+    model = tied(gain=False)(WIDTH)
+    paramz.parametrize_(model, "mup", base=tied(gain=False))
+    before = model(IDS)
+    with pytest.raises(ValueError, match="head shares tokens.weight .* finds no norm with a gain"):
         paramz.fold_(model)
+    assert torch.equal(model(IDS), before)
 
 
 def test_at_the_base_nothing_is_hooked():

@@ -76,12 +76,23 @@ class Root(nn.Module):
         return x * math.sqrt(self.width)
 
 
-def test_a_factor_in_a_users_forward_pass_fails_the_check():
-    batch = ZOO["nn.Transformer"].batch()
-    df = paramz.coord_check(Tutorial, batch, widths=[32, 64, 128, 256], seeds=2, steps=1)
-    verdict = paramz.judge(df)
-    assert verdict.sentence.startswith("FAIL")
+def checked(**options):
+    batch, widths = ZOO["nn.Transformer"].batch(), [32, 64, 128, 256]
+    df = paramz.coord_check(Tutorial, batch, widths=widths, seeds=2, steps=1, **options)
+    return paramz.judge(df)
+
+
+def test_a_factor_in_a_users_forward_pass_is_held_and_passes_the_check():
+    plan = paramz.make_plan(Tutorial(128), "mup", base=Tutorial, base_width=32)
+    assert plan.multipliers == {"embed.0": pytest.approx(0.5)}
+    assert checked().outcome == "pass"
+
+
+def test_a_factor_in_a_users_forward_pass_that_is_not_held_fails_the_check():
+    verdict = checked(factors={r"^embed[.]0$": None})
+    assert verdict.outcome == "fail"
     assert verdict.culprit == "embed.1"
+    assert "sqrt(d_model)" in verdict.sentence
     slope = next(s.slope for s in verdict.slopes if s.module == "embed.1" and s.quantity == "delta")
     assert slope == pytest.approx(0.5, abs=0.05)
 

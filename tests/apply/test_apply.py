@@ -152,13 +152,15 @@ def test_export(case):
     assert set(program.state_dict) <= set(model.state_dict())
 
 
-def test_a_hooked_module_called_by_keyword_says_so():
+def test_a_hooked_module_called_by_keyword_is_scaled():
     model = mlp(32)
-    paramz.parametrize_(model, FORM_B, base=mlp, fold=False)
-    with pytest.raises(
-        TypeError, match="multiplies the input of this Linear, which was called with"
-    ):
-        model[-1](input=torch.ones(1, 32))
+    plan = paramz.parametrize_(model, FORM_B, base=mlp, fold=False)
+    readout, x = model[-1], torch.ones(1, 32)
+    factor = plan.multipliers[str(len(model) - 1)]
+    assert factor != 1
+    expected = torch.nn.functional.linear(factor * x, readout.weight, readout.bias)
+    assert torch.allclose(readout(input=x), expected)
+    assert torch.equal(readout(input=x), readout(x))
 
 
 def test_multipliers_that_no_hook_can_hold_are_refused():
