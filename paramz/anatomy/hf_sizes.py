@@ -120,7 +120,8 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
     width = main_width(config)
     for path, part in parts(config):
         synonyms = getattr(part, "attribute_map", {})
-        for name in fields | {*names.CONFIG_WIDTHS_IF_EQUAL}:
+        # Sorted, so that of several sizes that are not whole every process names the same one.
+        for name in sorted(fields | {*names.CONFIG_WIDTHS_IF_EQUAL}):
             value = getattr(part, name, None)
             values = _integers(value)
             if name in synonyms or name in sizes.keep or not values:
