@@ -48,6 +48,7 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
         shown=None if job.axis == "width" else _shown(model, task, job),
         units=_branch_units(plan) | _held_units(plan),
         roles=_module_roles(plan),
+        scaled=frozenset(plan.multipliers),
     )
     _without_dropout(model)
     batch, noise, repeats = task.batch(0), Noise.of(model, job.seed), job.axis != "width"
@@ -144,6 +145,7 @@ class _Labels:
             makes up for one in forward code.
         roles: module -> role of its main tensor.
         last: rows after which nothing that grows is applied.
+        scaled: modules whose input the plan multiplies, so that its size before that says nothing.
     """
 
     head: tuple[Any, ...]
@@ -151,6 +153,7 @@ class _Labels:
     units: Mapping[str, float]
     roles: Mapping[str, str]
     last: frozenset[str] = frozenset()
+    scaled: frozenset[str] = frozenset()
 
     def rows(self, lr: float, step: int, quantity: str, sizes: Mapping[str, float]) -> Rows:
         """One row per module call that is shown."""
@@ -159,6 +162,8 @@ class _Labels:
             row, again, number = call.partition("#")
             module = row.removesuffix(input_of(""))
             own = row == module
+            if not own and module in self.scaled:
+                continue
             if self.shown is None or row == MODEL:
                 name: str | None = module
             else:
