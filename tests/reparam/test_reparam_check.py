@@ -113,7 +113,6 @@ def test_fedpara_of_full_rank(optimizer: str):
     range_ = {"widths": (128, 256, 512, 1024), "seeds": 6}
     mup = verdict(FedPara(), "mup", optimizer, HIDDEN, **range_)
     assert mup.passed, mup.sentence
-    assert max(map(abs, slopes(mup, "0", "1", "2", "3", "4", "5"))) < 0.1
     assert verdict(FedPara(), "sp", optimizer, HIDDEN, **range_).sentence.startswith("FAIL")
 
 
@@ -121,5 +120,6 @@ def test_fedpara_of_full_rank(optimizer: str):
 def test_fedpara_of_a_fixed_rank_grows():
     """Its singular values grow like the root of the width, so learned inputs do, too."""
     fixed = verdict(FedPara(4), "mup", "adamw", HIDDEN)
-    assert fixed.sentence.startswith("FAIL")
+    # Slower than an exponent of 1/2 at these widths, so the verdict leaves it open.
+    assert (fixed.outcome, fixed.culprit) == ("undecided", "2"), fixed.sentence
     assert all(0.1 < slope < 0.35 for slope in slopes(fixed, "2"))
