@@ -115,9 +115,8 @@ def errors() -> str:
     for name in next(iter(found.values())):
         values = [rate[name] for rate in found.values()]
         whole = name in ("right plans", "faults")
-        shown = [
-            f"{v:.0f}" if whole else f"{v:.1f}" if "seconds" in name else f"{v:.1%}" for v in values
-        ]
+        form = "{:.0f}" if whole else "{:.1f}" if "seconds" in name else "{:.1%}"
+        shown = ["not run" if v != v else form.format(v) for v in values]
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     wrong = table[~table.fault.isin(["mup", "sp"])]
     lines += [
