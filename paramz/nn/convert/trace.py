@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from paramz.anatomy import names
+from paramz.anatomy.flow import in_eval_mode
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def trace(model: nn.Module, example: Any) -> list[Op]:
     inputs = example[0] if isinstance(example, tuple | list) else example
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
-    with torch.no_grad(), _eval_mode(model), _watching(model) as recorder, recorder:
+    with torch.no_grad(), in_eval_mode(model), _watching(model) as recorder, recorder:
         if isinstance(inputs, Mapping):
             model(**inputs)
         else:
@@ -212,14 +213,3 @@ def _watching(model: nn.Module) -> Iterator[_Recorder]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
