@@ -69,9 +69,8 @@ class ScalingLaw:
                 belong to.
             weights: column of how much each row counts: the inverse of the variance of its
                 residual, up to a factor.
-            residuals: ``"log"``, or ``"loss"`` for those of the response itself, as in Gadre et
-            al.,
-                arXiv 2403.08540.
+            residuals: ``"log"``, or ``"loss"`` for those of the response itself, as in Gadre
+                et al., arXiv 2403.08540.
             **inputs: column of each input.
 
         Returns:
