@@ -20,6 +20,10 @@ from paramz.optim.shampoo.roots import ROOTS
 
 _SIDES = ("left", "right")
 
+# What a factor whose root is due needs: its state, its side, L or R, its ridge, whether it saw any
+# gradient, the last three per block.
+_Due = tuple[dict[str, Any], str, Tensor, Tensor, Tensor]
+
 
 class Shampoo(torch.optim.Optimizer):
     """Shampoo as an ordinary torch optimizer, for the groups of a plan.
@@ -33,7 +37,10 @@ class Shampoo(torch.optim.Optimizer):
     not. Without this factor n blocks of normalised steps would add up to a step that grows with n,
     and so with width.
 
-    Factors and momentum are kept in float32 at least, whatever the parameters have.
+    Factors and momentum are kept in float32 at least, whatever the parameters have, and the roots
+    are taken in that precision (see `paramz.optim.shampoo.roots` for the reason). Steps are finite
+    as long as gradients are: a gradient with entries above the cube root of the largest number
+    (7e12 in float32) is scaled down, as its squares would overflow.
 
     Args:
         params: tensors or groups, such as ``plan.param_groups(model, "shampoo", lr=0.02)``.
@@ -137,7 +144,7 @@ class Shampoo(torch.optim.Optimizer):
                 f"tensor of shape {tuple(parameter.shape)}, and needs a dense real one. Embeddings "
                 "have dense gradients with sparse=False"
             )
-        gradient = gradient.to(_precision(parameter))
+        gradient = _bounded(gradient.to(_precision(parameter)))
         state, (beta1, beta2) = self.state[parameter], group["betas"]
         shape, most = _shape(parameter, group), group["block_size"]
         blocks = None
@@ -167,7 +174,7 @@ class Shampoo(torch.optim.Optimizer):
 
     def _update_roots(self, active: list[tuple[dict[str, Any], list[Tensor]]]) -> None:
         """Compute the roots that are due, those of equal size as one batch over all tensors."""
-        batches: dict[tuple[Any, ...], list[tuple[dict[str, Any], str, Tensor, Tensor]]] = {}
+        batches: dict[tuple[Any, ...], list[_Due]] = {}
         for group, parameters in active:
             for parameter in parameters:
                 state = self.state[parameter]
@@ -178,13 +185,17 @@ class Shampoo(torch.optim.Optimizer):
                     if side in state:
                         factor = state[side] * scale
                         trace = factor.diagonal(dim1=1, dim2=2).sum(1)
-                        ridge = group["eps"] + group["relative_eps"] * trace
                         key = (factor.shape[1], factor.dtype, factor.device, power, group["root"])
-                        batches.setdefault(key, []).append((state, side, factor, ridge))
+                        ridge = group["eps"] + group["relative_eps"] * trace
+                        seen = trace != 0
+                        batches.setdefault(key, []).append((state, side, factor, ridge, seen))
         for (*_, power, root), items in batches.items():
-            factors = torch.cat([factor for *_, factor, _ in items])
-            roots = ROOTS[root](factors, torch.cat([ridge for *_, ridge in items]), power)
-            parts = torch.split(roots, [len(factor) for *_, factor, _ in items])
+            _, _, factors, ridges, seen = zip(*items, strict=True)
+            roots = ROOTS[root](torch.cat(factors), torch.cat(ridges), power)
+            # A block without any gradient keeps still until its next root: eps alone would be its
+            # scale, and the first gradient it ever gets would be magnified by eps^-(eL+eR).
+            roots = roots * torch.cat(seen)[:, None, None]
+            parts = torch.split(roots, [len(factor) for factor in factors])
             for (state, side, *_), part in zip(items, parts, strict=True):
                 state[f"{side}_root"] = part.clone()
 
@@ -203,9 +214,12 @@ class Shampoo(torch.optim.Optimizer):
                 change = change @ state["right_root"]
             change = from_blocks(change, shape, most).reshape(parameter.shape) / start
             if group["graft"] is not None:
-                norm = change.norm()
-                wanted = _graft_norm(state, parameter, group)
-                change = change * (wanted / norm.clamp(min=torch.finfo(norm.dtype).tiny))
+                largest = _largest(change)
+                change = change / largest.clamp(min=torch.finfo(largest.dtype).tiny)
+                # Its largest entry is 1 now, so its norm is at least that, or 0.
+                change = change * (
+                    _graft_norm(state, parameter, group) / change.norm().clamp(min=0.5)
+                )
             changes.append(change.to(parameter.dtype))
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
@@ -225,6 +239,21 @@ class Shampoo(torch.optim.Optimizer):
 def _shape(parameter: Tensor, group: dict[str, Any]) -> tuple[int, int, int]:
     # The groups of a plan say which tensors are stacks of experts, whose first axis counts them.
     return matrix_shape(tuple(parameter.shape), stacked="expert" in group.get("roles", ()))
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    least, most = tensor.aminmax()  # a tenth of the time of vector_norm with inf on a CPU
+    return torch.maximum(-least, most)
+
+
+def _bounded(gradient: Tensor) -> Tensor:
+    """The gradient, scaled down if its squares would overflow; nan and infinite ones stay so."""
+    if not gradient.numel():
+        return gradient
+    # Squares are below max^(2/3) then, so that max^(1/3) of them may be added.
+    most = torch.finfo(gradient.dtype).max ** (1 / 3)
+    largest = _largest(gradient)
+    return gradient * torch.where(largest > most, most / largest, 1.0)
 
 
 def _precision(parameter: Tensor) -> torch.dtype:
@@ -252,8 +281,9 @@ def _graft_norm(state: dict[str, Any], parameter: Tensor, group: dict[str, Any])
         second = state["second"] / (1 - beta2**step)
     elif group["graft"] == "rmsprop":
         assert parameter.grad is not None
-        step_taken, second = parameter.grad.to(_precision(parameter)), state["second"]
+        step_taken, second = _bounded(parameter.grad.to(_precision(parameter))), state["second"]
     if group["graft"] != "sgd":
-        step_taken = step_taken / second.sqrt().clamp(min=torch.finfo(second.dtype).tiny)
+        # Where squares underflow there is no step, as with any epsilon.
+        step_taken = torch.where(second == 0, 0.0, step_taken / second.sqrt())
     norm: Tensor = step_taken.norm()
     return norm
