@@ -137,7 +137,7 @@ def _submit(
     folder.mkdir(parents=True)
     for index, keys in enumerate(array.jobs):
         order = JobOrder(
-            train=sweep.train,
+            train=sweep.target,
             limits=sweep.limits,
             workers=array.workers,
             threads=array.need.cpus,

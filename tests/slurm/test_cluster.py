@@ -66,6 +66,27 @@ def test_an_interrupted_trial_resumes_and_ends_bit_equal(lab, sweep, way, functi
     assert all(len(lines) <= 51 for lines in steps)  # at most the step that was cut off, twice
 
 
+def test_a_script_that_does_not_know_paramz_is_warned_saves_and_resumes(lab):
+    script = Path(__file__).parents[1] / "sweeps" / "train_script.py"
+    words = f"python {script} --steps 80 --pause 0.1 --out {{trial.directory}} --lr {{lr}}"
+    wanted = Sweep(
+        command=words,
+        resume="--resume {trial.directory}/ckpt.json",
+        metrics={"file": "{trial.directory}/log.csv", "step": "iter", "loss": "val loss"},
+        axes={"lr": [2**-6, 2**-7]},
+        resources={"minutes": 3, "memory_gb": 0.1},
+    )
+    (job,) = lab.submit(wanted).jobs
+    lab.wait(lambda: len(list(lab.out.glob("trials/*/ckpt.json"))) == 2)
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    lab.finish(2)
+    table = load(lab.out).sort_values("lr")
+    assert table["loss"].tolist() == pytest.approx([2.1 + 3 / 80 + 1 / 8, 2 + 3 / 80 + 1 / 8])
+    for path in lab.out.glob("trials/*/log.csv"):
+        steps = [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
+        assert steps == [str(step) for step in range(80)]
+
+
 def test_a_time_limit_that_is_too_short_costs_nothing(lab, sweep):
     """Slurm's limit is a minute here, the warning comes 50 s before; the trial takes longer."""
     wanted = sweep("resumable", minutes=1, base={"steps": 90, "sleep": 0.5}, axes={"seed": [0]})

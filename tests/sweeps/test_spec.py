@@ -79,7 +79,10 @@ def test_numbers_are_those_of_yaml_1_2(spec_file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("axis: {width: [1]}", "2: unknown key 'axis'; known keys: train, base, axes, resources"),
+        (
+            "axis: {width: [1]}",
+            "2: unknown key 'axis'; known keys: train, command, resume, metrics",
+        ),
         ("axes:\n  lr: {log: [-5, -1]}", "3: axes.lr: an axis is a list [a, b], a range {log2:"),
         ("axes:\n  lr: {log2: [-1, -5]}", "3: axes.lr.log2: the range [-1, -5] falls"),
         ("axes: {lr: {log2: [-1, 0], step: 0.3}}", "0 is not a whole number of steps of 0.3"),

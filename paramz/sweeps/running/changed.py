@@ -9,6 +9,7 @@ from typing import Literal
 
 from paramz.sweeps.running.wording import counted
 from paramz.sweeps.spec.code import Code
+from paramz.sweeps.spec.command import is_command, shown
 from paramz.sweeps.spec.target import present_name
 from paramz.sweeps.store.files import read_json, write_over
 from paramz.sweeps.store.record import Record
@@ -46,13 +47,16 @@ def sentence(number: int, train: str, source: str | None) -> str:
     """What a user is told about results of other code."""
     are = "result is" if number == 1 else "results are"
     return (
-        f"{number} {are} of other code than {train} is now (its sources have the hash {source}); "
+        f"{number} {are} of other code than {shown(train)} is now (its sources have the hash "
+        f"{source}); "
         f"--rerun changed runs {counted(number, 'trial')} again, --accept keeps what there is"
     )
 
 
 def check_function(store: Store, train: str, code: Code) -> None:
     """Refuse the directory of another training function; one whose file has moved is the same.
+
+    A command with other words is other code of the same sweep, of which `sentence` tells.
 
     Raises:
         ValueError: the directory holds results of a function of another name or file, or the file
@@ -62,6 +66,8 @@ def check_function(store: Store, train: str, code: Code) -> None:
     before = info.get("train")
     if not isinstance(before, str) or present_name(before) == train:
         return
+    if is_command(before) and is_command(train):
+        return
     if info.get("source") is not None and info["source"] == code["source"]:
         same = _name(before) == _name(train)
     else:
@@ -70,8 +76,8 @@ def check_function(store: Store, train: str, code: Code) -> None:
         same = gone and _name(before) == _name(train) and Path(file).name == _file(train)
     if not same:
         raise ValueError(
-            f"{store.root} holds results of {before}, this sweep trains {train}; choose another "
-            "directory (--out), or --accept them as results of this function"
+            f"{store.root} holds results of {shown(before)}, this sweep trains {shown(train)}; "
+            "choose another directory (--out), or --accept them as results of this function"
         )
 
 

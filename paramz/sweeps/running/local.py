@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live, Options
+from paramz.sweeps.spec.command import shown
 
 if TYPE_CHECKING:
     from paramz.sweeps.spec.spec import Sweep
@@ -46,7 +47,7 @@ def _preview(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
     finished = store.finished() & sweep.trials.keys()
     missing = [config for key, config in sweep.trials.items() if key not in finished]
     lines = [
-        sweep.train,
+        shown(sweep.target),
         f"{len(missing)} trials to run, {len(finished)} done: {store.root}",
         *(
             "  " + "  ".join(f"{name}={value}" for name, value in config.items())
@@ -57,7 +58,7 @@ def _preview(sweep: Sweep, store: Store, options: Options) -> LaunchReport:
         lines.append(f"  and {len(missing) - _SHOWN} more")
     document = {
         "directory": str(store.root),
-        "train": sweep.train,
+        "train": sweep.target,
         "done": len(finished),
         "configs": missing,
     }

@@ -123,9 +123,9 @@ def prepare(
         UserWarning: there are results of other code than the training function has now.
     """
     check_budget(sweep)
-    code = code_of(sweep.train, sweep.base)
+    code = code_of(sweep.target, sweep.base)
     if changed != "accept":
-        check_function(store, sweep.train, code)
+        check_function(store, sweep.target, code)
     _check_shard(store, sweep.shard)
     store.create()
     write_over(store.root / "spec.yaml", sweep.to_yaml())
@@ -140,7 +140,7 @@ def prepare(
     if changed == "rerun":
         again |= set(other)
     elif other:
-        warnings.warn(sentence(len(other), sweep.train, code["source"]), stacklevel=2)
+        warnings.warn(sentence(len(other), sweep.target, code["source"]), stacklevel=2)
     for key in again:
         store.retire(key)
     return {key: config for key, config in asked.items() if key not in done or key in again}
@@ -223,7 +223,7 @@ def run_trials(
 
         pool = Pool(
             store,
-            sweep.train,
+            sweep.target,
             workers=size,
             limits=sweep.limits,
             environment=shares(gpus, share, size),
@@ -254,14 +254,14 @@ def assignment(sweep: Sweep, key: str, config: Config) -> Assignment:
 def provenance(sweep: Sweep, store: Store) -> dict[str, Any]:
     """What is recorded of a run: training function, its code and versions, but no environment."""
     return {
-        "train": sweep.train,
+        "train": sweep.target,
         "folder": str(sweep.folder),
         "shard": str(sweep.shard) if sweep.shard else None,
         "place": os.path.relpath(sweep.folder, store.root.absolute()),
         "python": platform.python_version(),
         "torch": _version("torch"),
         "paramz": _version("torch-paramz"),
-        **code_of(sweep.train, sweep.base),
+        **code_of(sweep.target, sweep.base),
     }
 
 

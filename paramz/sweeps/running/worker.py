@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from paramz.sweeps.running.command import load
 from paramz.sweeps.running.halving import Race, Stopped
 from paramz.sweeps.running.messages import STOP, Ending, Order
 from paramz.sweeps.running.redact import redact
@@ -28,7 +29,6 @@ from paramz.sweeps.running.state import State
 from paramz.sweeps.running.trial import Diverged, Trial, diverged, encoded
 from paramz.sweeps.spec.code import code_at, targets_of
 from paramz.sweeps.spec.config import Config
-from paramz.sweeps.spec.target import load_target
 from paramz.sweeps.store.attempt import superseded
 
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +43,7 @@ def main() -> None:
     _ignore_signals()
     watch_imports()
     try:
-        function = load_target(sys.argv[2])
+        function = load(sys.argv[2])
     except Exception:
         connection.send(("broken", redact(traceback.format_exc())))
         return

@@ -3,7 +3,8 @@
 The hash covers the file of the function and every module that it imports, directly or through
 others, as long as these are the user's own: not the standard library, not installed packages, and
 not paramz. The files are parsed for their imports, never run, and only names and contents count, so
-that a moved project keeps its hash.
+that a moved project keeps its hash. Of a command, its Python files are hashed like that, and its
+words.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
+from paramz.sweeps.spec.command import Command, is_command
 from paramz.sweeps.spec.config import leaves
 
 _LENGTH = 16  # hex digits of the hash
@@ -65,11 +67,15 @@ def targets_of(target: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def code_at(targets: tuple[str, ...]) -> Code:
     """The code of some functions as it is now, see `code_of`."""
-    sources = _sources(targets)
+    commands = [Command.parse(target) for target in targets if is_command(target)]
+    functions = [target for target in targets if not is_command(target)]
+    functions += [f"{script}:main" for command in commands for script in command.scripts()]
+    sources = _sources(functions)
+    sources |= {f"command {i}": command.identity() for i, command in enumerate(commands)}
     digest = hashlib.sha256()
     for name, content in sorted(sources.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)
-    commit, dirty = _commit(next(filter(None, map(_file_of, targets)), None))
+    commit, dirty = _commit(next(filter(None, map(_file_of, functions)), None))
     source = digest.hexdigest()[:_LENGTH] if sources else None
     return {"source": source, "commit": commit, "dirty": dirty}
 

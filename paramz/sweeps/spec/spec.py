@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from paramz.sweeps.spec.axes import Axis, at_least, check_axes, check_base, expand, names_of
+from paramz.sweeps.spec.command import Command, Metrics, Words, check_holes
 from paramz.sweeps.spec.config import Config, config_key
 from paramz.sweeps.spec.limits import Limits
 from paramz.sweeps.spec.resources import Need, Needs, Positive, Resources
@@ -80,11 +81,17 @@ class Halving(BaseModel):
 
 
 class Sweep(BaseModel):
-    """A sweep: one training function at every config in a product of axes.
+    """A sweep: one training function, or one command, at every config in a product of axes.
 
     Attributes:
         train: ``file.py:function`` (relative to the spec's folder or the working directory) or
             ``module:function``.
+        command: in place of ``train``, a command to run in the spec's folder: a list of words, or a
+            line. ``{lr}`` stands for a value of the config, ``{trial.directory}`` for the trial's
+            own folder. ``python`` is the interpreter that runs paramz.
+        resume: words that are added to the command when a trial goes on after an interruption and
+            the files in its folder that they name exist.
+        metrics: where the command leaves its metrics.
         base: config values that all trials share.
         axes: the values that vary; `paramz.sweeps.spec.axes` lists the forms.
         resources: what one trial needs.
@@ -99,7 +106,10 @@ class Sweep(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    train: str
+    train: str | None = None
+    command: Words | None = None
+    resume: Words = ()
+    metrics: Metrics | None = None
     base: dict[str, JsonValue] = {}
     axes: dict[str, Axis] = {}
     resources: Resources = Resources()
@@ -125,8 +135,29 @@ class Sweep(BaseModel):
 
     @field_validator("train")
     @classmethod
-    def _found(cls, train: str, info: Any) -> str:
-        return locate(train, (info.context or {}).get("folder", Path.cwd()))
+    def _found(cls, train: str | None, info: Any) -> str | None:
+        return train and locate(train, _folder_of(info))
+
+    @model_validator(mode="after")
+    def _one_target(self, info: Any) -> Sweep:
+        if (self.train is None) == (self.command is None):
+            raise ValueError(
+                "give train (file.py:function) or command (such as [python, train.py, --lr, "
+                '"{lr}"])' + (", not both" if self.train else "")
+            )
+        if self.command is None:
+            if unused := [name for name in ("resume", "metrics") if getattr(self, name)]:
+                raise ValueError(f"{unused[0]} is for a command; a function logs with trial.log")
+            return self
+        if self.metrics is None:
+            raise ValueError(
+                "metrics is missing: where does the command leave its loss? Such as {file: "
+                '"{trial.directory}/log.csv", loss: val_loss} or {pattern: "loss (?P<loss>\\S+)"}'
+            )
+        self._folder = _folder_of(info).absolute()
+        axes = [name for title in self.axes for name in names_of(title)]
+        check_holes(self.as_command, next(self.configs()), axes)
+        return self
 
     @model_validator(mode="after")
     def _bounded(self) -> Sweep:
@@ -176,6 +207,27 @@ class Sweep(BaseModel):
     def to_yaml(self) -> str:
         """The spec as YAML; word for word the file that it was read from, if there is one."""
         return self._text or write_values(self.model_dump(exclude_defaults=True))
+
+    @property
+    def target(self) -> str:
+        """The name of what each trial runs, under which stores and jobs know it."""
+        return self.train or self.as_command.name
+
+    @property
+    def as_command(self) -> Command:
+        """The command with all that belongs to it.
+
+        Raises:
+            ValueError: the sweep is of a training function.
+        """
+        if self.command is None or self.metrics is None:
+            raise ValueError(f"this sweep has no command, it trains {self.train}")
+        return Command(
+            words=self.command,
+            resume=self.resume,
+            metrics=self.metrics,
+            folder=str(self._folder),
+        )
 
     def configs(self) -> Iterator[Config]:
         """Every config of the sweep, the last axis fastest; equal ones are not removed."""
@@ -239,3 +291,8 @@ class Sweep(BaseModel):
     @cached_property
     def _needs(self) -> Needs:
         return Needs(self.resources)
+
+
+def _folder_of(info: Any) -> Path:
+    """Where relative paths of a spec are looked up."""
+    return Path((info.context or {}).get("folder", Path.cwd()))

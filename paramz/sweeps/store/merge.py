@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from paramz.sweeps.spec.command import is_command, shown
 from paramz.sweeps.store.files import write_over
 from paramz.sweeps.store.record import Record
 from paramz.sweeps.store.store import Store
@@ -70,7 +71,8 @@ def _check_functions(stores: list[Store]) -> None:
         train = store.info().get("train")
         if isinstance(train, str):
             module, _, name = train.rpartition(":")
-            known.setdefault(f"{Path(module).name}:{name}", store.root)
+            short = shown(train) if is_command(train) else f"{Path(module).name}:{name}"
+            known.setdefault(short, store.root)
     if len(known) > 1:
         said = ", ".join(f"{root} of {function}" for function, root in known.items())
         raise ValueError(f"these are results of different training functions: {said}")
