@@ -6,10 +6,13 @@ Imports torch only where a trial is run.
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from paramz.check.jobs import Check, CheckJob, make_jobs, optimizer_name, table
+from paramz.sweeps.running.changed import of_other_code, sentence
+from paramz.sweeps.spec.code import code_of
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.files import read_json, write_over
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from paramz.sweeps.running.trial import Trial
     from paramz.sweeps.spec.config import Config
+    from paramz.sweeps.store.record import Record
     from paramz.sweeps.store.store import Store
 
 ROWS = "rows.json"  # in the trial's directory
@@ -28,8 +32,8 @@ def check_sweep(task: str, *, minutes: float, **arguments: Any) -> Sweep:
     """The sweep that measures what `paramz.coord_check` does.
 
     Args:
-        task: the name of a function that returns a `paramz.Task`, independent of the working
-            directory.
+        task: the name of a function that returns a `paramz.Task`. It is part of every config: a
+            path that is relative to the working directory keeps the results of a moved project.
         minutes: time limit of one model.
         **arguments: the attributes of `paramz.check.jobs.Check`, as far as JSON can hold them.
 
@@ -88,8 +92,12 @@ def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
 
     Raises:
         ValueError: a trial failed, or the rows of one were lost.
+
+    Warns:
+        UserWarning: trials were measured with other code than there is now.
     """
     rows: list[list[Any]] = []
+    records: list[Record] = []
     for key, config in sweep.trials.items():
         record = store.read(key)
         if record is None:
@@ -106,4 +114,10 @@ def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
                 f"paramz retry {store.root} --which all measures again"
             )
         rows += found["rows"]
+        records.append(record)
+    code = code_of(sweep.train, sweep.base)
+    if other := of_other_code(store, code, records):
+        task = str(sweep.base["task"])
+        said = sentence(len(other), task, code["source"])
+        warnings.warn(f"{said} (both of paramz retry {store.root})", stacklevel=2)
     return table(sweep.base["axis"], rows)  # type: ignore[arg-type]

@@ -110,7 +110,8 @@ def check(
         if launcher_for(options).returns_at_once:
             out = out or Path("runs") / "check"
             folder = out / "coord" / label
-            df = _gathered(_locate(task), folder, options, as_json, minutes=minutes, **asked)
+            place = _from_here(_locate(task))
+            df = _gathered(place, folder, options, as_json, minutes=minutes, **asked)
         else:
             from paramz.check.run import coord_check
 
@@ -170,7 +171,8 @@ def _gathered(task: str, folder: Path, options: "Options", as_json: bool, **aske
     from paramz.sweeps import Store
 
     wanted, store = check_sweep(task, **asked), Store(folder)
-    found = gather(wanted, store)
+    with _warnings_as_lines():
+        found = gather(wanted, store)
     if found is None:
         launch(lambda: wanted, store, options, as_json=as_json)
         typer.echo("not measured yet; the same command judges it when it is", err=True)
@@ -234,6 +236,18 @@ def _locate(task: str) -> str:
     from paramz.sweeps.spec.target import locate
 
     return locate(task, Path.cwd())
+
+
+def _from_here(target: str) -> str:
+    """A function's name relative to the working directory, so that a project may be moved.
+
+    The trials of a check have the name in their configs, and start in this directory.
+    """
+    path, _, name = target.rpartition(":")
+    here = Path.cwd().resolve()
+    if not path.endswith(".py") or not Path(path).is_relative_to(here):
+        return target
+    return f"{Path(path).relative_to(here)}:{name}"
 
 
 def _whole(option: str, text: str | None) -> list[int] | None:

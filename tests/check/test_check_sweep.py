@@ -1,6 +1,7 @@
 """A coordinate check through the sweep machinery: the same table, the same verdict."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from paramz.cli import app
 from paramz.sweeps import Store, run
 
 ROOT = Path(__file__).parents[2]
-MLP = f"{ROOT / 'sweeps' / 'train_mlp.py'}:task"
+MLP = "lab/train_mlp.py:task"  # in the project of the fixture, where every test begins
 PROFILE = str(ROOT / "slurm" / "cpu.yaml")
 ASKED = {"widths": [32, 64, 128, 256], "seeds": 2, "steps": 1}
 
@@ -27,10 +28,21 @@ def check(*arguments):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A run folder whose check was measured, by a local pool in place of the cluster's."""
-    out = tmp_path_factory.mktemp("check")
-    table = run(check_sweep(MLP, minutes=5, **ASKED), out / "coord" / "mup-adamw", workers=2)
+    project = tmp_path_factory.mktemp("project")
+    (project / "lab").mkdir()
+    for name in ("train_mlp.py", "train_loop.py"):
+        shutil.copy(ROOT / "sweeps" / name, project / "lab" / name)
+    out = project / "runs" / "check"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        table = run(check_sweep(MLP, minutes=5, **ASKED), out / "coord" / "mup-adamw", workers=2)
     assert (table["status"] == "ok").all() and len(table) == 8
     return out
+
+
+@pytest.fixture(autouse=True)
+def _begin_in_the_project(measured, monkeypatch):
+    monkeypatch.chdir(measured.parents[1])
 
 
 def test_the_gathered_table_is_that_of_a_local_check(measured):
@@ -49,6 +61,22 @@ def test_the_verb_judges_what_was_measured_and_needs_no_slurm(measured, monkeypa
     assert code == 0 and "PASS: mup with adamw" in output
     assert json.loads((measured / "coord" / "mup-adamw.json").read_text())["passed"] is True
     assert len(pd.read_csv(measured / "coord" / "mup-adamw.csv")) > 50
+
+
+def test_a_moved_project_keeps_what_was_measured_and_tells_of_changed_code(
+    measured, tmp_path, monkeypatch
+):
+    """It is copied in place of moved, for the other tests."""
+    moved = shutil.copytree(measured.parents[1], tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    code, output = check()
+    assert code == 0 and "PASS: mup with adamw" in output and "other code" not in output
+    with open(moved / "lab" / "train_loop.py", "a") as file:
+        file.write("\nX = 1\n")
+    code, output = check()
+    assert code == 0 and "warning: 8 results are of other code than lab/train_mlp.py:task" in output
+    assert "(both of paramz retry runs/check/coord/mup-adamw)" in output.replace("\n", "")
 
 
 def test_what_was_not_measured_is_to_be_submitted(measured, monkeypatch):
