@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from paramz.cli.said import said_at_once
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file to the app."""
@@ -60,7 +62,8 @@ def fit(
     from paramz.analysis.tablefit import Sizes, inputs_of
 
     try:
-        df = read(source, names or [])
+        with said_at_once():
+            df = read(source, names or [])
         points = [parse_point(text) for text in predict or []]
         asked = Sizes(
             law,

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paramz.cli.said import said_at_once
+from paramz.cli.said import reason, said_at_once
+
+if TYPE_CHECKING:
+    from paramz.analysis.report import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -34,10 +38,13 @@ def report(
         list[str] | None,
         typer.Option("--map", help="Rename a table's column, as in hidden_size=width; repeat."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the page and its figures go. Default: into the folder."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write report.html and its figures: did the hyperparameter transfer?"""
-    from paramz.analysis.report import write_report
     from paramz.analysis.tables import as_sweep, last_rows, parse_names, read_table
 
     try:
@@ -56,20 +63,39 @@ def report(
                 "--map renames the columns of a table; a run's folder has its own names"
             )
         with said_at_once():
-            written = write_report(folder, hp=hp, loss=loss, scale=scale)
+            written, refused = _written(folder, out, hp=hp, loss=loss, scale=scale)
     except (OSError, ValueError, KeyError) as error:
         # The text of a KeyError has quotation marks around its message.
         typer.echo(f"error: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
         document = {
-            "report": str(written.path),
+            "report": None if refused else str(written.path),
             "verdicts": written.verdicts,
             "answers": written.answers,
-            "figures": [str(f) for f in written.figures],
+            "figures": [] if refused else [str(f) for f in written.figures],
         }
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
-        return
-    for sentence in written.verdicts:
-        typer.echo(sentence)
-    typer.echo(f"written: {written.path}")
+    else:
+        for sentence in written.verdicts:
+            typer.echo(sentence)
+    if refused:
+        typer.echo(f"error: {out or folder}: not written: {reason(refused)} (--out)", err=True)
+        raise typer.Exit(2)
+    if not as_json:
+        typer.echo(f"written: {written.path}")
+
+
+def _written(
+    folder: Path, out: Path | None, **asked: "str | None"
+) -> "tuple[Report, OSError | None]":
+    """The report, and why the page could not be written if so: what it says is known even then."""
+    from paramz.analysis.report import write_report
+
+    try:
+        return write_report(folder, out=out, **asked), None  # type: ignore[arg-type]
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        with TemporaryDirectory() as elsewhere:
+            return write_report(folder, out=elsewhere, **asked), error  # type: ignore[arg-type]

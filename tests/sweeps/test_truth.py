@@ -4,6 +4,7 @@ nothing deleted that may be wanted, and readers who may not write."""
 import errno
 import json
 import os
+import shutil
 import time
 
 import pandas as pd
@@ -143,26 +144,71 @@ def test_whoever_cannot_write_sees_that_an_attempt_is_dead(store, monkeypatch, s
     assert holder(folder)["host"] == "elsewhere"
 
 
+def sweep_of_four_widths(store):
+    """A finished sweep whose optimum and loss follow laws, and one trial that has not run."""
+    found = [
+        record({"width": w, "lr": 2.0**k, "seed": s}, {"loss": loss})
+        for w in (32, 64, 128, 256)
+        for k in range(-7, -2)
+        for s in (0, 1)
+        for loss in [1 + 2 / w**0.5 + 0.1 * (k + 5) ** 2 + 0.001 * s]
+    ]
+    kept(store, *found)
+    missing = {config_key({"width": 512}): {"width": 512}}
+    store.set_trials({one["key"]: one["config"] for one in found} | missing)
+    return store.root
+
+
+# Arguments after the directory, exit code, what is said and what could not be done.
+READERS = {
+    "status": ([], 0, "41 trials: 39 ok", ""),
+    "watch": ([], 0, "39 ok", ""),
+    "logs": ([], 0, "no failed trials", ""),
+    "prune": ([], 0, "nothing to prune", ""),
+    "fit": (["--predict", "width=1024", "--hold", "0"], 0, "width", ""),
+    "report": ([], 2, "best lr", "transfer.png"),
+    "collect": ([], 2, "", "results.csv"),
+    "retry": ([], 2, "", "may not write there"),
+}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_every_reading_verb_works_for_a_user_who_may_not_write(narrowed, tmp_path):
-    verbs = (["status"], ["watch"], ["logs"], ["collect", "--out", "/root/none/t.csv"])
-    for verb, *options in verbs:
-        call(verb, narrowed, *options)  # imports what it needs, which the other user may not read
-    victim = Store(narrowed).result(min(Store(narrowed).trials()))
+def test_every_reading_verb_works_for_a_user_who_may_not_write(store, tmp_path, monkeypatch):
+    """It says what it could not write, and writes it where it may (--out)."""
+    folder, elsewhere = sweep_of_four_widths(store), tmp_path / "elsewhere"
+    (folder / "spec.yaml").write_text("train: json:loads\n")
+    shutil.rmtree(folder / "index")
+    elsewhere.mkdir()
+    for verb, (options, *_) in READERS.items():
+        if verb != "retry":  # imports what it needs, which the other user may not read
+            call(verb, folder, *options)
+    for made in ("report.html", "results.csv", *(p.name for p in folder.glob("*.png"))):
+        (folder / made).unlink()
+    shutil.rmtree(folder / "index", ignore_errors=True)
+    victim = store.result(min(store.trials()))
     victim.write_text("{")
-    for folder in (narrowed, *narrowed.parents):
-        if len(folder.parts) > 2:
-            folder.chmod(0o755)
+    before = sorted(folder.rglob("*"))
+    for place in (folder, *folder.parents):
+        if len(place.parts) > 2:
+            place.chmod(0o755)
+    elsewhere.chmod(0o777)
     os.seteuid(65534)
     try:
-        said = {verb: call(verb, narrowed, *options) for verb, *options in verbs}
+        said = {verb: call(verb, folder, *rest[0]) for verb, rest in READERS.items()}
+        for verb, out in (("report", elsewhere), ("collect", elsewhere / "t.csv")):
+            said[f"{verb} elsewhere"] = call(verb, folder, "--out", out)
     finally:
         os.seteuid(0)
     for verb, done in said.items():
-        assert done.exit_code == (2 if verb == "collect" else 0), done.exception
-        assert f"warning: {victim}: it is not complete JSON; it cannot be" in done.stderr
-    assert "5 ok, 1 interrupted" in said["status"].stdout
-    assert "you may not write there" in said["collect"].stderr and victim.exists()
+        _, code, text, refused = READERS.get(verb, (0, 0, "", ""))
+        assert done.exit_code == code, (verb, done.output, done.exception)
+        assert text in done.stdout, (verb, done.output)
+        if refused:
+            assert refused in done.stderr and "may not write there" in done.stderr, done.stderr
+        if verb not in ("retry", "prune"):
+            assert f"warning: {victim}: it is not complete JSON; it cannot be" in done.stderr, verb
+    assert sorted(folder.rglob("*")) == before
+    assert len(pd.read_csv(elsewhere / "t.csv")) == 39 and (elsewhere / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,12 @@ class Report:
 
 
 def write_report(
-    folder: str | Path, *, hp: str = "lr", loss: str = "loss", scale: str | None = None
+    folder: str | Path,
+    *,
+    hp: str = "lr",
+    loss: str = "loss",
+    scale: str | None = None,
+    out: str | Path | None = None,
 ) -> Report:
     """Write ``report.html`` into a run's folder, or into a folder of several runs.
 
@@ -40,6 +45,7 @@ def write_report(
         hp: the hyperparameter whose transfer is judged.
         loss: the metric that is minimized.
         scale: the scale; by default width, or depth where width does not vary.
+        out: where the page and its figures go instead; made if it is not there.
 
     Returns:
         where it was written and what it says.
@@ -47,6 +53,7 @@ def write_report(
     Raises:
         FileNotFoundError: there is no such folder, or no run in it.
         ValueError: the JSON file beside a coordinate check holds no verdict.
+        OSError: the page or a figure cannot be written.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -57,14 +64,16 @@ def write_report(
             f"{root} holds no run: a run is a folder with results/ (written by `paramz sweep`) or "
             "coord/ (written by `paramz check`)"
         )
+    place = root if out is None else Path(out)
+    place.mkdir(parents=True, exist_ok=True)
     sections = [
         # PNG files are named after the run where there are several.
-        _run_section(run, View(root, "" if run == root else f"{run.name}-", hp, loss, scale))
+        _run_section(run, View(place, "" if run == root else f"{run.name}-", hp, loss, scale))
         for run in runs
     ]
     title = f"{root.resolve().name}: transfer report"
     body = f"<h1>{escape(title)}</h1>" + "".join(s.html for s in sections)
-    path = root / "report.html"
+    path = place / "report.html"
     path.write_text(page(title, body), encoding="utf-8")
     named = list(zip(runs, sections, strict=True))
     return Report(
