@@ -1,6 +1,7 @@
 """A further launcher takes one entry in paramz.cli.launchers; every verb then knows it."""
 
 import json
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,10 +11,11 @@ from paramz.cli import app
 from paramz.cli.launchers import launcher_for
 from paramz.cli.sweep import RetryChoice
 from paramz.slurm.launcher import SLURM
-from paramz.sweeps import Store
+from paramz.sweeps import Store, Sweep
 from paramz.sweeps.running.launcher import Launcher, LaunchError, LaunchReport, Live, Options, Retry
 from paramz.sweeps.running.local import LOCAL
 from paramz.sweeps.running.runner import prepare
+from paramz.sweeps.spec.shard import Shard
 
 
 def call(*arguments):
@@ -85,6 +87,29 @@ def test_sweep_status_retry_and_cancel_reach_it(nodes, command, tmp_path):
 def test_without_a_profile_the_sweep_runs_here(nodes, command):
     assert call(*command[:-2]).exit_code == 0
     assert nodes.sent == {} and len(Store(command[3]).finished()) == 2
+
+
+def test_a_share_goes_with_each_launcher(nodes, spec_file, tmp_path):
+    """One half runs here, the other on the nodes; neither has a trial of the other."""
+    path = spec_file("axes: {width: [1, 2, 3, 4, 5, 6], lr: [0.5]}\n")
+    here, there = ["--shard", "1/2"], ["--shard", "2/2", "--profile", tmp_path / "nodes.yaml"]
+    assert call("sweep", path, *here, "--out", tmp_path / "a").exit_code == 0
+    assert call("sweep", path, *there, "--out", tmp_path / "b").exit_code == 0
+    halves = Store(tmp_path / "a").finished(), set(nodes.sent)
+    assert all(halves) and halves[0] | halves[1] == set(Sweep.from_yaml(path).trials)
+    assert not halves[0] & halves[1]
+
+
+def test_slurm_is_given_a_share(spec_file, tmp_path):
+    path = spec_file("axes: {width: [1, 2, 3, 4, 5, 6], lr: [0.5]}\nresources: {minutes: 1}\n")
+    profile = Path(__file__).parents[2] / "slurm" / "cpu.yaml"
+    options = ["--profile", profile, "--out", tmp_path / "run", "--dry-run", "--json"]
+    packed = [
+        json.loads(call("sweep", path, "--shard", f"{n}/2", *options).stdout)["trials"]
+        for n in (1, 2)
+    ]
+    shares = [len(Sweep.from_yaml(path).share(Shard(n, 2)).trials) for n in (1, 2)]
+    assert packed == shares and sum(packed) == 6 and all(packed)
 
 
 def test_what_it_cannot_do_is_one_message(nodes, command, tmp_path):

@@ -1,4 +1,4 @@
-"""Training functions that misbehave as processes, named by path in test_processes.py."""
+"""Training functions that misbehave as processes, named by path in process_tools.py."""
 
 import os
 import shutil
