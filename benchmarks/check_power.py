@@ -3,6 +3,7 @@
 python benchmarks/check_power.py                      # all architectures of tests/zoo.py
 python benchmarks/check_power.py Llama GPT-2          # some of them
 python benchmarks/check_power.py --held-out           # those that were kept aside (see HELD_OUT)
+python benchmarks/check_power.py --axes               # over depth and over experts
 
 All checks are made at the defaults of `paramz.coord_check`. Writes one row per check to
 benchmarks/results/check_power.csv (rows of other architectures stay), and prints the rates: false
@@ -20,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,16 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 import zoo_hf  # noqa: E402
+from _axis_faults import Axis, AxisCheck, axes  # noqa: E402
 from torch import nn  # noqa: E402
-from zoo import ZOO, Animal  # noqa: E402
+from zoo import PLANNED, ZOO, Animal  # noqa: E402
 
 import paramz  # noqa: E402
 from paramz.plan.on_model import set_scale_  # noqa: E402
 
 RESULTS = HERE / "results" / "check_power.csv"
 # Kept aside while the judge was made, and reported by themselves.
+ALL = {**ZOO, **PLANNED}
 HELD_OUT = ("OPT", "GPT-NeoX", "Whisper", "GRU", "DeepONet")
 EPS = 1e-3  # larger than the gradients of wide models
 
@@ -216,11 +220,13 @@ def checked(name: str, fault: Fault | None, task: paramz.Task, scheme: str) -> d
 
 
 def rows_of(name: str) -> Iterator[dict[str, Any]]:
-    """All checks of one architecture."""
-    animal = ZOO[name]
+    """All checks of one architecture; those with sizes inside that stay have no faults planted."""
+    animal = ALL[name]
     task = task_of(animal)
     yield checked(name, None, task, "mup")
     yield checked(name, None, task, "sp")
+    if name in PLANNED:
+        return
     found = list(faults(animal))
     if name in zoo_hf.FAMILIES:
         try:
@@ -232,10 +238,46 @@ def rows_of(name: str) -> Iterator[dict[str, Any]]:
         yield checked(name, fault, fault.task, "mup")
 
 
+def axis_row(axis: Axis, check: AxisCheck) -> dict[str, Any]:
+    """One check over depth or experts, as a row of the table."""
+    began = time.process_time()
+    base = min(next(iter(axis.sizes.values())))
+    verdict = paramz.judge(
+        paramz.coord_check(
+            axis.task,
+            **axis.sizes,
+            **axis.options,
+            parametrization=check.scheme,
+            optimizer=check.optimizer(base, axis.size),
+        )
+    )
+    row = {"architecture": axis.name, "fault": check.fault, "target": check.target}
+    row |= {"outcome": verdict.outcome, "culprit": verdict.culprit or ""}
+    if not check.fault.startswith("mup") and verdict.outcome == "fail":
+        row["culprit_right"] = check.culprit in row["culprit"]
+        cause = verdict.finding.partition("Cause: ")[2]
+        row["cause_right"] = any(word in cause for word in check.causes)
+    return {**row, "finding": verdict.finding, "seconds": round(time.process_time() - began, 1)}
+
+
+def parts(df: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The table in its parts: over width, over width and kept aside, over depth and experts."""
+    held, axis = (
+        df.architecture.isin(HELD_OUT),
+        df.architecture.str.contains(", (?:depth|experts)$"),
+    )
+    found = {
+        "over width": df[~held & ~axis],
+        "over width, kept aside": df[held],
+        "over depth and experts": df[axis],
+    }
+    return {title: part for title, part in found.items() if len(part)}
+
+
 def rates(df: pd.DataFrame) -> dict[str, float]:
     """The error rates, as shares: undecided counts as half an error."""
-    right, sp = df[df.fault == "mup"], df[df.fault == "sp"]
-    wrong = df[~df.fault.isin(["mup", "sp"])]
+    right, sp = df[df.fault.str.startswith("mup")], df[df.fault == "sp"]
+    wrong = df[~df.fault.str.startswith("mup") & (df.fault != "sp")]
     found = wrong[wrong.outcome == "fail"]
 
     def share(part: pd.DataFrame, error: str) -> float:
@@ -259,21 +301,22 @@ if __name__ == "__main__":
         "names", nargs="*", help="architectures; default: all that are not held out"
     )
     parser.add_argument("--held-out", action="store_true", help="those kept aside")
+    parser.add_argument("--axes", action="store_true", help="over depth and over experts")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    default = [n for n in ZOO if (n in HELD_OUT) == asked.held_out]
+    if asked.axes:
+        work = {axis.name: partial(map, partial(axis_row, axis), axis.checks) for axis in axes()}
+    else:
+        default = [n for n in ALL if (n in HELD_OUT) == asked.held_out]
+        work = {name: partial(rows_of, name) for name in asked.names or default}
     table = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame()
-    for known in asked.names or default:
-        new = pd.DataFrame(rows_of(known))
+    for known, rows in work.items():
+        new = pd.DataFrame(rows())
         for line in new.itertuples():
             print(f"{known:20} {line.fault:36} {line.outcome:10} {line.culprit}", flush=True)
         kept = table[table.architecture != known] if len(table) else table
         table = pd.concat([kept, new], ignore_index=True)
         table.to_csv(RESULTS, index=False)
-    for title, part in (
-        ("all but those held out", table[~table.architecture.isin(HELD_OUT)]),
-        ("held out", table[table.architecture.isin(HELD_OUT)]),
-    ):
-        if len(part):
-            print(title, {k: round(v, 3) for k, v in rates(part).items()})
+    for title, part in parts(table).items():
+        print(title, {k: round(v, 3) for k, v in rates(part).items()})

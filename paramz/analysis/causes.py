@@ -56,6 +56,8 @@ def cause_of(slopes: Sequence[Slope], axis: str) -> Cause:
     if by_quantity["reach"]:
         first = by_quantity["reach"][0]
         return Cause(first, _of_reach(first, evidence))
+    if axis != "width":
+        return _along_depth(by_quantity["update"], by_quantity["delta"], slopes, evidence)
     if by_quantity["update"]:
         readout = _behind_all(by_quantity["update"], slopes, evidence)
         if readout is not None:
@@ -167,6 +169,20 @@ def _behind_all(
         f"{evidence.goes(start)} instead of {evidence.axis}^-0.50, so all gradients before it, and "
         f"{len(grown)} of {len(before)} updates, grow",
     )
+
+
+def _along_depth(
+    updates: Sequence[Slope], changes: Sequence[Slope], slopes: Sequence[Slope], evidence: _Evidence
+) -> Cause:
+    """The first module in forward order that moves too much by itself or has changed too much.
+
+    Branches that add up too much make the updates behind them grow, too, so that an update is the
+    cause only where nothing before it has changed too much.
+    """
+    order = {s.module: i for i, s in enumerate(slopes)}  # that of the last step
+    first = min([*updates, *changes], key=lambda s: (order[s.module], s.quantity != "update"))
+    said = _of_update if first.quantity == "update" else _of_change
+    return Cause(first, said(first, evidence))
 
 
 def _of_change(first: Slope, evidence: _Evidence) -> str:

@@ -151,10 +151,11 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     have no slope, and modules inside one of a list of experts are not judged: they see other tokens
     at every step.
 
-    Over depth and experts only the change is judged; over depth that of the state after each block,
-    and of what is outside the blocks: Depth-muP lets the parts made by single layers shrink, and
-    since a block is a larger share of a shallow model, the middle of a block lies further along its
-    depth than along that of a deep one.
+    Over depth and experts the change is judged, over depth that of the state after each block and
+    of what is outside the blocks: since a block is a larger share of a shallow model, the middle of
+    a block lies further along its depth than along that of a deep one. No module's own update may
+    grow. It may shrink, as those of Depth-muP's layers do, but not over depth under CompleteP: this
+    scheme is there to keep all layers learning.
 
     Args:
         df: as returned by `paramz.coord_check`, of one parametrization and optimizer.

@@ -34,6 +34,7 @@ CLAIMS = ("output", "delta", "update", "reach")
 
 # A module inside a numbered block, such as blocks.1.attention.
 _IN_A_BLOCK = re.compile(r"(^|[.])[0-9]+[.]")
+_COMPLETE = "completep"  # the scheme under which no layer's update may shrink with depth
 _IN_AN_EXPERT = re.compile(r"(^|[.])experts[.][0-9]+([.]|$)")
 
 
@@ -101,6 +102,7 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     shown = df[df.quantity == "output"] if (df.quantity == "output").any() else df
     order = {module: i for i, module in enumerate(shown.module.unique())}
     last_maps = _last_maps(df)
+    scheme = str(df.parametrization.iloc[0])
     slopes = []
     for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
         module, role, step, quantity = (str(part) for part in key)
@@ -113,7 +115,7 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
         slope = Slope(module, role, int(step), quantity, *found, None, last=module in last_maps)
         if _is_claimed(slope, axis):
-            slope = _judged(slope, axis, tolerance)
+            slope = _judged(slope, _may_fall(slope, axis, scheme), tolerance)
         slopes.append(slope)
     slopes = [_excused(slope, slopes, tolerance) for slope in slopes]
     return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
@@ -201,6 +203,8 @@ def _last_maps(df: pd.DataFrame) -> set[str]:
 
 def _is_claimed(slope: Slope, axis: str) -> bool:
     """Whether theory gives an exponent for this quantity of this module."""
+    if slope.quantity == "update" and axis != "width":
+        return True
     if slope.quantity not in CLAIMS or _IN_AN_EXPERT.search(slope.module) is not None:
         return False  # an expert sees other tokens at every step
     if axis == "width":
@@ -210,12 +214,19 @@ def _is_claimed(slope: Slope, axis: str) -> bool:
     return slope.quantity == "delta" and not in_block
 
 
-def _judged(slope: Slope, axis: str, tolerance: float) -> Slope:
+def _may_fall(slope: Slope, axis: str, scheme: str) -> bool:
+    """Whether theory lets a quantity shrink."""
+    if axis == "width":
+        # The reach of attention is an upper bound, and random parts of what comes last shrink.
+        return slope.quantity == "reach" or (slope.last and slope.quantity != "update")
+    # CompleteP is to keep all layers learning; those of Depth-muP get lazy.
+    return slope.quantity == "update" and not (axis == "depth" and _COMPLETE in scheme)
+
+
+def _judged(slope: Slope, may_fall: bool, tolerance: float) -> Slope:
     """A slope with its judgement."""
     lo, hi = slope.lo, slope.hi
-    # The reach of attention is an upper bound, and random parts of what comes last shrink.
-    falls = axis != "width" or (slope.quantity != "reach" and not slope.last)
-    falls = falls or slope.quantity == "update"
+    falls = not may_fall
     beyond = lo > NEXT / 2 or (falls and hi < -NEXT / 2)
     flat = (lo <= tolerance or not np.isfinite(lo)) and (
         not falls or _hardly_falls(lo, hi, tolerance)

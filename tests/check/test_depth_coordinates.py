@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import paramz
 
@@ -59,6 +60,33 @@ def test_layers_of_a_deeper_branch_freeze_under_depth_mup_and_learn_under_comple
     assert paramz.judge(lazy).passed
     assert own_update(lazy) < -0.4
     assert abs(own_update(complete)) < 0.15
+
+
+def with_rate(factor):
+    """AdamW with a wrong learning rate of a hidden matrix in the first block."""
+
+    def made(plan, model, lr):
+        groups = plan.param_groups(model, "adamw", lr=lr, split="tensor")
+        for group in groups:
+            if group["params"][0] is model.blocks[0].up.weight:
+                group["lr"] *= factor(len(model.blocks) / 2)
+        return torch.optim.AdamW(groups)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [(lambda r: r, "does not fall fast enough with depth"), (lambda r: 1 / r, "falls too fast")],
+)
+def test_a_wrong_learning_rate_inside_a_branch_is_found(factor, cause):
+    verdict = paramz.judge(check("mup+completep", with_rate(factor)))
+    assert (verdict.outcome, verdict.culprit) == ("fail", "blocks.0.up")
+    assert f"Cause: the learning rate of blocks.0.up (hidden) {cause}" in verdict.finding
+
+
+def test_branches_that_add_up_are_the_cause_and_not_the_updates_behind_them(plain):
+    assert "Cause: the factor on residual branches" in paramz.judge(plain).finding
 
 
 def test_one_axis_at_a_time():
