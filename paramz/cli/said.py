@@ -28,6 +28,8 @@ def reason(error: OSError) -> str:
         errno.EACCES: "you may not write there; choose another directory or ask its owner",
         errno.EPERM: "you may not write there; choose another directory or ask its owner",
         errno.EROFS: "the file system is read-only; choose another directory",
+        errno.ENOTSUP: "results need them, so that no two processes write one; choose a directory "
+        "on another file system",
         errno.ENOSPC: "the disk is full; what was written before is kept",
         errno.EDQUOT: "your quota is used up; what was written before is kept",
         errno.ENOENT: "it was removed meanwhile; the same command starts it again",

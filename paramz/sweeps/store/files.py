@@ -7,6 +7,7 @@ umask.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import uuid
@@ -36,6 +37,28 @@ def write_new(path: Path, text: str) -> bool:
         return False
     finally:
         draft.unlink(missing_ok=True)
+
+
+def require_links(folder: Path) -> None:
+    """Refuse a folder whose file system has no hard links, by which `write_new` names files.
+
+    Raises:
+        OSError: ENOTSUP, on FAT and some network and FUSE file systems. Whether files can be
+            written at all is found out elsewhere.
+    """
+    first, second = (folder / f".{uuid.uuid4().hex}.tmp" for _ in range(2))
+    try:
+        first.touch()
+    except OSError:
+        return
+    try:
+        os.link(first, second)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise OSError(errno.ENOTSUP, "No hard links there", str(folder)) from None
+    finally:
+        first.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
 
 
 def write_over(path: Path, text: str) -> None:

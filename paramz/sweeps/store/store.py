@@ -25,7 +25,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from paramz.sweeps.spec.config import Config
-from paramz.sweeps.store.files import read_bytes, read_json, write_new, write_over
+from paramz.sweeps.store.files import read_bytes, read_json, require_links, write_new, write_over
 from paramz.sweeps.store.log import append, identity_of, result_line, retired_line
 from paramz.sweeps.store.record import LaterFormat, Record, check_record
 
@@ -54,8 +54,13 @@ class Store:
         return self.results / f"{key}.json"
 
     def create(self) -> Store:
-        """Create the directories that are missing, with the permissions of the user's umask."""
+        """Create the directories that are missing, with the permissions of the user's umask.
+
+        Raises:
+            OSError: they cannot be created, or their file system has no hard links.
+        """
         self.results.mkdir(parents=True, exist_ok=True)
+        require_links(self.results)
         (self.root / "trials").mkdir(exist_ok=True)
         return self
 
