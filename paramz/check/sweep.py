@@ -115,7 +115,7 @@ def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
             )
         rows += found["rows"]
         records.append(record)
-    code = code_of(sweep.train, sweep.base)
+    code = code_of(sweep.target, sweep.base)
     if other := of_other_code(store, code, records):
         task = str(sweep.base["task"])
         said = sentence(len(other), task, code["source"])
