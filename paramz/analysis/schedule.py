@@ -6,7 +6,9 @@ their sum, every drop of the rate takes off a loss that comes in as training goe
     L(t) = L0 + A S(t)^-alpha - B sum_k (eta_(k-1) - eta_k) G(eta_k^-gamma (S(t) - S(k-1)))
     G(x) = 1 - (1 + C x)^-beta
 
-It holds after warm-up, which counts in S alone.
+It holds after warm-up, which counts in S alone (their S_1(t) + S_W). A rate that rises again gives
+back what its drops gained. Compared with the formula of the paper and of the authors' code
+(github.com/thu-yao-01-luo/MultiPowerLaw, models.py), term by term.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class _Curve:
 
     Attributes:
         total: sum of the rates up to each step, shape (points,).
-        drops: how far the rate falls at each event, shape (events,).
+        drops: how far the rate falls at each event, below zero where it rises, shape (events,).
         rate: the rate after it, shape (events,).
         since: sum of the rates from it to each step, shape (events, points), zero before.
     """
@@ -133,7 +135,7 @@ def fit_schedule(
         part = part.iloc[keep]
         curves.append(_curve(steps, rates, numbers(part, step)))
         targets.append(np.log(positive(part, loss)))
-    if not any(len(c.drops) for c in curves):
+    if not any((c.drops > 0).any() for c in curves):
         raise ValueError(
             f"column {lr!r} never falls, so what a falling rate gains is not seen: add a run whose "
             "schedule decays"
@@ -231,11 +233,11 @@ def _after_peak(rates: Array) -> slice:
 def _curve(steps: Array, rates: Array, at: Array) -> _Curve:
     total = np.cumsum(rates * np.diff(steps, prepend=steps[0] - 1))
     first = _after_peak(rates).start
-    fall = np.maximum(rates[first:-1] - rates[first + 1 :], 0.0)
-    place = first + 1 + np.flatnonzero(fall > 0)
-    drops = fall[fall > 0]
+    fall = rates[first:-1] - rates[first + 1 :]
+    place = first + 1 + np.flatnonzero(fall)
+    drops = fall[fall != 0]
     if len(drops) > _DROPS:
-        share = np.cumsum(drops) / drops.sum()
+        share = np.cumsum(np.abs(drops)) / np.abs(drops).sum()
         group = np.minimum((share * _DROPS).astype(int), _DROPS - 1)
         middle = [int(np.median(np.flatnonzero(group == g))) for g in np.unique(group)]
         drops = np.bincount(group, drops)[np.unique(group)]

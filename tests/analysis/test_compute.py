@@ -94,12 +94,35 @@ def test_a_law_of_one_schedule_predicts_another() -> None:
     assert abs(flat / true["loss"].iloc[-1] - 1) > 0.006
 
 
+def test_a_rate_that_rises_again_gives_back_what_its_drops_gained() -> None:
+    """The sum of the law has signs: one that leaves rises out is off by 1.6 % here."""
+    wave = warmed(PEAK * (0.55 + 0.45 * np.cos(2 * np.pi * (STEPS - WARM) / 400)))
+    fit = pa.fit_schedule(
+        pd.concat([multi_power(wave).assign(run=0), multi_power(WSD).assign(run=1)])
+    )
+    assert fit.scatter < 1e-3
+    true = multi_power(COSINE).set_index("step").loc[WARM:]["loss"]
+    ahead = fit.predict(pd.DataFrame({"step": STEPS, "lr": COSINE})).set_index("step")["loss"]
+    assert (ahead.loc[true.index] / true - 1).abs().max() < 0.005
+
+
 def test_schedules_that_show_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="'lr' never falls"):
         pa.fit_schedule(multi_power(CONSTANT))
     with pytest.raises(ValueError, match="needs 14 logged losses after the warm-up, you have 6"):
         table = multi_power(COSINE)
         pa.fit_schedule(table.iloc[[*range(WARM - 1), *range(-5, 0)]])
+
+
+def test_the_law_of_repeated_tokens_gives_the_losses_that_its_authors_print() -> None:
+    """The parameters and two losses of the README of huggingface/datablations."""
+    from paramz.analysis.forms.repeated import REPEATED
+
+    a, b, e, alpha, r_d, r_n = 6.255414, 7.3049974, 0.6254804, 0.3526596, 15.387756, 5.309743
+    theta = np.array([[e, a, b, alpha, alpha, np.log(r_d), np.log(r_n)]])
+    runs = np.log([[6.34e9, 8.67e9], [242e9, 178e9], [25e9, 25e9]])
+    found = np.exp(REPEATED.evaluate(theta, runs)[0][0])
+    np.testing.assert_allclose(found, [2.2256440889984477, 2.2269634075087867], rtol=1e-12)
 
 
 def test_repeated_tokens_and_batches_have_laws() -> None:

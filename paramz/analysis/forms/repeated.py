@@ -8,8 +8,10 @@ parameters beyond what U tokens can feed:
     N' = U_N + U_N R_N (1 - exp(-(N / U_N - 1) / R_N))
 
 where N*(U) is the size for which U tokens are compute-optimal, alpha A / N*^alpha = beta B /
-U^beta. They report R_D = 15.4 and R_N = 5.3. The internal parameters are those of Chinchilla's law
-and log R_D, log R_N.
+U^beta. They report R_D* = 15.39 and R_N* = 5.31 (here R_D and R_N, which in the paper are numbers
+of repetitions), with one exponent for both. Losses are those that the authors' code prints
+(github.com/huggingface/datablations, "Parametric Fit"), to the last digit. The internal parameters
+are those of Chinchilla's law and log R_D, log R_N.
 """
 
 from __future__ import annotations
