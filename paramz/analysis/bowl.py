@@ -5,6 +5,10 @@ noise of unknown strength (O'Sullivan 1986; Eilers and Marx 1996), so that steep
 bowls bend it and noise does not. Neither the noise of the losses nor that strength is known. Both
 are averaged over, weighted by how well they explain the losses, and what is left is a distribution
 over curves. Losses of one seed share an offset of their own, which drops out.
+
+There are two such averages. Curves that are free to bend tell where a minimum is: on a flat bowl
+that is steeper on one side a parabola is biased. Stiff ones, nearly parabolas, tell how minima move
+between scales: the bowls of one sweep are alike, so that all have this bias, and less noise.
 """
 
 from __future__ import annotations
@@ -15,16 +19,30 @@ import numpy as np
 
 from paramz.analysis.columns import Array, Mask
 
-# Half of all bowls change their curvature by less than this many times half of itself per octave.
-SKEW = 1.2
-# Strengths that are averaged over, as multiples of it, and how many steps of noise there are.
-_STRENGTHS = np.geomspace(0.02, 8.0, 8)
+# By how much bowls change their curvature per octave, in halves of the curvature: free ones by less
+# than this in half of all cases, and stiff ones hardly ever by more than theirs.
+STIFF, FREE = 1.2, 2.0
+# Changes that are averaged over, in the same unit, and how many steps of noise there are.
+_CHANGES = np.geomspace(0.024, 24.0, 9)
 _NOISES = 12
 _MOST_PIECES = 10
 # Optima of seeds that lie apart by up to this many times what noise explains are laid to noise.
 CHANCE = 1.5
 # Points of the fine grid on which a curve's minimum is looked for.
 _FINE = 101
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a minimum is.
+
+    Attributes:
+        x: that of the average curve.
+        draws: those of all curves that explain the losses as well, shape (draws,).
+    """
+
+    x: float
+    draws: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +53,8 @@ class Bowl:
         fine: positions, shape (fine,).
         mean: the average curve there, zero at its minimum, shape (fine,).
         curves: the curves there, each up to a constant, shape (draws, fine).
-        x: the minimum of the average curve.
-        draws: the minimum of each curve, shape (draws,).
+        place: their minima.
+        stiff: the minima of curves that are nearly parabolas.
         curvature: second derivative of the average curve at its minimum.
         noise: standard deviation of one loss about the curve of its seed.
     """
@@ -44,8 +62,8 @@ class Bowl:
     fine: Array
     mean: Array
     curves: Array
-    x: float
-    draws: Array
+    place: Place
+    stiff: Place
     curvature: float
     noise: float
 
@@ -79,13 +97,17 @@ def fit_bowl(
     floor = 1e-14 * np.nanmax(np.abs(losses)) + 1e-6 * np.sqrt(square / max(rows, 1)) + 1e-300
     # All that follows is about what the parabola leaves, so that no digits cancel.
     _, moment, square, _ = _normal_equations(at_points, losses - at_points[:, :2] @ parabola)
+    # Where no loss can see a bend, rounding must not seem to.
+    size, seen = np.linalg.eigh(gram)
+    seen = seen[:, size > 1e-13 * size[-1]]
+    moment = seen @ (seen.T @ moment)
     rough = max(np.sqrt(square / max(rows - 2, 1)), floor)
     bend = max(abs(parabola[1]), rough) / reach**2
     pure = _pure_noise(losses)
     low, high = min(rough, pure), max(rough, pure if np.isfinite(pure) else rough)
     noises = np.geomspace(max(low / 20, floor / 2), 3 * high, _NOISES)
-    strengths = _STRENGTHS * SKEW * bend
-    sigma, strength = (a.ravel() for a in np.meshgrid(noises, strengths, indexing="ij"))
+    sigma, change = (a.ravel() for a in np.meshgrid(noises, _CHANGES, indexing="ij"))
+    strength = change * bend
 
     hessian = gram / (sigma**2)[:, None, None]
     bending = np.arange(2, len(gram))
@@ -95,31 +117,35 @@ def fit_bowl(
     spread = np.linalg.inv(root)
     pull = moment / (sigma**2)[:, None]
     center = np.einsum("kji,kj->ki", spread, np.einsum("kij,kj->ki", spread, pull))
-    ratio = strength / (SKEW * bend)
     score = (
         -rows * np.log(sigma)
         - len(bending) * np.log(strength)
         - np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
         - 0.5 * (square / sigma**2 - np.einsum("ki,ki->k", center, pull))
-        - np.log1p(ratio**2)
     )
-    weight = np.exp(score - score.max())
-    weight /= weight.sum()
-    pick = rng.choice(len(weight), size=draws, p=weight)
     center[:, :2] += parabola
     shake = rng.standard_normal((draws, 1, len(gram)))
-    theta = center[pick] + (shake @ spread[pick])[:, 0]
-    average = at_fine @ (weight @ center)
-    where, curvature = _minimum(fine, average[None])
+
+    def averaged(prior: Array) -> tuple[Array, Array, Array]:
+        """Weights, the average curve, and curves drawn, for a prior over noises and changes."""
+        weight = np.exp(score + prior - (score + prior).max())
+        weight /= weight.sum()
+        pick = rng.choice(len(weight), size=draws, p=weight)
+        theta = center[pick] + (shake @ spread[pick])[:, 0]
+        return weight, at_fine @ (weight @ center), theta @ at_fine.T
+
+    # The middle of Cauchy's distribution is even in the change itself, not in its logarithm.
+    weight, average, curves = averaged(np.log(change) - np.log1p((change / FREE) ** 2))
+    _, stiff, stiff_curves = averaged(-np.log1p((change / STIFF) ** 2))
+    where, curvature = _minimum(fine, np.stack([average, stiff]))
     if np.ptp(average) <= 1e-12 * max(np.abs(losses[np.isfinite(losses)]).max(), 1e-300):
-        where = np.array([middle])  # flat: no point is lower than another
-    curves = theta @ at_fine.T
+        where = np.array([middle, middle])  # flat: no point is lower than another
     return Bowl(
         fine,
         average - average.min(),
         curves,
-        float(where[0]),
-        _minimum(fine, curves)[0],
+        Place(float(where[0]), _minimum(fine, curves)[0]),
+        Place(float(where[1]), _minimum(fine, stiff_curves)[0]),
         float(curvature[0]),
         float(np.exp(weight @ np.log(sigma))),
     )

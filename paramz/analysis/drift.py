@@ -62,7 +62,7 @@ class Line:
     def at(self, scale: float) -> tuple[float, float, float]:
         """Log2 of the best value at a scale, with the ends of its 95 % interval."""
         away = np.log2(scale) - self.middle
-        known = np.isfinite(self.slopes)
+        known = np.isfinite(self.slopes + self.heights)
         if not known.any():
             return float("nan"), float("-inf"), float("inf")
         lo, hi = np.quantile((self.heights + self.slopes * away)[known], [0.025, 0.975])
@@ -72,12 +72,12 @@ class Line:
 def line_of(curves: Sequence[Curve]) -> Line:
     """The line through the optima of curves, two or more, in order of scale."""
     u = np.log2([c.scale for c in curves])
-    spread = np.array([_spread(c.optimum.draws) for c in curves])
+    spread = np.array([_spread(c.optimum.stiff.draws) for c in curves])
     # Noise estimates of few points are noisy: half of each weight is what all curves have.
     weight = 1 / (spread**2 + np.median(spread) ** 2 + 1e-12)
     middle = float(u @ weight / weight.sum())
-    found = np.array([[c.optimum.x for c in curves]])
-    drawn = np.stack([c.optimum.draws for c in curves], axis=1)
+    found = np.array([[c.optimum.stiff.x for c in curves]])
+    drawn = np.stack([c.optimum.stiff.draws for c in curves], axis=1)
     ends = np.array([[c.x[0], c.x[-1]] for c in curves]).T
     sides = _sides(found, ends)
     if (sides == 0).sum() >= 2:
@@ -85,7 +85,13 @@ def line_of(curves: Sequence[Curve]) -> Line:
         excess = _excess(u - middle, found[0] - height, slope, spread, use & (sides[0] == 0))
     else:
         slope, height, excess = np.nan, np.nan, 1.0
-    lows, highs, heights = _lines(u - middle, drawn, _sides(drawn, ends), weight)
+    lows, highs, _ = _lines(u - middle, drawn, _sides(drawn, ends), weight)
+    # How high the line lies is a question of where minima are, and not of how they move.
+    free_x = np.array([[c.optimum.x for c in curves]])
+    free = np.stack([c.optimum.draws for c in curves], axis=1)
+    heights = _lines(u - middle, free, _sides(free, ends), weight)[2]
+    if np.isfinite(slope) and (_sides(free_x, ends) == 0).sum() >= 2:
+        height = _fit(u - middle, free_x, _sides(free_x, ends), weight)[1][0]
     center = slope if np.isfinite(slope) else 0.0
     level = height if np.isfinite(height) else 0.0
     lows, highs = (center + excess * (s - center) for s in (lows, highs))

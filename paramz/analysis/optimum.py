@@ -12,30 +12,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paramz.analysis.bowl import Bowl, fit_bowl, seeds_apart
+from paramz.analysis.bowl import Bowl, Place
 from paramz.analysis.columns import Array
+from paramz.analysis.minimum import minimum_at
 from paramz.analysis.window import (
     EQUAL,
-    LEAST,
-    REACH,
-    WINDOW,
     mean_over_seeds,
     rival_of,
     smoothed,
     spans,
     standard_error,
-    window_around,
 )
 
-# A curve that runs this many standard errors above the lowest point does not fit.
-MISS = 4.0
 # An interval this wide, in octaves, is a plateau's.
 PLATEAU = 2.0
-# On bowls whose shape is as unknown as is assumed, intervals would be right; on those that were
-# tried they are too wide by this factor. It was set, with `SKEW` of `bowl`, on parabolas with and
-# without a wall, of height 0.006, 0.03 and 0.15 per octave squared, and not changed after that;
-# benchmarks/transfer_power.py measures what it gives on others.
-CALIBRATED = 0.85
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +48,7 @@ class Optimum:
         noise: standard deviation of one loss about the curve of its seed; NaN where unknown.
         draws: minima of curves that fit as well, shape (draws,); at an end of the grid where such a
             curve still falls there.
+        stiff: the same of curves that are nearly parabolas, by which scales are compared.
         bowl: the curves; None where there are too few points for one.
     """
 
@@ -72,6 +63,7 @@ class Optimum:
     interval: str
     noise: float
     draws: Array
+    stiff: Place
     bowl: Bowl | None
 
 
@@ -144,26 +136,29 @@ def _find(
     lowest_at = np.flatnonzero(smooth == smooth.min())
     at = int(lowest_at[len(lowest_at) // 2])
     error = standard_error(x, losses, smooth, at)
-    one = _one_minimum(x, losses, smooth, at, error, draws, rng)
-    sample, flag = one.draws, one.flag
+    one = minimum_at(x, losses, smooth, at, error, draws, rng)
+    sample, stiff, flag = one.place.draws, one.stiff.draws, one.flag
     rival = rival_of(smooth, at, error)
     if rival is not None:
         flag = "two minima"
         gap = smooth[rival] - smooth[at]
         if gap <= EQUAL * error:
             chance = 0.5 * math.erfc(gap / (2 * error)) if error > 0 else 0.5
-            other = _one_minimum(x, losses, smooth, rival, error, draws, rng)
-            sample = np.where(rng.random(draws) < chance, other.draws, sample)
+            other = minimum_at(x, losses, smooth, rival, error, draws, rng)
+            there = rng.random(draws) < chance
+            sample = np.where(there, other.place.draws, sample)
+            stiff = np.where(there, other.stiff.draws, stiff)
     tail = (1 - level) / 2
     lo, hi = np.quantile(sample, [tail, 1 - tail])
-    lo, hi = min(lo, one.x), max(hi, one.x)
+    where = one.place.x
+    lo, hi = min(lo, where), max(hi, where)
     if np.mean(sample <= x[0]) > tail:
         lo = -np.inf
     if np.mean(sample >= x[-1]) > tail:
         hi = np.inf
     if np.isinf(lo) and np.isinf(hi):
         flag = "plateau"
-    elif np.isinf(lo) or np.isinf(hi) or one.x in (x[0], x[-1]):
+    elif np.isinf(lo) or np.isinf(hi) or where in (x[0], x[-1]):
         flag = "edge"
     elif not flag and hi - lo >= max(PLATEAU, 3 * float(np.diff(x).min())):
         flag = "plateau"
@@ -174,7 +169,7 @@ def _find(
         lowest = float(np.mean(mean[inside] - np.interp(x[inside], fine, one.bowl.mean)))
         curvature, noise = one.bowl.curvature, one.bowl.noise
     return Optimum(
-        one.x,
+        where,
         float(lo),
         float(hi),
         math.nan,
@@ -185,107 +180,6 @@ def _find(
         one.interval,
         noise,
         sample,
+        Place(one.stiff.x, stiff),
         one.bowl,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Minimum:
-    """The minimum around one grid point."""
-
-    x: float
-    flag: str
-    interval: str
-    draws: Array
-    bowl: Bowl | None
-
-
-def _one_minimum(
-    x: Array,
-    losses: Array,
-    smooth: Array,
-    at: int,
-    error: float,
-    draws: int,
-    rng: np.random.Generator,
-) -> _Minimum:
-    """The minimum of the curve through the window around a grid point."""
-    window = window_around(x, smooth, at, WINDOW * error, REACH)
-    found = _in_window(x, losses, smooth, at, window, draws, rng)
-    if found.bowl is not None and _misses(x, smooth, at, found.bowl, error):
-        # A kink that no smooth curve has, such as the foot of a cliff.
-        window = window_around(x, smooth, at, WINDOW * error, 0.0, LEAST)
-        found = _in_window(x, losses, smooth, at, window, draws, rng)
-    return found
-
-
-def _misses(x: Array, smooth: Array, at: int, bowl: Bowl, error: float) -> bool:
-    """Whether the curve runs far above the lowest point."""
-    inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1]) & np.isfinite(smooth)
-    rest = smooth[inside] - np.interp(x[inside], bowl.fine, bowl.mean)
-    return bool(rest.mean() + np.interp(x[at], bowl.fine, bowl.mean) - smooth[at] > MISS * error)
-
-
-def _in_window(
-    x: Array,
-    losses: Array,
-    smooth: Array,
-    at: int,
-    window: tuple[int, int, list[bool]],
-    draws: int,
-    rng: np.random.Generator,
-) -> _Minimum:
-    """The minimum of the curve through a window."""
-    first, last, cliffs = window
-    ends = (x[max(first - cliffs[0], 0)], x[min(last + cliffs[1], len(x) - 1)])
-    flag = "cliff" if any(cliffs) else ""
-    inside = losses[:, first : last + 1]
-    inside = inside[(~np.isnan(inside)).any(axis=1)]
-    runs = int((~np.isnan(inside)).sum())
-    seeds = len(inside)
-    if last - first < 2 or runs - seeds < 3:
-        # As many points as a parabola has coefficients: half a step, and not over an end.
-        return _by_grid(x, smooth, at, ends, flag, draws, rng)
-    bowl = fit_bowl(x[first : last + 1], inside, ends, draws, rng)
-    apart = seeds_apart(x[first : last + 1], inside, bowl)
-    # Finer than a hundredth of a step of the grid nothing is claimed.
-    apart = math.hypot(apart, 0.01 * float(np.diff(x[first : last + 1]).mean()))
-    # At an end of the grid that is no cliff the loss may go on falling.
-    ended = (first == 0, last == len(x) - 1)
-    inner = ((bowl.draws > x[0]) | (not ended[0])) & ((bowl.draws < x[-1]) | (not ended[1]))
-    drawn = bowl.x + CALIBRATED * (bowl.draws - bowl.x) + apart * rng.standard_normal(draws)
-    sample, where = np.where(inner, np.clip(drawn, *ends), bowl.draws), bowl.x
-    for side, sign in enumerate((-1, 1)):
-        if ended[side]:
-            continue
-        # The curve knows nothing of the foot of a cliff, which is as likely here as there; nor of
-        # what is beyond the window where it still falls at its end.
-        start = x[at] if cliffs[side] else ends[side]
-        beyond = inner & (sign * (sample - start) >= 0)
-        sample = np.where(beyond, x[at] + rng.random(draws) * (ends[side] - x[at]), sample)
-        if sign * (where - start) >= 0:
-            where = x[at]
-    return _Minimum(float(where), flag, "seeds" if seeds > 1 else "residuals", sample, bowl)
-
-
-def _by_grid(
-    x: Array,
-    smooth: Array,
-    at: int,
-    ends: tuple[float, float],
-    flag: str,
-    draws: int,
-    rng: np.random.Generator,
-) -> _Minimum:
-    """The vertex through three points, or the best one, with half a step on either side."""
-    left, right = max(at - 1, 0), min(at + 1, len(x) - 1)
-    step = (x[right] - x[left]) / (right - left)
-    where = x[at]
-    if left < at < right and np.isfinite(smooth[[left, right]]).all() and not flag:
-        fit = np.polyfit(x[left : right + 1] - x[at], smooth[left : right + 1], 2)
-        if fit[0] > 0:
-            where = x[at] - fit[1] / (2 * fit[0])
-    sample = where + step * rng.uniform(-0.5, 0.5, draws)
-    if at in (0, len(x) - 1):
-        sample = np.full(draws, x[at])
-    return _Minimum(float(where), flag, "grid", np.clip(sample, *ends), None)

@@ -1,0 +1,156 @@
+"""The minimum of a loss curve around one point of the grid, by the curves through its window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from paramz.analysis.bowl import Bowl, Place, fit_bowl, seeds_apart
+from paramz.analysis.columns import Array
+from paramz.analysis.window import LEAST, REACH, WINDOW, window_around
+
+# A curve that runs this many standard errors above the lowest point does not fit.
+MISS = 4.0
+# Intervals of stiff curves are too wide by this factor on bowls that are nearly parabolas. It was
+# set, with `STIFF` of `bowl`, on parabolas with and without a wall, of height 0.006, 0.03 and 0.15
+# per octave squared.
+STIFFNESS = 0.85
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """The minimum around one grid point.
+
+    Attributes:
+        place: where it is.
+        stiff: where it is if the curve is nearly a parabola.
+        flag: ``"cliff"`` where a neighbour diverged or is far higher than the other side, else "".
+        interval: what the draws were made from, as in `Optimum`.
+        bowl: the curves; None where there are too few points for one.
+    """
+
+    place: Place
+    stiff: Place
+    flag: str
+    interval: str
+    bowl: Bowl | None
+
+
+def minimum_at(
+    x: Array,
+    losses: Array,
+    smooth: Array,
+    at: int,
+    error: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> Minimum:
+    """The minimum of the curve through the window around a grid point.
+
+    Args:
+        x: increasing grid, shape (grid,).
+        losses: shape (seeds, grid); inf marks a diverged run, NaN one that does not exist.
+        smooth: their smoothed means, shape (grid,).
+        at: the grid point.
+        error: standard error of one mean loss.
+        draws: how many curves are drawn.
+        rng: source of the draws.
+
+    Returns:
+        the minimum.
+    """
+    window = window_around(x, smooth, at, WINDOW * error, REACH)
+    found = _in_window(x, losses, smooth, at, window, draws, rng)
+    if found.bowl is not None and _misses(x, smooth, at, found.bowl, error):
+        # A kink that no smooth curve has, such as the foot of a cliff.
+        window = window_around(x, smooth, at, WINDOW * error, 0.0, LEAST)
+        found = _in_window(x, losses, smooth, at, window, draws, rng)
+    return found
+
+
+def _misses(x: Array, smooth: Array, at: int, bowl: Bowl, error: float) -> bool:
+    """Whether the curve runs far above the lowest point."""
+    inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1]) & np.isfinite(smooth)
+    rest = smooth[inside] - np.interp(x[inside], bowl.fine, bowl.mean)
+    return bool(rest.mean() + np.interp(x[at], bowl.fine, bowl.mean) - smooth[at] > MISS * error)
+
+
+def _in_window(
+    x: Array,
+    losses: Array,
+    smooth: Array,
+    at: int,
+    window: tuple[int, int, list[bool]],
+    draws: int,
+    rng: np.random.Generator,
+) -> Minimum:
+    """The minimum of the curve through a window."""
+    first, last, cliffs = window
+    ends = (x[max(first - cliffs[0], 0)], x[min(last + cliffs[1], len(x) - 1)])
+    flag = "cliff" if any(cliffs) else ""
+    inside = losses[:, first : last + 1]
+    inside = inside[(~np.isnan(inside)).any(axis=1)]
+    runs = int((~np.isnan(inside)).sum())
+    seeds = len(inside)
+    if last - first < 2 or runs - seeds < 3:
+        # As many points as a parabola has coefficients: half a step, and not over an end.
+        return _by_grid(x, smooth, at, ends, flag, draws, rng)
+    bowl = fit_bowl(x[first : last + 1], inside, ends, draws, rng)
+    apart = seeds_apart(x[first : last + 1], inside, bowl)
+    # Finer than a hundredth of a step of the grid nothing is claimed.
+    apart = math.hypot(apart, 0.01 * float(np.diff(x[first : last + 1]).mean()))
+    noise = rng.standard_normal(draws)
+    ended = (first == 0, last == len(x) - 1)
+
+    def placed(found: Place, error: float, share: float = 1.0) -> Place:
+        """The draws narrowed to a share, with another error, and spread out beside cliffs."""
+        # At an end of the grid that is no cliff the loss may go on falling.
+        inner = ((found.draws > x[0]) | (not ended[0])) & ((found.draws < x[-1]) | (not ended[1]))
+        drawn = found.x + share * (found.draws - found.x) + error * noise
+        sample, where = np.where(inner, np.clip(drawn, *ends), found.draws), found.x
+        for side, sign in enumerate((-1, 1)):
+            if ended[side]:
+                continue
+            # The foot of a cliff is as likely here as there; and beyond the window, where the curve
+            # still falls at its end, nothing is known either.
+            start = x[at] if cliffs[side] else ends[side]
+            beyond = inner & (sign * (sample - start) >= 0)
+            sample = np.where(beyond, x[at] + rng.random(draws) * (ends[side] - x[at]), sample)
+            if sign * (where - start) >= 0:
+                where = x[at]
+        return Place(float(where), sample)
+
+    return Minimum(
+        # What bending has moved the minimum by, it may have moved too little.
+        placed(bowl.place, math.hypot(apart, bowl.place.x - bowl.stiff.x)),
+        placed(bowl.stiff, apart, STIFFNESS),
+        flag,
+        "seeds" if seeds > 1 else "residuals",
+        bowl,
+    )
+
+
+def _by_grid(
+    x: Array,
+    smooth: Array,
+    at: int,
+    ends: tuple[float, float],
+    flag: str,
+    draws: int,
+    rng: np.random.Generator,
+) -> Minimum:
+    """The vertex through three points, or the best one, with half a step on either side."""
+    left, right = max(at - 1, 0), min(at + 1, len(x) - 1)
+    step = (x[right] - x[left]) / (right - left)
+    where = x[at]
+    if left < at < right and np.isfinite(smooth[[left, right]]).all() and not flag:
+        fit = np.polyfit(x[left : right + 1] - x[at], smooth[left : right + 1], 2)
+        if fit[0] > 0:
+            where = x[at] - fit[1] / (2 * fit[0])
+    sample = where + step * rng.uniform(-0.5, 0.5, draws)
+    if at in (0, len(x) - 1):
+        sample = np.full(draws, x[at])
+    place = Place(float(where), np.clip(sample, *ends))
+    return Minimum(place, place, flag, "grid", None)
