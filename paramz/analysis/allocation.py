@@ -7,8 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from paramz.analysis import limits
 from paramz.analysis.columns import Array
 from paramz.analysis.problem import Problem
+
+# Inputs that share this much of their variance say nothing of how to divide compute between them.
+_HOPELESS = 0.99
 
 
 def allocate(
@@ -18,7 +22,8 @@ def allocate(
 
     Args:
         problem: what was fitted; its inputs are N and D.
-        theta: internal parameters of the fit, then those of a bootstrap, shape (1 + draws, p).
+        theta: internal parameters of the fit, then those of a bootstrap, shape (1 + draws, p);
+            with none of these there are no intervals.
         flops: one or more computes.
         per: FLOP per parameter and token, in the units of N and D.
         level: coverage of the intervals.
@@ -41,8 +46,7 @@ def allocate(
                 f"at a compute of {c:.3g} the fitted law has no lowest loss in between: it falls "
                 f"towards ever {'larger' if at[0] > 0 else 'smaller'} {names[0]} at the cost of "
                 f"{names[1]}. The rows do not determine how to divide compute between {names[0]} "
-                "and "
-                f"{names[1]}: add runs at other ratios of the two"
+                f"and {names[1]}: add runs at other ratios of the two"
             )
         with np.errstate(invalid="ignore"):  # infinity minus infinity: no slope
             slope = _best_log_n(problem, theta, log_c + 0.5) - _best_log_n(
@@ -54,10 +58,35 @@ def allocate(
             ("D", np.exp(log_c - at)),
             ("exponent", slope),
         ):
-            lo, hi = _bounds(values[1:], tail)
+            lo, hi = _bounds(values[1:], tail) if len(values) > 1 else (np.nan, np.nan)
             row |= {name: values[0], f"{name}_lo": lo, f"{name}_hi": hi}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def check_divisible(problem: Problem) -> None:
+    """Refuse to divide a compute where the fit says nothing about it.
+
+    Args:
+        problem: what was fitted.
+
+    Raises:
+        ValueError: the inputs of the law are not N and D, it is no law of a loss, or the rows do
+            not determine how to divide compute.
+    """
+    form = problem.form
+    if not form.is_loss:
+        raise ValueError(
+            f"the law {form.name!r} is one of a hyperparameter, and the least of that is no goal: "
+            "fit a law of the loss, such as 'chinchilla', to divide compute by"
+        )
+    if form.inputs != ("N", "D"):
+        raise ValueError(
+            f"the law {form.name!r} has the inputs {', '.join(form.inputs)}; compute can be "
+            "divided between N and D only"
+        )
+    if text := limits.together(problem, _HOPELESS):
+        raise ValueError(f"no compute can be divided by this fit: {text}")
 
 
 def _bounds(values: Array, tail: float) -> tuple[float, float]:

@@ -45,9 +45,20 @@ class Curve:
         """The curve as rows of `Transfer.curves`."""
         seeds = (~np.isnan(self.losses)).sum(axis=0)
         diverged = np.isinf(self.losses).sum(axis=0)
+        alive = np.where(np.isinf(self.losses), np.nan, self.losses)
+        low = np.where(np.isnan(alive), np.inf, alive).min(axis=0)
+        high = np.where(np.isnan(alive), -np.inf, alive).max(axis=0)
         return [
-            {"scale": self.scale, "log2_hp": x, "loss": y, "seeds": int(n), "diverged": int(d)}
-            for x, y, n, d in zip(self.x, self.mean, seeds, diverged, strict=True)
+            {
+                "scale": self.scale,
+                "log2_hp": x,
+                "loss": self.mean[i],
+                "low": low[i],
+                "high": high[i],
+                "seeds": int(seeds[i]),
+                "diverged": int(diverged[i]),
+            }
+            for i, x in enumerate(self.x)
         ]
 
     def summary(self) -> dict[str, object]:

@@ -7,21 +7,23 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from paramz.analysis import limits
-from paramz.analysis.allocation import allocate
-from paramz.analysis.columns import Array, positive
+from paramz.analysis.allocation import allocate, check_divisible
+from paramz.analysis.columns import Array
 from paramz.analysis.extrapolation import Extrapolation, distance, far, measure
 from paramz.analysis.forms import Form
+from paramz.analysis.lawwords import (
+    as_table,
+    held_out_in_words,
+    params_in_words,
+    saved_bounds,
+    saved_rows,
+)
 from paramz.analysis.problem import Choices, Problem
 from paramz.analysis.refits import Draws, bootstrap, sensitivity
-
-# Inputs that share this much of their variance say nothing of how to divide compute between them.
-_HOPELESS = 0.99
 
 
 class LawWarning(UserWarning):
@@ -147,7 +149,8 @@ class LawFit:
         Args:
             data: the columns of the inputs, named as in the fit.
             interval: ``"predictive"`` for where a new run will fall, ``"confidence"`` for the
-                parameters' uncertainty alone, as if the law were true.
+                parameters' uncertainty alone, as if the law were true, ``"none"`` for the mean
+                alone, which takes no bootstrap.
             level: coverage.
             draws: a bootstrap; by default ``self.draws``.
 
@@ -157,15 +160,19 @@ class LawFit:
         Raises:
             ValueError: there is no such kind of interval, or no more rows than parameters.
         """
-        if interval not in ("predictive", "confidence"):
-            raise ValueError(f"no interval {interval!r}: choose 'predictive' or 'confidence'")
-        frame = _frame(data)
+        if interval not in ("predictive", "confidence", "none"):
+            raise ValueError(
+                f"no interval {interval!r}: choose 'predictive' or 'confidence', or 'none'"
+            )
+        frame = as_table(data)
         problem = self._problem
         logs = problem.logs_of(frame)
         for text in far(problem, logs):
             warnings.warn(text, LawWarning, stacklevel=2)
-        sample = draws or self.draws
         center = problem.values(self._theta[None], logs)[0]
+        if interval == "none":
+            return pd.DataFrame({"mean": problem.response(center)}, index=frame.index)
+        sample = draws or self.draws
         values = problem.values(sample.theta, logs)
         if interval == "predictive":
             away = distance(problem.logs, logs)
@@ -195,14 +202,14 @@ class LawFit:
         ]
 
     def optimal_allocation(
-        self, flops: float | Sequence[float], *, per: float = 6.0, level: float = 0.95
+        self, flops: float | Sequence[float], *, per: float = 6.0, level: float | None = 0.95
     ) -> pd.DataFrame:
         """The parameters N and tokens D that minimize the loss for a compute C = per * N * D.
 
         Args:
             flops: one or more computes.
             per: FLOP per parameter and token, in the units of N and D.
-            level: coverage of the intervals.
+            level: coverage of the intervals; None for none, which takes no bootstrap.
 
         Returns:
             ``C, N, N_lo, N_hi, D, D_lo, D_hi`` and ``exponent, exponent_lo, exponent_hi``, the
@@ -210,24 +217,13 @@ class LawFit:
 
         Raises:
             ValueError: the inputs of the law are not N and D, it is no law of a loss, or the rows
-            do
-                not determine how to divide compute.
+                do not determine how to divide compute.
         """
-        if not self.form.is_loss:
-            raise ValueError(
-                f"the law {self.form.name!r} is one of a hyperparameter, and the least of that is "
-                "no "
-                "goal: fit a law of the loss, such as 'chinchilla', to divide compute by"
-            )
-        if self.form.inputs != ("N", "D"):
-            raise ValueError(
-                f"the law {self.form.name!r} has the inputs {', '.join(self.form.inputs)}; compute "
-                "can be divided between N and D only"
-            )
-        if text := limits.together(self._problem, _HOPELESS):
-            raise ValueError(f"no compute can be divided by this fit: {text}")
-        theta = np.concatenate([self._theta[None], self.draws.theta])
-        return allocate(self._problem, theta, flops, per, level)
+        check_divisible(self._problem)
+        theta = self._theta[None]
+        if level is not None:
+            theta = np.concatenate([theta, self.draws.theta])
+        return allocate(self._problem, theta, flops, per, level or 0.0)
 
     def sensitivity(
         self,
@@ -264,18 +260,10 @@ class LawFit:
         ]
         known = {**self.choices.fixed, **self.choices.shared}
         lines += [f"{name} = {value} was given" for name, value in known.items()]
+        lines.append(params_in_words(self.params, self.conf_int() if self._has_intervals else None))
         if self._has_intervals:
-            table = pd.DataFrame({"value": self.params}).join(self.conf_int())
-            table = table.rename(columns={"lo": "2.5%", "hi": "97.5%"})
-            lines.append(table.to_string(float_format=lambda v: f"{v:.5g}"))
             lines.append(f"intervals: {len(self.draws.params)} {self.draws.kind} bootstraps")
-        else:
-            lines.append(self.params.to_string(float_format=lambda v: f"{v:.5g}"))
-        for row, held in self.holdout_error.iterrows():
-            lines.append(
-                f"held out {row}: {held['actual']:.4f}, predicted {held['mean']:.4f} "
-                f"[{held['lo']:.4f}, {held['hi']:.4f}], error {held['error']:+.2%}"
-            )
+        lines += held_out_in_words(self.holdout_error)
         cautions = list(self.warnings)
         if unclear := self.unclear():
             cautions.append(
@@ -286,15 +274,16 @@ class LawFit:
     def to_json(self) -> str:
         """The fit as a JSON document, rows included; `paramz.analysis.load_law` reads it back."""
         bounds = self.conf_int() if self._has_intervals else None
+        names = [*self.columns.values(), self.loss]
+        if self.choices.weights:
+            names.append(self.choices.weights)
         document = {
             "law": self.form.name,
             "formula": self.formula,
             "response": self.loss,
             "columns": dict(self.columns),
             "params": {k: float(v) for k, v in self.params.items()},
-            "conf_int": None
-            if bounds is None
-            else {str(k): [finite(r["lo"]), finite(r["hi"])] for k, r in bounds.iterrows()},
+            "conf_int": None if bounds is None else saved_bounds(bounds),
             "nobs": self.nobs,
             "delta": self.delta,
             "objective": self.objective,
@@ -306,30 +295,7 @@ class LawFit:
             "choices": asdict(self.choices),
             "theta": self._theta.tolist(),
             "groups": None if self._groups is None else [str(g) for g in self._groups],
-            "rows": self._saved(self.data),
-            "held_out": self._saved(self.held_out),
+            "rows": saved_rows(self.data, names),
+            "held_out": saved_rows(self.held_out, names),
         }
         return json.dumps(document, indent=2)
-
-    def _saved(self, rows: pd.DataFrame) -> dict[str, Any]:
-        """The columns that the fit needs, and the index."""
-        names = [*self.columns.values(), self.loss]
-        if self.choices.weights:
-            names.append(self.choices.weights)
-        index = [i if isinstance(i, str) else int(i) for i in rows.index]
-        return {"index": index} | {name: positive(rows, name).tolist() for name in names}
-
-
-def finite(value: float) -> float | None:
-    """The number, or None where JSON has none for it.
-
-    >>> finite(1.5), finite(float("inf"))
-    (1.5, None)
-    """
-    return float(value) if np.isfinite(value) else None
-
-
-def _frame(data: pd.DataFrame | Mapping[str, Sequence[float] | float]) -> pd.DataFrame:
-    if isinstance(data, pd.DataFrame):
-        return data
-    return pd.DataFrame({k: np.atleast_1d(np.asarray(v, dtype=float)) for k, v in data.items()})

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paramz.analysis.counts import count_label
 from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
@@ -87,21 +88,21 @@ class Prediction:
             the law, its errors on held-out scales, each prediction and each warning.
         """
         tested = ", ".join(
-            f"{size:g} {error:+.2%}"
+            f"{count_label(size)} {error:+.2%}"
             for size, error in zip(
                 self.trial.held_out["scale"], self.trial.holdout_error["error"], strict=True
             )
         )
         out = [
             f"{self.group}: loss = {self.fit.formula} at {hp} {self.hp:.4g}, "
-            f"{len(self.points)} values of {scale} from {self.points['scale'].min():g} to "
-            f"{self.points['scale'].max():g}",
+            f"{len(self.points)} values of {scale} from {count_label(self.points['scale'].min())} "
+            f"to {count_label(self.points['scale'].max())}",
             f"{self.group}: held out and predicted from the smaller ones: {tested or 'none'}",
         ]
         for _, row in self.ahead.iterrows():
             top = f"{row['hi']:.5g}" if row["hi"] < 10 * row["mean"] else "no bound"
             out.append(
-                f"{self.group}: {scale} {row['scale']:g}: loss {row['mean']:.5g} "
+                f"{self.group}: {scale} {count_label(row['scale'])}: loss {row['mean']:.5g} "
                 f"(95% {row['lo']:.5g} to {top})"
             )
         return out + [f"{self.group}: careful: {text}" for text in self.warnings]

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import numbers, positive, require
+from paramz.analysis.counts import count_label
 from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw
-from paramz.analysis.lawfit import LawFit, LawWarning, finite
+from paramz.analysis.lawfit import LawFit, LawWarning
+from paramz.analysis.lawwords import finite
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,17 @@ class TableFit:
             )
         names = list(self.fit.columns)
         for _, row in self.ahead.iterrows():
-            at = ", ".join(f"{n} {row[n]:.4g}" for n in names)
+            at = ", ".join(f"{n} {count_label(row[n])}" for n in names)
             lines.append(
                 f"{at}: {self.fit.loss} {row['mean']:.5g} (95% {row['lo']:.5g} to {row['hi']:.5g})"
             )
         for _, row in self.split.iterrows():
             lines.append(
-                f"compute {row['C']:.3g}: N {row['N']:.3g} ({row['N_lo']:.3g} to "
-                f"{row['N_hi']:.3g}), "
-                f"D {row['D']:.3g} ({row['D_lo']:.3g} to {row['D_hi']:.3g})"
+                f"compute {row['C']:.3g}: "
+                f"N {count_label(row['N'])} ({count_label(row['N_lo'])} to "
+                f"{count_label(row['N_hi'])}), "
+                f"D {count_label(row['D'])} ({count_label(row['D_lo'])} to "
+                f"{count_label(row['D_hi'])})"
             )
         if self.left_out:
             lines.append(f"left out: {self.left_out} runs that failed, diverged or have no loss")

@@ -32,8 +32,9 @@ class Transfer:
         hp: name of the hyperparameter's column; positions are given as its log2.
         loss: name of the loss column.
         scale: name of the scale's column.
-        curves: ``group, scale, log2_hp, loss, seeds, diverged``: the losses averaged over seeds
-            without the effects of which seeds ran, inf where a seed diverged.
+        curves: ``group, scale, log2_hp, loss, low, high, seeds, diverged``: the losses averaged
+            over seeds without the effects of which seeds ran, inf where a seed diverged, and the
+            lowest and highest of a seed.
         optima: ``group, scale, log2_opt, lo, hi, log2_grid, best, curvature, flag, interval,
             seeds, diverged``: the optimum of each curve (see `Optimum`), its seeds and its count
             of diverged runs.

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from made_up import made_up_sweep
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 
 import paramz.analysis as pa
@@ -34,6 +35,14 @@ def fit() -> pa.LawFit:
     return pa.ScalingLaw("power").fit(df, N="N", holdout=pa.largest("N", 2))
 
 
+def two_inputs() -> pa.LawFit:
+    rng = np.random.default_rng(0)
+    n, d = np.geomspace(2e7, 2e9, 40), rng.permutation(np.geomspace(1e9, 1e11, 40))
+    loss = (1.8 + 480 / n**0.35 + 2100 / d**0.37) * np.exp(0.004 * rng.standard_normal(40))
+    df = pd.DataFrame({"params": n, "tokens": d, "loss": loss})
+    return pa.ScalingLaw("chinchilla").fit(df, N="params", D="tokens")
+
+
 def luminance(color: str) -> float:
     return float(np.dot([0.2126, 0.7152, 0.0722], to_rgb(color)))
 
@@ -47,6 +56,7 @@ def test_every_plot_draws_on_the_axes_it_is_given(
         for t in range(1, 50)
     ]
     iso = pd.DataFrame({"N": [1e8, 2e8, 4e8], "C": 1e19, "loss": [2.1, 2.0, 2.1]})
+    two = two_inputs()
     coord = pd.DataFrame(
         [{"module": "a", "width": w, "step": s, "quantity": "delta", "rms": w * s}
          for w in (64, 128) for s in (1, 2)]
@@ -57,6 +67,8 @@ def test_every_plot_draws_on_the_axes_it_is_given(
     assert plots.collapse(pa.collapse(pd.DataFrame(curves)), ax) is ax
     assert plots.law(fit, ax=ax) is ax
     assert plots.residuals(fit, ax=ax) is ax
+    assert plots.frontier(two, ax=ax) is ax
+    assert plots.contours(two, ax=ax) is ax
     assert plots.coord_module(coord, "a", ax=ax) is ax
     assert plots.transfer(found, [ax, ax]) == [ax, ax]
     with pytest.warns(pa.LawWarning, match="minima of isoFLOP parabolas are biased"):
@@ -67,7 +79,7 @@ def test_loss_curves_ring_each_optimum_and_cross_what_diverged(
     ax: Axes, found: pa.Transfer
 ) -> None:
     plots.loss_curves(found, "sp", ax)
-    rings = ax.collections[0].get_offsets()
+    (rings,) = [c.get_offsets() for c in ax.collections if isinstance(c, PathCollection)]
     optima = found.optima[found.optima["group"] == "sp"]
     np.testing.assert_allclose(rings[:, 0], optima["log2_opt"])
     crosses = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x")
@@ -164,3 +176,59 @@ def test_eight_scales_are_told_apart_and_the_legend_is_off_the_data(ax: Axes) ->
     legend = ax.get_legend()
     assert legend is not None
     assert legend.get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+
+
+def ticks(ax: Axes, which: str) -> list[str]:
+    ax.figure.canvas.draw()
+    return [t.get_text() for t in getattr(ax, f"get_{which}ticklabels")()]
+
+
+def test_counts_are_written_as_they_are_spoken_and_labels_do_not_overlap(ax: Axes) -> None:
+    plots.contours(two_inputs(), ax=ax)
+    assert "100M" in ticks(ax, "x") and "10B" in ticks(ax, "y")
+    boxes = [t.get_window_extent() for t in ax.get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+
+
+def test_the_frontier_is_the_lower_envelope_of_the_law(ax: Axes) -> None:
+    fit = two_inputs()
+    plots.frontier(fit, to=1e22, ax=ax)
+    line = next(x for x in ax.lines if str(x.get_label()).startswith("least loss"))
+    c, loss = line.get_xdata(), line.get_ydata()
+    assert c[-1] == pytest.approx(1e22) and (np.diff(loss) < 0).all()
+    n = np.geomspace(2e7, 2e10, 300)
+    along = fit.predict({"params": n, "tokens": 1e20 / 6 / n}, interval="none")["mean"].min()
+    assert np.interp(np.log(1e20), np.log(c), loss) == pytest.approx(along, rel=1e-3)
+
+
+def test_figures_of_compute_name_what_a_law_of_one_input_lacks(ax: Axes, fit: pa.LawFit) -> None:
+    for figure in (plots.frontier, plots.contours):
+        with pytest.raises(ValueError, match="'power' has the inputs x; this figure is of laws of"):
+            figure(fit, ax=ax)
+
+
+def test_the_isoflop_figure_shows_the_minima_and_windows_of_the_table(ax: Axes) -> None:
+    n = np.geomspace(1e7, 1e9, 9)
+    iso = pd.DataFrame({"N": n, "C": 1e19, "loss": 2 + 0.05 * np.log(n / 1e8) ** 2})
+    found = pa.isoflop_minima(iso).iloc[0]
+    with pytest.warns(pa.LawWarning, match="biased"):
+        plots.isoflop(iso, ax=ax)
+    (star,) = [x for x in ax.lines if x.get_marker() == "*"]
+    assert star.get_xdata()[0] == pytest.approx(found["N"])
+    filled, hollow = (len(x.get_xdata()) for x in ax.lines if x.get_marker() == "o")
+    assert (filled, hollow) == (found["used"], found["runs"] - found["used"])
+
+
+def test_a_theme_of_the_users_own_is_left_alone() -> None:
+    import seaborn as sns
+
+    before = matplotlib.rcParams.copy()
+    try:
+        sns.set_theme(style="darkgrid", font_scale=2)
+        mine = plots.style.new_axes(None)
+        assert mine.get_facecolor()[:3] == pytest.approx(to_rgb("#eaeaf2"), abs=0.01)
+        assert mine.xaxis.label.get_size() == pytest.approx(24)
+    finally:
+        matplotlib.rcParams.update(before)
+    assert plots.style.new_axes(None).get_facecolor()[:3] == (1, 1, 1)
+    matplotlib.pyplot.close("all")

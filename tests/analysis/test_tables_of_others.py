@@ -51,7 +51,7 @@ def test_chinchilla_from_the_shell(tmp_path: Path) -> None:
     assert code == 0
     assert "loss = E + A / N^alpha + B / D^beta" in out
     assert "the 2 largest runs, predicted from the others: errors" in out
-    assert "N 2e+10, D 1e+12: loss 1.9" in out and "compute 1e+22: N " in out
+    assert "N 20B, D 1T: loss 1.9" in out and "compute 1e+22: N " in out
     code, out, _ = call("fit", tmp_path / "runs.csv", "--law", "chinchilla", *NAMES, "--json")
     assert code == 0 and set(json.loads(out)["fit"]["params"]) == {"E", "A", "B", "alpha", "beta"}
 

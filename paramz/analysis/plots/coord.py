@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from paramz.analysis.columns import require
 from paramz.analysis.plots.style import (
+    legend_beside,
     new_axes,
     new_row,
     power_ticks,
@@ -55,6 +57,8 @@ def coord_module(
 ) -> Axes:
     """One module's root mean square against scale, a line per step, averaged over seeds.
 
+    Bands are from the lowest to the highest seed.
+
     Args:
         df: as in `coord_check`.
         module: its name in the column ``module``.
@@ -77,15 +81,25 @@ def coord_module(
             f"{', '.join(df['module'].unique())}; quantities: {', '.join(df['quantity'].unique())}"
         )
     rows = rows.assign(log2=np.log2(rows["rms"]))
-    colors = scale_colors(rows["step"])
-    for step, line in rows.groupby("step"):
-        mean = line.groupby(axis)["log2"].mean()
-        ax.plot(mean.index, mean, color=colors[float(str(step))], marker=".", label=f"{step}")
+    with theme():
+        sns.lineplot(
+            rows,
+            x=axis,
+            y="log2",
+            hue="step",
+            palette=scale_colors(rows["step"]),
+            errorbar=("pi", 100),
+            err_kws={"linewidth": 0},
+            marker="o",
+            markersize=4,
+            markeredgewidth=0,
+            legend="full",
+            ax=ax,
+        )
     power_ticks(ax, rows[axis])
     ax.set_xlabel(axis)
     ax.set_ylabel(f"log₂ rms of {quantity}")
-    with theme():
-        ax.legend(title="step", loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
+    legend_beside(ax, "step")
     return ax
 
 

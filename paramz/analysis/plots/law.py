@@ -1,4 +1,4 @@
-"""Figures of scaling laws: the law with what was held out, its residuals, isoFLOP curves."""
+"""Figures of scaling laws: the law with what was held out, and its residuals."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paramz.analysis.columns import Array, numbers, positive, require
+from paramz.analysis.columns import Array, positive
+from paramz.analysis.counts import LEAST
 from paramz.analysis.lawfit import LawFit, LawWarning
-from paramz.analysis.plots.style import INK, group_style, new_axes, power_ticks, scale_colors, theme
+from paramz.analysis.plots.style import (
+    INK,
+    count_ticks,
+    group_style,
+    legend_above,
+    new_axes,
+    power_ticks,
+)
 
 # How rows that were held out are marked.
 _STAR: dict[str, Any] = {
@@ -64,8 +72,7 @@ def law(
             **_STAR,
         )
     ax.set_ylabel(fit.loss)
-    with theme():
-        ax.legend(loc="best")
+    legend_above(ax, columns=2)
     return ax
 
 
@@ -79,15 +86,15 @@ def _draw_over_input(ax: Axes, fit: LawFit, to: float | None, color: str) -> tup
     rows = pd.concat([fit.data, fit.held_out])
     low, high = positive(rows, column).min(), positive(rows, column).max()
     x = np.geomspace(low, max(high, to or high), 200)
-    band = _predict_quietly(fit, pd.DataFrame({column: x}))
+    band = predict_quietly(fit, pd.DataFrame({column: x}))
     ax.plot(x, band["mean"], color=color)
     if not fit.unclear():  # otherwise the band would fill the figure
         ax.fill_between(x, band["lo"], band["hi"], color=color, alpha=0.18, linewidth=0)
-    if x[-1] < 100 * x[0]:
+    if x[-1] < 100 * x[0] and x[0] < LEAST:
         power_ticks(ax, x[0] * 2.0 ** np.arange(np.log2(x[-1] / x[0]) + 0.01))
     else:
-        ax.set_xscale("log")
-    ax.set_xlabel(next(iter(fit.columns)))
+        count_ticks(ax, "x", x[0], x[-1])
+    ax.set_xlabel(column)
     # The y axis follows the data: the band of a law that is not determined would flatten them.
     seen = rows[fit.loss].astype(float)
     pad = 0.25 * (seen.max() - seen.min())
@@ -105,7 +112,7 @@ def _draw_over_fitted(ax: Axes, fit: LawFit) -> tuple[Array, Array]:
         the fitted responses of the fitted and of the held-out rows.
     """
     x, x_held = (
-        _predict_quietly(fit, rows)["mean"].to_numpy() if len(rows) else np.array([])
+        predict_quietly(fit, rows)["mean"].to_numpy() if len(rows) else np.array([])
         for rows in (fit.data, fit.held_out)
     )
     ends = [x.min(), x.max()]
@@ -114,11 +121,11 @@ def _draw_over_fitted(ax: Axes, fit: LawFit) -> tuple[Array, Array]:
     return x, x_held
 
 
-def _predict_quietly(fit: LawFit, rows: pd.DataFrame) -> pd.DataFrame:
+def predict_quietly(fit: LawFit, rows: pd.DataFrame, interval: str = "predictive") -> pd.DataFrame:
     """Predictions without the warning that they lie far outside the data, which a figure shows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LawWarning)
-        return fit.predict(rows)
+        return fit.predict(rows, interval=interval)
 
 
 def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None) -> Axes:
@@ -153,82 +160,8 @@ def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None
             color=color,
             **_STAR,
         )
-    ax.set_xscale("log")
+    seen = positive(pd.concat([fit.data, fit.held_out]), column)
+    count_ticks(ax, "x", seen.min(), seen.max())
     ax.set_xlabel(column)
     ax.set_ylabel("residual, % of loss (grey: within delta)")
-    return ax
-
-
-def isoflop(
-    df: pd.DataFrame,
-    *,
-    N: str = "N",
-    C: str = "C",
-    loss: str = "loss",
-    ax: Axes | None = None,
-) -> Axes:
-    """Loss against N at each compute, with a parabola in log N and its minimum.
-
-    A picture, not an estimator: the minima are biased even without noise, where the sampled range
-    is wide or off-centre or alpha differs from beta (arXiv 2603.22339). Fit the law instead.
-
-    Args:
-        df: one row per run.
-        N: column of the parameters.
-        C: column of the compute; equal values belong together.
-        loss: column of the loss.
-        ax: where to draw; by default a new figure.
-
-    Returns:
-        the axes.
-
-    Raises:
-        KeyError: a column is missing.
-        ValueError: no compute has the three runs that a parabola needs, or a column holds values
-            that cannot be used.
-    """
-    require(df, N, C, loss)
-    frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})
-    cells = {float(c): frame[frame["c"] == c] for c in np.unique(frame["c"])}
-    groups = {c: cell for c, cell in cells.items() if cell["n"].nunique() >= 3}
-    if not groups:
-        raise ValueError(
-            f"no value of {C!r} has runs at three values of {N!r}; round the compute to the "
-            "budgets that were meant"
-        )
-    warnings.warn(
-        "minima of isoFLOP parabolas are biased; take the allocation from a fitted law",
-        LawWarning,
-        stacklevel=2,
-    )
-    ax = new_axes(ax)
-    colors = scale_colors(groups)
-    for compute, group in groups.items():
-        x, y = np.log(group["n"].to_numpy()), group["loss"].to_numpy()
-        a, b, c = np.polyfit(x - x.mean(), y, 2)
-        ax.plot(
-            group["n"],
-            y,
-            linestyle="none",
-            marker="o",
-            color=colors[compute],
-            label=f"{compute:.2g}",
-        )
-        line = np.linspace(x.min(), x.max(), 100)
-        ax.plot(np.exp(line), np.polyval([a, b, c], line - x.mean()), color=colors[compute])
-        vertex = -b / (2 * a) if a > 0 else np.inf
-        if x.min() <= vertex + x.mean() <= x.max():
-            ax.plot(
-                np.exp(vertex + x.mean()),
-                np.polyval([a, b, c], vertex),
-                marker="*",
-                markersize=11,
-                color=INK,
-            )
-    ax.set_xscale("log")
-    ax.set_xlabel(N)
-    ax.set_ylabel(loss)
-    with theme():
-        ax.legend(title=C, loc="upper left", bbox_to_anchor=(1, 1))
-        ax.set_title("isoFLOP minima are biased: a picture only", fontsize=8)
     return ax

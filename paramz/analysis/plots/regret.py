@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
+from paramz.analysis.counts import count_label
 from paramz.analysis.plots.style import new_axes, new_row, theme
 from paramz.analysis.transfer import Transfer
 
@@ -24,9 +25,12 @@ def regrets(found: Transfer) -> list[Axes]:
         found: from `paramz.analysis.transfer`.
 
     Returns:
-        the axes without that of the bar, one per group that loses anything; none where none does.
+        the axes without that of the bar, one per group that loses anything that the colours
+        can show; none where none does.
     """
-    least = _least(found)
+    if not np.isfinite(found.regret["regret"]).any():
+        return []
+    least = float(_norm(found).vmin or 0)
     losing = found.regret[found.regret["regret"] > least]["group"].unique()
     shown = [g for g in found.groups if g in losing]
     if not shown:
@@ -95,7 +99,7 @@ def _regret_panel(found: Transfer, group: str, ax: Axes) -> None:
     text = np.array([[f"{v:.2g}" if v > least else "0" for v in row] for row in numbers])
     for word, short in (("diverged", "div."), ("out of grid", "–")):
         text[status == word] = short
-    names = [f"{s:g}" for s in value.columns]
+    names = [count_label(s) for s in value.columns.to_numpy(dtype=float)]
     # What diverged is as dark as the worst.
     low, high = float(norm.vmin or 0), float(norm.vmax or 1)
     shade = np.where(np.isnan(numbers), low, np.clip(numbers, low, high))

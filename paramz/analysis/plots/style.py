@@ -1,11 +1,15 @@
 """One style for every figure: readable in print, in grey and by colour-blind readers.
 
+It is seaborn's theme for papers with a few settings of its own, and gives way to what you set:
+after `seaborn.set_theme`, or with your own `matplotlib.rcParams`, figures look as you asked.
+
 Scales (width, depth) take a sequence that grows monotonically in lightness; groups take the
 Okabe-Ito colours, always together with a marker of their own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,8 +17,12 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.ticker import NullLocator
+
+from paramz.analysis.counts import count_label
 
 # Text and lines of the axes, and the grid. The report swaps these two for the page's own colours.
 INK = "#24292f"
@@ -24,28 +32,25 @@ GRID = "#d5d9de"
 GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P")
 
-RC: dict[Any, Any] = {
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.labelsize": 9.0,
-    "legend.fontsize": 8.0,
-    "legend.title_fontsize": 8.0,
-    "legend.frameon": False,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
+_OWN: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
+    "xtick.bottom": True,
+    "ytick.left": True,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
     "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+}
+RC: dict[Any, Any] = {
+    **sns.plotting_context("paper", rc={"lines.linewidth": 1.6, "axes.titlesize": 10.0}),
+    **sns.axes_style("whitegrid", rc=_OWN),
+    "legend.title_fontsize": 8.8,
+    "legend.frameon": False,
     "legend.labelcolor": INK,
     "figure.dpi": 110,
     "savefig.dpi": 200,
@@ -55,8 +60,13 @@ RC: dict[Any, Any] = {
 
 
 def theme() -> AbstractContextManager[None]:
-    """The style as a context manager; what is drawn or saved inside has it."""
-    return mpl.rc_context(RC)
+    """The style as a context manager; what is drawn or saved inside has it.
+
+    Settings that are not those of matplotlib itself are left alone: they are yours.
+    """
+    default: dict[Any, Any] = mpl.rcParamsDefault
+    now: dict[Any, Any] = mpl.rcParams
+    return mpl.rc_context({k: v for k, v in RC.items() if now[k] == default[k]})
 
 
 def scale_colors(scales: Iterable[float]) -> dict[float, str]:
@@ -68,7 +78,7 @@ def scale_colors(scales: Iterable[float]) -> dict[float, str]:
     ordered = sorted(set(scales))
     # Up to five take the middle of the map: black on a dark page and yellow on paper would vanish.
     # More need all of a map with more hues.
-    low, high, name = (0.18, 0.80, "viridis") if len(ordered) <= 5 else (0.12, 0.92, "plasma")
+    low, high, name = (0.18, 0.80, "viridis") if len(ordered) <= 5 else (0.08, 0.88, "plasma")
     stops = np.linspace(low, high, max(len(ordered), 2))
     return {s: to_hex(mpl.colormaps[name](v)) for s, v in zip(ordered, stops, strict=False)}
 
@@ -122,8 +132,52 @@ def share_labels(panels: Sequence[Axes]) -> None:
 
 
 def power_ticks(ax: Axes, values: Iterable[float]) -> None:
-    """A log2 x axis whose ticks are the given scales, written out."""
+    """A log2 x axis whose ticks are the given scales, written out (counts as 215M)."""
     ticks = sorted(set(values))
     ax.set_xscale("log", base=2)
-    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.set_xticks(ticks, [count_label(t) for t in ticks])
     ax.minorticks_off()
+
+
+def count_ticks(ax: Axes, which: str, low: float, high: float, most: int = 6) -> None:
+    """A log axis over counts whose ticks read 215M or 3B, and a power of ten where letters end.
+
+    Args:
+        ax: the axes.
+        which: ``"x"`` or ``"y"``.
+        low: the least value on it.
+        high: the greatest.
+        most: how many ticks at most.
+    """
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = np.array([])
+    for digits in ((1, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1, 3), (1,)):
+        ticks = np.array([d * 10.0**p for p in decades for d in digits])
+        ticks = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
+        if len(ticks) <= most:
+            break
+    ticks = ticks[:: max(1, math.ceil(len(ticks) / most))]
+    ax.set(**{f"{which}scale": "log"})
+    ax.set(**{f"{which}ticks": ticks, f"{which}ticklabels": [_power_label(t) for t in ticks]})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_minor_locator(NullLocator())
+
+
+def _power_label(value: float) -> str:
+    text = count_label(value)
+    digits, _, power = text.partition("e+")
+    if not power:
+        return text
+    return f"$10^{{{power}}}$" if digits == "1" else f"${digits}{{\\times}}10^{{{power}}}$"
+
+
+def legend_beside(ax: Axes, title: str | None = None) -> None:
+    """A legend to the right of the axes, off the data."""
+    with theme():
+        ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
+
+
+def legend_above(ax: Axes, columns: int = 1) -> None:
+    """A legend above the axes, off the data."""
+    with theme():
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=columns)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
 from paramz.analysis.collapse import Collapse
+from paramz.analysis.counts import count_label
 from paramz.analysis.plots.style import (
     INK,
     group_style,
+    legend_above,
+    legend_beside,
     new_axes,
     new_row,
     power_ticks,
@@ -50,6 +54,8 @@ def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
 def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     """One group's loss curves with each optimum ringed; crosses at the top mark divergence.
 
+    Bands are from the lowest to the highest seed.
+
     Args:
         found: from `paramz.analysis.transfer`.
         group: one of ``found.groups``.
@@ -67,14 +73,21 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
         color, curve = colors[size], curves[curves["scale"] == size]
         alive = np.isfinite(curve["loss"])
         x, y = curve["log2_hp"], curve["loss"]
-        ax.plot(
-            x[alive],
-            y[alive],
-            color=color,
-            marker=scale_markers(found.optima["scale"])[size],
-            markersize=3.5,
-            label=f"{size:g}",
-        )
+        with theme():
+            sns.lineplot(
+                x=x[alive],
+                y=y[alive],
+                color=color,
+                marker=scale_markers(found.optima["scale"])[size],
+                markersize=4.5,
+                markeredgewidth=0,
+                label=count_label(size),
+                legend=False,
+                ax=ax,
+            )
+        if (curve["seeds"] > 1).any():
+            low, high = curve["low"][alive], curve["high"][alive]
+            ax.fill_between(x[alive], low, high, color=color, alpha=0.2, linewidth=0)
         ax.plot(
             x[~alive],
             np.full((~alive).sum(), 0.99 - 0.025 * position),
@@ -96,8 +109,7 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     )
     ax.set_xlabel(f"log₂ {found.hp}")
     ax.set_ylabel(found.loss)
-    with theme():
-        ax.legend(title=found.scale, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
+    legend_beside(ax, found.scale)
     kind, low, high = _range(found)
     ax.set_yscale(kind)
     ax.set_ylim(low, high)
@@ -158,8 +170,7 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
     low, high = ax.get_ylim()
     if high - low < 2:  # an octave of noise must not fill the figure
         ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
-    with theme():
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    legend_above(ax)
     return ax
 
 
@@ -186,12 +197,11 @@ def collapse(found: Collapse, ax: Axes | None = None) -> Axes:
     colors = scale_colors(found.curves["scale"])
     for size, color in colors.items():
         curve = found.curves[found.curves["scale"] == size]
-        ax.plot(curve["progress"], curve["loss"], color=color, label=f"{size:g}")
+        ax.plot(curve["progress"], curve["loss"], color=color, label=count_label(size))
     ax.set_xlabel("share of training")
     ax.set_ylabel("(loss − E) / (final loss − E)")
     note = "floor at its bound" if found.at_bound else f"E = {found.floor:.3g}"
     noise = f", seeds {found.noise:.2%}" if np.isfinite(found.noise) else ""
     ax.set_title(f"{note}; spread {found.spread:.2%}{noise}", fontsize=8)
-    with theme():
-        ax.legend(loc="best")
+    legend_beside(ax)
     return ax

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from paramz.analysis.counts import LEAST, count_label
 from paramz.analysis.plots.style import GRID, INK, theme
 
 
@@ -77,7 +78,8 @@ def _cell(value: object, spec: str) -> str:
         return f'<td class="text">{escape("–" if value is None else str(value))}</td>'
     if math.isnan(value):
         return '<td data-value="-inf">–</td>'
-    text = format(value, spec or ".4g").replace("inf", "∞")
+    large = not spec and math.isfinite(value) and value >= LEAST
+    text = count_label(value) if large else format(value, spec or ".4g").replace("inf", "∞")
     return f'<td data-value="{float(value):.10g}">{text}</td>'
 
 
