@@ -28,6 +28,9 @@ from paramz.analysis.runs import tidy_runs
 _DELTA_OF_MEANS = 1e-2
 
 
+_HELD_OUT = 2  # of the largest scales, where there are enough
+
+
 @dataclass(frozen=True)
 class Question:
     """What to predict, and from what.
@@ -39,7 +42,8 @@ class Question:
         value: its value; None for the best of each group's smallest scale.
         loss: column of the loss.
         law: a law with one input.
-        hold: how many of the largest scales are held out as a test.
+        hold: how many of the largest scales are held out as a test; None for two, or as many as the
+            number of scales allows.
         delta: where the Huber loss turns linear, in log loss; None for 1e-2, as seed means hold no
             stray points.
     """
@@ -50,7 +54,7 @@ class Question:
     value: float | None = None
     loss: str = "loss"
     law: str = "power"
-    hold: int = 2
+    hold: int | None = None
     delta: float | None = None
 
 
@@ -138,7 +142,7 @@ def predict_loss(
     loss: str = "loss",
     by: str | Sequence[str] = "parametrization",
     law: str = "power",
-    hold: int = 2,
+    hold: int | None = None,
 ) -> list[Prediction]:
     """Fit a law to each group's losses at one value of the hyperparameter.
 
@@ -155,7 +159,8 @@ def predict_loss(
         loss: column of the loss.
         by: column or columns of the groups.
         law: a law with one input.
-        hold: how many of the largest scales are held out as a test.
+        hold: how many of the largest scales are held out as a test; by default two, or as many as
+            the number of scales allows, with a warning where that is fewer.
 
     Returns:
         one prediction per group.
@@ -224,7 +229,7 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
             f"{name}: diverged at {question.scale} {where}, so the losses lie on no one law: "
             f"choose a smaller {question.hp}"
         )
-    _enough(name, points, question)
+    hold = _enough(name, points, question)
     delta = _DELTA_OF_MEANS if question.delta is None else question.delta
     inputs: dict[str, Any] = {question.scale: "scale"}
     with warnings.catch_warnings(record=True) as caught:
@@ -232,7 +237,7 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
         try:
             law = ScalingLaw(question.law)
             fit = law.fit(points, delta=delta, **inputs)
-            trial = law.fit(points, delta=delta, holdout=largest("scale", question.hold), **inputs)
+            trial = law.fit(points, delta=delta, holdout=largest("scale", hold), **inputs)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         ahead = _ahead(fit, question.at)
@@ -240,6 +245,11 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
     cautions = list(
         dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, LawWarning))
     )
+    if hold < _HELD_OUT and question.hold is None:
+        cautions.append(
+            f"{len(points)} values of {question.scale} leave {hold or 'none'} to hold out as a "
+            f"test; run {_HELD_OUT - hold} more before you rely on this"
+        )
     if unclear := fit.unclear():
         cautions.append(
             f"the interval of {', '.join(unclear)} holds zero: the loss does not clearly fall "
@@ -248,25 +258,27 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
     return Prediction(group, 2**x, points, fit, ahead, trial, tuple(cautions))
 
 
-def _enough(name: str, points: pd.DataFrame, question: Question) -> None:
-    """Raise where the law, its test and its interval need more scales than there are."""
+def _enough(name: str, points: pd.DataFrame, question: Question) -> int:
+    """How many scales are held out; raises where law, test and interval need more than that."""
+    have, asked = len(points), question.hold
     if question.law not in FORMS:
-        return  # the fit says so
+        return _HELD_OUT if asked is None else asked  # the fit says so
     count = len(FORMS[question.law].params)
-    need, have = count + 1 + question.hold, len(points)
-    if have >= need:
-        return
+    spare = have - count - 1  # one is kept for the interval
+    if spare >= (asked or 0):
+        return min(_HELD_OUT, spare) if asked is None else asked
+    need = count + 1 + (asked or 0)
     ways = [f"run {need - have} more"]
-    if have > count + 1:
-        ways.append(f"hold out fewer (hold={have - count - 1}, --hold {have - count - 1})")
-    elif have == count + 1:
+    if spare > 0:
+        ways.append(f"hold out fewer (hold={spare}, --hold {spare})")
+    elif spare == 0:
         ways.append("hold none out (hold=0, --hold 0)")
     if question.law != "pure_power":
         ways.append("take a law with fewer parameters (law='pure_power', --law pure_power)")
+    test = f" with {asked} held out as a test" if asked else ""
     raise ValueError(
-        f"{name}: {question.law!r} with {question.hold} held out as a test needs {need} values of "
-        f"{question.scale} ({count} parameters, one to spare for the interval), you have {have}: "
-        f"{', or '.join(ways)}"
+        f"{name}: {question.law!r}{test} needs {need} values of {question.scale} ({count} "
+        f"parameters, one to spare for the interval), you have {have}: {', or '.join(ways)}"
     )
 
 

@@ -29,7 +29,7 @@ class Sizes:
         points: where to predict, each a size per input.
         compute: FLOP to divide between N and D.
         loss: column of the loss.
-        hold: how many of the largest runs are held out as a test.
+        hold: how many of the largest runs are held out as a test; None for two.
         delta: where the Huber loss turns linear; None for what suits the response.
     """
 
@@ -38,7 +38,7 @@ class Sizes:
     points: tuple[Mapping[str, float], ...] = ()
     compute: tuple[float, ...] = ()
     loss: str = "loss"
-    hold: int = 2
+    hold: int | None = None
     delta: float | None = None
 
 
@@ -155,11 +155,12 @@ def fit_table(df: pd.DataFrame, asked: Sizes) -> TableFit:
     if "status" in df:
         good &= df["status"].eq("ok").to_numpy()
     runs = df[good]
-    need = len(FORMS[asked.law].params) + 1 + asked.hold
+    hold = 2 if asked.hold is None else asked.hold
+    need = len(FORMS[asked.law].params) + 1 + hold
     if len(runs) < need:
         raise ValueError(
-            f"{asked.law!r} with {asked.hold} runs held out as a test needs {need} runs "
-            f"({need - 1 - asked.hold} parameters, one to spare), you have {len(runs)}: run more, "
+            f"{asked.law!r} with {hold} runs held out as a test needs {need} runs "
+            f"({need - 1 - hold} parameters, one to spare), you have {len(runs)}: run more, "
             "hold out fewer (--hold), or take a law with fewer parameters (--law)"
         )
     points = _points(asked, list(given))
@@ -168,10 +169,10 @@ def fit_table(df: pd.DataFrame, asked: Sizes) -> TableFit:
         law, columns = ScalingLaw(asked.law), cast("dict[str, Any]", given)
         fit = law.fit(runs, loss=asked.loss, delta=asked.delta, **columns)
         trial = None
-        if asked.hold:
+        if hold:
             size = np.sum([np.log(positive(runs, c)) for c in given.values()], axis=0)
             out = np.zeros(len(runs), dtype=bool)
-            out[np.argsort(size, kind="stable")[-asked.hold :]] = True
+            out[np.argsort(size, kind="stable")[-hold:]] = True
             trial = law.fit(
                 runs, loss=asked.loss, delta=asked.delta, holdout=lambda _: out, **columns
             )

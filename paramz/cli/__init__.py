@@ -2,22 +2,47 @@
 
 import importlib
 import signal
+from typing import Annotated
 
 import typer
 
 app = typer.Typer(
     name="paramz",
-    help="Hyperparameter transfer for PyTorch: plan, check, sweep, report.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 # Each module defines `register(app)`. Two habits keep --help fast: imports stay inside the verbs,
 # and the modules of verbs do without `from __future__ import annotations`, which would leave typer
 # annotations as text to compile.
-for _name in ("sweep", "status", "logs", "runs", "merge", "report", "fit", "check", "convert"):
+_VERBS = "init sweep status logs runs merge report fit check convert"
+for _name in _VERBS.split():
     importlib.import_module(f"paramz.cli.{_name}").register(app)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"paramz {version('torch-paramz')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Hyperparameter transfer for PyTorch: plan, check, sweep, report.
+
+    Exit codes: 0 if all is well; 1 if trials failed or have no result, or a check is no PASS; 2 for
+    a mistake in what was asked; 3 if a check waits for its jobs; 130 after an interruption.
+    """
 
 
 def main() -> None:

@@ -40,8 +40,13 @@ def fit(
         ),
     ] = None,
     hold: Annotated[
-        int, typer.Option(help="How many of the largest scales to predict as a test.", min=0)
-    ] = 2,
+        int | None,
+        typer.Option(
+            help="How many of the largest scales to predict as a test. Default: two, or as many "
+            "as their number allows.",
+            min=0,
+        ),
+    ] = None,
     hp: Annotated[str, typer.Option(help="The hyperparameter.")] = "lr",
     loss: Annotated[str, typer.Option(help="The metric, smaller is better.")] = "loss",
     names: Annotated[

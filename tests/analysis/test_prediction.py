@@ -70,17 +70,28 @@ def test_too_few_scales_are_counted_with_the_ways_out() -> None:
     df = only_mup()
     few = df[df["width"] < 96]
     with pytest.raises(
-        ValueError, match="needs 6 values of width .* you have 3: run 3 more, or take"
+        ValueError, match="'power' needs 4 values of width .* you have 3: run 1 more, or take"
     ):
         predict_loss(few, [1024])
     with pytest.raises(
         ValueError, match=r"needs 6 values .* you have 5: run 1 more, or hold out fewer"
     ):
-        predict_loss(df[df["width"] < 192], [1024])
+        predict_loss(df[df["width"] < 192], [1024], hold=2)
     (found,) = predict_loss(df[df["width"] < 192], [1024], hold=1)
     assert len(found.trial.held_out) == 1
     (found,) = predict_loss(df[df["width"] < 128], [1024], hold=0)
     assert "predicted from the smaller ones: none" in found.sentences("width", "lr")[1]
+
+
+def test_as_many_scales_are_held_out_as_their_number_allows() -> None:
+    df = only_mup()
+    held = []
+    for most in (128, 192, 256):
+        (found,) = predict_loss(df[df["width"] < most], [1024])
+        held.append(len(found.trial.held_out))
+        careful = [text for text in found.warnings if "to hold out as a test; run" in text]
+        assert len(careful) == (held[-1] < 2)
+    assert held == [0, 1, 2]
 
 
 @pytest.mark.parametrize("shape", ["rising", "a bowl"])
