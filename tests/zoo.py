@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 import torch
+import zoo_anew
 import zoo_fixed
 import zoo_hf
 import zoo_inner
+import zoo_more
 import zoo_torch
 from torch import nn
 
@@ -178,6 +180,10 @@ def _inner(kind: Callable[..., nn.Module], batch: Callable[[], Any]) -> Animal:
     return Animal(kind, batch, f"tests/zoo_inner.py {kind.__name__}")
 
 
+def _anew(kind: Callable[..., nn.Module], batch: Callable[[], Any]) -> Animal:
+    return Animal(kind, batch, f"tests/zoo_anew.py {kind.__name__}")
+
+
 # Architectures whose roles were read and whose base is exact, but whose coordinates nobody has
 # checked yet. Most have sizes inside that stay while the width grows.
 PLANNED: dict[str, Animal] = {
@@ -193,4 +199,21 @@ PLANNED: dict[str, Animal] = {
     "Adapters": _inner(zoo_inner.Adapted, pictures),
     "Actor and critic": _inner(zoo_inner.ActorCritic, pictures),
     "nanochat, one key head": _inner(zoo_inner.NanoGPT, text),
+    **{
+        name: Animal(build, batch, f"tests/zoo_more.py {name}")
+        for name, (build, batch) in zoo_more.MORE.items()
+    },
+    "nanoGPT": _anew(zoo_anew.GPT, text),
+    "nanochat": _anew(zoo_anew.Chat, text),
+    "ViT as in timm": _anew(zoo_anew.VisionTransformer, pictures),
+    "ViT as in timm, heads grow": _anew(zoo_anew.heads_grow, pictures),
+    "NFNet as in timm": _anew(zoo_anew.NFNet, pictures),
+    "GAT as in PyTorch Geometric": _anew(zoo_anew.GAT, graph),
 }
+
+# Architectures that a plan refuses; what the error suggests, pasted in, makes the plan.
+REFUSED: dict[str, Animal] = {
+    name: Animal(build, batch, f"tests/zoo_more.py {name}")
+    for name, (build, batch) in zoo_more.REFUSED.items()
+}
+REFUSED["Fourier operator, complex"] = _anew(zoo_anew.FNO, signals)

@@ -37,6 +37,7 @@ class GrowingHeads:
         head: size of a head, target / base.
         constant: the model's own factor does not move with the size of a head (T5, whose init has
             the 1/sqrt(d_head) instead).
+        fused: it reads the attribute only where a switch for torch's fused attention is off.
     """
 
     module: str
@@ -45,6 +46,7 @@ class GrowingHeads:
     base: float = 1.0
     head: float = 1.0
     constant: bool = False
+    fused: bool = False
 
 
 def logit_scales(module: nn.Module) -> tuple[str, ...]:
@@ -68,7 +70,7 @@ def find_growing_heads(model: nn.Module, probes: Probes) -> list[GrowingHeads]:
     when it stays although the module says that the size of a head grows. Where heads grow and no
     attribute counts, the module is found without one.
     """
-    base, wider = (dict(m.named_modules()) for m in (probes.base, probes.wider))
+    base, wider = probes.modules
     found = []
     for path, module in model.named_modules():
         twin = probes.twin(path)
@@ -91,13 +93,16 @@ def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | No
     known = all(size is not None for size in sizes)
     b, w, t = (float(size or 1) for size in sizes)
     attribute = falling_scale(base, wider, module)
+    if attribute is not None and _ignores(module, attribute):
+        return GrowingHeads(path, None, head=t / b) if b < w else None
     if attribute is not None:
         plain, at_base = getattr(module, attribute), getattr(base, attribute)
         if not known:
             return GrowingHeads(path, attribute, plain, at_base, (at_base / plain) ** 2)
         falls = at_base / getattr(wider, attribute)
         if declares or any(math.isclose(falls, (w / b) ** p, rel_tol=1e-3) for p in (0.5, 1)):
-            return GrowingHeads(path, attribute, plain, at_base, t / b)
+            fused = vars(module).get(names.FUSED_ATTENTION) is True
+            return GrowingHeads(path, attribute, plain, at_base, t / b, fused=fused)
         attribute = None
     if not known or b >= w:
         return GrowingHeads(path, None) if not known and _may_grow(base, wider) else None
@@ -126,7 +131,7 @@ def is_attention(module: nn.Module) -> bool:
     (True, False)
     """
     kind = type(module).__name__
-    if names.NORM_CLASS.search(kind):
+    if names.NORM_CLASS.search(kind) or any(n in module._parameters for n in names.DECAY_RATES):
         return False
     if any(names.QUERY_PROJECTION.search(name) for name in module._modules):
         return True
@@ -178,6 +183,17 @@ def falling_scale(base: Any, wider: Any, module: Any) -> str | None:
         if isinstance(b, float) and isinstance(w, float) and isinstance(t, float) and 0 < w < b:
             return name
     return None
+
+
+def _ignores(module: nn.Module, attribute: str) -> bool:
+    """Whether a class calls torch's fused attention and never reads its own factor for it."""
+    read: set[str] = set()
+    for kind in type(module).__mro__:
+        if kind is nn.Module:
+            break
+        codes = (getattr(f, "__code__", None) for n, f in vars(kind).items() if n != "__init__")
+        read.update(*(code.co_names for code in codes if code is not None))
+    return "scaled_dot_product_attention" in read and attribute not in read
 
 
 def _may_grow(base: nn.Module, wider: nn.Module) -> bool:

@@ -56,6 +56,8 @@ def axes_of(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None
         return declared  # a layer of paramz says it itself
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return IN_OUT
+    if _is_conv(module) and name != "weight" and sum(size > 1 for size in shape) <= 1:
+        return _entrywise(shape)  # the gain of a standardised convolution: (out, 1, 1, 1)
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         return _conv(module, fan_in=0, fan_out=1)
     if isinstance(module, nn.modules.conv._ConvNd):
@@ -75,6 +77,10 @@ def axes_of(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None
 
 def _entrywise(shape: tuple[int, ...]) -> Axes:
     return Axes(fan_out=tuple(range(len(shape))), vector=True)
+
+
+def _is_conv(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd)
 
 
 def _conv(module: Any, *, fan_in: int, fan_out: int) -> Axes:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.axes import IN_OUT
+from paramz.anatomy.axes import IN_OUT, Axes
 from paramz.anatomy.flow import Flow, follow
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.paths import join, pattern, split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import ModelTensor, listed
+
+# Blocks of one kind that run first: one feeds the other, which shows as much as a hundred do.
+_KEPT_BLOCKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +34,38 @@ class Place:
             nothing tells.
         fed: its input was made by a matrix that grows.
         why: how that was found.
+        widens: it goes from a fixed size into width.
+        axes: what its axes are in forward code, where a run shows it and its layer says otherwise.
+        reads_out: a table that forward code also multiplies by, to make the model's output.
     """
 
     inside: bool | None = None
     fed: bool = False
     why: str = ""
+    widens: bool = False
+    axes: Axes | None = None
+    reads_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Matrix:
-    """A tensor that grows: on which sides, their sizes, and whether rows of it are looked up."""
+    """A tensor that grows: its axes, sizes of its sides, and whether rows of it are looked up."""
 
     name: str
-    grows_in: bool
-    grows_out: bool
+    axes: Axes
+    growing: frozenset[int]
     fan_in: int
     fan_out: int
     table: bool
+    shared: bool
+
+    @property
+    def grows_in(self) -> bool:
+        return bool(self.growing & set(self.axes.fan_in))
+
+    @property
+    def grows_out(self) -> bool:
+        return bool(self.growing & set(self.axes.fan_out))
 
     @property
     def narrows(self) -> bool:
@@ -57,7 +75,7 @@ class _Matrix:
 def find_places(
     probes: Probes,
     base: Mapping[str, ModelTensor],
-    wider: Mapping[str, ModelTensor],
+    wider: Mapping[str, tuple[int, ...]],
     example: Any = None,
 ) -> dict[str, Place]:
     """Name in the base -> its place, for matrices that grow on one side only.
@@ -65,25 +83,33 @@ def find_places(
     Args:
         probes: base and wider model; one of them runs once, if shapes leave a doubt.
         base: the tensors of the base.
-        wider: those of the wider model.
+        wider: the shapes of those of the wider model.
         example: what to call the model with.
 
     >>> linears = lambda *n: nn.Sequential(*map(nn.Linear, n, n[1:]))
     >>> net = lambda m: linears(2, m, 3, m, 1)
-    >>> from paramz.anatomy.tensors import read_tensors
+    >>> from paramz.anatomy.tensors import read_shapes, read_tensors
     >>> one, two = net(8), net(16)
-    >>> found = find_places(Probes(one, two), read_tensors(one), read_tensors(two))
+    >>> found = find_places(Probes(one, two), read_tensors(one), read_shapes(two))
     >>> [(name, place.inside, place.fed) for name, place in found.items()]
     [('0.weight', False, False), ('1.weight', True, True), ('2.weight', False, True),
      ('3.weight', False, True)]
     """
-    grown = [m for name, t in base.items() if (m := _matrix(t, wider[name].shape)) is not None]
+    grown = [m for name, t in base.items() if (m := _matrix(t, wider[name])) is not None]
     narrow = [matrix for matrix in grown if matrix.narrows]
-    if not narrow or (len(narrow) == 1 and narrow[0] is grown[-1]):
+    if len(narrow) == 1 and narrow[0] is grown[-1]:
         return {}
+    if not narrow and any(matrix.table and matrix.shared for matrix in grown):
+        return {}  # embedding and readout are one tensor
     flow = _run(probes, [matrix.name for matrix in grown], example)
+    shown = {m.name: axes for m in grown if (axes := _shown(m, flow)) is not None}
+    grown = [replace(m, axes=shown.get(m.name, m.axes)) for m in grown]
     return {
-        matrix.name: _place(matrix, grown, flow, probes.base)
+        matrix.name: replace(
+            _place(matrix, grown, flow, probes.base),
+            axes=shown.get(matrix.name),
+            reads_out=matrix.table and matrix.grows_out and _multiplied(matrix, flow),
+        )
         for matrix in grown
         if matrix.grows_in != matrix.grows_out
     }
@@ -92,29 +118,43 @@ def find_places(
 def _matrix(tensor: ModelTensor, wider: tuple[int, ...]) -> _Matrix | None:
     if len(tensor.shape) != len(wider):
         return None  # which paramz.plan.roles refuses
-    growing = {a for a, n in enumerate(tensor.shape) if n != wider[a]}
+    growing = frozenset(a for a, n in enumerate(tensor.shape) if n != wider[a])
     axes = next((use.axes for use in tensor.uses if use.axes is not None), None)
     if not growing or axes is None or axes.vector:
         return None
     fan_in, fan_out = (
         max((tensor.shape[a] for a in side), default=1) for side in (axes.fan_in, axes.fan_out)
     )
-    grows_in, grows_out = (bool(growing & set(side)) for side in (axes.fan_in, axes.fan_out))
     first = tensor.uses[0]
     table = first.axes == IN_OUT and first.kind != names.TRANSPOSED_LINEAR
-    return _Matrix(tensor.names[0], grows_in, grows_out, fan_in, fan_out, table)
+    shared = len(tensor.uses) > 1
+    return _Matrix(tensor.names[0], axes, growing, fan_in, fan_out, table, shared)
+
+
+def _shown(matrix: _Matrix, flow: Flow) -> Axes | None:
+    """The axes of a layer's matrix that forward code only ever uses the other way round."""
+    sums = flow.sums(matrix.name)
+    if matrix.table or sums != {matrix.axes.fan_out}:
+        return None
+    return Axes(fan_in=matrix.axes.fan_out, fan_out=matrix.axes.fan_in)
+
+
+def _multiplied(matrix: _Matrix, flow: Flow) -> bool:
+    """Whether a table also makes the model's output, summed over its width."""
+    return flow.reads_out(matrix.name) is True and matrix.axes.fan_out in flow.sums(matrix.name)
 
 
 def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
     """What a run shows; nothing if neither probe runs with any inputs that can be thought of."""
     for model in (probes.wider, probes.base):
         for inputs in possible_inputs(model, example):
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of code that meets a guess
-                    return follow(model, matrices, inputs)
-            except Exception:  # any model's own code, on inputs or a device that it may not like
-                continue
+            for kept in (_KEPT_BLOCKS, None):  # code that counts its blocks needs all of them
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # of code that meets a guess
+                        return follow(model, matrices, inputs, kept)
+                except Exception:  # any model's own code, on inputs that it may not like
+                    continue
     return Flow()
 
 
@@ -126,7 +166,10 @@ def _place(matrix: _Matrix, grown: Sequence[_Matrix], flow: Flow, model: nn.Modu
             other.narrows and other.fan_out == matrix.fan_in and _same_part(other, matrix)
             for other in before
         )
-        return Place(False, paired if fed is None else fed)
+        if fed is not None or matrix.table:
+            return Place(False, bool(fed))
+        doubtful = not paired and any(other.narrows for other in before)
+        return Place(False, paired, "structure" if doubtful else "", widens=True)
     reads_out = flow.reads_out(matrix.name)
     if reads_out is not None:
         return Place(not reads_out, True, "run")
@@ -164,19 +207,32 @@ def _same_part(one: _Matrix, other: _Matrix) -> bool:
 
 
 def notes_on_places(places: Mapping[str, Place]) -> list[str]:
-    """What a reader of the plan should know of places that no run has shown, one sentence each."""
-    found: dict[bool, dict[str, str]] = {}
+    """What a reader of the plan should know of places that no run has shown, one sentence each.
+
+    Args:
+        places: name of a tensor -> its place.
+    """
+    found: dict[str, dict[str, str]] = {}
     for name, place in places.items():
         if place.why == "structure":
-            found.setdefault(bool(place.inside), {})[pattern(name)] = name
-    return [_note(inside, alike) for inside, alike in found.items()]
+            found.setdefault(_taken(place), {})[pattern(name)] = name
+    return [_note(taken, alike) for taken, alike in found.items()]
 
 
-def _note(inside: bool, alike: Mapping[str, str]) -> str:
-    taken = "maps inside the network" if inside else "readouts"
-    regex, role = f"{next(iter(alike))}$", "output" if inside else "inward"
+# What a map is taken for -> the role that it has if that is wrong.
+_ELSE = {"maps inside the network": "output", "readouts": "inward", "first layers": "outward"}
+
+
+def _taken(place: Place) -> str:
+    if place.widens:
+        return "first layers"
+    return "maps inside the network" if place.inside else "readouts"
+
+
+def _note(taken: str, alike: Mapping[str, str]) -> str:
+    regex = f"{next(iter(alike))}$"
     return (
         f"{listed(list(alike.values()), 4)}: read as {taken} by the order of the modules, because "
-        "the model could not be run to see where their output goes. Give example=, a batch to run "
-        f"it with, or say it: roles={{{regex!r}: {role!r}}}"
+        "the model could not be run to see what goes in and where it goes. Give example=, a batch "
+        f"to run it with, or say it: roles={{{regex!r}: {_ELSE[taken]!r}}}"
     )

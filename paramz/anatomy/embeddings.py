@@ -9,6 +9,7 @@ readout's multiplier.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.paths import join
 from paramz.anatomy.probes import Probes
 
 
@@ -40,9 +42,10 @@ def find_embedding_scales(model: nn.Module, probes: Probes) -> list[EmbeddingSca
     """Modules that keep a factor on their embedding which differs between the probes.
 
     That is an ``embed_scale`` wherever it grows, and on a table or a module of nothing but tables
-    any float that is called a scale, a factor or the like.
+    any float that is called a scale, a factor or the like; and beside a table a buffer of one
+    number that grows like the root of its width (RecurrentGemma).
     """
-    base, wider = (dict(m.named_modules()) for m in (probes.base, probes.wider))
+    base, wider = probes.modules
     found = []
     for path, module in model.named_modules():
         twin = probes.twin(path)
@@ -50,11 +53,27 @@ def find_embedding_scales(model: nn.Module, probes: Probes) -> list[EmbeddingSca
             continue
         for attribute in _attributes(base[twin]):
             b, w, target = (_value(m, attribute) for m in (base[twin], wider[twin], module))
+            if w is None and _is_root(module, base[twin], attribute):
+                w = target  # the wider probe is on meta, where a buffer has no value
             if b is None or w is None or target is None or w == b or min(b, w, target) <= 0:
                 continue
             if attribute != names.EMBED_SCALE or w > b:
                 found.append(EmbeddingScale(path, target, b, attribute))
     return found
+
+
+def unknown_numbers(probes: Probes) -> list[str]:
+    """What to say of buffers that may be factors on embeddings and have no value on meta."""
+    base, _ = probes.modules
+    return [
+        f"{join(path, name)}: a buffer of one number beside a table of embeddings, which has no "
+        "value on the meta device. If forward code multiplies embeddings by it, plan with paramz."
+        "parametrize_ a model that is not on meta: it is then held at the base's value"
+        for path, module in base.items()
+        if not hasattr(module, names.EMBED_SCALE) and not _only_tables(module)
+        for name in _number_buffers(module)
+        if module._buffers[name].is_meta  # type: ignore[union-attr]
+    ]
 
 
 def table_of(module: nn.Module) -> nn.Embedding | None:
@@ -72,16 +91,40 @@ def _attributes(module: nn.Module) -> list[str]:
     if hasattr(module, names.EMBED_SCALE):
         return [names.EMBED_SCALE]
     if not _only_tables(module):
-        return []
+        return _number_buffers(module)
     return [name for name in vars(module) if names.EMBED_FACTORS.search(name)]
+
+
+def _number_buffers(module: nn.Module) -> list[str]:
+    """Buffers of one number beside a table that are called a factor or the like."""
+    if table_of(module) is None:
+        return []
+    return [
+        name
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.ndim == 0 and names.EMBED_FACTORS.search(name)
+    ]
+
+
+def _is_root(module: nn.Module, base: nn.Module, attribute: str) -> bool:
+    """Whether a number in a buffer grows like the root of the width of the module's table."""
+    if attribute not in module._buffers:
+        return False
+    tables = [table_of(m) for m in (module, base)]
+    values = [_value(m, attribute) for m in (module, base)]
+    if tables[0] is None or tables[1] is None or values[0] is None or not values[1]:
+        return False
+    growth = float(tables[0].weight.shape[1] / tables[1].weight.shape[1]) ** 0.5
+    return math.isclose(values[0] / values[1], growth, rel_tol=0.01)
 
 
 def _only_tables(module: nn.Module) -> bool:
     """Whether all matrices of a module are those of embeddings that it owns itself."""
     tables = [m for m in (module, *module._modules.values()) if isinstance(m, nn.Embedding)]
+    if not tables:
+        return False
     owned = {id(table.weight) for table in tables}
-    matrices = [parameter for parameter in module.parameters() if parameter.ndim >= 2]
-    return bool(tables) and all(id(parameter) in owned for parameter in matrices)
+    return all(id(p) in owned for p in module.parameters() if p.ndim >= 2)
 
 
 def _value(module: Any, attribute: str) -> float | None:
@@ -89,6 +132,8 @@ def _value(module: Any, attribute: str) -> float | None:
     for name in (f"scalar_{attribute}", attribute):
         value = getattr(module, name, None)
         if isinstance(value, float | int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, torch.Tensor) and value.ndim == 0 and not value.is_meta:
             return float(value)
     return None
 

@@ -7,7 +7,7 @@ declaration adds to it, overrides it or refuses it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -62,7 +62,7 @@ def find_declared(model: nn.Module, probes: Probes, declared: Factors) -> list[D
     Raises:
         ValueError: a pattern matches nothing, or its value has no meaning there.
     """
-    base = dict(probes.base.named_modules())
+    base, _ = probes.modules
     found: dict[tuple[str, str | None], DeclaredFactor] = {}
     for regex, value in declared.items():
         before = len(found)
@@ -135,34 +135,34 @@ def moving_numbers(model: nn.Module, probes: Probes) -> list[tuple[str, str, flo
 
     Those of norms are left out: a norm divides by a size that moves as well.
     """
-    base, wider = (dict(m.named_modules()) for m in (probes.base, probes.wider))
+    base, wider = probes.modules
     found = []
     for path, module in model.named_modules():
-        twin = probes.twin(path)
+        floats = {n: v for n, v in vars(module).items() if isinstance(v, float)}
+        twin = probes.twin(path) if floats else None
         if twin not in base or twin not in wider or names.NORM_CLASS.search(type(module).__name__):
             continue
-        own, b, w = (vars(m) for m in (module, base[twin], wider[twin]))
-        for name in own:
-            if not names.EMBED_FACTORS.search(name) or name.startswith("_"):
+        b, w = vars(base[twin]), vars(wider[twin])
+        for name, value in floats.items():
+            values = b.get(name), w.get(name)
+            if not all(isinstance(each, float) for each in values) or values[0] == values[1]:
                 continue
-            values = [each.get(name) for each in (own, b, w)]
-            if all(isinstance(each, float) for each in values) and values[1] != values[2]:
-                found.append((path, name, values[0], values[1]))
+            if names.EMBED_FACTORS.search(name) and not name.startswith("_"):
+                found.append((path, name, value, b[name]))
     return found
 
 
 def loose_notes(
-    model: nn.Module, probes: Probes, claimed: Set[tuple[str, str | None]]
+    moving: Sequence[tuple[str, str, float, float]], claimed: Set[tuple[str, str | None]]
 ) -> list[str]:
     """What to say of numbers that move with width and that no plan sets, one sentence each.
 
     Args:
-        model: the target.
-        probes: base and wider model.
+        moving: as `moving_numbers` finds them.
         claimed: (module, attribute) of those that were found to be something or declared.
     """
     notes: dict[str, str] = {}
-    for path, name, value, at_base in moving_numbers(model, probes):
+    for path, name, value, at_base in moving:
         if (path, name) in claimed:
             continue
         key = as_pattern(join(path, name))

@@ -15,9 +15,14 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
-from paramz.anatomy.bottlenecks import Place, find_places, notes_on_places
+from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
-from paramz.anatomy.embeddings import EmbeddingScale, find_embedding_scales, scales_tied_readout
+from paramz.anatomy.embeddings import (
+    EmbeddingScale,
+    find_embedding_scales,
+    scales_tied_readout,
+    unknown_numbers,
+)
 from paramz.anatomy.factors import (
     DeclaredFactor,
     Factors,
@@ -29,7 +34,13 @@ from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_not
 from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.slices import find_slices, notes_on_slices
-from paramz.anatomy.tensors import ONE_WIDTH, ModelTensor, read_tensors, require_same_names
+from paramz.anatomy.tensors import (
+    ONE_WIDTH,
+    ModelTensor,
+    read_shapes,
+    read_tensors,
+    require_same_names,
+)
 from paramz.anatomy.twins import resized
 from paramz.anatomy.written import WrittenFactor, find_written
 
@@ -80,6 +91,7 @@ class Facts:
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
+        doubts: what nothing shows and the user is to be warned of, one sentence each.
         notes: what a reader of the plan should know, one sentence each.
     """
 
@@ -91,6 +103,7 @@ class Facts:
     scaled_readout: bool = False
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
+    doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -125,7 +138,7 @@ def read_facts(
     >>> [(tensor.name, tensor.growing) for tensor in facts.tensors]
     [('0.weight', (0,)), ('0.bias', (0,)), ('1.weight', (1,)), ('1.bias', ())]
     """
-    base, wider = read_tensors(probes.base), read_tensors(probes.wider)
+    base, wider = read_tensors(probes.base), read_shapes(probes.wider)
     require_same_names(base, wider, ("the base model", "the wider probe"))
     places = find_places(probes, base, wider, example)
     tensors = _tensors(model, probes, (base, wider), places, "experts" in scales)
@@ -134,19 +147,21 @@ def read_facts(
     declared = tuple(find_declared(model, probes, factors or {}))
     written = _written(model, probes, embeddings, declared, example)
     values = [each.base for each in written]
+    moving = moving_numbers(model, probes)
     claimed: set[tuple[str, str | None]] = {
         (path, name)
-        for path, name, _, at_base in moving_numbers(model, probes)
+        for path, name, _, at_base in moving
         if any(math.isclose(value, at_base, rel_tol=1e-6) for value in values)
     }
     claimed |= {(each.module, each.attribute) for each in heads}
     claimed |= {(each.module, each.attribute) for each in embeddings}
+    claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     claimed |= {(each.module, each.attribute) for each in declared}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
     tensors = tuple(replace(t, stays=slices.get(t.name, {})) for t in tensors)
-    notes = [*probes.notes, *notes_on_places(places), *notes_on_slices(slices, shapes)]
-    notes += [*loose_notes(model, probes, claimed)]
+    notes = [*probes.notes, *notes_on_slices(slices, shapes)]
+    notes += [*loose_notes(moving, claimed)]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     return Facts(
@@ -158,6 +173,7 @@ def read_facts(
         scaled_readout=scales_tied_readout(model),
         nested=nested_encoders(model),
         residual=find_branches(model, probes.base, branches) if "depth" in scales else None,
+        doubts=tuple(unknown_numbers(probes)),
         notes=tuple(notes),
     )
 
@@ -185,7 +201,7 @@ def _written(
 def _tensors(
     model: nn.Module,
     probes: Probes,
-    read: tuple[Mapping[str, ModelTensor], Mapping[str, ModelTensor]],
+    read: tuple[Mapping[str, ModelTensor], Mapping[str, tuple[int, ...]]],
     places: Mapping[str, Place],
     experts: bool,
 ) -> tuple[TensorFacts, ...]:
@@ -203,7 +219,7 @@ def _tensors(
             TensorFacts(
                 tensor=tensor,
                 base_shape=base[twin].shape,
-                wider_shape=wider[twin].shape,
+                wider_shape=wider[twin],
                 place=places.get(twin, Place()),
                 moe=part,
                 expert_ratios=ratios,

@@ -7,22 +7,15 @@ apart. The run is on the meta device where that works, and only operations are l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from paramz.anatomy.paths import unnumbered
-from paramz.anatomy.twins import signature
-
-# Blocks of one kind that a run keeps of a list of them: one feeds the other, which shows as much as
-# a hundred do.
-_KEPT_BLOCKS = 2
+from paramz.anatomy.runs import device_of, moved_to, outputs, run, tensors_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +26,13 @@ class Flow:
         used: names of those that the run used.
         read: names of those whose output reaches the model's output through none of the others.
         fed: names of those whose input was made by one of them.
+        summed: name -> the axes over which products with data sum, once for every way that occurs.
     """
 
     used: frozenset[str] = frozenset()
     read: frozenset[str] = frozenset()
     fed: frozenset[str] = frozenset()
+    summed: Mapping[str, frozenset[tuple[int, ...]]] = field(default_factory=dict)
 
     def reads_out(self, name: str) -> bool | None:
         """Whether a matrix is a readout; None where the run does not tell."""
@@ -47,12 +42,23 @@ class Flow:
         """Whether a matrix's input was made by another one; None where the run does not tell."""
         return self._found(name, self.fed)
 
+    def sums(self, name: str) -> frozenset[tuple[int, ...]]:
+        """The axes of a matrix over which products with data sum; empty if the run shows none."""
+        if name in self.used:
+            return self.summed.get(name, frozenset())
+        alike = {self.summed.get(n, frozenset()) for n in self.used if _alike(n, name)}
+        return alike.pop() if len(alike) == 1 else frozenset()
+
     def _found(self, name: str, which: frozenset[str]) -> bool | None:
         """Of a matrix in a block that did not run, what was found in the others."""
         if name in self.used:
             return name in which
-        found = {n in which for n in self.used if unnumbered(n) == unnumbered(name)}
+        found = {n in which for n in self.used if _alike(n, name)}
         return found.pop() if len(found) == 1 else None
+
+
+def _alike(one: str, other: str) -> bool:
+    return unnumbered(one) == unnumbered(other)
 
 
 # Operations in which a table of parameters is looked up in, or stands beside what else goes in.
@@ -60,6 +66,10 @@ _JOINS = frozenset(
     """add add_ sub sub_ cat stack copy_ where embedding _embedding_bag index index_select gather
     masked_fill masked_scatter index_put index_put_ slice_scatter select_scatter""".split()
 )
+
+
+# Products that sum over the last axis of one factor and the last but one of the other.
+_PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"})
 
 
 class _State(NamedTuple):
@@ -86,64 +96,34 @@ class _State(NamedTuple):
         )
 
 
-def follow(model: nn.Module, matrices: Iterable[str], inputs: Any) -> Flow:
+def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | None = 2) -> Flow:
     """Run a model once and say where the outputs of its matrices go.
-
-    Of long lists of equal blocks the first two run.
 
     Args:
         model: on any device; it runs in eval mode and is left as it was.
         matrices: names of its parameters that are matrices and grow with width.
         inputs: the model's one argument, or a mapping of keyword arguments.
+        kept: how many equal blocks of a list run; None: all of them.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 3), nn.Linear(3, 8), nn.Linear(8, 1))
     >>> flow = follow(net, [f"{i}.weight" for i in range(4)], torch.ones(1, 2))
     >>> sorted(flow.read), sorted(flow.fed)
     (['3.weight'], ['1.weight', '2.weight', '3.weight'])
     """
     wanted = frozenset(matrices)
-    parameters = list(model.named_parameters())
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    moved = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
-    with (
-        in_eval_mode(model),
-        short_lists(model),
-        torch.random.fork_rng(devices=[]),
-        torch.device(device),
-        _Follower() as follower,
-    ):
-        for name, parameter in parameters:
-            follower.know(parameter, _State(frozenset([name]) & wanted))
-        for tensor in _tensors(moved):
-            follower.know(tensor, _State(data=True))
-        if isinstance(moved, Mapping):
-            out = model(**moved)
-        else:
-            out = model(moved)
-    states = [follower.state(tensor) for tensor in _outputs(out)]
+    follower = _Follower()
+    for name, parameter in model.named_parameters():
+        follower.know(parameter, _State(frozenset([name]) & wanted))
+        if name in wanted:
+            follower.expect(name, parameter)
+    moved = moved_to(device_of(model), inputs)
+    for tensor in tensors_in(moved):
+        follower.know(tensor, _State(data=True))
+    states = [follower.state(tensor) for tensor in outputs(run(model, moved, follower, kept))]
     read = frozenset[str]().union(*(state.fresh for state in states))
-    return Flow(frozenset(follower.used), read, frozenset(follower.fed))
-
-
-@contextmanager
-def short_lists(model: nn.Module) -> Iterator[None]:
-    """The model with short lists of equal blocks."""
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > _KEPT_BLOCKS]
-    whole = [dict(each._modules) for each in lists]
-    for each in lists:
-        kinds: dict[Any, int] = {}
-        kept = []
-        for block in each:
-            kind = signature(block)
-            kinds[kind] = kinds.get(kind, 0) + 1
-            if kinds[kind] <= _KEPT_BLOCKS:
-                kept.append(block)
-        each._modules = {str(n): block for n, block in enumerate(kept)}
-    try:
-        yield
-    finally:
-        for each, blocks in zip(lists, whole, strict=True):
-            each._modules = blocks
+    summed = {name: frozenset(found) for name, found in follower.summed.items()}
+    return Flow(frozenset(follower.used), read, frozenset(follower.fed), summed)
 
 
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -153,6 +133,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.used: set[str] = set()
         self.fed: set[str] = set()
+        self.summed: dict[str, set[tuple[int, ...]]] = {}
+        self._matrices: dict[int, tuple[str, Tensor]] = {}
         self._states: dict[int, _State] = {}
         self._kept: list[Any] = []  # an address is unique only as long as its memory lives
 
@@ -163,21 +145,41 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._kept.append(memory)
         self._states[memory._cdata] = state if before is None else before.merged(state)
 
+    def expect(self, name: str, parameter: Tensor) -> None:
+        self._matrices[parameter.untyped_storage()._cdata] = name, parameter
+
     def state(self, tensor: Tensor) -> _State:
         return self._states.get(tensor.untyped_storage()._cdata, _State())
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
-            return args[0].dtype == torch.bool  # a value that nobody has: any branch will do
         out = func(*args, **(kwargs or {}))
-        found = [self.state(x) for x in _tensors((args, kwargs))]
+        found = [self.state(x) for x in tensors_in((args, kwargs))]
         if any(state.data or state.weights for state in found):
             made = self._made(found, func.overloadpacket.__name__ in _JOINS)
-            for tensor in _tensors(out):
+            for tensor in tensors_in(out):
                 self.know(tensor, made)
+            if func.overloadpacket.__name__ in _PRODUCTS:
+                self._note_sums(*args[-2:])
         return out
+
+    def _note_sums(self, left: Tensor, right: Tensor) -> None:
+        """Over which axes of a matrix a product with data sums."""
+        sides = (left, left.ndim - 1, right), (right, max(right.ndim - 2, 0), left)
+        for factor, summed, other in sides:
+            known = self._matrices.get(factor.untyped_storage()._cdata)
+            if known is None or not self.state(other).data:
+                continue
+            name, matrix = known
+            step, size = factor.stride(summed), factor.shape[summed]
+            axes = tuple(
+                axis
+                for axis, stride in enumerate(matrix.stride())
+                if matrix.shape[axis] > 1 and step <= stride < step * size
+            )
+            if axes:
+                self.summed.setdefault(name, set()).add(axes)
 
     def _made(self, found: list[_State], join: bool) -> _State:
         data = [state for state in found if state.data]
@@ -193,26 +195,3 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # Of a product of parameters it is not known which of them takes the input.
             self.fed.update(*(s.weights for s in found if not s.data and len(s.weights) == 1))
         return _State(data=True, fresh=weights, wide=True)
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
-
-
-def _outputs(out: Any) -> list[Tensor]:
-    """The tensors that a model returns: of an object with fields, those of its fields."""
-    if not isinstance(out, Tensor | tuple | list | Mapping) and hasattr(out, "__dict__"):
-        out = vars(out)
-    return _tensors(dict(out) if isinstance(out, Mapping) else out)
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and every module back in its own mode afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

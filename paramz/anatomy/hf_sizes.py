@@ -175,6 +175,6 @@ def fields_left(config: Any, sizes: Sizes) -> list[str]:
             if (path, name) in moving or name in synonyms or name in by_head:
                 continue
             sized = _SIZE.search(name) and not _NO_SIZE.search(name)
-            if sized and name not in names.CONFIG_EXPERTS:
+            if sized and name not in (*names.CONFIG_EXPERTS, *names.CONFIG_DEPTHS):
                 found.append(f"{join(path, name)} = {value}")
     return found

@@ -82,13 +82,19 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
 def _is_listed(experts: nn.Module) -> bool:
     """Whether experts are modules of their own: in a list, or in a dict of modules of one kind."""
     if isinstance(experts, nn.ModuleDict):
-        return len({type(expert) for expert in experts.values()}) == 1 and len(experts) > 1
+        listed = _with_weights(experts)
+        return len({type(expert) for expert in listed}) == 1 and len(listed) > 1
     return isinstance(experts, nn.ModuleList)
+
+
+def _with_weights(experts: nn.Module) -> list[nn.Module]:
+    """NLLB's dict of experts has a dropout beside them."""
+    return [m for m in experts._modules.values() if m and next(m.parameters(), None) is not None]
 
 
 def _count(experts: nn.Module) -> int | None:
     if _is_listed(experts):
-        return len(experts._modules)
+        return len(_with_weights(experts))
     stacks = [p for p in experts.parameters() if p.ndim == 3]
     return int(stacks[0].shape[0]) if stacks else None
 

@@ -39,8 +39,16 @@ TABLES = (
     "pos_emb",
     "pos_embed",
     "pos_embedding",
+    "position_enc",
     "position_embeddings",
     "positional_embedding",
+    # One row per distance between two positions, one number for each head: Swin, BEiT, timm.
+    "relative_position_bias_table",
+    # Learned tokens beside those of the input: registers, queries, latents.
+    "reg_token",
+    "register_tokens",
+    "query_tokens",
+    "latents",
 )
 # What PyTorch Geometric's attention multiplies features by and sums, (1, heads, channels).
 ATTENTION_VECTORS = ("att", "att_src", "att_dst", "att_edge", "att_l", "att_r")
@@ -78,6 +86,8 @@ QUERY_PROJECTION = re.compile(
     r"^(to_|in_|c_|w_?|W_?)?(q|qk|qv|kv|qkv|query|queries|query_key_value)"
     r"(_proj|_lin|_linear|_layer|s)?$|^in_proj$|^c_attn$"
 )
+# Parameters of mixers that have rates of decay and no logits: state-space layers and RWKV.
+DECAY_RATES = ("A_log", "time_decay")
 # Submodules that make the queries, alone or together with keys and values (in this order).
 QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
 FUSED_QUERIES = ("c_attn", "qkv", "in_proj", "qkv_proj")
@@ -86,6 +96,9 @@ QUERY_NORMS = ("q_norm", "q_layernorm", "query_norm")
 # torch's encoder hands its layers tensors without their padding where this is set, which needs the
 # fast path of its attention, which needs a module without hooks.
 NESTED_TENSORS = "use_nested_tensor"
+# Where this is set, timm's attention calls torch's fused function, which takes 1/sqrt(d_head);
+# else it multiplies by its own scale.
+FUSED_ATTENTION = "fused_attn"
 # An attribute of attention modules whose queries have more heads than their keys.
 GROUPED_QUERIES = "num_key_value_groups"
 
@@ -96,8 +109,6 @@ GROUPED_QUERIES = "num_key_value_groups"
 # encoder and decoder that own it as `embed_tokens`.
 EMBED_SCALE = "embed_scale"
 EMBEDDING = "embed_tokens"
-# Names of floats that multiply what a module of embeddings gives.
-EMBED_FACTORS = re.compile(r"scale|mult|factor|normali[sz]er|sqrt")
 # Names of floats that multiply what a module of embeddings gives.
 EMBED_FACTORS = re.compile(r"scale|mult|factor|normali[sz]er|sqrt")
 # T5 and its heirs divide what goes into a tied readout by sqrt(d_model). T5 says so in its config;
@@ -159,7 +170,9 @@ CONFIG_WIDTHS = (
     "mamba_d_ssm", "lru_width", "attention_hidden_size",
 )  # fmt: skip
 # Those that follow only where they are the width: embeddings that may be factorised.
-CONFIG_WIDTHS_IF_EQUAL = ("embedding_size", "d_embed", "attention_dim")
+CONFIG_WIDTHS_IF_EQUAL = (
+    "embedding_size", "embedding_dim", "d_embed", "attention_dim", "projection_size",
+)  # fmt: skip
 CONFIG_HEADS = (
     "num_attention_heads", "n_head", "num_heads", "n_heads",
     "encoder_attention_heads", "decoder_attention_heads",

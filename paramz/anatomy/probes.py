@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,6 +38,11 @@ class Probes:
     wider: nn.Module
     twins: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def modules(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+        """The modules of the base and of the wider model by path."""
+        return dict(self.base.named_modules()), dict(self.wider.named_modules())
 
     def matched(self, model: nn.Module, scales: Set[str]) -> Probes:
         """With twins, if the scales are those of a scheme that lets numbers of modules differ."""

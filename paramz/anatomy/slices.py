@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import cache
 
 from paramz.anatomy.paths import pattern
 from paramz.anatomy.tensors import listed
@@ -29,18 +30,15 @@ def find_slices(shapes: Mapping[str, Shapes]) -> dict[str, dict[int, int]]:
     >>> find_slices({"a": ((8, 8), (16, 16), (32, 32)), "qkv": ((12, 8), (20, 16), (36, 32))})
     {'qkv': {0: 4}}
     """
-    usual = _usual(
-        Fraction(w, b) for base, wider, _ in shapes.values() for b, w in _grown(base, wider)
-    )
-    target = _usual(
-        Fraction(t, b) for base, _, whole in shapes.values() for b, t in _grown(base, whole)
-    )
+    usual = _usual((b, w) for base, wider, _ in shapes.values() for b, w in _grown(base, wider))
+    target = _usual((b, t) for base, _, whole in shapes.values() for b, t in _grown(base, whole))
+    left = cache(lambda b, w: _stays(b, w, usual))
     found: dict[str, dict[int, int]] = {}
     for name, (base, wider, whole) in shapes.items():
         if not len(base) == len(wider) == len(whole):
             continue
         for axis, (b, w, t) in enumerate(zip(base, wider, whole, strict=True)):
-            stays = _stays(b, w, usual) if w != b else 0
+            stays = left(b, w) if w != b else 0
             if 0 < stays < b and t - stays == target * (b - stays):
                 found.setdefault(name, {})[axis] = stays
     return found
@@ -50,9 +48,12 @@ def _grown(one: Shape, other: Shape) -> list[tuple[int, int]]:
     return [(b, w) for b, w in zip(one, other, strict=False) if b != w]
 
 
-def _usual(ratios: Iterable[Fraction]) -> Fraction:
-    counted = Counter(ratios).most_common(1)
-    return counted[0][0] if counted else Fraction(1)
+def _usual(pairs: Iterable[tuple[int, int]]) -> Fraction:
+    """The ratio that most pairs have; of several the first one."""
+    ratios: Counter[Fraction] = Counter()
+    for (one, other), times in Counter(pairs).items():
+        ratios[Fraction(other, one)] += times
+    return ratios.most_common(1)[0][0] if ratios else Fraction(1)
 
 
 def _stays(base: int, wider: int, ratio: Fraction) -> int:

@@ -108,6 +108,15 @@ def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
     return {found[0].name: _tensor(found, numbers) for found in tensors}
 
 
+def read_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's parameters by their first name, tied ones once.
+
+    >>> read_shapes(nn.Linear(2, 3))
+    {'weight': (3, 2), 'bias': (3,)}
+    """
+    return {found[0].name: tuple(found[0].parameter.shape) for found in owners_of_parameters(model)}
+
+
 def _tensor(found: list[Owned], numbers: Mapping[int, int]) -> ModelTensor:
     shape = tuple(found[0].parameter.shape)
     uses = (

@@ -14,17 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
-from paramz.anatomy.flow import in_eval_mode, short_lists
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
+from paramz.anatomy.runs import outputs, run
 
 _TIMES = frozenset({"mul", "mul_", "multiply", "__mul__", "__rmul__"})
 _DIVIDED = frozenset({"div", "div_", "true_divide", "divide", "__truediv__"})
-# Where code asks for the value of a tensor, which has none on the meta device.
-_READ_OUT = frozenset({"item", "__bool__", "is_nonzero"})
 # What a tensor becomes here has a size of its own.
 _NORMALISED = ("norm", "softmax", "normalize", "rsqrt", "var", "std", "mean", "tanh", "sigmoid")
 
@@ -111,32 +109,21 @@ def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[
 
 def _runs(probes: Probes, example: Any) -> tuple[list[_Seen], list[_Seen]] | None:
     for inputs in possible_inputs(probes.base, example):
-        try:
-            return _run(probes.base, inputs), _run(probes.wider, inputs)
-        except Exception:  # whatever a model says of an input that is not for it
-            continue
+        for kept in (1, None):  # code that counts its blocks needs all of them
+            try:
+                seen = _seen(probes.base, inputs, kept)
+                known = any(_place_of(each) is not None for each in seen)
+                return seen, _seen(probes.wider, inputs, kept) if known else seen
+            except Exception:  # whatever a model says of an input that is not for it
+                continue
     return None
 
 
-def _run(model: nn.Module, inputs: Any) -> list[_Seen]:
-    device = next(model.parameters()).device
-    moved = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    with (
-        short_lists(model),
-        in_eval_mode(model),
-        torch.no_grad(),
-        torch.random.fork_rng(devices=[]),
-        torch.device(device),
-        _Reader(names) as reader,
-    ):
-        out = model(**moved) if isinstance(moved, Mapping) else model(moved)
-    if not isinstance(out, Tensor | tuple | list | Mapping) and hasattr(out, "__dict__"):
-        out = vars(out)
-    leaves = tree_leaves(dict(out) if isinstance(out, Mapping) else out)
-    reader.end([leaf for leaf in leaves if isinstance(leaf, Tensor)])
-    seen: list[_Seen] = reader.seen
-    return seen
+def _seen(model: nn.Module, inputs: Any, kept: int | None) -> list[_Seen]:
+    reader = _Reader({id(parameter): name for name, parameter in model.named_parameters()})
+    with torch.no_grad():
+        reader.end(outputs(run(model, inputs, reader, kept)))
+    return reader.seen
 
 
 class _Reader(TorchFunctionMode):
@@ -165,8 +152,6 @@ class _Reader(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name in _READ_OUT and isinstance(args[0], Tensor) and args[0].is_meta:
-            return args[0].dtype == torch.bool  # a value that nobody has: any branch will do
         out = func(*args, **(kwargs or {}))
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         if name == "__get__" or not tensors:
@@ -204,14 +189,21 @@ class _Reader(TorchFunctionMode):
         return _Label(made.made_by, made.kind, pending)
 
 
+def _place_of(seen: _Seen) -> tuple[str, str] | None:
+    """The matrix that a number is a factor of, and as what."""
+    if seen.kind == "embedding" and seen.made_by is not None:
+        return seen.made_by, "embedding"
+    if seen.at_output and (seen.into or seen.kind == "linear"):
+        return seen.into or seen.made_by or "", "readout"
+    return None
+
+
 def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> WrittenFactor | None:
     """What a number that moves is a factor of; None for logits of attention and the like."""
-    if one.kind == "embedding" and one.made_by is not None:
-        name, place = one.made_by, "embedding"
-    elif one.at_output and (one.into or one.kind == "linear"):
-        name, place = one.into or one.made_by or "", "readout"
-    else:
+    found = _place_of(one)
+    if found is None:
         return None
+    name, place = found
     widths = [m.get_parameter(name).shape[1] for m in (probes.base, probes.wider)]
     if widths[0] == widths[1]:
         return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
+from paramz.anatomy.bottlenecks import notes_on_places
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.tensors import ModelTensor, Use
@@ -29,11 +31,15 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         ValueError: as for `find_rows`, or a multiplier has no place with ``fold=False``.
 
     Warns:
-        UserWarning: heads grow, and the factor on their logits is out of reach.
+        UserWarning: heads grow, and the factor on their logits is out of reach; or the model could
+            not be run to see which of its maps are readouts.
     """
     scheme = rulebook.scheme
     rows = find_rows(facts, scheme, roles)
-    notes = facts.notes
+    doubts = [*facts.doubts, *_doubts(facts, rows)]
+    for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
+        warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
+    notes = (*doubts, *facts.notes)
     branches: dict[str, float] = {}
     if facts.residual is not None:
         notes = (*_depth_notes(facts.residual, scheme.branch), *facts.residual.notes, *notes)
@@ -53,6 +59,18 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         branches=branches,
         folded=rulebook.folded,
         notes=notes,
+    )
+
+
+def _doubts(facts: Facts, rows: Sequence[Row]) -> list[str]:
+    """What to say of roles that neither a run nor the user tells, one sentence for each kind."""
+    unsaid = ("input", "output", "inward", "outward")
+    return notes_on_places(
+        {
+            tensor.name: tensor.place
+            for tensor, row in zip(facts.tensors, rows, strict=True)
+            if row.role in unsaid and not row.why.startswith("roles[")
+        }
     )
 
 

@@ -32,13 +32,19 @@ def module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
     heads = [each for each in facts.heads if (each.module, each.attribute) not in taken]
     known = {each.module for each in facts.declared if each.kind != "set" or each.attribute}
     _warn_of_unreachable([each for each in heads if each.module not in known])
-    found = [_logit_scale(each, power) for each in heads]
+    scales = [_logit_scale(each, power) for each in heads]
+    found = [*scales]
     found += [
         ModuleScale(each.module, each.attribute, each.plain, each.base, "embedding")
         for each in facts.embeddings
         if (each.module, each.attribute) not in taken
     ]
     found += [_declared(each, power) for each in facts.declared]
+    found += [
+        ModuleScale(each.module, names.FUSED_ATTENTION, 1.0, 0.0, "switch")
+        for each, scale in zip(heads, scales, strict=True)
+        if each.fused and scale is not None and scale.value != scale.plain
+    ]
     return tuple(scale for scale in found if scale is not None)
 
 

@@ -113,7 +113,7 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
         )
     _require_known_shape(facts)
     target, growing = facts.tensor, facts.growing
-    found = _decide(target, growing, override)
+    found = _decide(facts, override)
     role, why = found.role, found.why
     if override is None and facts.moe is not None and (role, facts.moe.kind) in _PARTS:
         role, why = facts.moe.kind, f"{facts.moe.kind}: {why}"
@@ -181,11 +181,15 @@ def _ratio(facts: TensorFacts, axes: list[int]) -> float:
     return ratio
 
 
-def _decide(tensor: ModelTensor, growing: tuple[int, ...], override: _Override | None) -> _Finding:
+def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
+    tensor, growing, shown = facts.tensor, facts.growing, facts.place.axes
     if override is not None:
         return _overridden(tensor, growing, override)
     if not growing:
         return _Finding("scalar", "no axis grows", Axes())
+    if shown is not None:
+        role, why = role_by_axes(shown, growing, f"{tensor.uses[0].kind}, used transposed")
+        return _Finding(role, why, shown)
     found: dict[Role, tuple[str, Axes, list[str]]] = {}
     for use in tensor.uses:
         if use.axes is not None:
@@ -194,6 +198,8 @@ def _decide(tensor: ModelTensor, growing: tuple[int, ...], override: _Override |
     if not found:
         raise ValueError(_without_type(tensor, growing))
     if len(found) == 1:
+        if facts.place.reads_out:
+            raise ValueError(_tied_in_code(tensor))
         role, (why, axes, _) = next(iter(found.items()))
         return _Finding(role, why, axes)
     if set(found) == {"input", "output"}:
@@ -203,6 +209,18 @@ def _decide(tensor: ModelTensor, growing: tuple[int, ...], override: _Override |
     raise ValueError(
         f"{tensor.names[0]} {tensor.shape} is shared by modules that give it different roles "
         f"({uses}). Say which one it is: {_suggest(tensor.names[0])}"
+    )
+
+
+def _tied_in_code(tensor: ModelTensor) -> str:
+    """What to say of a table that forward code also multiplies by to make the model's output."""
+    name, (rows, width) = tensor.names[0], tensor.shape
+    return (
+        f"{name} {tensor.shape}: an embedding that forward code also reads out with, in a product "
+        "of its own. There a readout needs a factor of its own, and no layer is there to take it. "
+        f"Let a layer share the table: self.head = nn.Linear({width}, {rows}, bias=False) and "
+        f"self.head.weight = self.{name}, then self.head(h) in place of the product. "
+        f"{_suggest(name)} says that it is right as it is"
     )
 
 
@@ -264,6 +282,13 @@ def _axes_for(role: Role, tensor: ModelTensor, growing: tuple[int, ...]) -> Axes
 def _without_type(tensor: ModelTensor, growing: tuple[int, ...]) -> str:
     """What to say of a bare parameter of a module that paramz does not know."""
     name, kind = tensor.names[0], tensor.uses[0].kind
+    if len(growing) == 1 and growing[0] == 0 and len(tensor.shape) > 2:
+        return (
+            f"{name} {tensor.shape}: axis 0 grows with width, and {kind} does not tell what it "
+            f"counts. Say it: {_suggest(name, 'vector')} for a map of a fixed size for every head "
+            f"or channel, {_suggest(name, 'input')} if it is fan_out, "
+            f"{_suggest(name, 'output')} if it is fan_in"
+        )
     if len(growing) == 1:
         return (
             f"{name} {tensor.shape}: axis {growing[0]} grows with width, but {kind} does not tell "

@@ -1,20 +1,22 @@
 """Every architecture of the zoo, unmodified: roles, identity at the base, coordinate checks.
 
 The golden tables in tests/golden were read line by line. To write them again after a change, run
-``python tests/test_zoo.py`` and read the difference.
+``python tests/apply/test_zoo.py`` and read the difference.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import zoo_torch
 from torch import nn
-from zoo import PLANNED, ZOO, Animal
+from zoo import PLANNED, REFUSED, ZOO, Animal
 
 import paramz
 from paramz.check.run import default_loss
@@ -25,7 +27,11 @@ ALL = {**ZOO, **PLANNED}
 
 def table(animal: Animal) -> str:
     """What the plan at twice the base width says of every tensor, equal blocks on one line."""
-    _, plan = animal.parametrized(2 * animal.base)
+    return table_of(animal.parametrized(2 * animal.base)[1])
+
+
+def table_of(plan: paramz.Plan) -> str:
+    """The same of a plan."""
     lines: dict[str, None] = {}
     for row in plan.rows:
         name = re.sub(r"\b\d+\b", "#", row.name)
@@ -50,6 +56,61 @@ def golden(name: str) -> Path:
 @pytest.mark.parametrize("name", ALL)
 def test_roles_are_those_that_were_read(name: str) -> None:
     assert table(ALL[name]) == golden(name).read_text(encoding="utf-8")
+
+
+def pasted(error: str) -> dict[str, paramz.Axes | str]:
+    """The roles that an error suggests: of alternatives the first one, as they stand there."""
+    found: dict[str, paramz.Axes | str] = {}
+    for line in error.splitlines():
+        suggestion = re.search(r"roles=(\{.*?\})(?= |$)", line)
+        assert suggestion, line
+        found.update(eval(suggestion[1], {"paramz": paramz}))
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name != "wav2vec 2"])
+def test_what_the_error_suggests_makes_the_plan_right(name: str) -> None:
+    animal = REFUSED[name]
+    with pytest.raises(ValueError) as refused:
+        animal.parametrized(2 * animal.base)
+    roles = pasted(str(refused.value))
+    assert table(replace(animal, roles=roles)) == golden(name).read_text(encoding="utf-8")
+
+
+def test_a_weight_that_torch_computes_is_planned_as_the_error_says() -> None:
+    """wav2vec 2 keeps the map of its positions under torch's weight norm."""
+    animal = REFUSED["wav2vec 2"]
+    with pytest.raises(ValueError, match="computed by torch's WeightNorm") as refused:
+        animal.parametrized(2 * animal.base)
+    text = str(refused.value)
+    take_off = re.search(r"torch\S*remove_parametrizations\(.*?'weight'\)", text)[0]
+    put_on = re.search(r"paramz\.reparametrize_\(.*?\]\)", text)[0]
+
+    def plain(width: int) -> nn.Module:
+        model = animal.build(width)
+        eval(take_off, {"torch": torch, "model": model})
+        return model
+
+    model = plain(2 * animal.base)
+    plan = paramz.parametrize_(model, "mup", base=plain, base_width=animal.base)
+    assert table_of(plan) == golden("wav2vec 2").read_text(encoding="utf-8")
+    eval(put_on, {"paramz": paramz, "model": model})
+    assert default_loss(model, animal.batch()).isfinite()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_plan_made_on_meta_has_the_same_roles(name: str) -> None:
+    """No plan depends on whether the probes hold numbers, so that a run may end otherwise."""
+    animal = ALL[name]
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = animal.build(2 * animal.base)
+        plan = paramz.make_plan(
+            model, "mup", base=animal.build, base_width=animal.base, example=animal.batch()
+        )
+    expected = [line.split()[:2] for line in golden(name).read_text().splitlines()]
+    found = [line.split()[:2] for line in table_of(plan).splitlines()]
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", ALL)

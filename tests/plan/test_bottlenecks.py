@@ -148,15 +148,17 @@ class Unrunnable(nn.Module):
 
 
 def test_a_model_that_cannot_run_is_read_by_its_structure_and_says_so():
-    plan = paramz.make_plan(Unrunnable(32), "mup", base=Unrunnable, base_width=16)
+    with pytest.warns(UserWarning, match="could not be run") as warned:
+        plan = paramz.make_plan(Unrunnable(32), "mup", base=Unrunnable, base_width=16)
+    assert [str(each.message) for each in warned] == list(plan.notes)
     found = {row.name.removesuffix(".weight"): row.role for row in plan.rows if len(row.shape) > 1}
     assert found["branch.down"] == "inward" and found["branch.up"] == "outward"
     assert found["heads.0"] == found["tail.0.1"] == found["tail.1.1"] == "output"
     inside, outside = plan.notes
     assert inside == (
         "branch.down.weight: read as maps inside the network by the order of the modules, because "
-        "the model could not be run to see where their output goes. Give example=, a batch to run "
-        "it with, or say it: roles={'branch[.]down[.]weight$': 'output'}"
+        "the model could not be run to see what goes in and where it goes. Give example=, a batch "
+        "to run it with, or say it: roles={'branch[.]down[.]weight$': 'output'}"
     )
     assert outside.startswith("heads.0.weight, tail.0.1.weight")
     assert "read as readouts" in outside

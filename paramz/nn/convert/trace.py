@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from paramz.anatomy import names
-from paramz.anatomy.flow import in_eval_mode
+from paramz.anatomy.runs import in_eval_mode
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""Running a model once to see what its code does, on the meta device where that works.
+
+Only operations and shapes are looked at. The model is left as it was: it runs in eval mode, of long
+lists of equal blocks the first ones run, and what has no answer on meta (how many tokens an expert
+gets, whether a value is true) gets one that lets the run go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from paramz.anatomy.twins import signature
+
+
+def run(
+    model: nn.Module,
+    inputs: Any,
+    watcher: TorchDispatchMode | TorchFunctionMode,
+    kept: int | None,
+) -> Any:
+    """Call a model under a watcher.
+
+    Args:
+        model: on any device.
+        inputs: the model's one argument, or a mapping of keyword arguments.
+        watcher: the mode that sees every operation.
+        kept: how many blocks of one kind run of a list of them; None: all.
+
+    Returns:
+        what the model returns.
+    """
+    device = device_of(model)
+    moved = moved_to(device, inputs)
+    with ExitStack() as stack:
+        if kept is not None:
+            stack.enter_context(short_lists(model, kept))
+        stack.enter_context(in_eval_mode(model))
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(torch.device(device))
+        if device.type == "meta":
+            stack.enter_context(_Answers())  # type: ignore[no-untyped-call]
+        stack.enter_context(watcher)
+        return model(**moved) if isinstance(moved, Mapping) else model(moved)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def moved_to(device: torch.device, inputs: Any) -> Any:
+    """Inputs on a device; those that are there already are the same tensors."""
+    return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """The tensors of nested lists, tuples and mappings."""
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
+
+
+def outputs(out: Any) -> list[Tensor]:
+    """The tensors that a model returns: of an object with fields, those of its fields."""
+    if not isinstance(out, Tensor | tuple | list | Mapping) and hasattr(out, "__dict__"):
+        out = vars(out)
+    return tensors_in(dict(out) if isinstance(out, Mapping) else out)
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and every module back in its own mode afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def short_lists(model: nn.Module, kept: int) -> Iterator[None]:
+    """The model with short lists of equal blocks: one feeds the other, as a hundred would.
+
+    Args:
+        model: the model.
+        kept: how many of one kind stay.
+    """
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > kept]
+    whole = [dict(each._modules) for each in lists]
+    for each in lists:
+        kinds: dict[Any, int] = {}
+        blocks = []
+        for block in each:
+            kind = signature(block)
+            kinds[kind] = kinds.get(kind, 0) + 1
+            if kinds[kind] <= kept:
+                blocks.append(block)
+        each._modules = {str(n): block for n, block in enumerate(blocks)}
+    try:
+        yield
+    finally:
+        for each, before in zip(lists, whole, strict=True):
+            each._modules = before
+
+
+class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Answers on the meta device what depends on values that nobody has there."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if name == "_local_scalar_dense" and args[0].is_meta:
+            return args[0].dtype == torch.bool  # any branch will do
+        if name == "nonzero" and args[0].is_meta:
+            return args[0].new_empty((1, args[0].ndim), dtype=torch.long)  # one is there
+        if name == "_grouped_mm" and args[0].is_meta:
+            # Its rule for the meta device knows bfloat16 only: (tokens, k) x (experts, k, n).
+            return args[0].new_empty((*args[0].shape[:-1], args[1].shape[-1]))
+        return func(*args, **(kwargs or {}))
