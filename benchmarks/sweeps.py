@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from paramz.slurm import Profile, pack
 from paramz.sweeps import Sweep
@@ -35,6 +36,18 @@ import time
 def nothing(config):
     return {"loss": 0.0}
 
+def with_torch(config):
+    """A small model and the first steps of an optimizer, which loads much more of torch."""
+    begun = time.perf_counter()
+    import torch
+
+    model = torch.nn.Linear(8, 8)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(3):
+        model(torch.ones(4, 8)).square().mean().backward()
+        optimizer.step()
+    return {"loss": 0.0, "own": time.perf_counter() - begun}
+
 def work(config):
     """0.2 s of one CPU."""
     end = time.process_time() + 0.2
@@ -45,6 +58,7 @@ def work(config):
 ROUNDS = 5
 # 20 pieces take two workers two seconds, and the start of the second one costs a tenth of that.
 PIECES = 60
+TORCH = 30  # trials that load torch
 
 
 def seconds(folder: Path, name: str, function: str, trials: int, workers: int) -> float:
@@ -66,6 +80,35 @@ def overhead(folder: Path) -> None:
     """Time of a trial that does nothing: dispatch, attempt, log, result on disk."""
     each = [seconds(folder, f"nothing{i}", "nothing", 100, 1) / 100 for i in range(ROUNDS)]
     print(f"overhead per trial     {1000 * statistics.median(each):8.1f} ms   (target: under 50)")
+
+
+def beside_torch(folder: Path) -> None:
+    """The same where the function has loaded torch: the trial's time less the function's own."""
+    sweep = Sweep(train=f"{folder}/functions.py:with_torch", axes={"n": list(range(TORCH))})
+    each = []
+    for i in range(ROUNDS):
+        store = Store(folder / f"torch{i}")
+        assignments = [assignment(sweep, key, c) for key, c in prepare(sweep, store).items()]
+        begun: dict[str, float] = {}
+        beside: list[float] = []
+
+        def note(
+            kind: str,
+            key: str,
+            status: str,
+            begun: Any = begun,
+            beside: Any = beside,
+            of: Any = store,
+        ) -> None:
+            if kind == "start":
+                begun[key] = time.perf_counter()
+            else:
+                own = of.read(key)["metrics"]["own"]
+                beside.append(time.perf_counter() - begun[key] - own)
+
+        Pool(store, sweep.train, workers=1, on_event=note).run(assignments, Stop())
+        each.append(statistics.median(beside[2:]))
+    print(f"  with torch loaded    {1000 * statistics.median(each):8.1f} ms   (target: under 10)")
 
 
 def bare(folder: Path, workers: int) -> float:
@@ -185,6 +228,7 @@ def main() -> None:
         (folder / "functions.py").write_text(FUNCTIONS)
         if not sizes:
             overhead(folder)
+            beside_torch(folder)
             speedup(folder)
             packing(folder)
         for results in sizes or (10_000, 100_000, 1_000_000):

@@ -16,10 +16,17 @@ def walk(seed, steps):
 
 
 def resumable(config, trial):
-    """A random walk that saves itself after every step and looks whether to stop."""
+    """A random walk that saves itself after every step and looks whether to stop.
+
+    With a ``gate`` in its config it waits half way until there is a file of this name.
+    """
     saved = trial.directory / "checkpoint.json"
     step, position = json.loads(saved.read_text()) if saved.exists() else (0, 0.0)
     while step < config["steps"]:
+        while step == config["steps"] // 2 and not os.path.exists(config.get("gate") or "/"):
+            time.sleep(0.1)
+            if trial.should_stop():
+                return {}
         position += random.Random(f"{config['seed']} {step}").gauss(0, 1)
         step += 1
         time.sleep(config["sleep"])

@@ -1,6 +1,10 @@
 """What a trial does to its own process and directory: it ends with the trial, or is told."""
 
+import gc
 import os
+import sys
+import types
+import weakref
 
 from process_tools import wanted
 
@@ -9,6 +13,7 @@ from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.running.stopping import Stop
+from paramz.sweeps.running.worker import Tidy
 
 
 def test_a_trial_that_removes_its_directory_has_failed(tmp_path):
@@ -46,3 +51,28 @@ def test_whatever_a_trial_raises_leaves_a_traceback(tmp_path):
 def test_numbers_of_numpy_are_numbers(tmp_path):
     (row,) = run(wanted("numbered"), tmp_path / "run").to_dict("records")
     assert (row["status"], row["loss"]) == ("ok", 0.5)
+
+
+class Cycle:
+    """What only a collection frees."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_what_a_trial_leaves_behind_is_collected_though_modules_are_set_aside(monkeypatch):
+    tidy, kept = Tidy(), Cycle()
+    was_kept = weakref.ref(kept)
+    gc.disable()
+    try:
+        for brings in ("made_up_one", None, "made_up_two"):
+            if brings:
+                monkeypatch.setitem(sys.modules, brings, types.ModuleType(brings))
+            left = weakref.ref(Cycle())
+            tidy()
+            assert left() is None and gc.get_freeze_count() > 1000
+            kept = None  # from the second time on it is garbage that was set aside
+        assert was_kept() is None
+    finally:
+        gc.unfreeze()
+        gc.enable()
