@@ -94,3 +94,9 @@ def test_the_tree_names_every_module():
                 assert re.search(rf"\b{path.stem}\b", part), (
                     f"{folder}/{path.stem} is not in the map"
                 )
+
+
+def test_no_two_test_files_have_the_same_name():
+    """Pytest imports them by their names alone, and collects nothing where two are alike."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
