@@ -165,12 +165,19 @@ def attention_fault(family: str) -> Fault:
 
     def plain(model: nn.Module, plan: paramz.Plan, m: float) -> None:
         for scale in plan.attention:
-            set_scale_(model, scale, scale.plain)
+            if scale.module in modules:
+                set_scale_(model, scale, scale.plain)
 
     build = zoo_hf.factory(family, heads="size")
     task = Planted(build, lambda step: batch, plant=plain)
-    plan = task.make_plan(build(128), "mup", base_width=64)
-    modules = tuple(scale.module for scale in plan.attention)
+    narrow = build(128)
+    plan = task.make_plan(narrow, "mup", base_width=64)
+    # A factor on embeddings is held in the same way, and is no fault of attention.
+    modules = tuple(
+        scale.module
+        for scale in plan.attention
+        if not isinstance(narrow.get_submodule(scale.module), nn.Embedding)
+    )
     return Fault("1/sqrt(d_head), heads grow", "", modules, ("attention scale",), task)
 
 

@@ -87,6 +87,22 @@ def measure_trial(config: Config, trial: Trial) -> dict[str, float]:
     return {"loss": losses[-1]}
 
 
+def batch_concerns(sweep: Sweep) -> list[str]:
+    """What is to be said of the batch of such a sweep before it is measured.
+
+    A batch that cannot be made here, such as on a login node without the data, is said to be one.
+    """
+    from paramz.check.batch import concerns
+    from paramz.check.measure import task_of
+
+    config = next(sweep.configs())
+    try:
+        return concerns(task_of(CheckJob(**config | {"lrs": tuple(config["lrs"])})).batch(0))
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return [f"whether the batch is large enough is not known here: it cannot be made ({text})"]
+
+
 def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
     """The table of a check whose trials all have a result; None if some have none yet.
 

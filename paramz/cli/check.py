@@ -167,13 +167,15 @@ def _refused(error: Exception) -> typer.Exit:
 
 def _gathered(task: str, folder: Path, options: "Options", as_json: bool, **asked: Any) -> Any:
     """The table if the cluster has measured all of it; else submit the rest and exit with 3."""
-    from paramz.check.sweep import check_sweep, gather
+    from paramz.check.sweep import batch_concerns, check_sweep, gather
     from paramz.sweeps import Store
 
     wanted, store = check_sweep(task, **asked), Store(folder)
     with _warnings_as_lines():
         found = gather(wanted, store)
     if found is None:
+        for concern in batch_concerns(wanted):
+            typer.echo(f"warning: {concern}", err=True)
         launch(lambda: wanted, store, options, as_json=as_json)
         typer.echo("not measured yet; the same command judges it when it is", err=True)
         raise typer.Exit(3)

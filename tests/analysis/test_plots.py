@@ -232,3 +232,15 @@ def test_a_theme_of_the_users_own_is_left_alone() -> None:
         matplotlib.rcParams.update(before)
     assert plots.style.new_axes(None).get_facecolor()[:3] == (1, 1, 1)
     matplotlib.pyplot.close("all")
+
+
+def test_the_readout_and_the_models_output_are_among_the_panels_in_forward_order() -> None:
+    flat = {"readout": "output", "(model)": "", "a": "hidden", "b": "hidden", "c": "hidden"}
+    powers = {"readout": 0.0, "(model)": 0.0, "a": 0.1, "b": 0.3, "c": 0.2}
+    rows = [
+        {"module": m, "role": flat[m], "width": w, "step": 1, "quantity": q, "rms": w ** powers[m]}
+        for q, names in (("delta", ["readout", "c", "b", "a", "(model)"]), ("output", list("abc")))
+        for m in names
+        for w in (64, 128)
+    ]
+    assert plots.steepest(pd.DataFrame(rows), count=4) == ["b", "c", "readout", "(model)"]

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from paramz.check.run import coord_check
-from paramz.check.sweep import check_sweep, gather
+from paramz.check.sweep import batch_concerns, check_sweep, gather
 from paramz.cli import app
 from paramz.sweeps import Store, run
 
@@ -83,6 +83,23 @@ def test_what_was_not_measured_is_to_be_submitted(measured, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     code, output = check("--out", str(measured), "-p", "sp")
     assert code == 2 and "no command squeue: is this a machine of the cluster?" in output
+
+
+def test_a_batch_that_is_too_small_is_named_before_anything_is_submitted(measured, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    _, output = check("--out", str(measured), "-p", "sp", "--set", "batch_size=4")
+    assert "warning: the loss is a mean over 4 targets only" in output.replace("\n", " ")
+
+
+def test_a_batch_that_cannot_be_made_here_does_not_stop_the_submission(tmp_path):
+    place = tmp_path / "far.py"
+    place.write_text(
+        "import paramz, torch\n"
+        "def task(config):\n"
+        "    return paramz.Task(lambda width: torch.nn.Linear(4, width), lambda step: open('no'))\n"
+    )
+    (said,) = batch_concerns(check_sweep(f"{place}:task", minutes=5, widths=[8, 16]))
+    assert "not known here: it cannot be made (FileNotFoundError" in said
 
 
 def test_prune_keeps_the_rows(measured):

@@ -104,7 +104,10 @@ def coord_module(
 
 
 def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> list[str]:
-    """The modules whose size changes fastest with scale at the last step, in the model's order.
+    """The modules whose size changes fastest with scale at the last step, and the model's output.
+
+    The last readout and the model's own output are always among them, where they were measured: a
+    scheme is judged by the function that it trains.
 
     Args:
         df: as in `coord_check`; several checks over the same scale may be stacked.
@@ -112,7 +115,7 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
         count: how many at most.
 
     Returns:
-        names of modules.
+        names of modules, in the model's order.
 
     >>> rows = [{"module": m, "width": w, "step": 1, "quantity": "delta", "rms": w**p}
     ...         for m, p in (("a", 0.0), ("b", 0.5), ("c", -1.0)) for w in (64, 128)]
@@ -130,5 +133,16 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
             slope = np.polyfit(np.log2(cell[axis]), np.log2(cell["rms"]), 1)[0]
             module = str(name[-1])
             slopes[module] = max(slopes.get(module, 0.0), abs(float(slope)))
-    chosen = sorted(slopes, key=lambda m: slopes[m], reverse=True)[:count]
-    return [m for m in df["module"].unique() if m in chosen]
+    forward = df[df["quantity"] == "output"] if (df["quantity"] == "output").any() else df
+    names = dict.fromkeys([*forward["module"], *df["module"]])
+    known = [m for m in names if m in slopes]
+    kept = [m for m in _outputs(df) if m in slopes][-count:]
+    rest = sorted(set(known) - set(kept), key=lambda m: slopes[m], reverse=True)
+    chosen = {*kept, *rest[: count - len(kept)]}
+    return [m for m in known if m in chosen]
+
+
+def _outputs(df: pd.DataFrame) -> list[str]:
+    """The last readout, and the model's own output where it has rows of its own."""
+    readouts = df.loc[df["role"] == "output", "module"].unique() if "role" in df.columns else []
+    return [*readouts[-1:], *(["(model)"] if (df["module"] == "(model)").any() else [])]
