@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -109,6 +110,14 @@ def test_a_command_that_fails_says_why(tmp_path, more, error):
     (row,) = run(script(*more), tmp_path / "run").to_dict("records")
     assert row["status"] == "failed"
     assert re.search(error, row["error"]), row["error"]
+
+
+def test_slurm_s_warning_which_every_process_gets_does_not_end_a_command(tmp_path):
+    words = "import os; os.kill(os.getpid(), 12); print('loss 2.5')"
+    sweep = Sweep(command=["python", "-c", words], metrics={"pattern": r"loss (?P<loss>\S+)"})
+    assert signal.SIGUSR2 == 12
+    (row,) = run(sweep, tmp_path / "run").to_dict("records")
+    assert (row["status"], row["loss"]) == ("ok", 2.5), row["error"]
 
 
 def test_a_missing_column_names_those_that_are_there(tmp_path):

@@ -22,6 +22,7 @@ from paramz.sweeps.spec.target import load_target
 
 _LOOK = 0.2  # seconds between looks at the command and its metrics
 _PATIENCE = 10.0  # seconds that a command has to end after SIGTERM, where nobody waits for it
+_SOON = 2.0  # seconds after the end of a command by SIGTERM in which the request to stop may come
 _PR_SET_PDEATHSIG = 1
 _TAIL = 3  # lines of output that an error message repeats
 
@@ -65,7 +66,7 @@ def training_function(command: Command) -> Callable[[Config, Trial], dict[str, f
             history.report()
         finally:
             _end(child, _PATIENCE)
-        if trial.should_stop():
+        if trial.should_stop() or (child.returncode == -signal.SIGTERM and _told_soon(trial)):
             return {}
         if child.returncode:
             raise CommandFailed(f"{_ended(child.returncode)}{_last_lines(log)}")
@@ -189,14 +190,25 @@ def _start(command: Command, words: list[str]) -> subprocess.Popen[bytes]:
             cwd=command.folder,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_before_the_command,
         )
     except OSError as error:
         raise CommandFailed(f"{words[0]} cannot be run in {command.folder}: {error}") from None
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _before_the_command() -> None:
+    # Slurm's warning goes to every process of a job, and would end a command that does not know it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _told_soon(trial: Trial) -> bool:
+    """Whether a request to stop comes now: Slurm's SIGTERM reaches the command at the same time."""
+    give_up = time.monotonic() + _SOON
+    while not trial.should_stop() and time.monotonic() < give_up:
+        time.sleep(_LOOK / 10)
+    return trial.should_stop()
 
 
 def _end(child: subprocess.Popen[bytes], patience: float | None) -> None:
