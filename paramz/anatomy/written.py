@@ -39,6 +39,7 @@ class WrittenFactor:
         place: of what it is a factor: an embedding, the readout, or something else.
         held: what the layer's input (an embedding's output) is to be multiplied by, so that the
             factor is the base's; None where that layer takes none.
+        behind: it stands behind the layer, so that what the layer puts out is not yet its own.
     """
 
     module: str
@@ -47,6 +48,7 @@ class WrittenFactor:
     power: float
     place: str
     held: float | None
+    behind: bool = False
 
 
 @dataclass
@@ -208,11 +210,15 @@ def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> Writt
     if widths[0] == widths[1]:
         return None
     power = math.log(other.value / one.value) / math.log(widths[1] / widths[0])
-    path, _ = split(name)
     try:
-        module, weight = model.get_submodule(path), model.get_parameter(name)
+        weight = model.get_parameter(name)
     except AttributeError:
         return None
     takes = nn.Embedding if place == "embedding" else nn.Linear
-    held = (widths[0] / weight.shape[1]) ** power if isinstance(module, takes) else None
-    return WrittenFactor(path, one.value, other.value, power, place, held)
+    path, held = split(name)[0], None
+    for other_path, module in model.named_modules():  # a tied weight is in two
+        if isinstance(module, takes) and module.weight is weight:
+            path, held = other_path, (widths[0] / weight.shape[1]) ** power
+            break
+    behind = place == "readout" and not one.into
+    return WrittenFactor(path, one.value, other.value, power, place, held, behind)

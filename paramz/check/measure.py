@@ -224,11 +224,11 @@ def _branch_units(plan: Plan) -> dict[str, float]:
 
 
 def _held_units(plan: Plan) -> dict[str, float]:
-    """Embeddings before a factor in forward code -> what the plan has them multiplied by for it.
+    """Layers before a factor in forward code -> what the plan has them multiplied by for it.
 
     Their product with the code's factor keeps its size, and not what they put out by themselves.
     """
-    units = {}
+    units = dict(plan.behind)
     for row in plan.rows:
         path = split(row.name)[0]
         if row.role == "input" and path in plan.multipliers and path not in row.readouts:

@@ -57,6 +57,11 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         attention=(*scales, *nested_switches(facts, scales, (*multipliers, *branches))),
         multipliers=multipliers,
         branches=branches,
+        behind={
+            each.module: each.held
+            for each in facts.written
+            if each.behind and each.held is not None and each.module in in_code
+        },
         folded=rulebook.folded,
         notes=notes,
     )

@@ -44,6 +44,8 @@ class Plan:
         multipliers: module path -> factor on its input (on its output for an embedding).
         branches: module path -> factor on its output, for ends of residual branches that have no
             weights to fold it into (or all of them, if not folded).
+        behind: readout -> the part of its multiplier that makes up for a factor behind it in
+            forward code, so that its own output has that part more.
         notes: what a reader of the plan should know, one sentence each.
         folded: multipliers are folded into init, lr, eps and decay wherever possible.
         computed: rows of weights that a reparametrization computes from other tensors, whose rows
@@ -55,6 +57,7 @@ class Plan:
     attention: tuple[ModuleScale, ...] = ()
     multipliers: Mapping[str, float] = field(default_factory=dict)
     branches: Mapping[str, float] = field(default_factory=dict)
+    behind: Mapping[str, float] = field(default_factory=dict)
     folded: bool = True
     notes: tuple[str, ...] = ()
     computed: tuple[Row, ...] = ()
@@ -246,6 +249,7 @@ class Plan:
             "attention": [asdict(scale) for scale in self.attention],
             "multipliers": dict(self.multipliers),
             "branches": dict(self.branches),
+            "behind": dict(self.behind),
             "notes": list(self.notes),
             "computed": [asdict(row) for row in self.computed],
         }
@@ -266,6 +270,7 @@ class Plan:
             attention=tuple(read_scale(scale) for scale in data["attention"]),
             multipliers=read_factors("multipliers", data["multipliers"]),
             branches=read_factors("branches", data.get("branches", {})),
+            behind=read_factors("behind", data.get("behind", {})),
             notes=tuple(data.get("notes", ())),
             computed=tuple(read_row(row) for row in data.get("computed", ())),
             folded=data["folded"],
