@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +18,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
 
 import torch  # noqa: E402
-from zoo import NOTES, PLANNED, ZOO, Animal  # noqa: E402
+from zoo import NOTES, PLANNED, REFUSED, ZOO, Animal  # noqa: E402
 
 import paramz  # noqa: E402
 
@@ -25,9 +26,11 @@ HEAD = """# Models
 
 Every architecture below is used as its library or author wrote it, built from a config or a class,
 with no line changed. This page is written by `docs/models.py` from `tests/zoo.py`; the tests assert
-the same: roles equal a table that was read line by line (`tests/golden/`), nothing changes at the
-base bit for bit, and with AdamW the coordinate check passes under muP and fails under SP
-(`tests/test_zoo.py`; four of them in the default suite, the others in the slow one).
+the same (`tests/apply/test_zoo.py`): roles equal a table that was read line by line
+(`tests/apply/golden/`), a plan made on the meta device has the same roles, and nothing changes at the
+base bit for bit. Of those in the first table the coordinate check with AdamW passes under muP and
+fails under SP at the defaults of `paramz.coord_check` (four of them in the default suite, the others
+in the slow one).
 
 ```python
 model = LlamaForCausalLM(config)                              # the large one
@@ -56,8 +59,10 @@ that moves with width and was left is in its notes. `factors=` declares, overrid
 
 ## What was tried
 
-Slopes are log activation change against log width, worst judged module; ±0.1 passes. *Check*:
-widths, learning rate, seeds (three steps; SP: two seeds, one step).
+Slopes are log activation change against log width, worst judged module; a check passes where every
+judged slope is within ±0.1 at the largest sizes, or cannot be told from it
+([the judge](coordinate_check.md)). *Check*: widths, learning rate, seeds (three steps; SP: two seeds,
+one step).
 
 | model | roles | muP | SP | check |
 |---|---|---|---|---|
@@ -74,6 +79,16 @@ while the width grows.
 |---|---|
 """
 
+REFUSES = """
+## Refused, with what to paste in
+
+Nothing tells what these tensors are, so the plan is an error. A test pastes in what the error says,
+of alternatives the first, and compares the roles with a table that was read line by line.
+
+| model | what the error suggests |
+|---|---|
+"""
+
 TAIL = """
 ## What to know
 
@@ -86,8 +101,11 @@ END = """
   names it and the line to add, `roles={"regex": "input"}` or `paramz.Axes(...)`.
 - Attention whose scale is inside its code, with heads whose size grows: a warning names them.
   Let the number of heads grow, or keep the scale in `self.scale`.
-- Factors like `x * math.sqrt(d_model)` in your own forward pass: nothing shows them before the
-  model runs, and the coordinate check then fails at that module with slope +0.5.
+- Factors like `x * math.sqrt(d_model)` in your own forward pass are found where the model can be run
+  on a probe with an embedding in it, and held at the base's value. Where it cannot, nothing shows
+  them, and the coordinate check then fails at that module with slope +0.5.
+- An embedding that forward code multiplies by to read out (`h @ self.wte.weight.T`): an error says how
+  to let a layer share it.
 - Dot products of two learned features without 1/d (retrieval towers, DeepONet with a growing latent
   dimension): keep the dimension, or divide by it.
 - `torch.compile` of a plain model and one with hooks in the same process: torch leaves hooks out of
@@ -117,6 +135,18 @@ def roles_of(animal: Animal) -> str:
     return ", ".join(f"{n} {role}" for role, n in count.items())
 
 
+def refusal(animal: Animal) -> str:
+    """What the error of a refused architecture suggests first, in short."""
+    try:
+        animal.parametrized(2 * animal.base)
+    except ValueError as error:
+        text = str(error)
+    roles = re.search(r"roles=\{.*?\}(?= |$)", text, re.MULTILINE)
+    if "computed by torch's" in text:
+        return "take torch's weight norm off, `paramz.reparametrize_` with `paramz.WeightNorm()`"
+    return f"`{roles[0]}`" if roles else text
+
+
 def line(name: str, animal: Animal) -> str:
     """The row of one architecture, both checks run."""
     mup, sp = animal.verdict("mup"), animal.verdict("sp", seeds=2, steps=1)
@@ -131,6 +161,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     rows = []
     read = [f"| {known} | {roles_of(kind)} |" for known, kind in PLANNED.items()]
+    refused = [f"| {known} | {refusal(kind)} |" for known, kind in REFUSED.items()]
     for known, kind in ZOO.items():
         rows.append(line(known, kind))
         print(rows[-1], flush=True)
@@ -141,6 +172,9 @@ if __name__ == "__main__":
         + "\n"
         + READ
         + "\n".join(read)
+        + "\n"
+        + REFUSES
+        + "\n".join(refused)
         + "\n"
         + TAIL
         + "\n".join(notes)

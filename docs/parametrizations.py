@@ -115,8 +115,10 @@ number of heads stays, latents (MLA), adapters, squeeze-and-excite, experts of a
 do not tell the two apart, so a plan runs a probe once, on the meta device where that works, and
 follows what every matrix makes: it is a readout if that reaches the model's output through no other
 matrix that grows. Inputs are guessed; `example=` gives them. A model that cannot be run is read by
-the order and nesting of its modules, and the notes of the plan name what was decided that way. In
-every case `roles={"regex": "inward"}` or `"output"` decides.
+the order and nesting of its modules, and a warning names what was decided that way. In every case
+`roles={"regex": "inward"}` or `"output"` decides. The run also shows a layer's weight that is only
+used transposed, which is planned by that use, and an embedding that a product in forward code reads
+out with, which is refused: let a layer share it.
 
 Both read the rules of a hidden matrix, with the ratio of the side that stays at 1:
 

@@ -106,11 +106,11 @@ def find_places(
     grown = [replace(m, axes=shown.get(m.name, m.axes)) for m in grown]
     return {
         matrix.name: replace(
-            _place(matrix, grown, flow, probes.base),
+            _place(matrix, number, grown, flow, probes.base),
             axes=shown.get(matrix.name),
             reads_out=matrix.table and matrix.grows_out and _multiplied(matrix, flow),
         )
-        for matrix in grown
+        for number, matrix in enumerate(grown)
         if matrix.grows_in != matrix.grows_out
     }
 
@@ -158,22 +158,24 @@ def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
     return Flow()
 
 
-def _place(matrix: _Matrix, grown: Sequence[_Matrix], flow: Flow, model: nn.Module) -> Place:
+def _place(
+    matrix: _Matrix, number: int, grown: Sequence[_Matrix], flow: Flow, model: nn.Module
+) -> Place:
     fed = False if matrix.table else flow.is_fed(matrix.name)
     if not matrix.narrows:
-        before = grown[: grown.index(matrix)]
+        if fed is not None or matrix.table:
+            return Place(False, bool(fed), widens=True)
+        before = grown[:number]
         paired = any(
             other.narrows and other.fan_out == matrix.fan_in and _same_part(other, matrix)
             for other in before
         )
-        if fed is not None or matrix.table:
-            return Place(False, bool(fed))
         doubtful = not paired and any(other.narrows for other in before)
         return Place(False, paired, "structure" if doubtful else "", widens=True)
     reads_out = flow.reads_out(matrix.name)
     if reads_out is not None:
         return Place(not reads_out, True, "run")
-    after = grown[grown.index(matrix) + 1 :]
+    after = grown[number + 1 :]
     if not after:
         return Place(False, True, "last")
     return Place(_by_structure(matrix, after, model), True, "structure")

@@ -67,10 +67,12 @@ def _at_one_lr(
     rulebook: Rulebook, tensors: Iterable[tuple[Row, nn.Parameter]], settings: Settings, lr: float
 ) -> list[Group]:
     merged: dict[tuple[Any, ...], Group] = {}
+    known: dict[tuple[Any, ...], dict[str, float]] = {}
     for row, parameter in tensors:
         if settings.family.damping is not None:
             _refuse_zero_readout(row, parameter, settings.family)
-        values = _values(rulebook, row, settings, lr)
+        values = known.get(row.kind) or _values(rulebook, row, settings, lr)
+        known[row.kind] = values
         apart = {None: (), "shape": row.shape, "tensor": (row.name,)}[settings.split]
         group = merged.setdefault(
             (*values.values(), *apart), {"params": [], **values, **settings.options, "roles": []}

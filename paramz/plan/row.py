@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from paramz.theory.rules import Role
 
@@ -83,6 +83,13 @@ class Row:
     base_init: Init | None = None
     factor: float | None = None
     part: PartOf | None = None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Equal for two rows to which every rule gives the same numbers, as long as both live."""
+        part = None if self.part is None else id(self.part)
+        ratios = tuple(self.ratios.items())
+        return self.role, self.shape, self.base_shape, ratios, self.ends, part
 
     @property
     def widths(self) -> list[float]:

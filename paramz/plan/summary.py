@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from paramz.plan.ratios import decay_ratio, lr_ratio
 from paramz.plan.row import Row
@@ -73,7 +73,11 @@ def summarize(
         changes: what the plan changes in the model's modules, each ``path: what``.
         full: one line per tensor; else repeated blocks are collapsed.
     """
-    lines = [_cells(rulebook, row, family) for row in rows]
+    known: dict[tuple[Any, ...], _Shared] = {}
+    for row in rows:
+        if row.kind not in known:
+            known[row.kind] = _shared(rulebook, row, family)
+    lines = [_cells(rulebook, row, known[row.kind]) for row in rows]
     if not full:
         lines = _collapse(_pool_std(lines))
     notes = list(changes)
@@ -91,49 +95,65 @@ def summarize(
     return Summary(title, columns, tuple(lines), tuple(_collapse_notes(notes)))
 
 
-def _cells(rulebook: Rulebook, row: Row, family: Family) -> tuple[str, ...]:
+class _Shared(NamedTuple):
+    """What all rows of one kind show: the power of their init, and the cells behind it."""
+
+    init: Power
+    init_text: str
+    cells: tuple[str, ...]
+
+
+def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
     weight = rulebook.weight(row)
-    head = (
-        row.name + "".join(f" = {alias}" for alias in row.aliases),
-        "x".join(map(str, row.shape)) or "()",
-        row.role,
-        row.why,
-        _init(rulebook, row, weight.init_std),
-        _entry(row, weight.multiplier, weight.multiplier(row.ratios)),
-    )
+    init_text = _power(row, weight.init_std)
+    multiplier = _entry(row, weight.multiplier, weight.multiplier(row.ratios))
     try:
         rule = rulebook.rule(row, family)
     except KeyError:
-        return (*head, "no rule", "", *([""] if family.damping is None else ["", ""]))
+        none = "no rule", "", *([""] if family.damping is None else ["", ""])
+        return _Shared(weight.init_std, init_text, (multiplier, *none))
     powers = [] if family.eps is None else [rule.eps]
     if family.damping is not None:
         powers = [rule.damping_a, rule.damping_b]
     decay = rule.weight_decay * (rule.eps if family.decay == "l2-normalised" else ONE)
-    return (
-        *head,
+    cells = (
+        multiplier,
         _entry(row, rule.lr, lr_ratio(rulebook, row, family)),
         *([_entry(row, power, power(row.ratios)) for power in powers] or [""]),
         _entry(row, decay, decay_ratio(rulebook, row, family)),
     )
+    return _Shared(weight.init_std, init_text, cells)
 
 
-def _init(rulebook: Rulebook, row: Row, power: Power) -> str:
+def _cells(rulebook: Rulebook, row: Row, shared: _Shared) -> tuple[str, ...]:
+    return (
+        row.name + "".join(f" = {alias}" for alias in row.aliases),
+        "x".join(map(str, row.shape)) or "()",
+        row.role,
+        row.why,
+        _init(rulebook, row, shared),
+        *shared.cells,
+    )
+
+
+def _init(rulebook: Rulebook, row: Row, shared: _Shared) -> str:
+    factor = shared.init(row.ratios)
     if row.base_init is None:
-        return _entry(row, power, power(row.ratios))
+        return f"{shared.init_text}{factor:.4g}"
     if row.base_init.kind == "constant":
         return f"all {row.base_init.value * rulebook.branch_factor(row):g}"
     # Two digits: the base is a sample, and equal blocks should look equal.
-    return _text(row, power, f"{rulebook.init_std(row):.2g}")
+    return f"{shared.init_text}{row.base_init.std * factor:.2g}"
 
 
 def _entry(row: Row, power: Power, value: float) -> str:
-    return _text(row, power, f"{value:.4g}")
+    return f"{_power(row, power)}{value:.4g}"
 
 
-def _text(row: Row, power: Power, value: str) -> str:
-    """The power, without scales that the tensor does not have, and the number."""
+def _power(row: Row, power: Power) -> str:
+    """The power, without scales that the tensor does not have, and an equals sign."""
     own = Power(**{scale: e for scale, e in power.exponents if scale in row.ratios})
-    return value if own == ONE else f"{own} = {value}"
+    return "" if own == ONE else f"{own} = "
 
 
 def _pool_std(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
