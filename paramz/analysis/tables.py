@@ -127,17 +127,18 @@ def as_sweep(table: pd.DataFrame, folder: Path) -> Path:
         found = {c: float(row[c]) for c in metrics if status == "ok" and not pd.isna(row[c])}
         if "loss" in table and "loss" not in found and status == "ok":
             status = "diverged"
-        store.save(
-            {
-                # Rows with the same settings are runs of their own.
-                "key": config_key({"row": at, "config": config}),
-                "status": status,
-                "error": row.get("error"),
-                "config": config,
-                "metrics": found if status == "ok" else {},
-                "seconds": float(row.get("seconds") or 0.0),
-            }
-        )
+        # Rows with the same settings are runs of their own.
+        key = config_key({"row": at, "config": config})
+        record = {
+            "key": key,
+            "status": status,
+            "error": row.get("error"),
+            "config": config,
+            "metrics": found if status == "ok" else {},
+            "seconds": float(row.get("seconds") or 0.0),
+        }
+        # Not by the store, which waits for the disk: the table is still there if this is lost.
+        store.result(key).write_text(json.dumps(record) + "\n", encoding="utf-8")
     return folder
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paramz.cli.said import said_at_once
+from paramz.cli.said import said_at_once, working
 
 
 def register(app: typer.Typer) -> None:
@@ -190,7 +190,8 @@ def _over_a_scale(
     question = Question(
         scale, tuple(sizes), hp, value, asked.loss, asked.law, asked.hold, asked.delta
     )
-    found, refused = predict_each(df, group_columns(df, hp, scale), question)
+    with working("fitting, and refitting resamples for the intervals"):
+        found, refused = predict_each(df, group_columns(df, hp, scale), question)
     if not found:
         raise ValueError("; ".join(refused) or "there are no finished trials")
     lines = [line for prediction in found for line in prediction.sentences(scale, hp)]
@@ -200,10 +201,8 @@ def _over_a_scale(
 
 def _over_sizes(df: Any, asked: Any) -> tuple[list[str], dict[str, Any]]:
     """A law through all runs of a table."""
-    from rich.console import Console
-
     from paramz.analysis.tablefit import fit_table
 
-    with Console(stderr=True).status("fitting, and refitting resamples for the intervals"):
+    with working("fitting, and refitting resamples for the intervals"):
         found = fit_table(df, asked)
         return found.sentences(), found.to_json()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paramz.cli.said import reason, said_at_once
+from paramz.cli.said import reason, said_at_once, working
 
 if TYPE_CHECKING:
     from paramz.analysis.report import Report
@@ -62,7 +62,7 @@ def report(
             raise ValueError(
                 "--map renames the columns of a table; a run's folder has its own names"
             )
-        with said_at_once():
+        with said_at_once(), working("reading the runs, fitting and drawing"):
             written, refused = _written(folder, out, hp=hp, loss=loss, scale=scale)
     except (OSError, ValueError, KeyError) as error:
         # The text of a KeyError has quotation marks around its message.

@@ -1,4 +1,4 @@
-"""What the verbs say on stderr: warnings at once, and errors of the file system in one line."""
+"""What the verbs say on stderr: warnings, what takes long, errors of the file system in a line."""
 
 import errno
 import warnings
@@ -19,6 +19,15 @@ def said_at_once() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on a terminal what is going on as long as it does; nothing where stderr is none."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
         yield
 
 

@@ -329,9 +329,19 @@ def test_wrong_names_list_the_right_ones() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "rows"), [("power", 10), ("power", 40), ("chinchilla", 60)])
 def test_coverage(form: str, rows: int) -> None:
+    """30 data sets here, 300 in benchmarks/coverage.py, which gives the figures of the docs.
+
+    A right interval of 95 % holds fewer than the least allowed once in 1000 times. No bound from
+    above for a single one: 30 of 30 is no rare thing. Intervals too wide hold everything.
+    """
+    from scipy.stats import binom
+
     from benchmarks.coverage import coverage
 
+    sets = 30
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LawWarning)
-        found = coverage(form, rows, 300)
-    assert all(0.92 <= share <= 0.98 for share in found.values()), found
+        found = coverage(form, rows, sets)
+    least = binom.ppf(1e-3, sets, 0.95) / sets
+    assert all(share >= least for share in found.values()), (found, least)
+    assert np.mean(list(found.values())) < 0.995, found
