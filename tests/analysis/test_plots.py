@@ -244,3 +244,17 @@ def test_the_readout_and_the_models_output_are_among_the_panels_in_forward_order
         for w in (64, 128)
     ]
     assert plots.steepest(pd.DataFrame(rows), count=4) == ["b", "c", "readout", "(model)"]
+
+
+def test_eight_widths_in_narrow_panels_have_labels_that_do_not_overlap() -> None:
+    rows = [
+        {"module": m, "width": w, "step": 1, "quantity": "delta", "rms": 1.0, "seed": 0}
+        for m in "abc"
+        for w in 2 ** np.arange(5, 13)
+    ]
+    panels = plots.coord_check(pd.DataFrame(rows), modules=list("abc"))
+    shown = [t for t in ticks(panels[0], "x") if t]
+    assert shown[-1] == "4096" and len(shown) >= 4
+    boxes = [t.get_window_extent() for t in panels[0].get_xticklabels() if t.get_text()]
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+    matplotlib.pyplot.close("all")

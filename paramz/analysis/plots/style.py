@@ -132,10 +132,22 @@ def share_labels(panels: Sequence[Axes]) -> None:
 
 
 def power_ticks(ax: Axes, values: Iterable[float]) -> None:
-    """A log2 x axis whose ticks are the given scales, written out (counts as 215M)."""
+    """A log2 x axis whose ticks are the given scales, written out (counts as 215M).
+
+    Where they would not fit, every other one has a label, or fewer, and the largest has.
+    """
     ticks = sorted(set(values))
+    labels = [count_label(t) for t in ticks]
     ax.set_xscale("log", base=2)
-    ax.set_xticks(ticks, [count_label(t) for t in ticks])
+    ax.set_xticks(ticks, labels)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    size = float(ax.xaxis.get_ticklabels()[0].get_fontsize()) * figure.dpi / 72
+    # A digit is some 0.65 times as wide as the font is high, and labels keep one and a half apart.
+    wide = 0.65 * size * (max(map(len, labels)) + 1.5)
+    every = math.ceil(wide * (len(ticks) - 1) / max(ax.bbox.width, 1.0)) or 1
+    shown = [x if (len(labels) - 1 - i) % every == 0 else "" for i, x in enumerate(labels)]
+    ax.set_xticks(ticks, shown)
     ax.minorticks_off()
 
 
