@@ -144,5 +144,7 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
 
 def _outputs(df: pd.DataFrame) -> list[str]:
     """The last readout, and the model's own output where it has rows of its own."""
-    readouts = df.loc[df["role"] == "output", "module"].unique() if "role" in df.columns else []
+    readouts: list[str] = []
+    if "role" in df.columns:
+        readouts = list(df.loc[df["role"] == "output", "module"].unique())
     return [*readouts[-1:], *(["(model)"] if (df["module"] == "(model)").any() else [])]
