@@ -1,7 +1,7 @@
 """The coordinate check at its defaults on models with sizes inside that stay while the width grows.
 
 python benchmarks/bottlenecks.py                       # all of them, 64 to 512 and 128 to 1024
-python benchmarks/bottlenecks.py --span 64 Qwen3       # those of a name, from 64 on
+python benchmarks/bottlenecks.py Qwen3 --span 64       # those of a name, from 64 on
 python benchmarks/bottlenecks.py --schemes mup mup+bottleneck-readout
 
 Writes one row per check to benchmarks/results/bottlenecks.csv (other rows stay).
