@@ -1,12 +1,13 @@
 # ruff: noqa: E501 - rows of a table
-"""Writes docs/models.md: every architecture of tests/zoo.py, checked as its tests do.
+"""Writes docs/models.md: every architecture of tests/zoo.py, its roles and its coordinate checks.
 
-python docs/models.py          # about four minutes of CPU
+python docs/models.py
+
+The checks are those of benchmarks/check_power.py, at the defaults of `paramz.coord_check`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -17,20 +18,20 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
 
+import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 from zoo import NOTES, PLANNED, REFUSED, ZOO, Animal  # noqa: E402
 
-import paramz  # noqa: E402
+CHECKS = DOCS.parent / "benchmarks" / "results" / "check_power.csv"
 
 HEAD = """# Models
 
 Every architecture below is used as its library or author wrote it, built from a config or a class,
-with no line changed. This page is written by `docs/models.py` from `tests/zoo.py`; the tests assert
-the same (`tests/apply/test_zoo.py`): roles equal a table that was read line by line
-(`tests/apply/golden/`), a plan made on the meta device has the same roles, and nothing changes at the
-base bit for bit. Of those in the first table the coordinate check with AdamW passes under muP and
-fails under SP at the defaults of `paramz.coord_check` (four of them in the default suite, the others
-in the slow one).
+with no line changed. This page is written by `docs/models.py` from `tests/zoo.py` and
+`benchmarks/results/check_power.csv`. Tests (`tests/apply/test_zoo.py`) assert that the roles equal a
+table that was read line by line (`tests/apply/golden/`), that a plan made on the meta device has the
+same roles, and that nothing changes at the base, bit for bit; for the first {checked} also that the
+coordinate check with AdamW passes under muP and fails under SP.
 
 ```python
 model = LlamaForCausalLM(config)                              # the large one
@@ -59,24 +60,17 @@ that moves with width and was left is in its notes. `factors=` declares, overrid
 
 ## What was tried
 
-Slopes are log activation change against log width, worst judged module; a check passes where every
-judged slope is within ±0.1 at the largest sizes, or cannot be told from it
-([the judge](coordinate_check.md)). *Check*: widths, learning rate, seeds (three steps; SP: two seeds,
-one step).
+Both checks are made at the defaults of `paramz.coord_check` for every model: width 64 to 512, three
+seeds, three steps of AdamW with a learning rate of 2^-8. Beside the outcome stands the slope that
+decided, with its 95 % interval: of a pass the largest one that was judged, else the culprit's. How
+often the check is wrong: [the coordinate check](coordinate_check.md).
 
-| model | roles | muP | SP | check |
-|---|---|---|---|---|
+| model | roles | muP | SP |
+|---|---|---|---|
 """
 
-READ = """
-## Planned, coordinates not checked
-
-Roles were read line by line, and nothing changes at the base bit for bit; nobody has run the
-coordinate check of these yet. Most have [sizes inside](parametrizations.md#bottlenecks) that stay
-while the width grows.
-
-| model | roles |
-|---|---|
+SUMMARY = """
+Under muP {passed} of {all} pass, {undecided} are undecided and {failed} fail; under SP {sp} of {all} fail.
 """
 
 REFUSES = """
@@ -113,19 +107,6 @@ END = """
 """
 
 
-def worst(verdict: paramz.Verdict) -> str:
-    """The largest judged slope of hidden modules of a pass, or the culprit's of a failure."""
-    if verdict.passed:
-        # A readout may shrink: its random part does (see paramz.judge).
-        judged = [s for s in verdict.slopes if s.passed and s.role not in ("output", "router")]
-        slope = max(judged, key=lambda s: abs(s.slope))
-    else:
-        proved = [s for s in verdict.slopes if s.proved]
-        slope = proved[0] if proved else next(s for s in verdict.slopes if s.passed is False)
-    interval = f"[{slope.lo:+.2f}, {slope.hi:+.2f}]"
-    return f"{verdict.outcome} {slope.slope:+.2f} {interval} `{slope.module}`"
-
-
 def roles_of(animal: Animal) -> str:
     """How many tensors have each role."""
     _, plan = animal.parametrized(2 * animal.base)
@@ -147,37 +128,44 @@ def refusal(animal: Animal) -> str:
     return f"`{roles[0]}`" if roles else text
 
 
-def line(name: str, animal: Animal) -> str:
-    """The row of one architecture, both checks run."""
-    mup, sp = animal.verdict("mup"), animal.verdict("sp", seeds=2, steps=1)
-    rate = f"2^{round(math.log2(animal.lr))}"
-    span = f"{animal.widths[0]} to {animal.widths[-1]}, {rate}"
-    cells = (name, roles_of(animal), worst(mup), worst(sp), f"{span}, {animal.seeds}")
-    return "| " + " | ".join(cells) + " |"
+def shown(checks: pd.DataFrame, name: str, scheme: str) -> str:
+    """How a check of an architecture ended, and the slope that decided."""
+    found = checks[(checks.architecture == name) & (checks.fault == scheme)]
+    if found.empty:
+        return "not checked"
+    row = found.iloc[0]
+    slope = re.search(r"width\^([+-][.\d]+ \[[^\]]+\])", str(row.finding))
+    culprit = "" if row.outcome == "pass" or pd.isna(row.culprit) else f" `{row.culprit}`"
+    return f"{row.outcome} {slope[1] if slope else ''}{culprit}"
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = []
-    read = [f"| {known} | {roles_of(kind)} |" for known, kind in PLANNED.items()]
-    refused = [f"| {known} | {refusal(kind)} |" for known, kind in REFUSED.items()]
-    for known, kind in ZOO.items():
-        rows.append(line(known, kind))
-        print(rows[-1], flush=True)
-    notes = [f"- **{name}**: {text}." for name, text in NOTES.items()]
+    table = pd.read_csv(CHECKS)
+    animals = {**ZOO, **PLANNED}
+    cells = [
+        (name, roles_of(animal), shown(table, name, "mup"), shown(table, name, "sp"))
+        for name, animal in animals.items()
+    ]
+    mup = pd.Series([row[2].split()[0] for row in cells])
+    summary = SUMMARY.format(
+        all=int((mup != "not").sum()),
+        passed=int((mup == "pass").sum()),
+        undecided=int((mup == "undecided").sum()),
+        failed=int((mup == "fail").sum()),
+        sp=sum(row[3].startswith("fail") for row in cells),
+    )
     text = (
-        HEAD
-        + "\n".join(rows)
+        HEAD.replace("{checked}", str(len(ZOO)))
+        + "\n".join("| " + " | ".join(row) + " |" for row in cells)
         + "\n"
-        + READ
-        + "\n".join(read)
-        + "\n"
+        + summary
         + REFUSES
-        + "\n".join(refused)
+        + "\n".join(f"| {name} | {refusal(animal)} |" for name, animal in REFUSED.items())
         + "\n"
         + TAIL
-        + "\n".join(notes)
+        + "\n".join(f"- **{name}**: {text}." for name, text in NOTES.items())
         + "\n"
         + END
     )
