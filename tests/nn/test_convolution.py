@@ -152,7 +152,7 @@ def test_residual_blocks_of_convolutions_are_those_of_linear_layers():
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=pytest.mark.slow), "sgd"])
 def test_coordinate_check_over_eightfold_width(optimizer):
     # As for the MLP, from 64 on: over 16 to 128 and 32 to 256 the update of SGD's readout still
     # grows (+0.10 [+0.03, +0.17] with 16 seeds, undecided).

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -69,6 +69,7 @@ VALUES = st.recursive(
 
 
 @given(value=VALUES)
+@example(value={"\x85": "a\u2028b"})  # line breaks of YAML 1.1
 @settings(max_examples=150, deadline=None)
 def test_what_is_written_is_read_back_as_it_was(value):
     found = read_value(write_values({"value": value}))["value"]

@@ -57,6 +57,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _TAG = "tag:yaml.org,2002:"
+_BREAKS = "\x85\u2028\u2029"  # line breaks of YAML 1.1, which are folded into spaces unless escaped
 _BOOL, _FLOAT, _INT = (f"{_TAG}{kind}" for kind in ("bool", "float", "int"))
 _REPLACED = (_BOOL, _FLOAT, _INT, f"{_TAG}timestamp", f"{_TAG}value")
 _SIGNS = list("-+.0123456789")
@@ -77,6 +78,14 @@ _Dumper.yaml_implicit_resolvers = {
 for _tag, _pattern, _first in _PATTERNS:
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
     _Dumper.add_implicit_resolver(_tag, re.compile(_pattern), _first)
+
+
+def _string(dumper: Any, text: str) -> Any:
+    style = '"' if any(mark in text for mark in _BREAKS) else None
+    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
+
+
+_Dumper.add_representer(str, _string)
 
 
 def _float(loader: Any, node: Any) -> float:
