@@ -155,7 +155,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     of what is outside the blocks: since a block is a larger share of a shallow model, the middle of
     a block lies further along its depth than along that of a deep one. No module's own update may
     grow. It may shrink, as those of Depth-muP's layers do, but not over depth under CompleteP: this
-    scheme is there to keep all layers learning.
+    scheme is there to keep all layers learning. An update whose interval reaches to both sides of
+    +-1/4 passes there, since a single layer's is noisy under SGD.
 
     Args:
         df: as returned by `paramz.coord_check`, of one parametrization and optimizer.
