@@ -115,7 +115,7 @@ def errors() -> str:
         values = [rate[name] for rate in found.values()]
         whole = name in ("right plans", "faults")
         form = "{:.0f}" if whole else "{:.1f}" if "seconds" in name else "{:.1%}"
-        shown = ["not run" if v != v else form.format(v) for v in values]
+        shown = ["-" if v != v else form.format(v) for v in values]
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     wrong = table[~table.fault.str.startswith("mup") & (table.fault != "sp")]
     lines += [

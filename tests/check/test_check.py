@@ -260,11 +260,17 @@ MODELS = [
 ]
 
 
+# Not Muon on the tied one: the table is AdamW's there, and all matrices are those of the other.
+CASES = [
+    pytest.param(*model, optimizer, lr, id=f"{name}-{optimizer}")
+    for name, model in zip(("gpt", "llama", "tied"), MODELS, strict=True)
+    for optimizer, lr in (("adamw", 2**-8), ("sgd", 2**-3), ("muon", 2**-8))
+    if (name, optimizer) != ("tied", "muon")
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("optimizer", "lr"), [("adamw", 2**-8), ("sgd", 2**-3), ("muon", 2**-8)])
-@pytest.mark.parametrize(
-    ("file", "config", "widths", "seeds"), MODELS, ids=["gpt", "llama", "tied"]
-)
+@pytest.mark.parametrize(("file", "config", "widths", "seeds", "optimizer", "lr"), CASES)
 def test_language_models(
     file: str,
     config: dict[str, bool],
