@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import signal
@@ -14,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from paramz.sweeps.running.tail import Reader, Row, reader_of
+from paramz.sweeps.running.parent import die_with_parent
+from paramz.sweeps.running.row import Row
+from paramz.sweeps.running.tail import Reader, reader_of
 from paramz.sweeps.running.trial import Trial
 from paramz.sweeps.spec.command import Command, filled, holes, is_command
 from paramz.sweeps.spec.config import Config, leaves
@@ -23,7 +24,6 @@ from paramz.sweeps.spec.target import load_target
 _LOOK = 0.2  # seconds between looks at the command and its metrics
 _PATIENCE = 10.0  # seconds that a command has to end after SIGTERM, where nobody waits for it
 _SOON = 2.0  # seconds after the end of a command by SIGTERM in which the request to stop may come
-_PR_SET_PDEATHSIG = 1
 _TAIL = 3  # lines of output that an error message repeats
 
 
@@ -199,8 +199,7 @@ def _start(command: Command, words: list[str]) -> subprocess.Popen[bytes]:
 def _before_the_command() -> None:
     # Slurm's warning goes to every process of a job, and would end a command that does not know it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def _told_soon(trial: Trial) -> bool:

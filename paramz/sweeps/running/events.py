@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paramz.sweeps.spec.config import leaves
-
-Row = dict[str, float]
+from paramz.sweeps.running.row import Row, numbers
 
 # W&B's files are LevelDB logs: blocks with records, each a header of checksum, length and type.
 _BLOCK, _HEADER, _IDENTITY = 32768, 7, 7
@@ -97,17 +95,8 @@ def _history(items: Any, step: str) -> Row:
     row: dict[str, Any] = {}
     for item in items:
         row[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
-    row = {step: row.get("_step"), **row}
-    flat = {k: v for k, v in leaves(row).items() if k == step or not k.startswith("_")}
-    return {k: float(v) for k, v in flat.items() if isinstance(v, (int, float, str)) and _number(v)}
-
-
-def _number(value: Any) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+    own = {name: value for name, value in row.items() if not name.startswith("_")}
+    return numbers({step: row.get("_step"), **own})
 
 
 def _files(place: str, pattern: str) -> list[Path]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from glob import glob
 from pathlib import Path
-from typing import Any
 
 from paramz.sweeps.running.events import tensorboard_rows, wandb_rows
+from paramz.sweeps.running.row import Row, numbers
 from paramz.sweeps.spec.command import HISTORY, Metrics
-from paramz.sweeps.spec.config import leaves
 
-Row = dict[str, float]
 Reader = Callable[[], list[Row]]
 """Gives the rows that have appeared since it was called last."""
 
@@ -80,21 +78,6 @@ def newest_of(pattern: str) -> str | None:
     mine = (path for path in glob(pattern) if Path(path).name != HISTORY)
     found = [(Path(path).stat().st_mtime_ns, path) for path in mine]
     return max(found)[1] if found else None
-
-
-def numbers(row: Mapping[Any, Any]) -> Row:
-    """The numbers of a row; what is none is left out, and nested values get dotted names.
-
-    >>> numbers({"loss": "nan", "note": "x", "ok": True, "train": {"loss": 2}})
-    {'loss': nan, 'ok': 1.0, 'train.loss': 2.0}
-    """
-    found = {}
-    for name, value in leaves(row).items():
-        try:
-            found[str(name).strip()] = float(value)
-        except (TypeError, ValueError, OverflowError):
-            continue
-    return found
 
 
 def _json_rows(lines: Lines) -> list[Row]:

@@ -7,7 +7,6 @@ is not imported a second time.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
 import os
@@ -23,6 +22,7 @@ from typing import Any
 from paramz.sweeps.running.command import load
 from paramz.sweeps.running.halving import Race, Stopped
 from paramz.sweeps.running.messages import STOP, Ending, Order
+from paramz.sweeps.running.parent import die_with_parent
 from paramz.sweeps.running.redact import redact
 from paramz.sweeps.running.seeding import seed, watch_imports
 from paramz.sweeps.running.state import State
@@ -31,13 +31,12 @@ from paramz.sweeps.spec.code import code_at, targets_of
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.attempt import superseded
 
-_PR_SET_PDEATHSIG = 1
 _ERROR_LENGTH = 500  # characters of an error message that are kept; the traceback has all of it
 
 
 def main() -> None:
     """Run orders until the pool closes the connection."""
-    _die_with_parent()
+    die_with_parent()
     os.set_inheritable(int(sys.argv[1]), False)  # what the trial starts must not keep it open
     connection = Connection(int(sys.argv[1]))
     _ignore_signals()
@@ -218,12 +217,6 @@ def _ignore_signals() -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(signum, ignore)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the pool dies, in whatever way."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
