@@ -15,6 +15,7 @@ from paramz.sweeps.spec.resources import Need
 from paramz.sweeps.spec.spec import Sweep
 
 DEFAULT_MAX_ARRAY = 1001  # Slurm's own default for MaxArraySize
+_EARLY = 60  # seconds that Slurm's warning may come before its time (man sbatch, --signal)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ def _arrays(
 ) -> Iterator[Array]:
     workers, rounds = _shape(need, len(keys), profile, stretch)
     size = workers * rounds
-    minutes = math.ceil(rounds * (need.minutes or 1) + profile.slack_minutes)
+    # The warning must find the trials ended, as it would have the job requeued.
+    slack = max(profile.slack_minutes, (profile.signal_seconds + _EARLY) / 60)
+    minutes = math.ceil(rounds * (need.minutes or 1) + slack)
     jobs = [tuple(keys[i : i + size]) for i in range(0, len(keys), size)]
     for i in range(0, len(jobs), limit):
         yield Array(need, workers, minutes, tuple(jobs[i : i + limit]))

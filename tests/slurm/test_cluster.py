@@ -88,9 +88,12 @@ def test_a_script_that_does_not_know_paramz_is_warned_saves_and_resumes(lab):
 
 
 def test_a_time_limit_that_is_too_short_costs_nothing(lab, sweep):
-    """Slurm's limit is a minute here, the warning comes 50 s before; the trial takes longer."""
+    """Slurm's limit is a minute here, and its warning comes 20 to 50 s before; the trial takes longer.
+
+    An earlier one could come before the job has begun to listen, which ends it.
+    """
     wanted = sweep("resumable", minutes=1, base={"steps": 90, "sleep": 0.5}, axes={"seed": [0]})
-    lab.submit(wanted, signal_seconds=50, sbatch={"time": "1"}, slack_minutes=1)
+    lab.submit(wanted, signal_seconds=20, sbatch={"time": "1"}, slack_minutes=1)
     lab.finish(1, seconds=300)
     (row,) = load(lab.out).to_dict("records")
     assert row["loss"] == walk(0, 90) and row["attempt"] >= 2

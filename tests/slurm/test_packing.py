@@ -142,6 +142,13 @@ def test_the_script_carries_the_profile():
     assert "--container-image=lab.sqsh" in text
 
 
+def test_the_warning_comes_after_the_time_of_the_trials():
+    """Slurm may send it a minute too early."""
+    for seconds, minutes in ((120, 15), (600, 21)):
+        made = packed({"pack": {"minutes": 10}, "signal_seconds": seconds})
+        assert {array.minutes for array in made.arrays} == {minutes}
+
+
 def test_dry_run_needs_no_slurm_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     (tmp_path / "lab.py").write_text("def train(config): ...\n")
