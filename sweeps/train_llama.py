@@ -14,7 +14,14 @@ import paramz
 from paramz.apply.hf import scaled_config
 
 
-def llama(width: int, *, depth: int = 2, tied: bool = False, heads: str = "count") -> nn.Module:
+def llama(
+    width: int,
+    *,
+    depth: int = 2,
+    tied: bool = False,
+    heads: str = "count",
+    kv_heads: int | None = None,
+) -> nn.Module:
     """A Llama with grouped-query attention (2 query heads per key head).
 
     Args:
@@ -22,6 +29,7 @@ def llama(width: int, *, depth: int = 2, tied: bool = False, heads: str = "count
         depth: number of layers.
         tied: share embedding and readout.
         heads: what grows with width: ``"count"`` for the number of heads, ``"size"`` for theirs.
+        kv_heads: their number at every width, as in released models; None lets it grow.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -31,14 +39,15 @@ def llama(width: int, *, depth: int = 2, tied: bool = False, heads: str = "count
         intermediate_size=256,
         num_hidden_layers=depth,
         num_attention_heads=8,
-        num_key_value_heads=4,
+        num_key_value_heads=kv_heads or 4,
         head_dim=16,
         max_position_embeddings=256,
         tie_word_embeddings=tied,
         bos_token_id=None,
         eos_token_id=None,
     )
-    return LlamaForCausalLM(scaled_config(config, width, heads=heads))
+    kept = "keep" if kv_heads else "scale"
+    return LlamaForCausalLM(scaled_config(config, width, heads=heads, kv_heads=kept))
 
 
 def next_byte(path: str | None, size: int, context: int, step: int) -> dict[str, torch.Tensor]:
@@ -48,12 +57,16 @@ def next_byte(path: str | None, size: int, context: int, step: int) -> dict[str,
 
 
 def task(config: dict[str, Any]) -> paramz.Task:
-    """The model and data of a config. Keys: depth, tied, heads, context, batch_size, text."""
+    """The model and data of a config.
+
+    Keys: depth, tied, heads, kv_heads, context, batch_size, text.
+    """
     build = partial(
         llama,
         depth=config.get("depth", 2),
         tied=config.get("tied", False),
         heads=config.get("heads", "count"),
+        kv_heads=config.get("kv_heads"),
     )
     size, context = config.get("batch_size", 16), config.get("context", 64)
     return paramz.Task(build=build, batch=partial(next_byte, config.get("text"), size, context))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.runs import device_of, moved_to, outputs, run, tensors_in
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Flow:
     """What one run showed of the matrices that grow.
 
@@ -46,19 +47,26 @@ class Flow:
         """The axes of a matrix over which products with data sum; empty if the run shows none."""
         if name in self.used:
             return self.summed.get(name, frozenset())
-        alike = {self.summed.get(n, frozenset()) for n in self.used if _alike(n, name)}
+        alike = {self.summed.get(n, frozenset()) for n in self._alike(name)}
         return alike.pop() if len(alike) == 1 else frozenset()
 
     def _found(self, name: str, which: frozenset[str]) -> bool | None:
         """Of a matrix in a block that did not run, what was found in the others."""
         if name in self.used:
             return name in which
-        found = {n in which for n in self.used if _alike(n, name)}
+        found = {n in which for n in self._alike(name)}
         return found.pop() if len(found) == 1 else None
 
+    def _alike(self, name: str) -> Iterable[str]:
+        """The matrices that ran at the same place of another block."""
+        return self._kinds.get(unnumbered(name), ())
 
-def _alike(one: str, other: str) -> bool:
-    return unnumbered(one) == unnumbered(other)
+    @cached_property
+    def _kinds(self) -> Mapping[str, list[str]]:
+        kinds: dict[str, list[str]] = {}
+        for name in self.used:
+            kinds.setdefault(unnumbered(name), []).append(name)
+        return kinds
 
 
 # Operations in which a table of parameters is looked up in, or stands beside what else goes in.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+_NUMBER = re.compile(r"\b\d+\b")
+
 
 def join(path: str, name: str) -> str:
     """The path of a child: ``name`` itself in the model's root.
@@ -30,7 +32,7 @@ def unnumbered(name: str) -> str:
     >>> unnumbered("layers.12.fc1.weight")
     'layers.#.fc1.weight'
     """
-    return re.sub(r"\b\d+\b", "#", name)
+    return _NUMBER.sub("#", name)
 
 
 def is_number(name: str) -> bool:
