@@ -57,10 +57,21 @@ def split_tensors(
         roles: of the matrices that the first optimizer takes.
         family: the first optimizer's; kernels of convolutions are no matrices for Muon.
     """
-    axes = (2,) if family.shape_factor else (2, 3, 4, 5)
-    matrices = [(row, p) for row, p in tensors if row.role in roles and len(row.shape) in axes]
+    matrices = [(row, p) for row, p in tensors if is_matrix_of(row, roles, family)]
     chosen = {row.name for row, _ in matrices}
     return matrices, [(row, p) for row, p in tensors if row.name not in chosen]
+
+
+def is_matrix_of(row: Row, roles: Collection[str], family: Family) -> bool:
+    """Whether an optimizer for matrices takes a tensor.
+
+    Args:
+        row: the tensor's.
+        roles: of the matrices that the optimizer takes.
+        family: the optimizer's; kernels of convolutions are no matrices for Muon.
+    """
+    axes = (2,) if family.shape_factor else (2, 3, 4, 5)
+    return row.role in roles and len(row.shape) in axes
 
 
 def _at_one_lr(
@@ -71,7 +82,7 @@ def _at_one_lr(
     for row, parameter in tensors:
         if settings.family.damping is not None:
             _refuse_zero_readout(row, parameter, settings.family)
-        values = known.get(row.kind) or _values(rulebook, row, settings, lr)
+        values = known.get(row.kind) or row_values(rulebook, row, settings, lr)
         known[row.kind] = values
         apart = {None: (), "shape": row.shape, "tensor": (row.name,)}[settings.split]
         group = merged.setdefault(
@@ -88,7 +99,7 @@ def _at_one_lr(
     return list(merged.values())
 
 
-def _values(rulebook: Rulebook, row: Row, settings: Settings, lr: float) -> dict[str, float]:
+def row_values(rulebook: Rulebook, row: Row, settings: Settings, lr: float) -> dict[str, float]:
     """The hyperparameters of one tensor at the target."""
     family = settings.family
     # An optimizer's own default is meant to be multiplied by lr, which independent decay is not.

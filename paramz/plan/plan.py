@@ -16,16 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from paramz.anatomy.names import EMBED_SCALE
 from paramz.plan.constructed import problems
+from paramz.plan.export.export import Export
+from paramz.plan.export.frameworks import Source, exported
 from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, split_tensors
 from paramz.plan.matching import trainable_rows
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
-from paramz.plan.saved import loads, read_factors, read_row, read_scale
+from paramz.plan.saved import loads, read_fields
 from paramz.plan.schedule import broken_ratios
-from paramz.plan.settings import Settings
-from paramz.plan.summary import Summary, summarize
+from paramz.plan.settings import Settings, settings_of_two
+from paramz.plan.summary import Summary, changes_of, summarize
 from paramz.theory.families import Family
 from paramz.theory.families import family as find_family
 from paramz.theory.rules import Parametrization, Rule
@@ -63,9 +64,8 @@ class Plan:
     computed: tuple[Row, ...] = ()
 
     def __repr__(self) -> str:
-        return (
-            f"<Plan {self.parametrization.name}, {len(self.rows)} tensors: print(plan.summary())>"
-        )
+        name, tensors = self.parametrization.name, len(self.rows)
+        return f"<Plan {name}, {tensors} tensors: print(plan.summary())>"
 
     @property
     def rulebook(self) -> Rulebook:
@@ -164,22 +164,10 @@ class Plan:
             ValueError: not exactly two optimizers, or as for `param_groups`.
             TypeError: as for `param_groups`.
         """
-        if len(optimizers) != 2:
-            raise ValueError(
-                f"split_groups takes two optimizers, one for hidden matrices and one for the rest, "
-                f"as in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
-            )
-        first, second = (
-            Settings.of(
-                given.get("optimizer", name), **{k: given[k] for k in given if k != "optimizer"}
-            )
-            for name, given in optimizers.items()
-        )
+        first, second = settings_of_two(optimizers)
         matrices, rest = split_tensors(trainable_rows(self.rows, model), roles, first.family)
-        return [
-            make_groups(self.rulebook, matrices, first),
-            make_groups(self.rulebook, rest, second),
-        ]
+        parts = ((matrices, first), (rest, second))
+        return [make_groups(self.rulebook, tensors, asked) for tensors, asked in parts]
 
     def check(
         self,
@@ -212,12 +200,43 @@ class Plan:
         ...
         ValueError: AdamW has a group of 4 tensors that no plan made, all at lr 0.001...
         """
-        found = list(problems(self.rows, optimizers, model))
-        for scheduler in schedulers:
-            said = broken_ratios(scheduler)
-            found += [said] if said else []
-        if found:
+        found = [*problems(self.rows, optimizers, model), *map(broken_ratios, schedulers)]
+        if found := [said for said in found if said]:
             raise ValueError("\n".join(found))
+
+    def export(
+        self,
+        framework: str,
+        optimizer: Any = None,
+        *,
+        names: Sequence[tuple[str, str]] = (),
+        **settings: Any,
+    ) -> Export:
+        r"""The plan in a framework's settings; ``missing`` and the text list what these lack.
+
+        Args:
+            framework: megatron, torchtitan, olmo-core, nanochat, deepspeed or trainer.
+            optimizer: as for `param_groups`; None for two, as for `split_groups`.
+            names: patterns and replacements for ``re.sub``, in order, from the plan's names to the
+                framework's. Tensors that get one name (q, k and v) must have the same values.
+            **settings: as for `param_groups`, or ``muon=dict(...), adamw=dict(...)``.
+
+        Raises:
+            ValueError: framework or optimizer unknown, a pattern that finds nothing, or one name
+                with two values.
+            TypeError: as for `param_groups`.
+            KeyError: as for `param_groups`.
+
+        >>> import paramz, torch
+        >>> net = lambda w=8: torch.nn.Sequential(torch.nn.Linear(4, w), torch.nn.Linear(w, 2))
+        >>> plan = paramz.parametrize_(net(32), "mup", base=net)
+        >>> [g.patterns[0] for g in plan.export("trainer", "adamw", lr=0.5).groups]
+        ['0\\.(?:weight|bias)', '1\\.weight', '1\\.bias']
+        """
+        two = optimizer is None
+        asked = settings_of_two(settings) if two else (Settings.of(optimizer, **settings),)
+        changes = (self.attention, self.multipliers, self.branches, self.computed)
+        return exported(framework, Source(self.rulebook, self.rows, *changes), asked, names)
 
     def summary(
         self,
@@ -234,9 +253,7 @@ class Plan:
             full: one line per tensor; else repeated blocks are collapsed.
         """
         family = find_family(optimizer, exponent=exponent)
-        changes = [f"{scale.module}: {_said(scale)}" for scale in self.attention]
-        changes += [f"{path}: input times {c:.4g}" for path, c in self.multipliers.items()]
-        changes += [f"{path}: output times {c:.4g}" for path, c in self.branches.items()]
+        changes = changes_of(self.attention, self.multipliers, self.branches)
         return summarize(self.rulebook, self.rows, family, changes, full=full).noted(self.notes)
 
     def to_json(self) -> dict[str, Any]:
@@ -264,17 +281,7 @@ class Plan:
         """
         if data.get("format") != FORMAT:
             raise ValueError(f"plan format {data.get('format')!r}, this version reads {FORMAT}")
-        return cls(
-            parametrization=Parametrization.from_json(data["parametrization"]),
-            rows=tuple(read_row(row) for row in data["rows"]),
-            attention=tuple(read_scale(scale) for scale in data["attention"]),
-            multipliers=read_factors("multipliers", data["multipliers"]),
-            branches=read_factors("branches", data.get("branches", {})),
-            behind=read_factors("behind", data.get("behind", {})),
-            notes=tuple(data.get("notes", ())),
-            computed=tuple(read_row(row) for row in data.get("computed", ())),
-            folded=data["folded"],
-        )
+        return cls(**read_fields(data))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, beside the checkpoint it belongs to."""
@@ -291,9 +298,3 @@ class Plan:
             return cls.from_json(loads(Path(path).read_text(encoding="utf-8")))
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"{path} is no plan that this version reads: {error}") from error
-
-
-def _said(scale: ModuleScale) -> str:
-    kind = "attention logits, " if scale.kind == "attention" else ""
-    kind = "" if scale.attribute == EMBED_SCALE else kind  # of plans that were saved before
-    return f"{kind}{scale.attribute} {scale.plain:.4g} -> {scale.value:.4g}"

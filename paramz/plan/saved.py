@@ -14,7 +14,26 @@ from typing import Any
 
 from paramz.plan.row import Init, ModuleScale, PartOf, Row
 from paramz.theory.power import SCALES
-from paramz.theory.rules import ROLES
+from paramz.theory.rules import ROLES, Parametrization
+
+
+def read_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a saved plan by name.
+
+    Raises:
+        ValueError: a number in it is NaN, infinite or out of its range.
+    """
+    return {
+        "parametrization": Parametrization.from_json(data["parametrization"]),
+        "rows": tuple(read_row(row) for row in data["rows"]),
+        "attention": tuple(read_scale(scale) for scale in data["attention"]),
+        "multipliers": read_factors("multipliers", data["multipliers"]),
+        "branches": read_factors("branches", data.get("branches", {})),
+        "behind": read_factors("behind", data.get("behind", {})),
+        "notes": tuple(data.get("notes", ())),
+        "computed": tuple(read_row(row) for row in data.get("computed", ())),
+        "folded": data["folded"],
+    }
 
 
 def read_row(data: Mapping[str, Any]) -> Row:

@@ -112,6 +112,30 @@ class Settings:
         return (self.family.damping or 0.0) if self.damping is None else self.damping
 
 
+def settings_of_two(optimizers: Mapping[str, Any]) -> tuple[Settings, Settings]:
+    """The settings of an optimizer for hidden matrices and of one for all the rest.
+
+    Args:
+        optimizers: the options of each by its name, with ``optimizer`` for its class.
+
+    Raises:
+        ValueError: not exactly two optimizers, or as for `Settings.of`.
+        TypeError: as for `Settings.of`.
+    """
+    if len(optimizers) != 2 or not all(isinstance(o, Mapping) for o in optimizers.values()):
+        raise ValueError(
+            "a split of the tensors takes two optimizers, one for hidden matrices and one for "
+            f"the rest, as in muon=dict(lr=0.02), adamw=dict(lr=3e-3); got {list(optimizers)}"
+        )
+    first, second = (
+        Settings.of(
+            given.get("optimizer", name), **{k: given[k] for k in given if k != "optimizer"}
+        )
+        for name, given in optimizers.items()
+    )
+    return first, second
+
+
 _OWN = ("lr", "weight_decay", "eps", "damping", "decay", "no_decay", "role_lr", "split")
 _SPLITS = ("shape", "tensor")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any, NamedTuple
 
+from paramz.anatomy.names import EMBED_SCALE
 from paramz.plan.ratios import decay_ratio, lr_ratio
-from paramz.plan.row import Row
+from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.theory.families import Family
 from paramz.theory.power import ONE, Power
@@ -92,7 +93,7 @@ def summarize(
         )
     constants = ("eps",) if family.damping is None else ("damping A", "damping B")
     columns = (*_COLUMNS, *constants, "decay")
-    return Summary(title, columns, tuple(lines), tuple(_collapse_notes(notes)))
+    return Summary(title, columns, tuple(lines), tuple(collapse_notes(notes)))
 
 
 class _Shared(NamedTuple):
@@ -197,5 +198,23 @@ def _span(numbers: list[int]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _collapse_notes(notes: list[str]) -> list[str]:
+def collapse_notes(notes: Sequence[str]) -> list[str]:
+    """One note for the same module of repeated blocks; a note is ``path: what``."""
     return [": ".join(line) for line in _collapse([tuple(n.split(": ", 1)) for n in notes])]
+
+
+def changes_of(
+    attention: Sequence[ModuleScale],
+    multipliers: Mapping[str, float],
+    branches: Mapping[str, float],
+) -> list[str]:
+    """What the plan changes in the model's modules, one note each; the arguments are the plan's."""
+    said = [f"{scale.module}: {_said(scale)}" for scale in attention]
+    said += [f"{path}: input times {c:.4g}" for path, c in multipliers.items()]
+    return said + [f"{path}: output times {c:.4g}" for path, c in branches.items()]
+
+
+def _said(scale: ModuleScale) -> str:
+    kind = "attention logits, " if scale.kind == "attention" else ""
+    kind = "" if scale.attribute == EMBED_SCALE else kind  # of plans that were saved before
+    return f"{kind}{scale.attribute} {scale.plain:.4g} -> {scale.value:.4g}"

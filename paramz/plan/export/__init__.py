@@ -1,0 +1,1 @@
+"""A plan as the settings of frameworks that people train in, one file per framework."""
