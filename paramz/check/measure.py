@@ -21,6 +21,7 @@ from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.task import Task
 from paramz.check.downstream import last_of
 from paramz.check.jobs import MODEL, CheckJob, Rows, input_of, optimizer_name
+from paramz.check.named import task_of
 from paramz.check.noise import Noise
 from paramz.check.optimizers import optimizers_for, steps_taken
 from paramz.check.recording import Record, recording
@@ -29,7 +30,6 @@ from paramz.check.values import copied
 from paramz.optim.make import Measuring
 from paramz.plan.plan import Plan
 from paramz.plan.row import Row
-from paramz.sweeps.spec.target import load_target
 from paramz.theory.tables import parametrization as find_parametrization
 
 
@@ -176,16 +176,6 @@ class _Labels:
             last = call in self.last
             rows.append((*self.head, lr, step, label, role, quantity, size / unit, last))
         return rows
-
-
-def task_of(job: CheckJob) -> Task:
-    """The task of a job, made if it is given by name."""
-    if isinstance(job.task, Task):
-        return job.task
-    made = load_target(job.task)(dict(job.config), None)
-    if not isinstance(made, Task):
-        raise TypeError(f"{job.task} returned {type(made).__name__}, but has to return paramz.Task")
-    return made
 
 
 def _shown(

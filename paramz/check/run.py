@@ -25,7 +25,8 @@ from paramz.anatomy.factors import Factors
 from paramz.apply.task import Task, default_loss
 from paramz.check.batch import concerns
 from paramz.check.jobs import Check, CheckJob, MakesOptimizers, Rows, make_jobs, table
-from paramz.check.measure import measure, task_of
+from paramz.check.measure import measure
+from paramz.check.named import task_of
 from paramz.check.optimizers import require_optimizer
 from paramz.plan.roles import Overrides
 from paramz.theory.rules import Parametrization

@@ -71,7 +71,8 @@ def measure_trial(config: Config, trial: Trial) -> dict[str, float]:
     Returns:
         The loss after the last step at the last learning rate.
     """
-    from paramz.check.measure import measure, task_of
+    from paramz.check.measure import measure
+    from paramz.check.named import task_of
 
     job = CheckJob(**config | {"lrs": tuple(config["lrs"])})
     task = task_of(job)
@@ -93,7 +94,7 @@ def batch_concerns(sweep: Sweep) -> list[str]:
     A batch that cannot be made here, such as on a login node without the data, is said to be one.
     """
     from paramz.check.batch import concerns
-    from paramz.check.measure import task_of
+    from paramz.check.named import task_of
 
     config = next(sweep.configs())
     try:

@@ -1,4 +1,4 @@
-"""Verbs: check (coordinate check with an exit code) and plan (the table of a task's model)."""
+"""Verbs: check (coordinate check with an exit code)."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paramz.cli.functions import Scheme, Set, config_of, located, numbers, refused
 from paramz.cli.launchers import launcher_for
 from paramz.cli.sweep import launch
 
@@ -21,20 +22,11 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file to the app."""
     app.command("check")(check)
-    app.command("plan")(plan)
 
 
 _Task = Annotated[
     str,
     typer.Argument(help="A function (config) -> paramz.Task: path/to/file.py:name or module:name."),
-]
-_Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value for the task's config; repeat for more."),
-]
-_Scheme = Annotated[
-    str,
-    typer.Option("--parametrization", "-p", help="Its name, such as mup or mup+completep."),
 ]
 
 
@@ -55,9 +47,7 @@ def check(
         int | None,
         typer.Option(min=1, help="Default: the smallest width; with depths or experts, 64."),
     ] = None,
-    parametrization: Annotated[
-        str, typer.Option("--parametrization", "-p", help="Name, such as mup or mup+completep.")
-    ] = "mup",
+    parametrization: Scheme = "mup",
     optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = "adamw",
     lr: Annotated[str, typer.Option(help="Learning rates, by commas; 2^-8 works.")] = "2^-8",
     steps: Annotated[int, typer.Option(min=1, help="Updates per model.")] = 3,
@@ -78,7 +68,7 @@ def check(
     minutes: Annotated[
         float, typer.Option(min=0, help="On Slurm: time limit of one size and seed.")
     ] = 30.0,
-    settings: _Set = None,
+    settings: Set = None,
     expect_fail: Annotated[
         bool, typer.Option("--expect-fail", help="Exit with 0 on FAIL: for showing that SP does.")
     ] = False,
@@ -102,67 +92,34 @@ def check(
             "base_width": base_width,
             "parametrization": parametrization,
             "optimizer": optimizer,
-            "lr": _numbers("--lr", lr),
+            "lr": numbers("--lr", lr),
             "steps": steps,
             "seeds": seeds,
-            "config": _config(settings),
+            "config": config_of(settings),
         }
         if launcher_for(options).returns_at_once:
             out = out or Path("runs") / "check"
             folder = out / "coord" / label
-            place = _from_here(_locate(task))
+            place = _from_here(located(task))
             df = _gathered(place, folder, options, as_json, minutes=minutes, **asked)
         else:
             from paramz.check.run import coord_check
 
             with _warnings_as_lines(), progress_bar() as progress:
-                df = coord_check(_locate(task), workers=workers, progress=progress, **asked)
+                df = coord_check(located(task), workers=workers, progress=progress, **asked)
         judged = judge(df, tolerance=tolerance)
         if out is not None:
             judged.save(df, out / "coord", label)
-    except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
-        raise _refused(error) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        raise refused(error) from None
     if as_json:
         typer.echo(json.dumps(judged.to_json(), indent=1))
     else:
         _show(judged)
     failed = judged.outcome == "fail"
     raise typer.Exit(0 if (failed if expect_fail else judged.passed) else 1)
-
-
-def plan(
-    task: _Task,
-    width: Annotated[int, typer.Option(min=1, help="Width of the target model.")],
-    base_width: Annotated[int, typer.Option(min=1, help="Width of the base model.")],
-    parametrization: Annotated[
-        str, typer.Option("--parametrization", "-p", help="Name, such as mup or mup+completep.")
-    ] = "mup",
-    optimizer: Annotated[str, typer.Option(help="Whose learning rates to show.")] = "adamw",
-    full: Annotated[bool, typer.Option("--full", help="One line per tensor.")] = False,
-    settings: _Set = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Show which tensor gets which role, init, learning rate, epsilon and decay, and why."""
-    import torch
-
-    from paramz.sweeps.spec.target import load_target
-
-    try:
-        made = load_target(_locate(task))(_config(settings), None)
-        with torch.device("meta"):
-            model = made.build(width)
-        found = made.make_plan(model, parametrization, base_width=base_width)
-        shown = json.dumps(found.to_json()) if as_json else found.summary(optimizer, full=full)
-    except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
-        raise _refused(error) from None
-    typer.echo(shown)
-
-
-def _refused(error: Exception) -> typer.Exit:
-    """One line for the user, without the quotation marks that a KeyError puts around its text."""
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    typer.echo(f"error: {text}", err=True)
-    return typer.Exit(2)
 
 
 def _gathered(task: str, folder: Path, options: "Options", as_json: bool, **asked: Any) -> Any:
@@ -234,12 +191,6 @@ def _show(judged: Any) -> None:
     console.print(judged.sentence, markup=False, highlight=False)
 
 
-def _locate(task: str) -> str:
-    from paramz.sweeps.spec.target import locate
-
-    return locate(task, Path.cwd())
-
-
 def _from_here(target: str) -> str:
     """A function's name relative to the working directory, so that a project may be moved.
 
@@ -260,46 +211,6 @@ def _whole(option: str, text: str | None) -> list[int] | None:
     if numbers is not None and min(numbers) < 1:
         raise ValueError(f"{option} {text}: {min(numbers)} is no size; write numbers above zero")
     return numbers
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        numbers = [_power(part) for part in text.split(",")]
-    except (ValueError, ArithmeticError, TypeError):
-        raise ValueError(
-            f"{option} {text}: write numbers with commas between, such as 0.01 or 2^-8"
-        ) from None
-    for number in numbers:
-        if not 0 < number < float("inf"):
-            raise ValueError(f"{option} {text}: {number:g} is no learning rate")
-    return numbers
-
-
-def _power(text: str) -> float:
-    base, _, exponent = text.strip().partition("^")
-    return float(float(base) ** float(exponent)) if exponent else float(base)
-
-
-def _config(settings: list[str] | None) -> dict[str, Any]:
-    """The config that ``--set`` gives, with values that are read as in a spec."""
-    from paramz.sweeps.spec.config import canonical
-    from paramz.sweeps.spec.values import ValueTextError, read_value
-
-    config = {}
-    for setting in settings or []:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise ValueError(f"--set {setting}: write key=value")
-        try:
-            canonical(value := read_value(text))
-        except ValueTextError as error:
-            raise ValueError(f"--set {setting}: {error.problem}") from None
-        except ValueError as error:
-            raise ValueError(f"--set {setting}: {error}") from None
-        if key in config:
-            raise ValueError(f"--set {setting}: {key!r} is given twice")
-        config[key] = value
-    return config
 
 
 def _label(label: str) -> str:

@@ -53,7 +53,7 @@ def torchtitan(contents: Contents) -> Export:
         pattern = written(f"^(?:{group.patterns[0]})$")
         lines += (
             f"        ParamGroupConfig(\n            pattern={pattern},\n"
-            f"           optimizer_name={_CLASSES[group.optimizer]!r},\n"
+            f"            optimizer_name={_CLASSES[group.optimizer]!r},\n"
             f"            optimizer_kwargs={call('dict', values)},\n        ),\n"
         )
     text = (
