@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from paramz.theory.tables import SP as SP
     from paramz.theory.tables import U_MUP as U_MUP
     from paramz.theory.tables import parametrization as parametrization
+    from paramz.tuning.decision import Decision as Decision
+    from paramz.tuning.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -62,6 +64,7 @@ _HOME = {
     "COMPLETEP": "theory.tables",
     "Compander": "reparam.maps.compander",
     "DECAYS": "theory.decay",
+    "Decision": "tuning.decision",
     "DEPTH_MUP": "theory.tables",
     "Family": "theory.families",
     "HORIZONS": "theory.horizon",
@@ -98,6 +101,7 @@ _HOME = {
     "reparametrize_": "reparam.reparametrize",
     "restore_": "apply.adopt",
     "transfer_run": "theory.horizon",
+    "tune": "tuning.tune",
     "unreparametrize_": "reparam.reparametrize",
 }
 _MODULES = {

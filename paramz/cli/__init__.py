@@ -16,7 +16,7 @@ app = typer.Typer(
 # Each module defines `register(app)`. Two habits keep --help fast: imports stay inside the verbs,
 # and the modules of verbs do without `from __future__ import annotations`, which would leave typer
 # annotations as text to compile.
-_VERBS = "init sweep status logs runs merge report fit check plan convert"
+_VERBS = "init tune sweep status logs runs merge report fit check plan convert"
 for _name in _VERBS.split():
     importlib.import_module(f"paramz.cli.{_name}").register(app)
 

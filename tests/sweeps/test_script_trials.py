@@ -55,6 +55,21 @@ def test_a_script_with_a_csv_log_is_swept(tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4]
 
 
+def test_a_command_runs_in_the_folder_that_its_spec_names(tmp_path):
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "train.py").write_text("import os\nprint('loss', 1, os.getcwd())")
+    spec = tmp_path / "specs" / "here.yaml"
+    spec.write_text(
+        "command: [python, train.py]\ncwd: ../lab\nmetrics: {pattern: 'loss (?P<loss>.)'}\n"
+    )
+    (row,) = run(Sweep.from_yaml(spec), tmp_path / "run").to_dict("records")
+    assert (row["status"], row["loss"]) == ("ok", 1)
+    spec.write_text("train: lab:train\ncwd: lab\n")
+    with pytest.raises(SpecError, match="cwd is for a command"):
+        Sweep.from_yaml(spec)
+
+
 @pytest.mark.parametrize(
     ("log", "metrics"),
     [

@@ -92,6 +92,7 @@ class Sweep(BaseModel):
         resume: words that are added to the command when a trial goes on after an interruption and
             the files in its folder that they name exist.
         metrics: where the command leaves its metrics.
+        cwd: the folder that the command runs in, relative to the spec's; by default that.
         base: config values that all trials share.
         axes: the values that vary; `paramz.sweeps.spec.axes` lists the forms.
         resources: what one trial needs.
@@ -110,6 +111,7 @@ class Sweep(BaseModel):
     command: Words | None = None
     resume: Words = ()
     metrics: Metrics | None = None
+    cwd: str | None = None
     base: dict[str, JsonValue] = {}
     axes: dict[str, Axis] = {}
     resources: Resources = Resources()
@@ -146,7 +148,7 @@ class Sweep(BaseModel):
                 '"{lr}"])' + (", not both" if self.train else "")
             )
         if self.command is None:
-            if unused := [name for name in ("resume", "metrics") if getattr(self, name)]:
+            if unused := [name for name in ("resume", "metrics", "cwd") if getattr(self, name)]:
                 raise ValueError(f"{unused[0]} is for a command; a function logs with trial.log")
             return self
         if self.metrics is None:
@@ -226,7 +228,7 @@ class Sweep(BaseModel):
             words=self.command,
             resume=self.resume,
             metrics=self.metrics,
-            folder=str(self._folder),
+            folder=str((self._folder / self.cwd).resolve() if self.cwd else self._folder),
         )
 
     def configs(self) -> Iterator[Config]:

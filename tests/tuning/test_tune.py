@@ -1,0 +1,219 @@
+"""`paramz tune` on training functions whose answer is known, and on a script."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from tuned_functions import train
+from typer.testing import CliRunner
+
+import paramz
+from paramz.cli import app
+from paramz.sweeps import Sweep
+from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live
+from paramz.sweeps.running.refine import begin_round, next_round
+from paramz.sweeps.running.runner import prepare
+from paramz.tuning.cost import Cost
+from paramz.tuning.proxies import Wanted, choose
+
+HERE = Path(__file__).parent
+FUNCTION = f"{HERE / 'tuned_functions.py'}:train"
+SCRIPT = HERE.parent / "sweeps" / "train_script.py"
+
+
+def run_here(sweep, store, options):
+    """Run a sweep without processes for its trials, which take most of the time."""
+    missing = prepare(sweep, store, options.retry, options.changed)
+    while missing:
+        for key, config in missing.items():
+            fields = {"key": key, "status": "ok", "error": None, "config": config, "seconds": 0.01}
+            store.save({**fields, "metrics": train(config, None)})
+        missing = next_round(sweep, store)
+        begin_round(store, missing)
+    return LaunchReport({})
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    here = Launcher(lambda o: True, run_here, run_here, lambda s: Live(), lambda s: [], False)
+    monkeypatch.setattr("paramz.tuning.tune.LOCAL", here)
+
+
+def tune(out, target="width=1024", source=FUNCTION, budget="1cpu-hour", **more):
+    return paramz.tune(source, target, budget, out=out, **more)
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["tune", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished tuning of width alone, run as users do."""
+    here = tmp_path_factory.mktemp("tuned")
+    spec = here / "task.yaml"
+    spec.write_text(f"train: {FUNCTION}\naxes: {{seed: [0, 1]}}\n")
+    said = call(spec, "--target", "width=512", "--budget", "1cpu-hour", "--out", here / "tune")
+    assert said.exit_code == 0, said.output
+    return here / "tune"
+
+
+def test_the_decision_has_the_known_optimum_and_loss(folder):
+    found = json.loads((folder / "decision.json").read_text())
+    assert abs(math.log2(found["value"]) + 6) < 0.05
+    assert found["lo"] <= 2**-6 <= found["hi"]
+    true = 2 + 8 / 512**0.7
+    assert abs(found["forecast"]["mean"] / true - 1) < 0.002
+    assert found["forecast"]["lo"] <= true <= found["forecast"]["hi"]
+    assert found["transfer"]["outcome"] == "pass"
+    # A function has no model to look into: the only doubt.
+    assert found["doubts"] == ["coordinates were not checked"]
+
+
+def test_the_page_has_the_answer_first_and_commands_that_exist(folder):
+    page = (folder / "decision.md").read_text()
+    lines = page.splitlines()
+    assert lines[0] == "# width=512"
+    assert lines[2].startswith("**With care: see the doubts.** Train width=512 with lr = 0.015")
+    assert lines[4].startswith("Its loss will be 2.10")
+    commands = re.findall(r"^paramz (\w+) (.*?)(?=  #)", page, re.MULTILINE)
+    assert [verb for verb, _ in commands] == ["report", "sweep", "fit"]
+    for verb, arguments in commands[1:]:  # another test writes a report, which takes seconds
+        said = CliRunner().invoke(app, [verb, *arguments.split()])
+        assert said.exit_code == 0, (verb, said.output)
+
+
+def test_the_same_command_repeats_nothing(folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/results/*.json")}
+    page = (folder / "decision.md").read_text()
+    spec = folder.parent / "task.yaml"
+    said = call(spec, "--target", "width=512", "--budget", "1cpu-hour", "--out", folder)
+    assert said.exit_code == 0 and "trials to run" not in said.stderr
+    assert {p: p.stat().st_mtime_ns for p in folder.glob("*/results/*.json")} == before
+    assert (folder / "decision.md").read_text() == page
+
+
+def test_an_edited_spec_is_used_as_it_is(tmp_path, quick):
+    out = tmp_path / "tune"
+    tune(out, budget="30cpu-minutes")
+    spec = out / "sweep.yaml"
+    spec.write_text(spec.read_text().replace("  - 32\n", "", 1))
+    said = []
+    found = tune(out, budget="40cpu-minutes", say=said.append)
+    assert f"{spec} was edited; it is used as it is" in said
+    assert found.proxies[0].startswith("widths 48, 64, 96")
+    repeated = Sweep.from_yaml(out / "repeats.yaml")  # what follows from it is written anew
+    assert {config["width"] for config in repeated.configs()} == {48, 64, 96, 128, 192, 256}
+
+
+def test_a_drift_stops_the_decision_and_says_why(tmp_path, quick):
+    found = tune(tmp_path / "tune", settings={"drift": -0.7})
+    assert found.outcome == "stopped" and found.value is None
+    assert "the best lr of the proxies is none for the target" in found.doubts[0]
+    assert "-0.7" in found.doubts[0]
+    assert "no value can be given" in (tmp_path / "tune" / "decision.md").read_text()
+
+
+def test_a_longer_run_is_reached_by_a_rule_and_a_law_of_both(tmp_path, quick, monkeypatch):
+    """The target's steps cost too much: proxies train for fewer, and both laws are seen."""
+    cost = Cost((32.0, 64.0), (0.01, 0.02), 0.0)
+    monkeypatch.setattr("paramz.tuning.tune.measured", lambda runs: cost)
+    found = tune(tmp_path / "tune", "width=1024,steps=6400", budget="30cpu-minutes")
+    steps = found.moved.ratios["steps"]
+    assert steps > 1 and found.moved.rule == "token-horizon"
+    best = 2.0 ** (-6 - 0.32 * math.log2(6400 / 100))
+    assert abs(math.log2(found.value / best)) < 0.1
+    assert "which agrees" in found.moved.measured
+    true = 2 + 8 / 1024**0.7 + 30 / 6400**0.8
+    assert found.forecast.mean is None or abs(found.forecast.mean / true - 1) < 0.02
+
+
+def test_a_rule_that_shorter_runs_contradict_is_a_doubt(tmp_path, quick, monkeypatch):
+    cost = Cost((32.0, 64.0), (0.01, 0.02), 0.0)
+    monkeypatch.setattr("paramz.tuning.tune.measured", lambda runs: cost)
+    found = tune(
+        tmp_path / "tune", "width=1024,steps=6400", budget="30cpu-minutes", settings={"moves": -0.3}
+    )
+    assert any("which disagrees" in doubt for doubt in found.doubts)
+
+
+def test_too_few_widths_for_a_law_are_no_prediction(tmp_path, quick):
+    found = tune(tmp_path / "tune", "width=256")
+    assert found.value is not None and found.forecast.mean is None
+    assert "need 5 widths, there are 3" in found.forecast.missing
+    assert "Its loss is not predicted" in (tmp_path / "tune" / "decision.md").read_text()
+
+
+def test_a_script_goes_through_tune_and_report(tmp_path):
+    """An argparse script with a CSV log that does not import paramz."""
+    spec = tmp_path / "script.yaml"
+    spec.write_text(
+        f"command: [python, {SCRIPT}, --n-embd, '{{width}}', --lr, '{{lr}}', "
+        "--out, '{trial.directory}']\n"
+        "metrics: {file: '{trial.directory}/log.csv', step: iter, loss: val loss}\n"
+    )
+    out = tmp_path / "tune"
+    said = call(spec, "--target", "width=256", "--budget", "20cpu-minutes", "--out", out)
+    assert said.exit_code == 0, said.output
+    found = json.loads((out / "decision.json").read_text())
+    assert abs(math.log2(found["value"]) + 6) < 0.3
+    assert "--task train.py:task" in found["coordinates"]["text"]
+    assert "one seed" in " ".join(found["doubts"])
+    report = CliRunner().invoke(app, ["report", str(out / "sweep")])
+    assert report.exit_code == 0, report.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": "depth=3"}, "--target depth=3: width is missing"),
+        ({"target": "width=512,heads=4"}, "'heads=4' is none of width, depth, steps, batch_size"),
+        ({"target": "width=512,steps=9,tokens=9"}, "give tokens or steps"),
+        ({"target": "width=60"}, "the target's width is 60: proxies from 32"),
+        ({"target": "width=512,tokens=1e9"}, "tokens=1e\\+09 are how many steps"),
+        ({"budget": "8 gpus"}, "--budget 8 gpus: write a number and hours or minutes"),
+        ({"source": "nowhere.py:train"}, "no file nowhere.py"),
+        ({"rule": "guess"}, "--rule guess: there are sde, completed"),
+        ({"hp": "weight_decay"}, "--hp weight_decay: where its best value may lie"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, changes, message):
+    asked = {"source": FUNCTION, "target": "width=512", "budget": "1cpu-hour", **changes}
+    with pytest.raises(ValueError, match=message):
+        paramz.tune(out=tmp_path / "tune", **asked)
+    assert not (tmp_path / "tune").exists()
+
+
+def test_a_budget_that_pays_for_nothing_says_what_would_do(tmp_path):
+    cost = Cost((32.0,), (1.0,), 0.0)
+    wanted = Wanted((32, 48, 64), lambda width: None, 100)
+    with pytest.raises(ValueError, match=r"\(widths 32, 48, 64, 1 seed, 50 steps\) takes 5362 s"):
+        choose(wanted, cost, 60.0)
+
+
+def test_a_command_without_a_place_for_the_rate_is_refused(tmp_path):
+    spec = tmp_path / "script.yaml"
+    spec.write_text("command: [python, x.py, '{width}']\nmetrics: {pattern: '(?P<loss>.)'}\n")
+    said = call(spec, "--target", "width=512", "--budget", "1cpu-hour", "--out", tmp_path / "tune")
+    assert said.exit_code == 2
+    assert "the command has no {lr}" in said.stderr and '--lr "{lr}"' in said.stderr
+
+
+def test_on_a_cluster_the_command_waits_with_exit_code_3(tmp_path, monkeypatch):
+    sent = []
+
+    def submit(sweep, store, options):
+        store.create()
+        store.set_trials(sweep.trials)
+        sent.append(sweep)
+        return LaunchReport({}, ("submitted",))
+
+    queue = Launcher(lambda o: True, submit, submit, lambda s: Live(), lambda s: [], True)
+    monkeypatch.setattr("paramz.cli.tune.launcher_for", lambda options: queue)
+    said = call(FUNCTION, "--target", "width=512", "--budget", "1gpu-hour", "--out", tmp_path / "t")
+    assert said.exit_code == 3, said.output
+    assert "the step pilot waits for its trials" in said.stderr
+    (pilot,) = sent
+    assert pilot.need(next(pilot.configs())).gpus == 1
