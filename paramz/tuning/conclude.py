@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from paramz.analysis.decide import Verdict
@@ -225,6 +226,12 @@ def _costs(known: Findings, model: Model | None) -> Costs:
     )
 
 
+def _from_here(name: str) -> str:
+    """A function's name relative to the working directory, if it is below that."""
+    here = f"{Path.cwd()}/"
+    return name.removeprefix(here)
+
+
 def _commands(known: Findings, *, swept: bool) -> dict[str, str]:
     """What to run next."""
     work, out = known.work, known.work.stages.out
@@ -242,8 +249,9 @@ def _commands(known: Findings, *, swept: bool) -> dict[str, str]:
         )
     if work.task_name is not None:
         base = work.config.get("base_width", known.design.widths[0])
-        found[
-            f"paramz plan {work.task_name} --width {work.target.width} --base-width {base} "
-            f"-p {work.scheme} --optimizer {work.optimizer}"
-        ] = "which tensor gets what, and why"
+        plan = (
+            f"paramz plan {_from_here(work.task_name)} --width {work.target.width} "
+            f"--base-width {base} -p {work.scheme} --optimizer {work.optimizer}"
+        )
+        found[plan] = "which tensor gets what, and why; with --export and --lr for a framework"
     return found

@@ -85,12 +85,12 @@ def _value(decision: Decision) -> str:
     if decision.value is None:
         return ""
     assert decision.lo is not None and decision.hi is not None
-    at = " of the base, to which the table below applies the plan" if decision.groups else ""
+    at = "; this is the value at the base, the table has that of every tensor"
     low = f"{decision.lo:.3g}" if decision.lo > 0 else "open"
     high = f"{decision.hi:.3g}" if decision.hi < float("inf") else "open"
     return (
-        f"Train {decision.target.replace(',', ', ')} with {decision.hp} = {decision.value:.4g}{at} "
-        f"(95% {low} to {high})."
+        f"Train {decision.target.replace(',', ', ')} with {decision.hp} = {decision.value:.4g} "
+        f"(95% {low} to {high}){at if decision.groups else ''}."
     )
 
 

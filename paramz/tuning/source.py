@@ -126,9 +126,9 @@ def _pair(name: str) -> tuple[str, str | None]:
     tasks = [other for other, node in found.items() if _is_task(node)]
     node = found.get(function)
     if node is None or not _is_task(node):
-        beside = f"{file}:task" if "task" in tasks else None
+        beside = f"{file}:task" if "task" in tasks or _imports(tree, "task") else None
         return name, beside
-    if "train" not in found:
+    if "train" not in found and not _imports(tree, "train"):
         trains = [other for other, node in found.items() if len(node.args.args) == 2]
         raise ValueError(
             f"{name} is a task, and {Path(file).name} has no function train(config, trial) beside "
@@ -136,6 +136,12 @@ def _pair(name: str) -> tuple[str, str | None]:
             f"and give the task with --task {Path(file).name}:{function}"
         )
     return f"{file}:train", name
+
+
+def _imports(tree: ast.Module, name: str) -> bool:
+    """Whether a file has a name from elsewhere."""
+    froms = (node for node in tree.body if isinstance(node, ast.ImportFrom))
+    return any(name == (alias.asname or alias.name) for node in froms for alias in node.names)
 
 
 def _is_task(node: ast.FunctionDef) -> bool:

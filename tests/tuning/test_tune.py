@@ -4,9 +4,10 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from tuned_functions import train
+import tuned_task
 from typer.testing import CliRunner
 
 import paramz
@@ -15,11 +16,13 @@ from paramz.sweeps import Sweep
 from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live
 from paramz.sweeps.running.refine import begin_round, next_round
 from paramz.sweeps.running.runner import prepare
+from paramz.sweeps.spec.target import load_target
 from paramz.tuning.cost import Cost
 from paramz.tuning.proxies import Wanted, choose
 
 HERE = Path(__file__).parent
 FUNCTION = f"{HERE / 'tuned_functions.py'}:train"
+WITH_TASK = f"{HERE / 'tuned_task.py'}:task"
 SCRIPT = HERE.parent / "sweeps" / "train_script.py"
 
 
@@ -27,12 +30,20 @@ def run_here(sweep, store, options):
     """Run a sweep without processes for its trials, which take most of the time."""
     missing = prepare(sweep, store, options.retry, options.changed)
     while missing:
-        for key, config in missing.items():
-            fields = {"key": key, "status": "ok", "error": None, "config": config, "seconds": 0.01}
-            store.save({**fields, "metrics": train(config, None)})
+        run_all(sweep, store, missing)
         missing = next_round(sweep, store)
         begin_round(store, missing)
     return LaunchReport({})
+
+
+def run_all(sweep, store, missing):
+    function = load_target(sweep.target)
+    for key, config in missing.items():
+        directory = store.trial(key)
+        directory.mkdir(parents=True, exist_ok=True)
+        fields = {"key": key, "status": "ok", "error": None, "config": config, "seconds": 0.01}
+        metrics = function(config, SimpleNamespace(directory=directory))
+        store.save({**fields, "metrics": metrics})
 
 
 @pytest.fixture
@@ -41,7 +52,7 @@ def quick(monkeypatch):
     monkeypatch.setattr("paramz.tuning.tune.LOCAL", here)
 
 
-def tune(out, target="width=1024", source=FUNCTION, budget="1cpu-hour", **more):
+def tune(out, target="width=512", source=FUNCTION, budget="1cpu-hour", **more):
     return paramz.tune(source, target, budget, out=out, **more)
 
 
@@ -97,19 +108,19 @@ def test_the_same_command_repeats_nothing(folder):
 
 def test_an_edited_spec_is_used_as_it_is(tmp_path, quick):
     out = tmp_path / "tune"
-    tune(out, budget="30cpu-minutes")
+    tune(out, "width=256", budget="30cpu-minutes")
     spec = out / "sweep.yaml"
     spec.write_text(spec.read_text().replace("  - 32\n", "", 1))
     said = []
-    found = tune(out, budget="40cpu-minutes", say=said.append)
+    found = tune(out, "width=256", budget="40cpu-minutes", say=said.append)
     assert f"{spec} was edited; it is used as it is" in said
-    assert found.proxies[0].startswith("widths 48, 64, 96")
+    assert found.proxies[0].startswith("widths 48, 64:")
     repeated = Sweep.from_yaml(out / "repeats.yaml")  # what follows from it is written anew
-    assert {config["width"] for config in repeated.configs()} == {48, 64, 96, 128, 192, 256}
+    assert {config["width"] for config in repeated.configs()} == {48, 64}
 
 
 def test_a_drift_stops_the_decision_and_says_why(tmp_path, quick):
-    found = tune(tmp_path / "tune", settings={"drift": -0.7})
+    found = tune(tmp_path / "tune", "width=256", settings={"drift": -0.7})
     assert found.outcome == "stopped" and found.value is None
     assert "the best lr of the proxies is none for the target" in found.doubts[0]
     assert "-0.7" in found.doubts[0]
@@ -201,19 +212,77 @@ def test_a_command_without_a_place_for_the_rate_is_refused(tmp_path):
     assert "the command has no {lr}" in said.stderr and '--lr "{lr}"' in said.stderr
 
 
-def test_on_a_cluster_the_command_waits_with_exit_code_3(tmp_path, monkeypatch):
+def test_on_a_cluster_the_same_command_goes_on_until_it_decides(tmp_path, monkeypatch):
     sent = []
 
     def submit(sweep, store, options):
-        store.create()
-        store.set_trials(sweep.trials)
-        sent.append(sweep)
+        missing = prepare(sweep, store, options.retry, options.changed)
+        if not missing and (missing := next_round(sweep, store)):
+            begin_round(store, missing)
+        sent.append((sweep, store, missing))
         return LaunchReport({}, ("submitted",))
 
     queue = Launcher(lambda o: True, submit, submit, lambda s: Live(), lambda s: [], True)
     monkeypatch.setattr("paramz.cli.tune.launcher_for", lambda options: queue)
-    said = call(FUNCTION, "--target", "width=512", "--budget", "1gpu-hour", "--out", tmp_path / "t")
+    asked = [FUNCTION, "--target", "width=256", "--budget", "1gpu-hour", "--out", tmp_path / "t"]
+    asked += ["--profile", tmp_path / "cluster.yaml"]
+    said = call(*asked)
     assert said.exit_code == 3, said.output
     assert "the step pilot waits for its trials" in said.stderr
-    (pilot,) = sent
-    assert pilot.need(next(pilot.configs())).gpus == 1
+    for _ in range(9):
+        if said.exit_code != 3:
+            break
+        run_all(*sent[-1])  # the cluster does its work
+        said = call(*asked)
+    assert said.exit_code == 0, said.output
+    needs = [sweep.need(next(sweep.configs())) for sweep, _, _ in sent]
+    assert {need.gpus for need in needs} == {1} and all(need.minutes for need in needs)
+    folders = [store.root.name for _, store, _ in sent]
+    assert list(dict.fromkeys(folders)) == ["pilot", "range", "sweep", "repeats"]
+    assert folders.count("sweep") >= 2  # rounds of refinement
+
+
+def test_a_check_that_fails_stops_before_the_sweep(tmp_path, quick):
+    found = tune(tmp_path / "tune", source=WITH_TASK, settings={"parametrization": "sp"})
+    assert found.outcome == "stopped" and found.coordinates.outcome == "fail"
+    assert "the coordinate check fails" in found.doubts[0]
+    assert not (tmp_path / "tune" / "sweep.yaml").exists()
+
+
+def test_the_values_of_every_tensor_are_those_of_the_plan(tmp_path, quick):
+    found = tune(tmp_path / "tune", "width=512,batch_size=32", source=WITH_TASK)
+    assert found.coordinates.outcome == "pass" and found.doubts == ()
+    assert found.outcome == "ready"
+    net = tuned_task.task({}).build
+    plan = paramz.make_plan(net(512), "mup", base=net, base_width=32)
+    expected = {}
+    for group in plan.param_groups(net(512), "adamw", lr=found.value, split="tensor"):
+        expected[group["names"][0]] = (group["lr"], group["eps"])
+    told = {
+        name: (group.settings["lr"], group.settings["eps"])
+        for group in found.groups
+        for name in group.tensors
+    }
+    assert told == expected
+    assert found.cost.parameters == sum(p.numel() for p in net(512).parameters())
+
+
+def test_tokens_are_steps_of_as_many_as_a_batch_of_the_task_has(tmp_path, quick):
+    found = tune(tmp_path / "tune", "width=256,tokens=25600", source=WITH_TASK)
+    assert {c["steps"] for c in Sweep.from_yaml(tmp_path / "tune" / "sweep.yaml").configs()} == {
+        100
+    }
+    assert found.cost.tokens == 25600
+
+
+def test_proxies_have_the_targets_shape_under_a_rule_for_depth(tmp_path, quick):
+    scheme = {"parametrization": "mup+completep"}
+    found = tune(tmp_path / "tune", "width=1024,depth=32", settings=scheme)
+    swept = Sweep.from_yaml(tmp_path / "tune" / "sweep.yaml")
+    pairs = {(config["width"], config["depth"]) for config in swept.configs()}
+    assert {(64, 2), (128, 4), (256, 8)} <= pairs
+    assert "the target's shape" in " ".join(found.proxies)
+    plain = tune(tmp_path / "plain", "width=256,depth=32")
+    swept = Sweep.from_yaml(tmp_path / "plain" / "sweep.yaml")
+    assert {config["depth"] for config in swept.configs()} == {32}
+    assert "depth 32, that of the target" in " ".join(plain.proxies)
