@@ -68,7 +68,8 @@ def measured(runs: pd.DataFrame) -> Cost:
         raise ValueError("no trial of the pilot ended well")
     least = 1e-4  # clocks are no finer
     if "steps" not in runs or runs["steps"].nunique() < 2:
-        means = runs.groupby("width")["seconds"].mean().clip(lower=least)
+        steps = runs["steps"] if "steps" in runs else 1
+        means = (runs["seconds"] / steps).groupby(runs["width"]).mean().clip(lower=least)
         return Cost(tuple(map(float, means.index)), tuple(map(float, means)), 0.0)
     widths, seconds, starts = [], [], []
     for width, part in runs[runs["steps"] > WARM_UP].groupby("width"):

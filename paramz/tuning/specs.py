@@ -85,7 +85,10 @@ def pilot(setting: Setting, widths: Sequence[tuple[int, int | None]], steps: int
     if steps is not None and steps > LONG:
         axes[setting.steps] = [WARM_UP, SHORT, LONG]  # the first ones load data and compile
     axes |= {**_sizes(widths), setting.hp: [2.0 ** (sum(_RANGE) // 2 - 2)]}
-    return setting.spec(axes | _seed(setting, 1), _PILOT_MINUTES)
+    content = setting.spec(axes | _seed(setting, 1), _PILOT_MINUTES)
+    if steps is not None and setting.steps not in axes:
+        content["base"][setting.steps] = steps
+    return content
 
 
 def coarse(setting: Setting, design: Design, cost: Cost) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,13 +101,16 @@ class Stages:
             ValueError: every trial failed.
         """
         store = self.store(name)
-        if not _finished(sweep, store):
-            report = self.launcher.submit(sweep, store, self.options)
+        # A queue would be handed a trial that always fails again and again.
+        queued = self.launcher.returns_at_once
+        if not _finished(sweep, store, failed_too=queued):
+            options = replace(self.options, retry="none") if queued else self.options
+            report = self.launcher.submit(sweep, store, options)
             for line in report.lines:
                 self.say(line)
             if self.options.stop.requested:
                 raise Interrupted(f"stopped in the step {name}; the same command goes on from here")
-            if self.launcher.returns_at_once and store.trials().keys() - store.finished():
+            if queued and store.trials().keys() - store.finished():
                 raise Waiting(f"the step {name} waits for its trials (paramz watch {store.root})")
         runs = load(store.root)
         good = runs[runs["status"] != "failed"]
@@ -116,6 +119,8 @@ class Stages:
             raise ValueError(
                 f"the step {name} has no result: {first}. paramz logs {store.root} tells more"
             )
+        if failed := len(runs) - len(good):
+            self.say(f"{failed} failed and are left out: paramz logs {store.root}, paramz retry")
         return good
 
     def seconds(self) -> float:
@@ -148,15 +153,22 @@ class Stages:
         write_over(self.out / MEMORY, json.dumps(changed, indent=2) + "\n")
 
 
-def _finished(sweep: Sweep, store: Store) -> bool:
-    """Whether every trial has ended well, of the code that there is now, and no round is left."""
+def _finished(sweep: Sweep, store: Store, *, failed_too: bool) -> bool:
+    """Whether every trial has ended, of the code that there is now, and no round is left.
+
+    Args:
+        sweep: the sweep.
+        store: its results.
+        failed_too: failed trials have ended; otherwise they are to run again.
+    """
     if not (store.root / "trials.jsonl").exists():
         return False
     asked = store.trials()
     if not asked or sweep.trials.keys() - asked.keys():
         return False
     records = [record for record in store.records() if record["key"] in asked]
-    if len(records) < len(asked) or any(record["status"] == "failed" for record in records):
+    failed = any(record["status"] == "failed" for record in records)
+    if len(records) < len(asked) or (failed and not failed_too):
         return False
     return not of_other_code(store, code_of(sweep.target, sweep.base), records) and not next_round(
         sweep, store

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import tuned_task
 from typer.testing import CliRunner
@@ -13,12 +14,15 @@ from typer.testing import CliRunner
 import paramz
 from paramz.cli import app
 from paramz.sweeps import Sweep
-from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live
+from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live, Options
 from paramz.sweeps.running.refine import begin_round, next_round
 from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.spec.target import load_target
-from paramz.tuning.cost import Cost
+from paramz.tuning.cost import Cost, measured
 from paramz.tuning.proxies import Wanted, choose
+from paramz.tuning.source import read_source
+from paramz.tuning.specs import Setting, pilot
+from paramz.tuning.stage import Stages
 
 HERE = Path(__file__).parent
 FUNCTION = f"{HERE / 'tuned_functions.py'}:train"
@@ -204,6 +208,18 @@ def test_a_budget_that_pays_for_nothing_says_what_would_do(tmp_path):
         choose(wanted, cost, 60.0)
 
 
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_a_pilot_knows_what_a_trial_takes(tmp_path, steps):
+    """Two seconds to start, and a hundredth of a second per step and per 32 of width."""
+    setting = Setting(read_source(FUNCTION, {}), "lr", {}, limited=False, gpus=False)
+    configs = list(Sweep(**pilot(setting, [(32, None), (64, None)], steps)).configs())
+    runs = pd.DataFrame(configs)
+    runs["seconds"] = 2 + runs["steps"] * runs["width"] / 3200
+    # Of a run that is short itself, the pilot makes the whole: its start is among its steps.
+    assert measured(runs).trial(64, steps) == pytest.approx(2 + steps * 64 / 3200)
+    assert runs["steps"].max() <= 16
+
+
 def test_a_command_without_a_place_for_the_rate_is_refused(tmp_path):
     spec = tmp_path / "script.yaml"
     spec.write_text("command: [python, x.py, '{width}']\nmetrics: {pattern: '(?P<loss>.)'}\n")
@@ -240,6 +256,28 @@ def test_on_a_cluster_the_same_command_goes_on_until_it_decides(tmp_path, monkey
     folders = [store.root.name for _, store, _ in sent]
     assert list(dict.fromkeys(folders)) == ["pilot", "range", "sweep", "repeats"]
     assert folders.count("sweep") >= 2  # rounds of refinement
+
+
+def test_on_a_cluster_a_trial_that_always_fails_is_left_out(tmp_path):
+    sent, said = [], []
+
+    def submit(sweep, store, options):
+        missing = prepare(sweep, store, options.retry, options.changed)
+        sent.append(len(missing))
+        for key, config in missing.items():
+            failed = config["width"] == 64
+            fields = {"key": key, "status": "failed" if failed else "ok", "config": config}
+            fields |= {"error": "no memory" if failed else None, "seconds": 1.0}
+            store.save({**fields, "metrics": {} if failed else {"loss": 1.0}})
+        return LaunchReport({})
+
+    queue = Launcher(lambda o: True, submit, submit, lambda s: Live(), lambda s: [], True)
+    stages = Stages(tmp_path, queue, Options(), said.append, {})
+    content = {"train": FUNCTION, "axes": {"width": [32, 64], "lr": [0.1]}}
+    for _ in range(2):
+        runs = stages.run("some", stages.spec("some", content, "Two."))
+        assert list(runs.width) == [32]
+    assert sent == [2] and "1 failed and are left out" in said[-1]
 
 
 def test_a_check_that_fails_stops_before_the_sweep(tmp_path, quick):
