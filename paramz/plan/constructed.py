@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from paramz.anatomy.tensors import listed
-from paramz.plan.groups import NAMES, PLANNED_FACTOR, PLANNED_FOR, PLANNED_LR
+from paramz.plan.groups import (
+    NAMES,
+    PLANNED_FACTOR,
+    PLANNED_FOR,
+    PLANNED_LR,
+    PLANNED_RATIO,
+    PLANNED_VALUES,
+)
 from paramz.plan.matching import trainable_rows
 from paramz.plan.own_factor import factor_words, own_factor
+from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
+from paramz.plan.rulebook import Rulebook
 from paramz.theory.families import FAMILIES, Family
 from paramz.theory.families import family as find_family
 
@@ -39,27 +48,42 @@ class _Group:
 
 
 def problems(
-    rows: Sequence[Row], optimizers: Sequence[Any], model: nn.Module | None
+    rulebook: Rulebook, rows: Sequence[Row], optimizers: Sequence[Any], model: nn.Module | None
 ) -> Iterator[str]:
     """What of constructed optimizers is not as the plan has it, one sentence each.
 
     Args:
+        rulebook: the plan's.
         rows: those of the plan.
         optimizers: all that train the model.
         model: the model, to know which of its tensors are frozen; None if all are trained.
+
+    Raises:
+        TypeError: there are no optimizers, or something else was given.
     """
     optimizers = [_inner(each) for each in optimizers]
+    strange = [type(each).__name__ for each in optimizers if not hasattr(each, "param_groups")]
+    if strange or not optimizers:
+        raise TypeError(
+            f"plan.check takes the optimizers that train the model, as in plan.check(optimizer), "
+            f"and got {', '.join(strange) or 'none'}"
+        )
+    by_name = {row.name: row for row in rows}
     groups = [_Group(each, values) for each in optimizers for values in each.param_groups]
     planned = [group for group in groups if group.names and PLANNED_LR in group.values]
-    for group in groups:
-        if group not in planned and group.values["params"]:
-            yield _unplanned(group)
     yield from _lost(rows, planned, model)
     for optimizer in optimizers:
         own = [group for group in planned if group.optimizer is optimizer]
+        others = [g for g in groups if g.optimizer is optimizer and g not in planned]
+        if others := [group for group in others if group.values["params"]]:
+            yield _unplanned(others)
         yield from _moved(own)
-        for group in own:
-            yield from _for_another(group)
+        yield from (said for name in PLANNED_VALUES for said in _changed(own, name))
+        found = [[*_for_another(g), *_of_another_plan(rulebook, by_name, g)] for g in own]
+        if wrong := [each for each in found if each]:
+            yield wrong[0][0] + (
+                f" ({len(wrong) - 1} more groups are the same)" if len(wrong) > 1 else ""
+            )
 
 
 def _inner(optimizer: Any) -> Any:
@@ -69,11 +93,14 @@ def _inner(optimizer: Any) -> Any:
     return optimizer
 
 
-def _unplanned(group: _Group) -> str:
-    name = type(group.optimizer).__name__
+def _unplanned(groups: Sequence[_Group]) -> str:
+    name = type(groups[0].optimizer).__name__
+    rates = sorted({float(group.values["lr"] or 0.0) for group in groups})
+    at = f"all at lr {rates[0]:.4g}" if len(rates) == 1 else f"lr {rates[0]:.4g} to {rates[-1]:.4g}"
+    some = "a group" if len(groups) == 1 else f"{len(groups)} groups"
     return (
-        f"{name} has a group of {len(group.values['params'])} tensors that no plan made, all at lr "
-        f"{float(group.values['lr'] or 0.0):.4g}, so the plan's learning rates are not used: give "
+        f"{name} has {some} of {sum(len(g.values['params']) for g in groups)} tensors that no plan "
+        f"made, {at}, so the plan's learning rates are not used: give "
         f"it the plan's groups, as in {name}(plan.param_groups(model, {name}, lr=...))"
     )
 
@@ -137,6 +164,47 @@ def _moved(groups: Sequence[_Group]) -> Iterator[str]:
             "them (a scheduler with an absolute lr, a loop over the groups) must multiply all by "
             "one factor; paramz.check_schedule names what to do for each scheduler"
         )
+
+
+def _changed(groups: Sequence[_Group], key: str) -> Iterator[str]:
+    """Epsilon and weight decay are those of the plan, times one factor for all."""
+    known = [g for g in groups if PLANNED_VALUES[key] in g.values and key in g.values]
+    pairs = [(float(g.values[key]), float(g.values[PLANNED_VALUES[key]]), g) for g in known]
+    factors = Counter(float(f"{has / wanted:.6g}") for has, wanted, _ in pairs if wanted > 0)
+    factor = factors.most_common(1)[0][0] if factors else 1.0
+    for has, wanted, group in pairs:
+        others = "the others are as planned" if factor == 1.0 else f"others have {factor:.4g} times"
+        if not math.isclose(has, factor * wanted, rel_tol=1e-5):
+            yield (
+                f"{key} of {group.shown} is {has:.4g} and was planned as {wanted:.4g} ({others}): "
+                f"pass {key}= to plan.param_groups, which moves it to every group, or multiply all "
+                "groups by one factor"
+            )
+            return
+
+
+def _of_another_plan(rulebook: Rulebook, rows: Mapping[str, Row], group: _Group) -> Iterator[str]:
+    """The group's learning rate is the base's times what this plan multiplies it by."""
+    options = {key: value for key, value in group.values.items() if key != "params"}
+    family = _family(group.values.get(PLANNED_FOR), options)
+    if family is None or PLANNED_RATIO not in group.values:
+        return
+    has, seen = float(group.values[PLANNED_RATIO]), dict[tuple[Any, ...], float]()
+    for row in (rows[name] for name in group.names if name in rows):
+        try:
+            own = own_factor(family, group.optimizer, options)
+            wanted = seen.get(row.kind) or lr_ratio(rulebook, row, family, own)
+        except (KeyError, ValueError):
+            return  # said of its optimizer
+        if math.isclose(has, wanted, rel_tol=1e-6):
+            seen[row.kind] = wanted
+            continue
+        yield (
+            f"another plan made {group.shown}: it multiplies the learning rate of {row.name} by "
+            f"{has:.4g}, this one ({rulebook.scheme.name}) by {wanted:.4g}. Make the groups with "
+            "the plan that the model is under: paramz.plan_of(model)"
+        )
+        return
 
 
 def _for_another(group: _Group) -> Iterator[str]:

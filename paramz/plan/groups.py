@@ -22,6 +22,10 @@ HIDDEN_ROLES = ("hidden", "expert", "inward", "outward")
 # factor that this puts on its steps.
 NAMES, PLANNED_LR, PLANNED_FOR = "names", "planned_lr", "planned_for"
 PLANNED_FACTOR = "planned_factor"
+# What the base's learning rate was multiplied by, which tells the groups of another plan.
+PLANNED_RATIO = "planned_ratio"
+# The other values that the rules move, under the name that they had when they were planned.
+PLANNED_VALUES = {"weight_decay": "planned_weight_decay", "eps": "planned_eps"}
 
 Tensors = Sequence[tuple[Row, nn.Parameter]]
 
@@ -91,6 +95,9 @@ def _at_one_lr(
         group.setdefault(NAMES, []).append(row.name)
         group.setdefault(PLANNED_LR, values["lr"])
         group.setdefault(PLANNED_FOR, settings.family.name)
+        group |= {name: values[key] for key, name in PLANNED_VALUES.items() if key in values}
+        if PLANNED_RATIO not in group:
+            group[PLANNED_RATIO] = lr_ratio(rulebook, row, settings.family, settings.own)
         if settings.family.shape_factor or settings.family.relative:
             group.setdefault(PLANNED_FACTOR, (settings.own or usual_factor(settings.family)).name)
         group["params"].append(parameter)

@@ -178,9 +178,9 @@ class Plan:
         """Raise if constructed optimizers do not train what the plan says, at its rates.
 
         It finds groups that no plan made (``AdamW(model.parameters())``), tensors that are lost, or
-        trained twice, or no longer the model's, learning rates whose ratios were changed, groups
-        that were made for another optimizer, and one that puts another factor on its steps than the
-        groups count on (Muon's ``adjust_lr_fn``, Adafactor's ``scale_parameter``).
+        trained twice, or no longer the model's, changed ratios of learning rates, epsilons or
+        decays, groups of another plan or optimizer, and one that puts another factor on its steps
+        than the groups count on (Muon's ``adjust_lr_fn``, Adafactor's ``scale_parameter``).
 
         Args:
             *optimizers: all that train the model.
@@ -200,8 +200,8 @@ class Plan:
         ...
         ValueError: AdamW has a group of 4 tensors that no plan made, all at lr 0.001...
         """
-        found = [*problems(self.rows, optimizers, model), *map(broken_ratios, schedulers)]
-        if found := [said for said in found if said]:
+        found = list(problems(self.rulebook, self.rows, optimizers, model))
+        if found := [*found, *filter(None, map(broken_ratios, schedulers))]:
             raise ValueError("\n".join(found))
 
     def export(

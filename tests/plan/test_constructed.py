@@ -1,5 +1,6 @@
 """A constructed optimizer is the plan's, or the message says what is not."""
 
+import re
 import warnings
 
 import numpy as np
@@ -404,3 +405,46 @@ def test_groups_can_be_split_by_shape_or_by_tensor(planned):
         torch.stack(group["params"])
     with pytest.raises(ValueError, match="split='shapes' is neither of 'shape', 'tensor'"):
         plan.param_groups(model, "adamw", lr=0.1, split="shapes")
+
+
+def test_epsilons_and_decays_that_were_set_by_hand_are_named(planned):
+    model, plan = planned
+
+    def optimizer():
+        return torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1, weight_decay=0.1))
+
+    changed = optimizer()
+    for group in changed.param_groups:
+        group["weight_decay"] *= 2  # a schedule of all
+    plan.check(changed)
+    changed.param_groups[0]["weight_decay"] = 0.5
+    said = refused(plan, changed)
+    assert said.startswith("weight_decay of the group of 0.weight, 0.bias in AdamW is 0.5 and was")
+    assert "planned as 0.1 (others have 2 times): pass weight_decay= to plan.param_groups" in said
+    changed = optimizer()
+    for group in changed.param_groups:
+        group["eps"] = 1e-8
+    assert re.search(r"eps of the group of .* is 1e-08 and was planned as", refused(plan, changed))
+
+
+def test_groups_of_another_base_or_scheme_are_another_plans(planned):
+    model, plan = planned
+    for other in (
+        paramz.make_plan(model, "mup", base=net, base_width=16),
+        paramz.make_plan(model, "sp", base=net),
+    ):
+        made = torch.optim.AdamW(other.param_groups(model, "adamw", lr=0.1))
+        said = refused(plan, made, model=model)
+        assert re.match(r"another plan made the group of .*, this one \(mup\) by 0.25", said)
+        assert "paramz.plan_of(model)" in said
+
+
+def test_every_mistake_is_said_once(planned):
+    model, plan = planned
+    apart = torch.optim.AdamW([{"params": [p], "lr": 0.1} for p in model.parameters()])
+    assert refused(plan, apart).startswith("AdamW has 5 groups of 5 tensors that no plan made, all")
+    other = torch.optim.SGD(plan.param_groups(model, "adamw", lr=0.1))
+    assert refused(plan, other).endswith("(3 more groups are the same)")
+    for given, got in (((), "none"), ((["adamw"],), "list"), (("adamw",), "str")):
+        with pytest.raises(TypeError, match=f"takes the optimizers that train the model.*{got}"):
+            plan.check(*given)
