@@ -9,6 +9,9 @@ from paramz.apply.task import Task
 from paramz.check.jobs import CheckJob
 from paramz.sweeps.spec.target import load_object, load_target
 
+# What a function that builds a model calls its first parameter.
+_SIZES = ("width", "dim", "d_model", "hidden", "hidden_size", "n_embd")
+
 
 def task_of(job: CheckJob) -> Task:
     """The task of a job, made if it is given by name."""
@@ -25,10 +28,12 @@ def named_task(target: str, config: dict[str, Any]) -> Task:
     """
     function = load_target(target)
     signature = inspect.signature(load_object(target))
-    name = target.rpartition(":")[2]
+    name, first = target.rpartition(":")[2], next(iter(signature.parameters), "")
     returned = getattr(signature.return_annotation, "__name__", str(signature.return_annotation))
     if sum(each.default is each.empty for each in signature.parameters.values()) == 2:
         found = f"{name} takes ({', '.join(signature.parameters)}), as training functions do"
+    elif first in _SIZES or signature.parameters[first].annotation in (int, "int"):
+        found = f"{name} takes {first}, as functions do that build a model"
     elif "Task" in returned or signature.return_annotation is signature.empty:
         made = function(config, None)
         if isinstance(made, Task):

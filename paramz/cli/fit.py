@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from paramz.cli.finished import require_finished
 from paramz.cli.said import said_at_once, working
 
 
@@ -114,6 +115,7 @@ def read(source: Path, names: list[str]) -> Any:
 
     if source.is_dir() and ((source / "results").is_dir() or not any(source.glob("*.csv"))):
         df = load(source)
+        require_finished(df, source)
         renamed = parse_names(names)
         if missing := [name for name in renamed if name not in df]:
             raise KeyError(

@@ -1,5 +1,6 @@
 """Functions that users name on the command line, the config that they get, and what they raise."""
 
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,12 +93,10 @@ def said(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     raised = frames[-1].filename if frames else ""
     ours = str(Path(__file__).parents[1])
-    mine = [
-        f for f in frames if not f.filename.startswith(ours) and "site-packages" not in f.filename
-    ]
-    libraries = ("site-packages" in raised, "/lib/python" in raised, raised.startswith("<"))
+    libraries = (ours, "<", str(Path(traceback.__file__).parent), sysconfig.get_path("purelib"))
+    mine = [frame for frame in frames if not frame.filename.startswith(libraries)]
     expected = isinstance(error, ValueError | TypeError | KeyError | ImportError | OSError)
-    if not mine or (expected and (raised.startswith(ours) or any(libraries[1:]))):
+    if not mine or (expected and raised.startswith(libraries)):
         return str(text) if expected else f"{type(error).__name__}: {text}"
     where = mine[-1]
     place = f"{Path(where.filename).name}:{where.lineno}, in {where.name}"

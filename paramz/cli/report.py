@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paramz.cli.finished import require_columns, require_finished
 from paramz.cli.said import reason, said_at_once, working
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def report(
 ) -> None:
     """Write report.html and its figures: did the hyperparameter transfer?"""
     from paramz.analysis.tables import as_sweep, last_rows, parse_names, read_table
+    from paramz.sweeps import load
 
     try:
         if folder.is_file():
@@ -62,6 +64,14 @@ def report(
             raise ValueError(
                 "--map renames the columns of a table; a run's folder has its own names"
             )
+        elif (folder / "results").is_dir():
+            with said_at_once():
+                df = load(folder)
+            if not (folder / "coord").is_dir():
+                require_finished(df, folder)
+            # The defaults need not be there: the report then says that nothing was judged.
+            own = [name for name, usual in ((hp, "lr"), (loss, "loss")) if name != usual]
+            require_columns(df, folder, [*own, scale])
         with said_at_once(), working("reading the runs, fitting and drawing"):
             written, refused = _written(folder, out, hp=hp, loss=loss, scale=scale)
     except (OSError, ValueError, KeyError) as error:

@@ -1,8 +1,11 @@
 """Verb: sweep."""
 
 import json
+import sys
 from collections.abc import Callable
 from enum import StrEnum
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -140,7 +143,9 @@ def launch(
     act = launcher.preview if dry_run else launcher.submit
     try:
         with said_at_once():
-            report = act(read(), store, options)
+            wanted = read()
+            _refuse_early(wanted)
+            report = act(wanted, store, options)
     except (ValueError, LaunchError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -151,6 +156,26 @@ def launch(
     code = 130 if options.stop.requested else report.code
     if code:
         raise typer.Exit(code)
+
+
+def _refuse_early(sweep: "Sweep") -> None:
+    """What every trial would fail of, said before the first one starts.
+
+    Raises:
+        ValueError: the spec asks for a package that is not installed, or for a function of a module
+            that there is not.
+    """
+    if sweep.halving and find_spec("optuna") is None:
+        raise ValueError("halving needs optuna: pip install 'torch-paramz[sweeps]'")
+    module = sweep.train.partition(":")[0] if sweep.train else ""
+    top = module.partition(".")[0]
+    if module and not module.endswith(".py") and top not in sys.modules:
+        here = [str(Path.cwd()), *sys.path]
+        if PathFinder.find_spec(top, here) is None and find_spec(top) is None:
+            raise ValueError(
+                f"train: {sweep.train}: there is no module {top!r}, neither in {Path.cwd()} nor "
+                "installed. A function of a file is written path/to/file.py:function"
+            )
 
 
 def _print(report: "LaunchReport", as_json: bool) -> None:

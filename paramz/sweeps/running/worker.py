@@ -43,8 +43,8 @@ def main() -> None:
     watch_imports()
     try:
         function = load(sys.argv[2])
-    except Exception:
-        connection.send(("broken", redact(traceback.format_exc())))
+    except Exception as error:
+        connection.send(("broken", redact(_why(error))))
         return
     connection.send(("ready", os.getpid()))
     tidy = Tidy()
@@ -57,6 +57,18 @@ def main() -> None:
         code = code_then(targets_of(sys.argv[2], order.config))
         connection.send(("done", perform(order, function) | {"code": code}))
         tidy()
+
+
+def _why(error: Exception) -> str:
+    """Why a training function cannot be imported: the lines of the user's code that lead there."""
+    package = str(Path(__file__).parents[2])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((package, "<frozen"))
+    ]
+    lines = [*traceback.format_list(frames), *traceback.format_exception_only(error)]
+    return "the training function cannot be imported:\n" + "".join(lines).rstrip()
 
 
 def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Ending:
