@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from paramz.theory.power import Power as Power
     from paramz.theory.rules import Parametrization as Parametrization
     from paramz.theory.rules import Rule as Rule
+    from paramz.theory.tables import BOTTLENECK_HIDDEN as BOTTLENECK_HIDDEN
     from paramz.theory.tables import BOTTLENECK_READOUT as BOTTLENECK_READOUT
     from paramz.theory.tables import COMPLETEP as COMPLETEP
     from paramz.theory.tables import DEPTH_MUP as DEPTH_MUP
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Axes": "anatomy.axes",
     "Branches": "anatomy.branches",
+    "BOTTLENECK_HIDDEN": "theory.tables",
     "BOTTLENECK_READOUT": "theory.tables",
     "COMPLETEP": "theory.tables",
     "Compander": "reparam.maps.compander",

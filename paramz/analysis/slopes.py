@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paramz.analysis.columns import Array
+from paramz.analysis.faint import NORMED, excuse_faint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +122,8 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
                 slope = replace(slope, passed=True)
         slopes.append(slope)
     slopes = [_excused(slope, slopes, tolerance) for slope in slopes]
+    if axis == "width":
+        slopes = excuse_faint(slopes, order)
     return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
 
 
@@ -210,6 +213,8 @@ def _is_claimed(slope: Slope, axis: str) -> bool:
         return True
     if slope.quantity not in CLAIMS or _IN_AN_EXPERT.search(slope.module) is not None:
         return False  # an expert sees other tokens at every step
+    if slope.role == NORMED and slope.quantity in ("output", "delta"):
+        return False  # a norm takes its size off; what comes out of that is judged
     if axis == "width":
         return slope.quantity != "output" or slope.step == 0
     # Blocks at one relative depth are compared, of which only the state after them is comparable.

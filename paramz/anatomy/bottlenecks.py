@@ -34,6 +34,7 @@ class Place:
             nothing tells.
         fed: its input was made by a matrix that grows.
         why: how that was found.
+        normed: a norm takes what it puts out, and nothing else.
         widens: it goes from a fixed size into width.
         axes: what its axes are in forward code, where a run shows it and its layer says otherwise.
         reads_out: a table that forward code also multiplies by, to make the model's output.
@@ -42,6 +43,7 @@ class Place:
     inside: bool | None = None
     fed: bool = False
     why: str = ""
+    normed: bool = False
     widens: bool = False
     axes: Axes | None = None
     reads_out: bool = False
@@ -174,7 +176,7 @@ def _place(
         return Place(False, paired, "structure" if doubtful else "", widens=True)
     reads_out = flow.reads_out(matrix.name)
     if reads_out is not None:
-        return Place(not reads_out, True, "run")
+        return Place(not reads_out, True, "run", bool(flow.is_normed(matrix.name)))
     after = grown[number + 1 :]
     if not after:
         return Place(False, True, "last")

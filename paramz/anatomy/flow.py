@@ -28,12 +28,18 @@ class Flow:
         read: names of those whose output reaches the model's output through none of the others.
         fed: names of those whose input was made by one of them.
         summed: name -> the axes over which products with data sum, once for every way that occurs.
+        normed: names of those whose output alone is divided by its own size.
     """
 
     used: frozenset[str] = frozenset()
     read: frozenset[str] = frozenset()
     fed: frozenset[str] = frozenset()
     summed: Mapping[str, frozenset[tuple[int, ...]]] = field(default_factory=dict)
+    normed: frozenset[str] = frozenset()
+
+    def is_normed(self, name: str) -> bool | None:
+        """Whether a norm follows a matrix; None where the run does not tell."""
+        return self._found(name, self.normed)
 
     def reads_out(self, name: str) -> bool | None:
         """Whether a matrix is a readout; None where the run does not tell."""
@@ -78,6 +84,13 @@ _JOINS = frozenset(
 
 # Products that sum over the last axis of one factor and the last but one of the other.
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"})
+
+
+# What every norm is made of, fused or written out.
+_NORMS = frozenset(
+    """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
+    linalg_vector_norm norm std var var_mean""".split()
+)
 
 
 class _State(NamedTuple):
@@ -131,7 +144,13 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
     states = [follower.state(tensor) for tensor in outputs(run(model, moved, follower, kept))]
     read = frozenset[str]().union(*(state.fresh for state in states))
     summed = {name: frozenset(found) for name, found in follower.summed.items()}
-    return Flow(frozenset(follower.used), read, frozenset(follower.fed), summed)
+    return Flow(
+        frozenset(follower.used),
+        read,
+        frozenset(follower.fed),
+        summed,
+        frozenset(follower.normed),
+    )
 
 
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -141,6 +160,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.used: set[str] = set()
         self.fed: set[str] = set()
+        self.normed: set[str] = set()
         self.summed: dict[str, set[tuple[int, ...]]] = {}
         self._matrices: dict[int, tuple[str, Tensor]] = {}
         self._states: dict[int, _State] = {}
@@ -170,6 +190,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.know(tensor, made)
             if func.overloadpacket.__name__ in _PRODUCTS:
                 self._note_sums(*args[-2:])
+            if func.overloadpacket.__name__ in _NORMS and len(made.fresh) == 1:
+                self.normed |= made.fresh
         return out
 
     def _note_sums(self, left: Tensor, right: Tensor) -> None:

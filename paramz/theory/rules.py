@@ -18,14 +18,29 @@ from paramz.theory.power import SCALES as SCALES
 from paramz.theory.power import Power as Power
 
 Role = Literal[
-    "input", "hidden", "output", "vector", "scalar", "inward", "outward", "router", "expert"
+    "input",
+    "hidden",
+    "output",
+    "vector",
+    "scalar",
+    "inward",
+    "normed",
+    "outward",
+    "router",
+    "expert",
 ]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 # A table without a row for these roles has one for the role that they are a special case of.
 SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType(
-    {"inward": "hidden", "outward": "hidden", "router": "output", "expert": "hidden"}
+    {
+        "inward": "hidden",
+        "normed": "hidden",
+        "outward": "hidden",
+        "router": "output",
+        "expert": "hidden",
+    }
 )
 
 # Decay keeps lr * weight_decay constant unless a scheme says otherwise.

@@ -15,8 +15,9 @@ roles: input  only fan_out grows (embedding, first layer)    vector  biases, nor
        hidden fan_in and fan_out grow                        scalar  nothing grows
        output only fan_in grows, and the result is the model's (readout)
        inward only fan_in grows, and more that grows follows: into a bottleneck (keys and values
-              whose number of heads stays, latents, adapters); reads hidden where a table has no
-              row for it, where OUT is 1
+              whose number of heads stays, adapters); reads hidden where a table has no row for
+              it, where OUT is 1
+       normed the same where a norm follows at once (latents, keys that are normed); reads hidden
        outward only fan_out grows, and what goes in was made of width: out of a bottleneck; reads
               hidden, where IN is 1
        router chooses experts; reads output where a table has no row for it
@@ -88,6 +89,7 @@ MUP = tabulate(
     input  =(ONE,        ONE,    OUT,        ONE,       1 / OUT,    OUT**HALF,         OUT**-HALF),
     hidden =(IN**-HALF,  ONE,    OUT / IN,   1 / IN,    1 / OUT,    (OUT / IN)**HALF,  (IN / OUT)**HALF),
     output =(1 / IN,     ONE,    1 / IN,     1 / IN,    ONE,        IN**-HALF,         IN**HALF),
+    inward =(1 / IN,     ONE,    1 / IN,     1 / IN,    ONE,        IN**-HALF,         IN**HALF),
     vector =(ONE,        ONE,    OUT,        ONE,       1 / OUT,    NONE,              NONE),
     scalar =(ONE,        ONE,    ONE,        ONE,       ONE,        NONE,              NONE),
 )
@@ -101,12 +103,13 @@ MUP = with_columns(
     input  =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
     hidden =(ONE,          IN,   1 / OUT,    OUT,        IN),
     output =(ONE,          IN,   ONE,        ONE,        IN),
+    inward =(ONE,          IN,   ONE,        ONE,        IN),
     vector =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
     scalar =(ONE,          ONE,  ONE,        ONE,        ONE),
 )
 
 # muP with unit init everywhere: the mean-field multipliers 1/sqrt(fan_in) and 1/fan_in in front.
-# It is MUP.shift(hidden=IN^-1/2, output=1/IN): the same training run, written differently.
+# It is MUP.shift(hidden=IN^-1/2, output=1/IN, inward=1/IN): the same training run, written differently.
 MEAN_FIELD = tabulate(
     "mean-field", "mean-field parametrization: Mei et al. 2018; Everett et al. 2024 "
     "(arXiv 2407.05872) table 1; equal to muP by the abc symmetry",
@@ -115,6 +118,7 @@ MEAN_FIELD = tabulate(
     input  =(ONE,     ONE,        OUT,      ONE,        1 / OUT,           OUT**HALF,  OUT**-HALF),
     hidden =(ONE,     IN**-HALF,  OUT,      IN**-HALF,  1/(OUT*IN**HALF),  OUT**HALF,  OUT**-HALF),
     output =(ONE,     1 / IN,     IN,       ONE,        1 / IN,            IN**HALF,   IN**-HALF),
+    inward =(ONE,     1 / IN,     IN,       ONE,        1 / IN,            IN**HALF,   IN**-HALF),
     vector =(ONE,     ONE,        OUT,      ONE,        1 / OUT,           NONE,       NONE),
     scalar =(ONE,     ONE,        ONE,      ONE,        ONE,               NONE,       NONE),
 )
@@ -124,6 +128,7 @@ MEAN_FIELD = with_columns(
     input  =(ONE, ONE,    1 / OUT, OUT, ONE),
     hidden =(ONE, ONE,    1 / OUT, OUT, ONE),
     output =(ONE, 1 / IN, ONE,     ONE, 1 / IN),
+    inward =(ONE, 1 / IN, ONE,     ONE, 1 / IN),
     vector =(ONE, ONE,    1 / OUT, OUT, ONE),
     scalar =(ONE, ONE,    ONE,     ONE, ONE),
 )
@@ -203,16 +208,25 @@ MOE_HIDDEN_ROUTER = with_columns(
     vector=_MOE_SECOND, scalar=_MOE_SECOND,
 )
 
-# The other policy for bottlenecks: std 1/fan_in into them, as the spectral condition has it for a
-# matrix with a fixed number of rows. What goes through then vanishes at init as fan_in^-1/2.
-BOTTLENECK_READOUT = tabulate(
-    "bottleneck-readout", "maps into a bottleneck start like readouts: Yang, Simon and Bernstein "
-    "2023 (arXiv 2310.17813) read literally",
+# Other policies for bottlenecks, as factors on muP's. With std fan_in^-1/2 into all of them, what
+# goes through keeps its size at init, and grows with width as soon as what feeds it aligns with it.
+# With 1/fan_in before norms, too, what a norm puts out turns faster the wider the model is.
+_COLUMNS = ("init", "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps")
+BOTTLENECK_HIDDEN = tabulate(
+    "bottleneck-hidden", "all maps into a bottleneck start like hidden matrices, as in common code",
     attention=HEAD**-HALF,
-    columns=("init",    "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps"),
-    inward =(IN**-HALF,  ONE,    ONE,      ONE,       ONE,        ONE,       ONE),
+    columns=_COLUMNS,
+    inward =(IN**HALF,   ONE, ONE, ONE, ONE, ONE, ONE),
 )
-BOTTLENECK_READOUT = with_columns(BOTTLENECK_READOUT, columns=_SECOND, inward=(ONE, ONE, ONE, ONE, ONE))
+BOTTLENECK_HIDDEN = with_columns(BOTTLENECK_HIDDEN, columns=_SECOND, inward=(ONE, ONE, ONE, ONE, ONE))
+BOTTLENECK_READOUT = tabulate(
+    "bottleneck-readout", "all maps into a bottleneck start like readouts: Yang, Simon and "
+    "Bernstein 2023 (arXiv 2310.17813) read literally",
+    attention=HEAD**-HALF,
+    columns=_COLUMNS,
+    normed =(IN**-HALF,  ONE, ONE, ONE, ONE, ONE, ONE),
+)
+BOTTLENECK_READOUT = with_columns(BOTTLENECK_READOUT, columns=_SECOND, normed=(ONE, ONE, ONE, ONE, ONE))
 
 # Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
 # 1 (DEPTH: layers of the stack, for tensors in it). Gradients have unit scale too, through backward
@@ -245,6 +259,7 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
             COMPLETEP,
             MOE_MUP,
             MOE_HIDDEN_ROUTER,
+            BOTTLENECK_HIDDEN,
             BOTTLENECK_READOUT,
             U_MUP,
         )

@@ -198,7 +198,9 @@ def test_the_rules_of_a_bottleneck():
     for column, (inward, outward) in powers.items():
         assert rule(column, "inward").lr(m) == inward
         assert rule(column, "outward").lr(back) == outward
-        assert rule(column, "inward").init_std(m) == 1 / 4
+        assert rule(column, "inward").init_std(m) == 1 / 16
+        assert rule(column, "normed").init_std(m) == 1 / 4
+        assert rule(column, "normed").lr(m) == inward
         assert rule(column, "outward").init_std(back) == 1
     assert (rule("adam", "inward").eps(m), rule("adam", "outward").eps(back)) == (1, 1 / 16)
 
@@ -212,12 +214,22 @@ def test_the_way_out_of_a_bottleneck_has_the_rules_of_an_input(column):
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_the_other_policy_is_that_of_a_readout(column):
+@pytest.mark.parametrize("role", ["inward", "normed"])
+def test_the_other_policies_are_those_of_a_readout_and_of_a_hidden_matrix(column, role):
     m = {"fan_in": 16.0}
-    one, other = rule(column, "inward", "mup+bottleneck-readout"), rule(column, "output")
-    for what in ("init_std", "multiplier", "lr", "eps", "weight_decay", "damping_a", "damping_b"):
-        assert getattr(one, what)(m) == getattr(other, what)(m)
-    assert rule(column, "hidden", "mup+bottleneck-readout").init_std == Power(fan_in="-1/2")
+    for policy, like in (("bottleneck-readout", "output"), ("bottleneck-hidden", "hidden")):
+        one, other = rule(column, role, f"mup+{policy}"), rule(column, like)
+        for what in (
+            "init_std",
+            "multiplier",
+            "lr",
+            "eps",
+            "weight_decay",
+            "damping_a",
+            "damping_b",
+        ):
+            assert getattr(one, what)(m) == getattr(other, what)(m)
+        assert rule(column, "hidden", f"mup+{policy}").init_std == Power(fan_in="-1/2")
 
 
 def test_both_ways_go_to_muon():
@@ -283,3 +295,41 @@ def test_a_head_that_goes_on_in_a_fixed_size_is_a_readout():
     assert roles(Factorised) == {
         "embed": "input", "body": "hidden", "dense": "output", "decoder": "scalar",
     }  # fmt: skip
+
+
+class Written(nn.Module):
+    """A norm as model code writes it."""
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+class Standardised(nn.Module):
+    """Another way to write one."""
+
+    def forward(self, x):
+        return (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6)
+
+
+@pytest.mark.parametrize(
+    "norm, role",
+    [
+        (lambda: nn.LayerNorm(4), "normed"),
+        (lambda: nn.RMSNorm(4), "normed"),
+        (Written, "normed"),
+        (Standardised, "normed"),
+        (lambda: nn.Sequential(nn.Unflatten(-1, (2, 2)), nn.RMSNorm(2), nn.Flatten(-2)), "normed"),
+        (nn.ReLU, "inward"),
+        (nn.Softmax, "inward"),
+    ],
+)
+def test_a_map_into_a_bottleneck_is_told_by_the_norm_that_follows(norm, role):
+    def build(width):
+        down, up = nn.Linear(width, 4), nn.Linear(4, width)
+        return nn.Sequential(nn.Linear(8, width), down, norm(), up, nn.Linear(width, 2))
+
+    found = {
+        row.name: row.role
+        for row in paramz.make_plan(build(32), "mup", base=build, base_width=16).rows
+    }
+    assert found["1.weight"] == role

@@ -1,0 +1,63 @@
+"""What may shrink with width because it comes out of a map that starts faint.
+
+A map into a bottleneck starts like a readout, with a std of 1/width: what it makes before training
+is a random sum that shrinks like width^-1/2, and what it learns keeps its size. So does what is made
+of it alone, until a sum joins it with something else. Shrinking there is no error; growing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paramz.analysis.slopes import Slope
+
+FAINT = "inward"
+"""The role of maps that start faint."""
+
+NORMED = "normed"
+"""The role of maps into a bottleneck that a norm follows, which takes off the size of their output."""
+
+_HALFWAY = -0.25  # to the next exponent
+
+
+def excuse_faint(slopes: Sequence[Slope], order: Mapping[str, int]) -> list[Slope]:
+    """The slopes, with those passed that shrink because a map before them starts faint.
+
+    Where a weight gets something that shrinks before training, everything of its module may shrink.
+    Elsewhere after a faint map, a change may, and the size of what has no weight of its own. A weight
+    that shrinks what it gets is no such case, nor is one whose own update shrinks all by itself.
+
+    Args:
+        slopes: of one check.
+        order: module -> its place in the forward order.
+    """
+    maps = {s.module for s in slopes if s.role == FAINT}
+    if not maps:
+        return list(slopes)
+    first = min(order.get(module, 0) for module in maps)
+    # What goes into a module that holds such a map is not what its output is made of.
+    holders = {module[:at] for module in maps for at, end in enumerate(module) if end == "."}
+    inputs = {
+        s.module: s.hi
+        for s in slopes
+        if s.quantity == "input" and s.step == 0 and s.module not in holders
+    }
+
+    def faint(s: Slope) -> bool:
+        if s.role == FAINT:
+            return s.quantity != "update"
+        if order.get(s.module, -1) < first:
+            return False
+        if inputs.get(s.module, 0.0) < _HALFWAY:
+            return True
+        return s.quantity == "delta" or (s.quantity == "output" and s.module not in inputs)
+
+    return [
+        replace(s, passed=True, proved=False)
+        if s.passed is False and s.slope < 0 and faint(s)
+        else s
+        for s in slopes
+    ]
