@@ -1,8 +1,9 @@
 """What may shrink with width because it comes out of a map that starts faint.
 
 A map into a bottleneck starts like a readout, with a std of 1/width: what it makes before training
-is a random sum that shrinks like width^-1/2, and what it learns keeps its size. So does what is made
-of it alone, until a sum joins it with something else. Shrinking there is no error; growing is.
+is a random sum that shrinks like width^-1/2, and what it learns keeps its size. The same holds for
+what is made of it alone, until a sum joins it with something else. Shrinking there is no error;
+growing is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 FAINT = "inward"
 """The role of maps that start faint."""
 
-NORMED = "normed"
+LATENT = "latent"
 """The role of maps into a bottleneck that a norm follows, which takes off the size of their output."""
 
 _HALFWAY = -0.25  # to the next exponent

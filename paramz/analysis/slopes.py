@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paramz.analysis.columns import Array
-from paramz.analysis.faint import NORMED, excuse_faint
+from paramz.analysis.faint import LATENT, excuse_faint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -213,7 +213,7 @@ def _is_claimed(slope: Slope, axis: str) -> bool:
         return True
     if slope.quantity not in CLAIMS or _IN_AN_EXPERT.search(slope.module) is not None:
         return False  # an expert sees other tokens at every step
-    if slope.role == NORMED and slope.quantity in ("output", "delta"):
+    if slope.role == LATENT and slope.quantity in ("output", "delta"):
         return False  # a norm takes its size off; what comes out of that is judged
     if axis == "width":
         return slope.quantity != "output" or slope.step == 0

@@ -34,7 +34,7 @@ class Place:
             nothing tells.
         fed: its input was made by a matrix that grows.
         why: how that was found.
-        normed: a norm takes what it puts out, and nothing else.
+        latent: a norm takes what it puts out, and nothing else; or what goes in is frozen.
         widens: it goes from a fixed size into width.
         axes: what its axes are in forward code, where a run shows it and its layer says otherwise.
         reads_out: a table that forward code also multiplies by, to make the model's output.
@@ -43,7 +43,7 @@ class Place:
     inside: bool | None = None
     fed: bool = False
     why: str = ""
-    normed: bool = False
+    latent: bool = False
     widens: bool = False
     axes: Axes | None = None
     reads_out: bool = False
@@ -175,12 +175,13 @@ def _place(
         doubtful = not paired and any(other.narrows for other in before)
         return Place(False, paired, "structure" if doubtful else "", widens=True)
     reads_out = flow.reads_out(matrix.name)
+    frozen = any(part in names.FROZEN_INPUT for part in matrix.name.split("."))
     if reads_out is not None:
-        return Place(not reads_out, True, "run", bool(flow.is_normed(matrix.name)))
+        return Place(not reads_out, True, "run", frozen or bool(flow.is_normed(matrix.name)))
     after = grown[number + 1 :]
     if not after:
         return Place(False, True, "last")
-    return Place(_by_structure(matrix, after, model), True, "structure")
+    return Place(_by_structure(matrix, after, model), True, "structure", frozen)
 
 
 def _by_structure(matrix: _Matrix, after: Sequence[_Matrix], model: nn.Module) -> bool | None:

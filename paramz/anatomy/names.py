@@ -34,6 +34,8 @@ ACTIVATIONS = {
 
 # ---- Parameters ----------------------------------------------------------------------------------
 
+# Maps of PEFT from a frozen layer's input into the rank.
+FROZEN_INPUT = ("lora_A", "lora_embedding_A")
 # Learned tables that users and libraries keep as bare parameters, one row per position or token.
 TABLES = (
     "pos_emb",

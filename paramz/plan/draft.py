@@ -69,7 +69,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
 
 def _doubts(facts: Facts, rows: Sequence[Row]) -> list[str]:
     """What to say of roles that neither a run nor the user tells, one sentence for each kind."""
-    unsaid = ("input", "output", "inward", "normed", "outward")
+    unsaid = ("input", "output", "inward", "latent", "outward")
     return notes_on_places(
         {
             tensor.name: tensor.place

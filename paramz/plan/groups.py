@@ -16,7 +16,7 @@ from paramz.theory.families import Family
 
 Group = dict[str, Any]
 # The roles of matrices between two layers that grow, which matrix optimizers are for.
-HIDDEN_ROLES = ("hidden", "expert", "inward", "normed", "outward")
+HIDDEN_ROLES = ("hidden", "expert", "inward", "latent", "outward")
 # What groups keep of the plan, beside their roles, so that `Plan.check` can compare: the names of
 # their tensors, their lr as it was planned, and the optimizer that it was planned for, with the
 # factor that this puts on its steps.

@@ -161,10 +161,9 @@ def _require_known_shape(facts: TensorFacts) -> None:
 def _inner(role: Role, why: str, place: Place) -> tuple[Role, str]:
     """The role of a matrix that grows on one side only, by where it stands in the network."""
     if role == "output" and place.inside:
-        follows = (
-            "a norm, and more that grows, follow" if place.normed else "more that grows follows"
-        )
-        return "normed" if place.normed else "inward", f"{why}, and {follows}"
+        if place.latent:
+            return "latent", f"{why}; a norm takes it, or what goes in is frozen"
+        return "inward", f"{why}, and more that grows follows"
     if role == "input" and place.fed:
         return "outward", f"{why}, and its input was made of width"
     return role, why
@@ -265,7 +264,7 @@ def _readouts(tensor: ModelTensor, growing: tuple[int, ...]) -> tuple[str, ...]:
 # The ratio that a role's rules read; without it they would all be 1, silently.
 _READS = {
     "input": "fan_out", "outward": "fan_out", "vector": "fan_out",
-    "output": "fan_in", "inward": "fan_in", "normed": "fan_in",
+    "output": "fan_in", "inward": "fan_in", "latent": "fan_in",
 }  # fmt: skip
 
 
@@ -275,7 +274,7 @@ def _axes_for(role: Role, tensor: ModelTensor, growing: tuple[int, ...]) -> Axes
         axes = use.axes
         if axes and (role not in _READS or set(getattr(axes, _READS[role])) & set(growing)):
             return axes
-    if role in ("output", "inward", "normed", "router"):
+    if role in ("output", "inward", "latent", "router"):
         return Axes(fan_in=growing)
     if role in ("hidden", "expert"):
         return Axes(fan_in=growing[-1:], fan_out=growing[:-1])

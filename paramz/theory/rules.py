@@ -24,7 +24,7 @@ Role = Literal[
     "vector",
     "scalar",
     "inward",
-    "normed",
+    "latent",
     "outward",
     "router",
     "expert",
@@ -36,7 +36,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType(
     {
         "inward": "hidden",
-        "normed": "hidden",
+        "latent": "hidden",
         "outward": "hidden",
         "router": "output",
         "expert": "hidden",

@@ -17,7 +17,8 @@ roles: input  only fan_out grows (embedding, first layer)    vector  biases, nor
        inward only fan_in grows, and more that grows follows: into a bottleneck (keys and values
               whose number of heads stays, adapters); reads hidden where a table has no row for
               it, where OUT is 1
-       normed the same where a norm follows at once (latents, keys that are normed); reads hidden
+       latent the same where a norm follows at once (latents, normed keys), or where what goes in
+              is frozen (LoRA's A); reads hidden
        outward only fan_out grows, and what goes in was made of width: out of a bottleneck; reads
               hidden, where IN is 1
        router chooses experts; reads output where a table has no row for it
@@ -224,9 +225,9 @@ BOTTLENECK_READOUT = tabulate(
     "Bernstein 2023 (arXiv 2310.17813) read literally",
     attention=HEAD**-HALF,
     columns=_COLUMNS,
-    normed =(IN**-HALF,  ONE, ONE, ONE, ONE, ONE, ONE),
+    latent =(IN**-HALF,  ONE, ONE, ONE, ONE, ONE, ONE),
 )
-BOTTLENECK_READOUT = with_columns(BOTTLENECK_READOUT, columns=_SECOND, normed=(ONE, ONE, ONE, ONE, ONE))
+BOTTLENECK_READOUT = with_columns(BOTTLENECK_READOUT, columns=_SECOND, latent=(ONE, ONE, ONE, ONE, ONE))
 
 # Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
 # 1 (DEPTH: layers of the stack, for tensors in it). Gradients have unit scale too, through backward

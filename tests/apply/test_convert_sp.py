@@ -118,7 +118,7 @@ def test_adapters_on_a_trained_model():
     plan = paramz.adopt_(model, "mup", base=32)
     assert torch.equal(outputs(model, ids), wanted)
     groups = plan.param_groups(model, "adamw", lr=1.0)
-    assert [(g["roles"], g["lr"]) for g in groups] == [(["inward"], 0.25), (["outward"], 1.0)]
+    assert [(g["roles"], g["lr"]) for g in groups] == [(["latent"], 0.25), (["outward"], 1.0)]
 
 
 def test_adopting_twice_or_with_unit_scaling_is_refused():

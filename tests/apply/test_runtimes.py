@@ -217,11 +217,11 @@ def test_lora_reads_the_width_into_its_rank_and_back():
     model = adapted(128)
     plan = paramz.parametrize_(model, "mup", base=32)  # the config scaled, the same adapters
     roles = {row.name: row.role for row in plan.rows}
-    assert roles[f"{LORA}lora_A.default.weight"] == "inward"
+    assert roles[f"{LORA}lora_A.default.weight"] == "latent"
     assert roles[f"{LORA}lora_B.default.weight"] == "outward"
     assert roles[f"{LORA}base_layer.weight"] == "hidden"
     a, b = plan.param_groups(model, "adamw", lr=1.0)
-    assert (a["roles"], a["lr"]) == (["inward"], 0.25)
+    assert (a["roles"], a["lr"]) == (["latent"], 0.25)
     assert (b["roles"], b["lr"]) == (["outward"], 1.0)  # the ratio of LoRA+ (Hayou et al. 2024)
     by_width, by_factory = (
         paramz.make_plan(adapted(128), "mup", base=base, base_width=32) for base in (32, adapted)

@@ -199,8 +199,8 @@ def test_the_rules_of_a_bottleneck():
         assert rule(column, "inward").lr(m) == inward
         assert rule(column, "outward").lr(back) == outward
         assert rule(column, "inward").init_std(m) == 1 / 16
-        assert rule(column, "normed").init_std(m) == 1 / 4
-        assert rule(column, "normed").lr(m) == inward
+        assert rule(column, "latent").init_std(m) == 1 / 4
+        assert rule(column, "latent").lr(m) == inward
         assert rule(column, "outward").init_std(back) == 1
     assert (rule("adam", "inward").eps(m), rule("adam", "outward").eps(back)) == (1, 1 / 16)
 
@@ -214,7 +214,7 @@ def test_the_way_out_of_a_bottleneck_has_the_rules_of_an_input(column):
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-@pytest.mark.parametrize("role", ["inward", "normed"])
+@pytest.mark.parametrize("role", ["inward", "latent"])
 def test_the_other_policies_are_those_of_a_readout_and_of_a_hidden_matrix(column, role):
     m = {"fan_in": 16.0}
     for policy, like in (("bottleneck-readout", "output"), ("bottleneck-hidden", "hidden")):
@@ -314,11 +314,11 @@ class Standardised(nn.Module):
 @pytest.mark.parametrize(
     "norm, role",
     [
-        (lambda: nn.LayerNorm(4), "normed"),
-        (lambda: nn.RMSNorm(4), "normed"),
-        (Written, "normed"),
-        (Standardised, "normed"),
-        (lambda: nn.Sequential(nn.Unflatten(-1, (2, 2)), nn.RMSNorm(2), nn.Flatten(-2)), "normed"),
+        (lambda: nn.LayerNorm(4), "latent"),
+        (lambda: nn.RMSNorm(4), "latent"),
+        (Written, "latent"),
+        (Standardised, "latent"),
+        (lambda: nn.Sequential(nn.Unflatten(-1, (2, 2)), nn.RMSNorm(2), nn.Flatten(-2)), "latent"),
         (nn.ReLU, "inward"),
         (nn.Softmax, "inward"),
     ],

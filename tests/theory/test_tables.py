@@ -117,7 +117,7 @@ def test_every_rule_is_the_identity_at_the_base(table):
 
 @pytest.mark.parametrize("table", PARAMETRIZATIONS.values(), ids=lambda table: table.name)
 def test_every_table_is_complete_and_round_trips(table):
-    if {role for _, role in table.rules} <= {"inward", "normed"}:
+    if {role for _, role in table.rules} <= {"inward", "latent"}:
         table = paramz.MUP * table  # a policy for one role is a factor of a scheme
     # u-muP rescales gradients, so it has no rules for optimizers that need their true size.
     true_gradients = () if table is paramz.U_MUP else ("kfac", "foof")
