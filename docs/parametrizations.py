@@ -36,9 +36,9 @@ constant unless another [policy](#weight-decay) is chosen.
 Roles: an **input** has only fan_out growing (embedding, first layer), an **output** only fan_in
 (readout), a **hidden** matrix both; a **vector** is applied entry by entry (bias, gain), a
 **scalar** does not grow. [Inside the network](#bottlenecks) a map from width into a fixed size is
-**inward** and one from there back to width **outward**. A **router** is an output wherever a table
-has no row for it; an **expert** is a hidden matrix, and so are inward and outward ones (with
-fan_out or fan_in of 1).
+**inward**, or **latent** where a norm takes what it makes, and one from there back to width
+**outward**. A **router** is an output wherever a table has no row for it; an **expert** is a hidden
+matrix, and so are inward, latent and outward ones (with fan_out or fan_in of 1).
 
 Columns: **sgd** with and without momentum; **adam** for Adam, AdamW, NAdam, RAdam, Adamax, Adagrad,
 RMSprop, Adafactor, Lion and sign descent; **muon** for Muon, and SOAP but for
@@ -110,79 +110,58 @@ BOTTLENECKS = """
 ## Bottlenecks
 
 A map from width into a fixed size is a readout only where what it makes is the model's output.
-Inside the network it is **inward**, and the map back to width **outward**: keys and values whose
-number of heads stays, latents (MLA), adapters, squeeze-and-excite, experts of a fixed size. Shapes
-do not tell the two apart, so a plan runs a probe once, on the meta device where that works, and
-follows what every matrix makes: it is a readout if that reaches the model's output through no other
-matrix that grows. Inputs are guessed; `example=` gives them. A model that cannot be run is read by
-the order and nesting of its modules, and a warning names what was decided that way. In every case
-`roles={"regex": "inward"}` or `"output"` decides. The run also shows a layer's weight that is only
-used transposed, which is planned by that use, and an embedding that a product in forward code reads
-out with, which is refused: let a layer share it.
-
-Both read the rules of a hidden matrix, with the ratio of the side that stays at 1:
+Inside the network it is **inward** or **latent**, and the map back to width **outward**: keys and
+values whose number of heads stays, latents (MLA), adapters, squeeze-and-excite, experts of a fixed
+size. Shapes do not tell these apart, so a plan runs a probe once, on the meta device where that
+works, and follows what every matrix makes: it is a readout if that reaches the model's output through
+no other matrix that grows, and latent if a norm takes it first. Inputs are guessed; `example=` gives
+them. A model that cannot be run is read by the order and nesting of its modules, and a warning names
+what was decided that way. In every case `roles={"regex": "inward"}`, `"latent"` or `"output"`
+decides. The run also shows a layer's weight that is only used transposed, which is planned by that
+use, and an embedding that a product in forward code reads out with, which is refused: let a layer
+share it.
 
 | role | init | sgd lr | adam lr | adam eps | muon lr |
 | --- | --- | --- | --- | --- | --- |
-| inward | `fan_in^-1/2` | `fan_in^-1` | `fan_in^-1` | 1 | `fan_in^-1/2` |
+| inward | `fan_in^-1` | `fan_in^-1` | `fan_in^-1` | 1 | `fan_in^-1/2` |
+| latent | `fan_in^-1/2` | `fan_in^-1` | `fan_in^-1` | 1 | `fan_in^-1/2` |
 | outward | 1 | `fan_out` | 1 | `fan_out^-1` | `fan_out^1/2` |
 
-Why: with y = W x of fixed size, entries of y are of size 1 at init if the std of W is m^-1/2, and
-Adam's update of W moves them by lr m, SGD's by lr |x|^2 = lr m; so both learn at 1/m. On the way
-back U of fixed fan_in has entries of size 1. A readout's std of 1/m has the same learning rates,
-but then y starts at m^-1/2 and what follows it changes with width, above all where a norm follows,
-which undoes the size at init but not the change.
+**The rates.** With y = W x of fixed size, Adam's update of W moves entries of y by lr m and SGD's by
+lr |x|^2 = lr m, so both learn at 1/m. On the way back U of fixed fan_in has entries of size 1.
 
-Neither is clean in the limit. The gradient that W passes on to x is W^T g, so an update of x from
-that gradient alone moves y by m^1/2 under a std of m^-1/2 (and by 1 under 1/m): it is what makes a
-true readout start at 1/m. A bottleneck's g is m^-1/2 at init, as it comes through a random U, and
-grows with what U learns; and the rest of the network moves x as well. So this shows late, as a slow
-rise, where 1/m shows at once, as a fall. The other policy is a factor by name:
-`"mup+bottleneck-readout"`.
+**The init.** With a std of m^-1/2, that of a hidden matrix, y keeps its size at init. But the gradient
+that W passes on to x is W^T g, so what x learns from it lies along the few rows of W, and moves y by
+m^1/2: y grows with width as soon as anything before it is trained. A std of 1/m is the largest one
+that does not (the spectral condition, Yang, Simon and Bernstein 2023, arXiv 2310.17813). Its price:
+at init y is a random sum of size m^-1/2, so the bottleneck starts faint in a wide model, and is made
+of what it learns. This is what a readout does, for the same reason, and the coordinate check judges it
+like one: what comes out of an inward map may shrink, and may not grow.
+
+A norm behind W undoes the size of y, and not how fast y turns beside it. With 1/m what the norm puts
+out would turn m^1/2 faster in the first steps. So a latent map starts at m^-1/2, and what is judged is
+what comes out of the norm. LoRA's A is latent as well: what goes into it is frozen, and does not align.
 
 A head that goes on in a fixed size (ALBERT's and ELECTRA's factorised ones: width, 16, norm,
 vocabulary) is a readout: nothing behind it grows, so the loss reaches it without a random map in
 between. Measured on ELECTRA (64 to 512, three seeds, AdamW at 2^-8): its first map's output changes
-like width^-0.02 as a readout and like width^+0.35 as inward.
+like width^-0.02 as a readout and like width^+0.35 with the init of a hidden matrix.
 
 **Fused maps.** Where an axis is a m + b (one key-value head beside growing queries in Falcon-7B and
 GPTBigCode, the state of Mamba 2), the ratio is that of the growing part. The slices that stay have
-the same init and the same lr under Adam; under SGD, and under Muon, they would want another one,
-which one tensor cannot have: the notes name such tensors.
+the same lr under Adam, and the init of the growing ones, which for values is the larger one; under
+SGD, and under Muon, they would want another lr, too, which one tensor cannot have. The notes name
+such tensors.
 
-Measured: slopes per doubling of width of the change after a few steps of AdamW at 2^-8
-(tests/plan/test_bottleneck_slopes.py), 0 is right:
-
-| model | widths, seeds, steps | module | as a readout | inward |
-| --- | --- | --- | --- | --- |
-| Qwen3, 2 key-value heads | 64 to 512, 3, 3 | `o_proj` | -0.31 | -0.05 |
-| | | `k_norm` | +0.04 | -0.06 |
-| residual branch through 16 channels, norm inside | 64 to 1024, 4, 3 | `norm` | +0.27 | +0.07 |
-| | | `up` | +0.23 | +0.03 |
-| 8 experts of 16 channels, top 2 | 64 to 512, 5, 4 | their sum | -0.21 | +0.05 |
+**Other policies** are factors by name: `"mup+bottleneck-hidden"` starts all of these maps like hidden
+matrices, as common code does, and `"mup+bottleneck-readout"` all of them like readouts.
 
 At the defaults of the coordinate check (benchmarks/bottlenecks.py: AdamW at 2^-8, three steps,
 three seeds), with a slope that failed or could not be told, or else the largest:
 
 @checks@
 
-Only the normed bottleneck over 64 to 512 passes; fixed key-value heads fail under both policies.
-Under the default what is not flat is the change of values and latents themselves, a rise as derived
-above; as readouts they fall like width^-1/2 at init.
-
-A sweep of the learning rate does not tell the policies apart. Qwen3 with two key-value heads (two
-layers, 120 steps of 8 x 32 bytes, AdamW, loss on held-out text, a grid of half octaves, three
-seeds), where both are the same model at the base width of 64:
-
-| policy | best log2 lr at 64, by seed | at 256 | octaves per doubling | best loss at 256 |
-| --- | --- | --- | --- | --- |
-| as a readout | -5.5, -6, -5.5 | -7, -7, -7.5 | -0.75 [-1.37, -0.13] | 2.524, 2.511, 2.526 |
-| inward | the same | -7, -7, -7 | -0.67 [-1.03, -0.31] | 2.530, 2.508, 2.556 |
-
-Intervals are Student's over the seeds. The optimum moves under both, by as much, so what moves it
-is not the bottleneck; curves are flat there (0.03 between two octaves at 64). Losses differ by less
-than seeds do. The default therefore rests on the coordinates, and whether one policy trains better
-over thousands of steps is open.
+@said@
 """
 
 MULO = """
