@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paramz.analysis.causes import cause_of, what_explains_a_fall
+from paramz.analysis.faint import excuse_faint
 from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.slopes import NEXT, Slope, axis_of, judged_slopes
 
@@ -147,7 +148,9 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     What is exempt: a module after which nothing grows (a readout and what follows it), and a
     router, may shrink before training and in what is handed on to it, for these are random sums of
     the initial weights. An update may shrink where its ``aligned`` part, in which the rows of the
-    batch do not cancel, keeps its size. Modules that output the same at all times (rotary tables)
+    batch do not cancel, keeps its size. What comes out of an inward map, which starts like a
+    readout, may shrink (`paramz.analysis.faint`), and what a latent one puts out is judged behind
+    the norm that follows it. Modules that output the same at all times (rotary tables)
     have no slope, and modules inside one of a list of experts are not judged: they see other tokens
     at every step.
 
@@ -185,6 +188,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     axis = axis_of(df)
     _require_finite(part, axis, chosen)
     slopes = judged_slopes(part, axis, tolerance)
+    if axis == "width":
+        slopes = excuse_faint(slopes)
     seeds = part.seed.nunique() if "seed" in part.columns else 1
     outcome, culprit, what = _decide(slopes, axis, tolerance, seeds)
     span = f"{axis} {part[axis].min()} to {part[axis].max()}, lr {chosen:.4g}"

@@ -8,33 +8,26 @@ growing is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from paramz.analysis.slopes import Slope
+from paramz.analysis.slopes import NEXT, Slope
 
 FAINT = "inward"
 """The role of maps that start faint."""
 
-LATENT = "latent"
-"""The role of maps into a bottleneck that a norm follows, which takes off the size of their output."""
 
-_HALFWAY = -0.25  # to the next exponent
-
-
-def excuse_faint(slopes: Sequence[Slope], order: Mapping[str, int]) -> list[Slope]:
+def excuse_faint(slopes: Sequence[Slope]) -> list[Slope]:
     """The slopes, with those passed that shrink because a map before them starts faint.
 
     Where a weight gets something that shrinks before training, everything of its module may shrink.
-    Elsewhere after a faint map, a change may, and the size of what has no weight of its own. A weight
-    that shrinks what it gets is no such case, nor is one whose own update shrinks all by itself.
+    Elsewhere after a faint map, a change may, and the size of what has no weight of its own. A
+    weight that shrinks what it gets is no such case, nor is one whose own update shrinks by itself.
 
     Args:
-        slopes: of one check.
-        order: module -> its place in the forward order.
+        slopes: of one check over width, in forward order.
     """
+    order = {s.module: place for place, s in enumerate(slopes) if s.step == 0}
     maps = {s.module for s in slopes if s.role == FAINT}
     if not maps:
         return list(slopes)
@@ -52,7 +45,7 @@ def excuse_faint(slopes: Sequence[Slope], order: Mapping[str, int]) -> list[Slop
             return s.quantity != "update"
         if order.get(s.module, -1) < first:
             return False
-        if inputs.get(s.module, 0.0) < _HALFWAY:
+        if inputs.get(s.module, 0.0) < -NEXT / 2:
             return True
         return s.quantity == "delta" or (s.quantity == "output" and s.module not in inputs)
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paramz.analysis.columns import Array
-from paramz.analysis.faint import LATENT, excuse_faint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +34,7 @@ CLAIMS = ("output", "delta", "update", "reach")
 
 # A module inside a numbered block, such as blocks.1.attention.
 _IN_A_BLOCK = re.compile(r"(^|[.])[0-9]+[.]")
+_LATENT = "latent"  # the role of maps into a bottleneck that a norm follows
 _COMPLETE = "completep"  # the scheme under which no layer's update may shrink with depth
 _IN_AN_EXPERT = re.compile(r"(^|[.])experts[.][0-9]+([.]|$)")
 
@@ -122,8 +122,6 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
                 slope = replace(slope, passed=True)
         slopes.append(slope)
     slopes = [_excused(slope, slopes, tolerance) for slope in slopes]
-    if axis == "width":
-        slopes = excuse_faint(slopes, order)
     return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
 
 
@@ -213,7 +211,7 @@ def _is_claimed(slope: Slope, axis: str) -> bool:
         return True
     if slope.quantity not in CLAIMS or _IN_AN_EXPERT.search(slope.module) is not None:
         return False  # an expert sees other tokens at every step
-    if slope.role == LATENT and slope.quantity in ("output", "delta"):
+    if slope.role == _LATENT and slope.quantity in ("output", "delta"):
         return False  # a norm takes its size off; what comes out of that is judged
     if axis == "width":
         return slope.quantity != "output" or slope.step == 0

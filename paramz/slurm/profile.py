@@ -40,8 +40,8 @@ class Profile(BaseModel):
         max_array: how many jobs one array may have; None asks the cluster (MaxArraySize).
         max_jobs: how many jobs a sweep may have, unless the cluster allows the user fewer. With
             more trials than fit, a job takes more rounds of them.
-        slack_minutes: added to the time limit of a job for its start and end; at least a minute more
-            than ``signal_seconds``, as Slurm may warn a job that much too early.
+        slack_minutes: added to the time limit of a job for its start and end; at least a minute
+            more than ``signal_seconds``, as Slurm may warn a job that much too early.
         signal_seconds: how long before its time limit a job is warned (SIGUSR2) to save itself.
         setup: shell lines that run before the job, such as ``module load cuda``.
         environment: variables of the job. They are written to the batch script, which is no place

@@ -180,3 +180,50 @@ def test_the_sentence_of_a_pass_names_the_largest_slope_and_what_is_exempt() -> 
 def test_a_table_of_before_still_reads() -> None:
     df = table(*flat_layer(), ("head", "output", 1, "delta", power(-0.4))).drop(columns="last")
     assert judge(df).passed
+
+
+def values(role: str = "inward", **changed: Size) -> pd.DataFrame:
+    """A layer of few values and the layer that they go to, with the sizes that a table has."""
+    falls, limit = power(-0.5), lambda width: np.sqrt(0.01 + 16 / width)
+    sizes = {"values": falls, "out": falls, "out_input": falls, "change": limit} | changed
+    return table(
+        *flat_layer("embed", "input"),
+        ("values", role, 0, "output", sizes["values"]),
+        ("out", "hidden", 0, "input", sizes["out_input"]),
+        ("out", "hidden", 0, "output", sizes["out"]),
+        ("values", role, 1, "delta", sizes["change"]),
+        ("values", role, 1, "update", power(0)),
+        ("out", "hidden", 1, "delta", sizes["change"]),
+        ("out", "hidden", 1, "update", sizes["change"]),
+        *flat_layer("last"),
+    )
+
+
+def test_what_comes_out_of_a_map_that_starts_faint_may_shrink() -> None:
+    assert judge(values()).passed
+    assert judge(values("hidden")).culprit == "values"
+
+
+def test_what_comes_out_of_a_map_that_starts_faint_may_not_grow() -> None:
+    verdict = judge(values(change=power(0.5)))
+    assert (verdict.outcome, verdict.culprit) == ("fail", "out")
+    assert judge(values(values=power(0.5))).culprit == "values"
+
+
+def test_a_weight_that_shrinks_what_it_gets_is_not_excused_by_a_faint_map() -> None:
+    verdict = judge(values(out_input=power(0)))
+    assert (verdict.outcome, verdict.culprit) == ("fail", "out")
+
+
+def test_what_a_norm_follows_is_judged_behind_the_norm() -> None:
+    grows = power(0.5)
+    latent = table(
+        *flat_layer(),
+        ("down", "latent", 0, "output", power(-0.5)),
+        ("norm", "scalar", 0, "output", power(0)),
+        ("down", "latent", 1, "delta", grows),
+        ("norm", "scalar", 1, "delta", power(0)),
+    )
+    assert judge(latent).passed
+    latent.loc[(latent.module == "norm") & (latent.step == 1), "rms"] *= latent.width**0.5
+    assert judge(latent).culprit == "norm"

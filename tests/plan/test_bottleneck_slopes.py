@@ -1,4 +1,4 @@
-"""What goes through bottlenecks does not grow with width under muP, and does under other policies."""
+"""What goes through bottlenecks does not grow with width under muP, as under other policies."""
 
 from functools import partial
 

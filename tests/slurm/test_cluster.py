@@ -88,7 +88,7 @@ def test_a_script_that_does_not_know_paramz_is_warned_saves_and_resumes(lab):
 
 
 def test_a_time_limit_that_is_too_short_costs_nothing(lab, sweep):
-    """Slurm's limit is a minute here, and its warning comes 20 to 50 s before; the trial takes longer.
+    """Slurm's limit is a minute, and its warning comes 20 to 50 s before; the trial takes longer.
 
     An earlier one could come before the job has begun to listen, which ends it.
     """
