@@ -164,9 +164,9 @@ three seeds), with a slope that failed or could not be told, or else the largest
 @checks@
 
 Under the default what comes out of the bottleneck does not grow, and the check passes but for two
-cases: the thin experts, where a step of +0.2 in the first update is the router's choice and the same
-under all policies, and Llama from 128 on, where one hidden map of the second layer moves less, by
-three steps that partly undo each other at this rate (at 2^-10 that map passes).
+cases: the thin experts, where a step of +0.2 in the first update is the router's choice and the
+same under all policies, and Llama from 128 on, where one hidden map of the second layer moves less,
+by three steps that partly undo each other at this rate (at 2^-10 that map passes).
 """
 
 MULO = """

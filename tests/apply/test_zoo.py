@@ -160,6 +160,25 @@ def test_coordinates_of_all(name: str) -> None:
     passes_and_fails(name)
 
 
+FIXED_KEYS = (
+    "Llama, fixed keys", "Qwen3, fixed keys", "Gemma 3, one key head", "DeepSeek-V3, fixed ranks",
+    "gpt-oss",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIXED_KEYS)
+def test_coordinates_where_keys_values_and_latents_stay(name: str) -> None:
+    verdict = PLANNED[name].verdict("mup")
+    assert verdict.passed, verdict.sentence
+
+
+@pytest.mark.slow
+def test_few_values_with_the_init_of_a_hidden_matrix_grow() -> None:
+    verdict = PLANNED["Llama, fixed keys"].verdict("mup+bottleneck-hidden")
+    assert verdict.outcome == "fail", verdict.sentence
+
+
 def grown_deeponet(width: int) -> nn.Module:
     """DeepONet whose latent dimension grows, in a wrapper, so that its own output is measured."""
     return nn.Sequential(zoo_torch.DeepONet(width, latent=None))
