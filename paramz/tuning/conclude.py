@@ -21,6 +21,8 @@ from paramz.tuning.work import Work
 
 # A held-out error, or half an interval, beyond this share of the loss earns a doubt.
 _FAR_OFF = 0.02
+# A target that trains for more than so many times the steps of the proxies does, too.
+_FAR_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,12 @@ def _doubts(known: Findings) -> Iterator[str]:
         yield f"the best {hp} lies at an end of its grid"
     if known.design.seeds == 1:
         yield "one seed: how far the optimum moves between seeds was not seen"
+    work, own = known.work, known.design.steps
+    if work.steps is not None and own is not None and work.steps > _FAR_STEPS * own:
+        yield (
+            f"the target trains for {work.steps / own:.0f} times the steps of the proxies: lr and "
+            "loss are those of rules and laws that were seen over a factor of 4"
+        )
     if forecast.mean is None:
         yield f"the loss cannot be predicted: {forecast.missing}"
         return

@@ -63,9 +63,14 @@ def _lines(decision: Decision) -> Iterator[str]:
     if decision.transfer is not None:
         yield f"- Transfer: {decision.transfer.text}"
     if decision.moved.rule:
-        ratios = " and ".join(f"{r:.4g} times the {n}" for n, r in decision.moved.ratios.items())
+        changed = {n: r for n, r in decision.moved.ratios.items() if r != 1}
+        ratios = " and ".join(f"{r:.4g} times the {n}" for n, r in changed.items())
         values = ", ".join(f"{n} = {_number(v)}" for n, v in decision.moved.values.items())
-        yield f"- Moved to {ratios} by {decision.moved.rule}: {values}. {decision.moved.measured}"
+        yield (
+            f"- Moved to {ratios} by the rule {decision.moved.rule}: {values}. The interval is "
+            "that of the proxies' optimum, without an error of the rule. "
+            f"{_sentence(decision.moved.measured)}"
+        )
     if decision.forecast is not None and decision.forecast.law:
         errors = ", ".join(f"{error:+.2%}" for error in decision.forecast.held_out) or "none"
         yield (
@@ -134,6 +139,10 @@ def _table(groups: tuple[Values, ...]) -> Iterator[str]:
             *(f"{group.settings[n]:.4g}" if n in group.settings else "" for n in names),
         ]
         yield f"| {' | '.join(cells)} |"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _number(value: object) -> str:

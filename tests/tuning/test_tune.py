@@ -142,7 +142,9 @@ def test_a_longer_run_is_reached_by_a_rule_and_a_law_of_both(tmp_path, quick, mo
     assert abs(math.log2(found.value / best)) < 0.1
     assert "which agrees" in found.moved.measured
     true = 2 + 8 / 1024**0.7 + 30 / 6400**0.8
-    assert found.forecast.mean is None or abs(found.forecast.mean / true - 1) < 0.02
+    assert abs(found.forecast.mean / true - 1) < 0.002
+    assert f"the target trains for {steps:.0f} times the steps of the proxies" in found.doubts[1]
+    assert "Moved to 16 times the steps by the rule" in (tmp_path / "tune/decision.md").read_text()
 
 
 def test_a_rule_that_shorter_runs_contradict_is_a_doubt(tmp_path, quick, monkeypatch):
