@@ -19,6 +19,9 @@ from paramz.analysis.curves import Curve
 _ROUNDS = 12
 # No optimum is known better than this, in octaves, when it is asked whether all lie on a line.
 FINEST = 0.02
+# The share of the difference between the drifts of stiff and of free curves that is an error of the
+# former: all of it would leave sweeps open whose bowls are alike, where it is noise of the latter.
+SHAPE = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,12 @@ def line_of(curves: Sequence[Curve]) -> Line:
     free_x = np.array([[c.optimum.x for c in curves]])
     free = np.stack([c.optimum.draws for c in curves], axis=1)
     heights = _lines(u - middle, free, _sides(free, ends), weight)[2]
+    apart = 0.0
     if np.isfinite(slope) and (_sides(free_x, ends) == 0).sum() >= 2:
-        height = _fit(u - middle, free_x, _sides(free_x, ends), weight)[1][0]
+        free_slope, height, _ = (
+            a[0] for a in _fit(u - middle, free_x, _sides(free_x, ends), weight)
+        )
+        apart = SHAPE * abs(free_slope - slope)
     center = slope if np.isfinite(slope) else 0.0
     level = height if np.isfinite(height) else 0.0
     lows, highs = (center + excess * (s - center) for s in (lows, highs))
@@ -100,6 +107,8 @@ def line_of(curves: Sequence[Curve]) -> Line:
     hi = np.quantile(highs, 0.975, method="higher")
     if np.isfinite(slope):
         lo, hi = min(lo, slope), max(hi, slope)
+        # Bowls that change their shape with scale move stiff and free minima apart.
+        lo, hi = slope - np.hypot(slope - lo, 2 * apart), slope + np.hypot(hi - slope, 2 * apart)
     slopes = np.where(lows == highs, lows, np.nan)
     edges = sum(c.optimum.flag == "edge" for c in curves)
     drift = Drift(float(slope), float(lo), float(hi), edges, float(excess))

@@ -17,6 +17,8 @@ MISS = 4.0
 # set, with `STIFF` of `bowl`, on parabolas with and without a wall, of height 0.006, 0.03 and 0.15
 # per octave squared.
 STIFFNESS = 0.85
+# Finer than this share of a step of the grid nothing is claimed.
+FLOOR = 0.003
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +101,7 @@ def _in_window(
         return _by_grid(x, smooth, at, ends, flag, draws, rng)
     bowl = fit_bowl(x[first : last + 1], inside, ends, draws, rng)
     apart = seeds_apart(x[first : last + 1], inside, bowl)
-    # Finer than a hundredth of a step of the grid nothing is claimed.
-    apart = math.hypot(apart, 0.01 * float(np.diff(x[first : last + 1]).mean()))
+    apart = math.hypot(apart, FLOOR * float(np.diff(x[first : last + 1]).mean()))
     noise = rng.standard_normal(draws)
     ended = (first == 0, last == len(x) - 1)
 
@@ -123,8 +124,7 @@ def _in_window(
         return Place(float(where), sample)
 
     return Minimum(
-        # What bending has moved the minimum by, it may have moved too little.
-        placed(bowl.place, math.hypot(apart, bowl.place.x - bowl.stiff.x)),
+        placed(bowl.place, apart),
         placed(bowl.stiff, apart, STIFFNESS),
         flag,
         "seeds" if seeds > 1 else "residuals",

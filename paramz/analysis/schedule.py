@@ -32,6 +32,9 @@ _DELTA = 1e-3
 # curves are thinned to this many points: a smooth curve loses nothing that a fit could see.
 _DROPS = 60
 _POINTS = 100
+# A parameter is left open if its logarithm has a larger standard error than this, and losses are
+# not taken to be more exact than that.
+_OPEN, _EXACT = 1.0, 1e-5
 # With a larger beta and a smaller C the law stays the same: an exponential.
 _MOST_BETA = 3.0
 
@@ -62,7 +65,7 @@ class ScheduleFit:
         scatter: standard deviation of the log residuals.
         nobs: the number of logged losses that were fitted.
         converged: whether the optimizer ended at a minimum.
-        warnings: what to be careful about.
+        warnings: what to be careful about, such as parameters that the curves leave open.
     """
 
     params: pd.Series
@@ -167,6 +170,13 @@ def fit_schedule(
         told.append("the rate falls to no less than half: longer decays are extrapolated")
     if not fits.converged[best]:
         told.append("the optimizer did not end at a minimum: treat the parameters as a guess")
+    loose = _left_open(slopes(predict, theta[None], target[None])[1][0], residual)
+    if loose:
+        told.append(
+            f"the curves leave {', '.join(loose)} open: each may be off by a factor of three or "
+            "more that the others make up for on schedules like these; to predict one that "
+            "differs, add a run whose rate falls at another step and to another level"
+        )
     params = pd.Series(np.exp(theta), index=list(PARAMS))
     return ScheduleFit(
         params.clip(upper=pd.Series({"beta": _MOST_BETA}).reindex(params.index, fill_value=np.inf)),
@@ -176,6 +186,21 @@ def fit_schedule(
         tuple(told),
         theta,
     )
+
+
+def _left_open(jacobian: Array, residual: Array) -> list[str]:
+    """Parameters whose logarithm has a standard error above one.
+
+    Args:
+        jacobian: of log losses in logarithms of the parameters, shape (parameters, rows).
+        residual: log residuals, shape (rows,).
+    """
+    freedom = max(residual.size - len(PARAMS), 1)
+    noise = max(float(residual @ residual) / freedom, _EXACT**2)
+    # Directions that no loss sees have no error that could be computed.
+    size, axes = np.linalg.eigh(jacobian @ jacobian.T)
+    error = axes**2 @ (noise / np.maximum(size, 1e-15 * size[-1]))
+    return [name for name, e in zip(PARAMS, error, strict=True) if e > _OPEN**2]
 
 
 def _value(theta: Array, curve: _Curve) -> Array:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from paramz.analysis.bowl import residuals
 from paramz.analysis.columns import Array
+from paramz.analysis.seeds import residuals
 
 # The window: points whose loss is within this many standard errors of the minimum ...
 WINDOW = 30.0

@@ -106,6 +106,14 @@ def test_a_rate_that_rises_again_gives_back_what_its_drops_gained() -> None:
     assert (ahead.loc[true.index] / true - 1).abs().max() < 0.005
 
 
+def test_a_schedule_law_names_the_parameters_that_noisy_curves_leave_open() -> None:
+    assert not pa.fit_schedule(multi_power(COSINE)).warnings
+    noisy = multi_power(COSINE)
+    noisy["loss"] *= np.exp(1e-3 * np.random.default_rng(0).standard_normal(len(noisy)))
+    (told,) = (w for w in pa.fit_schedule(noisy).warnings if "open" in w)
+    assert "leave B, C, beta, gamma open" in told and "add a run whose rate falls" in told
+
+
 def test_schedules_that_show_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="'lr' never falls"):
         pa.fit_schedule(multi_power(CONSTANT))

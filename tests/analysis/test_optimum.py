@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -119,6 +121,26 @@ def test_intervals_cover_the_truth_of_bowls_that_are_no_parabolas(shape: str) ->
         found = find_optimum(GRID, noisy, draws=200, seed=trial)
         hits += found.lo <= center <= found.hi
     assert hits >= 0.88 * 60
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bend"),
+    [(0.5, 1.5, np.square), (1.2, 1.2, np.abs), (0.7, 2.5, lambda u: np.hypot(0.4, u) - 0.4)],
+    ids=["curvature jumps", "V", "bent line"],
+)
+def test_intervals_cover_the_truth_of_kinked_valleys(
+    low: float, high: float, bend: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    grid, rng, hits = np.arange(-11, -1.99, 0.25), np.random.default_rng(4), 0
+    for trial in range(24):
+        center = rng.uniform(-8.5, -4.5)
+        u = grid - center
+        losses = 2.5 + 0.05 * np.where(u > 0, high, low) * bend(u)
+        noisy = losses + 0.004 * rng.standard_normal((3, len(grid)))
+        found = find_optimum(grid, noisy, draws=200, seed=trial)
+        hits += found.lo <= center <= found.hi
+    # With smooth curves alone these were a quarter to two thirds.
+    assert hits >= 20
 
 
 def test_finer_grids_find_the_optimum_better() -> None:
