@@ -71,9 +71,9 @@ often the check is wrong: [the coordinate check](coordinate_check.md).
 
 SUMMARY = """
 Under muP {passed} of {all} pass, {undecided} are undecided and {failed} fail; under SP {sp} of {all} fail.
-Those that fail have sizes inside that stay, such as few key-value heads: no rule that is known makes
-all of their coordinates flat ([what was measured](parametrizations.md#bottlenecks)). Check such a
-model, and sweep the learning rate at two widths, before you rely on transfer.
+What fails keeps one key-value head in a map that is fused with the growing queries, so that one init
+serves both ([bottlenecks](parametrizations.md#bottlenecks)). Check such a model, and one that is
+undecided, at twice the widths, and sweep the learning rate at two widths, before you rely on transfer.
 """
 
 REFUSES = """
