@@ -10,6 +10,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from paramz.nn import Alphas, taus
@@ -167,6 +168,13 @@ Under the default what comes out of the bottleneck does not grow, and the check 
 cases: the thin experts, where a step of +0.2 in the first update is the router's choice and the
 same under all policies, and Llama from 128 on, where one hidden map of the second layer moves less,
 by three steps that partly undo each other at this rate (at 2^-10 that map passes).
+
+A sweep of the learning rate says the same more loudly (sweeps/kv_heads.yaml: the byte-level Llama,
+150 steps of 8 x 64 bytes, AdamW, base width 64, where all of them are one model; best of a grid of
+octaves, mean over three seeds, nats; the seeds draw the initial weights only):
+
+@sweep@
+
 """
 
 MULO = """
@@ -356,6 +364,27 @@ def bottleneck_checks(path: Path) -> str:
     return markdown(["model", "scheme", "widths", "outcome", "of", "slope"], rows)
 
 
+# What the rows of sweeps/kv_heads.yaml are, in the order of the page.
+_KEPT = {
+    "key-value heads grow": ("mup", None),
+    "two at every width": ("mup", 2),
+    "two at every width, `mup+bottleneck-hidden`": ("mup+bottleneck-hidden", 2),
+}
+
+
+def bottleneck_sweep(path: Path) -> str:
+    """The best loss over the learning rate at each width, and what keeping the heads costs."""
+    df = pd.read_csv(path, comment="#")
+    runs = df.set_index(["seed", "lr"]).assign(log2=lambda d: np.log2(d.index.get_level_values(1)))
+    rows = []
+    for name, (scheme, kept) in _KEPT.items():
+        own = runs[(runs.parametrization == scheme) & (runs.kv_heads.eq(kept) if kept else runs.kv_heads.isna())]
+        means = own.groupby(["width", "log2"]).loss.mean().unstack()
+        cells = [f"{low:.3f} at 2^{at:.0f}" for low, at in zip(means.min(1), means.idxmin(1), strict=True)]
+        rows.append([name, *cells])
+    return markdown(["model", *(f"width {width}" for width in means.index), ], rows)
+
+
 def page() -> str:
     """The whole page."""
     decay = "\n".join(f"- `{name}` keeps {what}." for name, what in DECAYS.items())
@@ -370,7 +399,7 @@ def page() -> str:
         + "".join(scheme(table) for table in PARAMETRIZATIONS.values())
         + BOTTLENECKS.replace(
             "@checks@", bottleneck_checks(HERE.parent / "benchmarks/results/bottlenecks.csv")
-        )
+        ).replace("@sweep@", bottleneck_sweep(HERE.parent / "analysis/data/kv_heads.csv"))
         + MULO
         + MEASURED.format(table=slopes(HERE / "slopes.csv"))
         + DRIFT.format(table=drift(HERE / "drift.csv"))
