@@ -1,6 +1,7 @@
 """Plans that were saved before the package was laid out in folders still load and mean the same."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,5 +84,9 @@ def test_a_saved_plan_loads_and_gives_the_same_groups(name):
 def test_the_same_model_has_the_same_plan_today(name):
     _, plan = planned(name)
     before = paramz.Plan.load(SAVED / f"{name}.json")
-    assert plan == before
+    # muP has got rules for a role that these models lack.
+    table, saved = plan.parametrization.rules, before.parametrization.rules
+    assert {key: table[key] for key in saved} == saved
+    assert {role for _, role in table.keys() - saved.keys()} <= {"inward"}
+    assert replace(plan, parametrization=before.parametrization) == before
     assert plan.summary().cells == before.summary().cells
