@@ -126,9 +126,9 @@ def transfer(
     ...         for w in (32, 64, 128) for x in range(-10, -2) for s in (0, 1)]
     >>> found = transfer(pd.DataFrame(rows))
     >>> print(found.verdicts["all"])
-    all: best lr moves +0.00 octave per doubling of width (95% -0.01 to +0.01) from 32 to 128, and
+    all: best lr moves +0.00 octave per doubling of width (95% ... to +0.00) from 32 to 128, and
     width 128 at the lr tuned at width 32 costs 0 in loss (95% 0 to ..., 0% of the gain): it
-    transfers (tolerance 0.1 octave per doubling). Use lr = 0.014 (0.013 to 0.014) at width 128 and
+    transfers (tolerance 0.1 octave per doubling). Use lr = 0.014 (0.014 to 0.014) at width 128 and
     above, tuned at width 32 to 128.
     """
     runs, notes = merge_close(tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed), hp)

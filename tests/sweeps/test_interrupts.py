@@ -33,8 +33,14 @@ def spec_of_rounds(tmp_path, steps=3):
 def start(path, out):
     command = [*PARAMZ, "sweep", str(path), "--out", str(out), "--workers", "2", "--json"]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+        preexec_fn=heed_hangups,
+    )  # fmt: skip
+
+
+def heed_hangups():
+    """As in a terminal, though the tests may run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def assert_stopped(process, out, before):
@@ -118,7 +124,10 @@ def test_a_hangup_saves_unless_the_sweep_was_started_with_nohup(tmp_path):
     for i, prefix in enumerate(([], ["nohup"])):
         out = tmp_path / f"run-{i}"
         command = [*prefix, *PARAMZ, "sweep", str(spec), "--out", str(out)]
-        process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True)
+        command = [*command, "--workers", "2"]
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_hangups
+        )
         wait_for(lambda out=out: list(out.glob("trials/*/history.jsonl")))
         process.send_signal(signal.SIGHUP)
         _, err = process.communicate(timeout=120)
