@@ -34,7 +34,7 @@ class Place:
             nothing tells.
         fed: its input was made by a matrix that grows.
         why: how that was found.
-        latent: a norm takes what it puts out, and nothing else; or what goes in is frozen.
+        latent: a norm takes what it puts out, or a slice of that; or what goes in is frozen.
         widens: it goes from a fixed size into width.
         axes: what its axes are in forward code, where a run shows it and its layer says otherwise.
         reads_out: a table that forward code also multiplies by, to make the model's output.

@@ -28,7 +28,7 @@ class Flow:
         read: names of those whose output reaches the model's output through none of the others.
         fed: names of those whose input was made by one of them.
         summed: name -> the axes over which products with data sum, once for every way that occurs.
-        normed: names of those whose output alone is divided by its own size.
+        normed: names of those whose output, or a slice of it, goes into a norm by itself.
     """
 
     used: frozenset[str] = frozenset()
