@@ -54,8 +54,12 @@ def reachable(name):
 
 
 def pages():
-    listed = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-    return [path for path in listed if path.name != "api.md"]
+    listed = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    return [path for path in listed if path not in reference()]
+
+
+def reference():
+    return sorted((ROOT / "docs" / "reference").glob("*.md"))
 
 
 def sources():
@@ -91,8 +95,39 @@ def test_pages_name_what_import_paramz_gives(path):
 
 
 def test_the_reference_names_what_can_be_imported():
-    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    text = "".join(path.read_text(encoding="utf-8") for path in reference())
     assert [name for name in sorted(named(text)) if not exists(name)] == []
+
+
+def shown_in_the_reference():
+    """The names of its directives, and of the members that these list."""
+    text = "".join(path.read_text(encoding="utf-8") for path in reference())
+    for name, rest in re.findall(r"^::: paramz\.([\w.]+)\n((?: .*\n|\n)*)", text, re.MULTILINE):
+        yield name
+        if members := re.search(r"members: \[(.*?)\]", rest):
+            yield from (f"{name}.{member}" for member in members[1].split(", "))
+
+
+def test_the_reference_has_every_public_name():
+    shown = set(shown_in_the_reference())
+    homes = {paramz._MODULES.get(name, name) for name in paramz.__all__} - {"apply.hf"}
+    assert sorted(homes - shown) == []
+    for name in ("analysis", "check", "nn", "optim", "reparam", "slurm", "sweeps"):
+        module = importlib.import_module(f"paramz.{name}")
+        public = set(getattr(module, "__all__", ()) or paramz_names(module)) - {"write_report"}
+        left = {f"{name}.{member}" for member in public - set(paramz.__all__)} - shown
+        assert sorted(left) == []
+    members = {f"apply.hf.{name}" for name in ("save_pretrained", "from_pretrained")}
+    assert members | {"analysis.report.write_report"} <= shown
+
+
+def paramz_names(module):
+    """What a module that lists no names has of paramz's own."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "").startswith("paramz.") and not name.startswith("_")
+    }
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

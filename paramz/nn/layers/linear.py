@@ -24,11 +24,14 @@ class Linear(nn.Linear):
     """A linear layer with the factors of ``scale`` in its three matrix products.
 
     Args:
-        in_features, out_features, bias: as for ``nn.Linear``, but without a bias by default.
+        in_features: as for ``nn.Linear``.
+        out_features: the same.
+        bias: the same, but there is none by default.
         scale: the factors; those of a hidden layer (`paramz.nn.functional.linear_scale`) if left
             out.
         fp8: compute in FP8; see `paramz.nn.fp8_`.
-        device, dtype: of the parameters.
+        device: of the parameters.
+        dtype: of the parameters.
 
     >>> layer = Linear(64, 128)
     >>> bool(0.9 < layer(torch.randn(256, 64)).std() < 1.1)

@@ -29,7 +29,8 @@ class MultiheadAttention(nn.Module):
             left out.
         scale: factors of the output projection, including that of attention itself; if left out,
             they are a hidden layer's, times attention's for the number of keys of each call.
-        device, dtype: of the parameters.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Attributes:
         scaled_by_call: the factor on attention depends on the number of keys of each call.
