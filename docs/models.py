@@ -34,6 +34,10 @@ same roles, and that nothing changes at the base, bit for bit; for the first {ch
 coordinate check with AdamW passes under muP and fails under SP.
 
 ```python
+import paramz
+from transformers import LlamaConfig, LlamaForCausalLM
+
+config = LlamaConfig(hidden_size=512, intermediate_size=512, num_hidden_layers=1, vocab_size=96)
 model = LlamaForCausalLM(config)                              # the large one
 plan = paramz.parametrize_(model, "mup", base=256)            # its config scaled to width 256
 wider = paramz.hf.scaled_config(config, width=4096)           # or scale a config yourself

@@ -1,8 +1,9 @@
-"""The README's code runs as written, and its commands exist."""
+"""The README's example is short, its commands exist, and so do the files it links to.
+
+That its code runs: tests/docs/test_blocks.py.
+"""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def test_python_blocks_run_in_order() -> None:
-    code = "\n".join(blocks("python"))
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert ran.returncode == 0, ran.stderr
-    assert "fan_in^-1 = 0.0625" in ran.stdout
-    assert "PASS" in ran.stdout
 
 
 def test_example_is_six_lines() -> None:
@@ -40,6 +33,6 @@ def test_verbs_exist(verb: str) -> None:
 
 
 def test_files_it_links_to_exist() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"(sweeps/\w+\.\w+)", README)
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []

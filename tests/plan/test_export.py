@@ -2,7 +2,6 @@
 
 import re
 from functools import cache
-from pathlib import Path
 
 import frameworks
 import pytest
@@ -357,13 +356,6 @@ def test_values_of_single_layers_have_patterns_with_their_numbers():
     one, other = regexes([first, rest])
     assert one == r"h\.(?:1|3)\.(?:up|down)\.weight"
     assert [n for n in names if re.fullmatch(other, n)] == rest
-
-
-def test_the_page_runs(capsys):
-    page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "docs/export.md", "exec"), {})
-    assert "config_overrides = {" in capsys.readouterr().out
 
 
 PARTS = st.sampled_from(["h", "0", "1", "10", "up", "a.b", "_x", "w1", "*", "[1]"])
