@@ -402,13 +402,31 @@ def bottleneck_sweep(path: Path) -> str:
     )
 
 
+RUNS = """
+## Another batch size or number of steps
+
+`paramz.transfer_run` multiplies hyperparameters by powers of the ratios of batch size and steps.
+Most rules answer one question: another batch size at the same number of tokens, or another number
+of tokens at the same batch size. `"sde+token-horizon"` answers both, and a run that changes what
+the rule says nothing of is refused.
+
+{table}
+
+The column muon is for Muon, SOAP and Shampoo (exponents -1/4).
+
+{sources}
+"""
+
+
 def page() -> str:
     """The whole page."""
     decay = "\n".join(f"- `{name}` keeps {what}." for name, what in DECAYS.items())
     runs = []
-    for name, columns in HORIZONS.items():
-        for column, rule in columns.items():
-            parts = (rule.lr, rule.weight_decay, rule.forgetting, rule.eps)
+    sources = []
+    for name, rule in HORIZONS.items():
+        sources.append(f"- `{name}` moves with {' and '.join(rule.moves)}: {rule.source}.")
+        for column, horizon in rule.columns.items():
+            parts = (horizon.lr, horizon.weight_decay, horizon.forgetting, horizon.eps)
             runs.append([name, column, *(power(part) for part in parts)])
     header = ["rule", "column", "lr", "weight decay", "1 - beta", "eps"]
     return (
@@ -422,9 +440,7 @@ def page() -> str:
         + DRIFT.format(table=drift(HERE / "drift.csv"))
         + "\n## Weight decay\n\n`plan.param_groups(..., decay=)` names what stays the same in all "
         f"tensors and at every scale:\n\n{decay}\n"
-        + "\n## Another batch size or number of steps\n\n`paramz.transfer_run` multiplies "
-        f"hyperparameters by powers of the ratios of batch size and steps:\n\n"
-        f"{markdown(header, runs)}\n\nTheir sources are in paramz/theory/horizon.py.\n"
+        + RUNS.format(table=markdown(header, runs), sources="\n".join(sources))
     )
 
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from paramz.theory.power import Power as Power
     from paramz.theory.rules import Parametrization as Parametrization
     from paramz.theory.rules import Rule as Rule
-    from paramz.theory.tables import BOTTLENECK_HIDDEN as BOTTLENECK_HIDDEN
-    from paramz.theory.tables import BOTTLENECK_READOUT as BOTTLENECK_READOUT
     from paramz.theory.tables import COMPLETEP as COMPLETEP
     from paramz.theory.tables import DEPTH_MUP as DEPTH_MUP
     from paramz.theory.tables import MEAN_FIELD as MEAN_FIELD
@@ -53,6 +51,12 @@ if TYPE_CHECKING:
     from paramz.theory.tables import SP as SP
     from paramz.theory.tables import U_MUP as U_MUP
     from paramz.theory.tables import parametrization as parametrization
+    from paramz.theory.variants import BOTTLENECK_HIDDEN as BOTTLENECK_HIDDEN
+    from paramz.theory.variants import BOTTLENECK_READOUT as BOTTLENECK_READOUT
+    from paramz.theory.variants import EMBED as EMBED
+    from paramz.theory.variants import FULL_ALIGN as FULL_ALIGN
+    from paramz.theory.variants import LARGE_VOCAB as LARGE_VOCAB
+    from paramz.theory.variants import NO_ALIGN as NO_ALIGN
     from paramz.tuning.decision import Decision as Decision
     from paramz.tuning.tune import tune as tune
 
@@ -61,8 +65,8 @@ __version__ = "0.1.0"
 _HOME = {
     "Axes": "anatomy.axes",
     "Branches": "anatomy.branches",
-    "BOTTLENECK_HIDDEN": "theory.tables",
-    "BOTTLENECK_READOUT": "theory.tables",
+    "BOTTLENECK_HIDDEN": "theory.variants",
+    "BOTTLENECK_READOUT": "theory.variants",
     "COMPLETEP": "theory.tables",
     "Compander": "reparam.maps.compander",
     "DECAYS": "theory.decay",
@@ -70,7 +74,11 @@ _HOME = {
     "DEPTH_MUP": "theory.tables",
     "Family": "theory.families",
     "HORIZONS": "theory.horizon",
+    "EMBED": "theory.variants",
+    "FULL_ALIGN": "theory.variants",
+    "LARGE_VOCAB": "theory.variants",
     "MEAN_FIELD": "theory.tables",
+    "NO_ALIGN": "theory.variants",
     "MOE_HIDDEN_ROUTER": "theory.tables",
     "MOE_MUP": "theory.tables",
     "MUP": "theory.tables",

@@ -53,8 +53,9 @@ def tune(
     rule: Annotated[
         str | None,
         typer.Option(
-            help="How lr moves with batch size and steps: token-horizon (the default), completed, "
-            "sde (that of SGD), timescale."
+            help="How lr moves with batch size and steps: token-horizon, completed, nanochat, "
+            "timescale, constant, sde. What it leaves open is answered by token-horizon under "
+            "Adam, constant otherwise, and by sde for the batch size."
         ),
     ] = None,
     profile: ProfileFile = None,

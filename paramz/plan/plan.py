@@ -108,8 +108,8 @@ class Plan:
                 inputs and output gradients.
 
                 ``decay``: what weight_decay means and how it moves: ``"lr-constant"`` (the default;
-                u-muP's is ``"independent"``), ``"coupled"``, ``"independent"`` or ``"1/width"``,
-                with their sources in `paramz.DECAYS`.
+                u-muP's is ``"independent"``), ``"coupled"``, ``"independent"``,
+                ``"1/width"`` or ``"sqrt-width"``, with their sources in `paramz.DECAYS`.
 
                 ``no_decay``: roles without decay, such as ``("vector", "scalar")``.
 

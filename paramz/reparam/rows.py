@@ -15,8 +15,8 @@ from paramz.reparam.modules import part_name
 from paramz.reparam.recipe import Recipe, Scaling, SharingRecipe
 from paramz.reparam.weights import Mapped
 from paramz.theory.power import ONE, Power
+from paramz.theory.printed import IN, OUT
 from paramz.theory.rules import Role
-from paramz.theory.tables import IN, OUT
 
 Shape = tuple[int, ...]
 

@@ -15,5 +15,8 @@ DECAYS: Mapping[str, str] = MappingProxyType(
         "whatever that is: Loshchilov and Hutter 2019; Wortsman et al. 2023 (arXiv 2309.14322)",
         "1/width": "weight_decay * width, with weight_decay as in independent: Qiu et al. 2025 "
         "(arXiv 2512.05620), for runs whose length grows with the model",
+        "sqrt-width": "lr * weight_decay * width^1/2 of matrices whose inputs grow (with muP's lr "
+        "of 1/width, weight_decay grows as width^1/2), and no decay of embeddings, biases and "
+        "gains: Fan et al. 2025 (arXiv 2510.15262), for AdamW in models with norms",
     }
 )

@@ -168,8 +168,9 @@ def family(
     """The family of an optimizer given by name, class, instance, or as a `Family` itself.
 
     Args:
-        optimizer: such as ``"adamw"``, ``torch.optim.AdamW``, an optimizer instance, or a `Family`
-            for an optimizer that paramz does not know.
+        optimizer: such as ``"adamw"``, ``torch.optim.AdamW``, an optimizer instance (whose own
+            options below count where they are not given), or a `Family` for an optimizer that
+            paramz does not know.
         decoupled: overrides the decay kind of Adam's relatives, for NAdam, RAdam and Adam with
             ``decoupled_weight_decay=True``.
         exponent: Shampoo's, of each side or of the left and right one.
@@ -200,6 +201,10 @@ def family(
                 f"in the gradient, the same with SGD."
             )
         found = FAMILIES[key]
+        own = {} if isinstance(optimizer, str | type) else getattr(optimizer, "defaults", {})
+        exponent = own.get("exponent") if exponent is None else exponent
+        graft = own.get("graft") if graft is None else graft
+        decoupled = own.get("decoupled_weight_decay") if decoupled is None else decoupled
     if exponent is not None and found.exponent is not None:
         sides = (exponent, exponent) if isinstance(exponent, int | float) else exponent
         e = sum((Fraction(side).limit_denominator(1000) for side in sides), _0)

@@ -1,12 +1,27 @@
-"""Read tables as papers print them: a row per role, a column per quantity, into rules."""
+"""Read tables as papers print them: a row per role, a column per quantity, into rules.
+
+The symbols are explained in `tables.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import USUAL_DECAY, Parametrization, Rule
+
+HALF = Fraction(1, 2)
+IN = Power(fan_in=1)
+OUT = Power(fan_out=1)
+HEAD = Power(head=1)
+DEPTH = Power(depth=1)
+EXPERTS = Power(experts=1)
+NONE = None  # the theory has no rule here
+
+SECOND = ("kfac.lr", "kfac.damping_a", "kfac.damping_b", "foof.lr", "foof.damping_a")
+USUAL = ("input", "hidden", "output", "vector", "scalar")
 
 
 def tabulate(

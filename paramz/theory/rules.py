@@ -250,7 +250,9 @@ class Parametrization:
     def __mul__(self, other: Parametrization) -> Parametrization:
         """Composition: rules multiply entry by entry; an entry that one side lacks is 1 there.
 
-        The factors on attention logits multiply relative to the usual 1/sqrt(d_head).
+        A column that one side lacks altogether is left out: that side says nothing of such
+        optimizers. A table without rules is 1. The factors on attention logits multiply relative
+        to the usual 1/sqrt(d_head).
 
         Raises:
             ValueError: one of them is unit-scaled.
@@ -266,7 +268,10 @@ class Parametrization:
                     "start from size 1, so it cannot be multiplied with another scheme; use it "
                     "alone"
                 )
-        keys = dict.fromkeys([*self.rules, *other.rules])
+        both = [t.columns for t in (self, other) if t.rules]
+        keys = dict.fromkeys(
+            (c, r) for c, r in [*self.rules, *other.rules] if all(c in have for have in both)
+        )
         plain = Rule()
         return Parametrization(
             name=f"{self.name}+{other.name}",

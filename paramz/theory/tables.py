@@ -30,29 +30,37 @@ columns: sgd   SGD, momentum, Nesterov
          kfac  K-FAC, and Shampoo with exponents -1/2; other exponents lie between it and muon
          foof  K-FAC with the factor of the inputs alone
 `kfac.damping_a` and `_b` multiply constants added to K-FAC's factors of inputs and output gradients.
+Variants of these tables, as factors on them, are in `variants.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from types import MappingProxyType
 
-from paramz.theory.power import ONE, Power
-from paramz.theory.printed import tabulate, with_columns
+from paramz.theory.power import ONE
+from paramz.theory.printed import (
+    DEPTH,
+    EXPERTS,
+    HALF,
+    HEAD,
+    IN,
+    NONE,
+    OUT,
+    SECOND,
+    USUAL,
+    tabulate,
+    with_columns,
+)
 from paramz.theory.rules import Parametrization
-
-HALF = Fraction(1, 2)
-IN = Power(fan_in=1)
-OUT = Power(fan_out=1)
-HEAD = Power(head=1)
-DEPTH = Power(depth=1)
-EXPERTS = Power(experts=1)
-NONE = None  # the theory has no rule here
-
-
-_SECOND = ("kfac.lr", "kfac.damping_a", "kfac.damping_b", "foof.lr", "foof.damping_a")
-_USUAL = ("input", "hidden", "output", "vector", "scalar")
+from paramz.theory.variants import (
+    BOTTLENECK_HIDDEN,
+    BOTTLENECK_READOUT,
+    EMBED,
+    FULL_ALIGN,
+    LARGE_VOCAB,
+    NO_ALIGN,
+)
 
 # fmt: off
 SP = tabulate(
@@ -65,7 +73,7 @@ SP = tabulate(
     vector =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
     scalar =(ONE,        ONE,    ONE,      ONE,       ONE,        NONE,      NONE),
 )
-SP = with_columns(SP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
+SP = with_columns(SP, columns=SECOND, **dict.fromkeys(USUAL, (ONE, ONE, ONE, ONE, ONE)))
 
 NTP = tabulate(
     "ntp", "neural tangent parametrization: Jacot et al. 2018; Yang and Hu 2021 (TP-IV) table 1",
@@ -77,7 +85,7 @@ NTP = tabulate(
     vector =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
     scalar =(ONE,        ONE,        ONE,      ONE,       ONE,        NONE,      NONE),
 )
-NTP = with_columns(NTP, columns=_SECOND, **dict.fromkeys(_USUAL, (ONE, ONE, ONE, ONE, ONE)))
+NTP = with_columns(NTP, columns=SECOND, **dict.fromkeys(USUAL, (ONE, ONE, ONE, ONE, ONE)))
 
 # Form A: nothing in the forward pass, the readout's 1/fan_in sits in its init and learning rate.
 # Muon's column is (OUT/IN)^(1-e) with e = 1/2, from ||dW||_2 ~ sqrt(fan_out/fan_in).
@@ -100,7 +108,7 @@ MUP = with_columns(
     # output gradients g cancel up to 1/(|a| |g|). With |a|^2 ~ IN and |g|^2 ~ 1/OUT that is the
     # spectral norm that an update should have, so hidden matrices need no power in lr; constants
     # that are added to the factors have to follow |a|^2 and |g|^2.
-    columns=_SECOND,
+    columns=SECOND,
     input  =(ONE,          ONE,  1 / OUT,    OUT,        ONE),
     hidden =(ONE,          IN,   1 / OUT,    OUT,        IN),
     output =(ONE,          IN,   ONE,        ONE,        IN),
@@ -125,7 +133,7 @@ MEAN_FIELD = tabulate(
 )
 MEAN_FIELD = with_columns(
     MEAN_FIELD,
-    columns=_SECOND,
+    columns=SECOND,
     input  =(ONE, ONE,    1 / OUT, OUT, ONE),
     hidden =(ONE, ONE,    1 / OUT, OUT, ONE),
     output =(ONE, 1 / IN, ONE,     ONE, 1 / IN),
@@ -151,7 +159,7 @@ DEPTH_MUP = tabulate(
     vector =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
     scalar =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
 )
-DEPTH_MUP = with_columns(DEPTH_MUP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, 1 / DEPTH, ONE, ONE)))
+DEPTH_MUP = with_columns(DEPTH_MUP, columns=SECOND, **dict.fromkeys(USUAL, (1 / DEPTH, ONE, 1 / DEPTH, ONE, ONE)))
 
 COMPLETEP = tabulate(
     "completep", "CompleteP, branch factor 1/depth: Dey et al. 2025 (arXiv 2505.01618) table 1; "
@@ -165,7 +173,7 @@ COMPLETEP = tabulate(
     vector =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
     scalar =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
 )
-COMPLETEP = with_columns(COMPLETEP, columns=_SECOND, **dict.fromkeys(_USUAL, (1 / DEPTH, ONE, DEPTH**-2, DEPTH, ONE)))
+COMPLETEP = with_columns(COMPLETEP, columns=SECOND, **dict.fromkeys(USUAL, (1 / DEPTH, ONE, DEPTH**-2, DEPTH, ONE)))
 
 # An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
 # 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has
@@ -187,7 +195,7 @@ MOE_MUP = tabulate(
 )
 MOE_MUP = with_columns(
     MOE_MUP,
-    columns=_SECOND,
+    columns=SECOND,
     router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
     input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
     vector=_MOE_SECOND, scalar=_MOE_SECOND,
@@ -203,31 +211,11 @@ MOE_HIDDEN_ROUTER = tabulate(
 )
 MOE_HIDDEN_ROUTER = with_columns(
     MOE_HIDDEN_ROUTER,
-    columns=_SECOND,
+    columns=SECOND,
     router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
     input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
     vector=_MOE_SECOND, scalar=_MOE_SECOND,
 )
-
-# Other policies for bottlenecks, as factors on muP's. With std fan_in^-1/2 into all of them, what
-# goes through keeps its size at init, and grows with width as soon as what feeds it aligns with it.
-# With 1/fan_in before norms, too, what a norm puts out turns faster the wider the model is.
-_COLUMNS = ("init", "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps")
-BOTTLENECK_HIDDEN = tabulate(
-    "bottleneck-hidden", "all maps into a bottleneck start like hidden matrices, as in common code",
-    attention=HEAD**-HALF,
-    columns=_COLUMNS,
-    inward =(IN**HALF,   ONE, ONE, ONE, ONE, ONE, ONE),
-)
-BOTTLENECK_HIDDEN = with_columns(BOTTLENECK_HIDDEN, columns=_SECOND, inward=(ONE, ONE, ONE, ONE, ONE))
-BOTTLENECK_READOUT = tabulate(
-    "bottleneck-readout", "all maps into a bottleneck start like readouts: Yang, Simon and "
-    "Bernstein 2023 (arXiv 2310.17813) read literally",
-    attention=HEAD**-HALF,
-    columns=_COLUMNS,
-    latent =(IN**-HALF,  ONE, ONE, ONE, ONE, ONE, ONE),
-)
-BOTTLENECK_READOUT = with_columns(BOTTLENECK_READOUT, columns=_SECOND, latent=(ONE, ONE, ONE, ONE, ONE))
 
 # Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
 # 1 (DEPTH: layers of the stack, for tensors in it). Gradients have unit scale too, through backward
@@ -262,6 +250,10 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
             MOE_HIDDEN_ROUTER,
             BOTTLENECK_HIDDEN,
             BOTTLENECK_READOUT,
+            EMBED,
+            FULL_ALIGN,
+            NO_ALIGN,
+            LARGE_VOCAB,
             U_MUP,
         )
     }

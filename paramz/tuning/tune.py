@@ -13,7 +13,7 @@ from paramz.slurm.launcher import SLURM
 from paramz.sweeps.running.launcher import Launcher, Options
 from paramz.sweeps.running.local import LOCAL
 from paramz.sweeps.running.stopping import stop_on_signals
-from paramz.theory.horizon import HORIZONS
+from paramz.theory.horizon import run_rules
 from paramz.tuning import specs
 from paramz.tuning.conclude import Findings, conclude, stopped
 from paramz.tuning.coordinates import check_seconds, checked
@@ -69,8 +69,8 @@ def tune(
         settings: config values of all trials, such as ``{"context": 256}``.
         task: the task function, where it is not called ``task`` beside the training function.
         hp: the hyperparameter; for any but ``lr``, a spec must give its axis.
-        rule: by which lr moves with batch size and steps, of `paramz.HORIZONS`; by default
-            token-horizon, or sde for SGD.
+        rule: by which lr moves with batch size and steps, of `paramz.HORIZONS`. What it leaves
+            open follows token-horizon under Adam and constant otherwise, and sde in batch size.
         profile: of a Slurm cluster.
         workers: trials at once on this machine; by default what fits.
         say: is told what happens.
@@ -207,8 +207,8 @@ def _work(
     stages = Stages(out, launcher, options, say, question)
     setting = Setting(source, hp, base, options.profile is not None, budget.of == "gpu")
     work = Work(target, budget, setting, stages, asked["rule"])
-    if asked["rule"] is not None and work.run_rule not in HORIZONS:
-        raise ValueError(f"--rule {work.run_rule}: there are {', '.join(HORIZONS)}")
+    if asked["rule"] is not None:
+        run_rules(asked["rule"])
     return work
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from paramz.sweeps.spec.spec import Sweep
 from paramz.theory.families import family
+from paramz.theory.horizon import run_rules
 from paramz.theory.tables import parametrization
 from paramz.tuning.model import task_of, tokens_in
 from paramz.tuning.proxies import Wanted, possible_widths
@@ -68,9 +69,20 @@ class Work:
 
     @property
     def run_rule(self) -> str:
-        """The rule by which lr moves with batch size and steps."""
+        """The rule by which lr moves with tokens and, where that changes, with batch size.
+
+        What was asked for, and usual rules for what it leaves open.
+
+        Raises:
+            ValueError: as for `batch_ratio`.
+        """
         adam = family(self.optimizer).column == "adam"
-        return self.rule or ("token-horizon" if adam else "sde")
+        usual = {"tokens": "token-horizon" if adam else "constant"}
+        if self.batch_ratio != 1:
+            usual = {"batch": "sde", **usual}
+        asked = [] if self.rule is None else [self.rule]
+        known = {what for rule in asked for one in run_rules(rule) for what in one.moves}
+        return "+".join([*asked, *(rule for what, rule in usual.items() if what not in known)])
 
     @property
     def batch_ratio(self) -> float:

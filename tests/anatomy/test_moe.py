@@ -12,7 +12,7 @@ from torch import nn
 import paramz
 from paramz.anatomy.moe import find_layers, find_parts, gate_sums
 from paramz.theory.power import ONE, Power
-from paramz.theory.tables import HALF, IN
+from paramz.theory.printed import HALF, IN
 
 SWEEPS = str(Path(__file__).parents[2] / "sweeps")
 

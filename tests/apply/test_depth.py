@@ -11,7 +11,8 @@ from torch import nn
 
 import paramz
 from paramz.theory.power import Power
-from paramz.theory.tables import COMPLETEP, DEPTH_MUP, HALF
+from paramz.theory.printed import HALF
+from paramz.theory.tables import COMPLETEP, DEPTH_MUP
 
 
 class Deep(nn.Module):

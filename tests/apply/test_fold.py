@@ -10,7 +10,7 @@ from torch import nn
 import paramz
 from paramz.apply.hf import config_factory
 from paramz.theory.families import COLUMNS
-from paramz.theory.tables import HALF, IN, OUT
+from paramz.theory.printed import HALF, IN, OUT
 
 TABLES = {
     "readout": paramz.MUP.shift(COLUMNS, output=1 / IN),

@@ -12,7 +12,7 @@ from torch import nn
 
 import paramz
 from paramz.theory.families import COLUMNS
-from paramz.theory.tables import IN
+from paramz.theory.printed import IN
 
 mup = pytest.importorskip("mup", reason="pip install --no-deps mup==1.0.0")
 

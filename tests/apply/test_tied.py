@@ -7,7 +7,7 @@ from torch import nn
 
 import paramz
 from paramz.theory.families import COLUMNS
-from paramz.theory.tables import HALF, OUT
+from paramz.theory.printed import HALF, OUT
 
 mup = pytest.importorskip("mup", reason="pip install --no-deps mup==1.0.0")
 

@@ -161,7 +161,10 @@ def test_abc_symmetry(optimizer, scheme, shifts):
 
 def test_roles_of_the_tables_are_the_roles():
     # A policy for one role is no scheme by itself, but a factor of one.
-    policies = {"bottleneck-hidden": {"inward"}, "bottleneck-readout": {"latent"}}
+    policies = {
+        "bottleneck-hidden": {"inward"}, "bottleneck-readout": {"latent"},
+        "embed": {"input"}, "large-vocab": {"input"},
+    }  # fmt: skip
     for table in paramz.tables.PARAMETRIZATIONS.values():
         roles = {role for _, role in table.rules}
         if table.name in policies:

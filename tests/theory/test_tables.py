@@ -10,8 +10,9 @@ import pytest
 import paramz
 from paramz.theory.families import COLUMNS, shampoo
 from paramz.theory.power import ONE, Power
+from paramz.theory.printed import DEPTH, EXPERTS, HALF, HEAD, IN, OUT, tabulate
 from paramz.theory.rules import ROLES, Parametrization
-from paramz.theory.tables import DEPTH, EXPERTS, HALF, HEAD, IN, OUT, PARAMETRIZATIONS, tabulate
+from paramz.theory.tables import PARAMETRIZATIONS
 
 WEIGHTS = {"input": OUT, "hidden": OUT / IN, "output": 1 / IN}
 
@@ -115,7 +116,11 @@ def test_every_rule_is_the_identity_at_the_base(table):
     assert table.attention(at_base) == 1.0
 
 
-@pytest.mark.parametrize("table", PARAMETRIZATIONS.values(), ids=lambda table: table.name)
+PARTIAL = ("embed", "full-align", "no-align", "large-vocab")
+WHOLE = [table for table in PARAMETRIZATIONS.values() if table.name not in PARTIAL]
+
+
+@pytest.mark.parametrize("table", WHOLE, ids=lambda table: table.name)
 def test_every_table_is_complete_and_round_trips(table):
     if {role for _, role in table.rules} <= {"inward", "latent"}:
         table = paramz.MUP * table  # a policy for one role is a factor of a scheme
@@ -147,6 +152,32 @@ def test_only_mup_and_its_equals_change_the_attention_scale():
         "u-mup",
     }
     assert {t.attention for t in PARAMETRIZATIONS.values()} == {1 / HEAD, HEAD**-HALF}
+
+
+def test_variants_refuse_optimizers_that_nobody_has_spoken_of():
+    adam, muon = ("adam", "input"), ("muon", "input")
+    assert paramz.parametrization("sp+embed").rule(*adam).lr == OUT
+    assert paramz.parametrization("sp+embed").rule("adam", "hidden") == paramz.SP.rule(
+        "adam", "hidden"
+    )
+    large = paramz.parametrization("mup+large-vocab")
+    assert (large.rule(*adam).lr, large.rule(*muon).lr) == (OUT**-HALF, OUT**HALF)
+    with pytest.raises(KeyError, match="has no rule for sgd x input: its columns are adam, muon"):
+        large.rule("sgd", "input")
+    with pytest.raises(KeyError, match="no rule for sgd x hidden: its columns are adam"):
+        paramz.parametrization("sp+no-align").rule("sgd", "hidden")
+
+
+def test_per_layer_rates_undo_what_sp_grows():
+    # SP's readout of std IN^-1/2 sends back gradients IN^1/2 larger than muP's, in every entry.
+    full, mup = paramz.parametrization("sp+full-align"), paramz.MUP
+    for role in ("input", "hidden", "output"):
+        assert reduced(full.rule("adam", role).lr, role) == reduced(mup.rule("adam", role).lr, role)
+    for role in ("input", "hidden"):
+        ratio = full.rule("sgd", role).lr / mup.rule("sgd", role).lr
+        assert reduced(ratio, role) == OUT**-HALF
+    bare = paramz.parametrization("sp+no-align")
+    assert bare.rule("adam", "hidden").lr == IN**-HALF
 
 
 def test_lookup_by_name():

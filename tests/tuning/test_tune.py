@@ -192,7 +192,7 @@ def test_a_script_goes_through_tune_and_report(tmp_path):
         ({"target": "width=512,tokens=1e9"}, "tokens=1e\\+09 are how many steps"),
         ({"budget": "8 gpus"}, "--budget 8 gpus: write a number and hours or minutes"),
         ({"source": "nowhere.py:train"}, "no file nowhere.py"),
-        ({"rule": "guess"}, "--rule guess: there are sde, completed"),
+        ({"rule": "guess"}, "no horizon rule 'guess'; there are sde, completed"),
         ({"hp": "weight_decay"}, "--hp weight_decay: where its best value may lie"),
     ],
 )

@@ -22,8 +22,9 @@ from paramz.plan.roles import role_by_axes
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.theory.families import COLUMNS
+from paramz.theory.printed import IN
 from paramz.theory.rules import Role
-from paramz.theory.tables import IN, MUP
+from paramz.theory.tables import MUP
 
 # TP-V, table 8: the readout's 1/fan_in is a multiplier, which MuReadout applies. So the initial
 # values and learning rate of every tensor with one growing axis follow one rule. It is MUP with a

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from paramz.anatomy.axes import Axes
 from paramz.reparam.recipe import Scaling
 from paramz.theory.power import Power
-from paramz.theory.tables import IN
+from paramz.theory.printed import IN
 
 # Why the factors have these rules. Let h = W x.
 # At a fixed rank all factors have the size t = (std of W)^(1/4). A change dX of X changes h by

@@ -16,7 +16,7 @@ from paramz.anatomy.axes import Axes
 from paramz.reparam.kernels import gpu
 from paramz.reparam.kernels.eager import is_eager
 from paramz.reparam.recipe import Scaling
-from paramz.theory.tables import IN
+from paramz.theory.printed import IN
 
 _TENSORS = ("v", "g")
 # v starts as W itself (|v| = g), so W's learning rate is right for it. g is sqrt(fan_in) times the
