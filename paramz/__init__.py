@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from paramz.apply.parametrize import remove_ as remove_
     from paramz.apply.schedules import check_schedule as check_schedule
     from paramz.apply.task import Task as Task
+    from paramz.check.callback import record as record
     from paramz.check.run import coord_check as coord_check
     from paramz.compat.convert.convert import convert as convert
     from paramz.optim.make import make_optimizers as make_optimizers
@@ -107,6 +108,7 @@ _HOME = {
     "parametrization": "theory.tables",
     "parametrize_": "apply.parametrize",
     "plan_of": "plan.on_model",
+    "record": "check.callback",
     "remove_": "apply.parametrize",
     "reparametrize_": "reparam.reparametrize",
     "restore_": "apply.adopt",

@@ -78,3 +78,10 @@ class Noise:
             yield
         finally:
             before.restore()
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Switch dropout off, whose noise would be taken for change; all else stays in train mode."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from paramz.sweeps.store.record import Record
     from paramz.sweeps.store.store import Store
 
-ROWS = "rows.json"  # in the trial's directory
+ROWS, LINES = "rows.json", "recorded.jsonl"
+"""Files of a trial: what was measured, and of a script a line per step before that."""
 
 
 def check_sweep(task: str, *, minutes: float, **arguments: Any) -> Sweep:
@@ -132,9 +133,13 @@ def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
             )
         rows += found["rows"]
         records.append(record)
+    tell_of_other_code(sweep, store, records, str(sweep.base["task"]))
+    return table(sweep.base["axis"], rows)  # type: ignore[arg-type]
+
+
+def tell_of_other_code(sweep: Sweep, store: Store, records: list[Record], name: str) -> None:
+    """Warn of results that were measured with other code than the named function has now."""
     code = code_of(sweep.target, sweep.base)
     if other := of_other_code(store, code, records):
-        task = str(sweep.base["task"])
-        said = sentence(len(other), task, code["source"])
-        warnings.warn(f"{said} (both of paramz retry {store.root})", stacklevel=2)
-    return table(sweep.base["axis"], rows)  # type: ignore[arg-type]
+        said = sentence(len(other), name, code["source"])
+        warnings.warn(f"{said} (both of paramz retry {store.root})", stacklevel=3)

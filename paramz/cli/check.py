@@ -6,11 +6,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paramz.cli.check_script import ScriptRun, command_of, label_of, table_of_script
 from paramz.cli.functions import Scheme, Set, config_of, located, numbers, refused
 from paramz.cli.launchers import launcher_for
 from paramz.cli.sweep import launch
@@ -25,15 +27,27 @@ def register(app: typer.Typer) -> None:
 
 
 _Task = Annotated[
-    str,
-    typer.Argument(help="A function (config) -> paramz.Task: path/to/file.py:name or module:name."),
+    str | None,
+    typer.Argument(
+        help="A function (config) -> paramz.Task: path/to/file.py:name or module:name. Or a spec "
+        "(.yaml) with a command, whose script calls paramz.record."
+    ),
 ]
 
 
 # The defaults are those of `paramz.check.jobs.Check`, and a test holds them together: importing it
 # here would slow down every verb.
 def check(
-    task: _Task,
+    context: typer.Context,
+    task: _Task = None,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of a task: your script, with paramz.record(model, step) in its loop. "
+            "Such as 'python train.py --width {width} --lr {lr} --seed {seed} --scheme "
+            "{parametrization}'; {optimizer}, {base_width} and {steps} are known, too."
+        ),
+    ] = None,
     widths: Annotated[
         str | None, typer.Option(help="Widths, by commas. Default: 64,128,256,512.")
     ] = None,
@@ -66,7 +80,8 @@ def check(
         typer.Option(help="Measure on Slurm with this profile; the same command again gathers."),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0, help="On Slurm: time limit of one size and seed.")
+        float,
+        typer.Option(min=0, help="On Slurm, and of a command: limit for a size and seed."),
     ] = 30.0,
     settings: Set = None,
     expect_fail: Annotated[
@@ -84,7 +99,11 @@ def check(
 
     options = Options(retry="none", profile=profile)
     try:
-        label = _label(f"{parametrization}-{optimizer}" if label is None else label)
+        script = command_of(task, command)
+        usual = f"{parametrization}-{optimizer}"
+        if script is not None:
+            usual = label_of(script, parametrization=parametrization, optimizer=optimizer)
+        label = _label(usual if label is None else label)
         asked: dict[str, Any] = {
             "widths": _whole("--widths", widths),
             "depths": _whole("--depths", depths),
@@ -97,16 +116,26 @@ def check(
             "seeds": seeds,
             "config": config_of(settings),
         }
-        if launcher_for(options).returns_at_once:
+        if script is not None:
+            chosen = {
+                name
+                for name in ("parametrization", "optimizer", "base_width")
+                if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+            }
+            if profile is not None:
+                out = out or Path("runs") / "check"
+            run = ScriptRun(out, label, minutes, chosen, as_json)
+            df = table_of_script(script, replace(options, workers=workers), run, asked)
+        elif launcher_for(options).returns_at_once:
             out = out or Path("runs") / "check"
             folder = out / "coord" / label
-            place = _from_here(located(task))
+            place = _from_here(located(str(task)))
             df = _gathered(place, folder, options, as_json, minutes=minutes, **asked)
         else:
             from paramz.check.run import coord_check
 
             with _warnings_as_lines(), progress_bar() as progress:
-                df = coord_check(located(task), workers=workers, progress=progress, **asked)
+                df = coord_check(located(str(task)), workers=workers, progress=progress, **asked)
         judged = judge(df, tolerance=tolerance)
         if out is not None:
             judged.save(df, out / "coord", label)

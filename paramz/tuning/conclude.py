@@ -107,7 +107,8 @@ def conclude(known: Findings) -> Decision:
 def _no_check() -> Finding:
     return Finding(
         "none",
-        "not checked: no task was given, and paramz does not look into a command. Name a function "
+        "not checked: no task was given, and the script does not show its model. Add the lines "
+        "import paramz and paramz.record(model, step) to its training loop, or name a function "
         "that returns the model as a paramz.Task with --task train.py:task",
     )
 
@@ -203,7 +204,7 @@ def _surer(known: Findings) -> Iterator[str]:
     assert known.verdict is not None and known.forecast is not None
     yield from known.verdict.to_decide
     if known.coordinates is None:
-        yield "a coordinate check: give the task (--task)"
+        yield "a coordinate check: paramz.record in the script, or the task (--task)"
     largest, quarter = known.design.widths[-1], known.work.target.width // 4
     if largest < quarter:
         seconds = known.cost.trial(min(2 * largest, quarter), known.design.steps)

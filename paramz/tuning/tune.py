@@ -16,7 +16,7 @@ from paramz.sweeps.running.stopping import stop_on_signals
 from paramz.theory.horizon import run_rules
 from paramz.tuning import specs
 from paramz.tuning.conclude import Findings, conclude, stopped
-from paramz.tuning.coordinates import check_seconds, checked
+from paramz.tuning.coordinates import can_check, check_seconds, checked
 from paramz.tuning.cost import measured
 from paramz.tuning.decision import Decision, Finding
 from paramz.tuning.forecast import Forecast
@@ -133,23 +133,16 @@ def decide(
     )
     cost = measured(stages.run("pilot", first).rename(columns={setting.steps: "steps"}))
     pays = work.trial_seconds(first, options.workers)
-    left = pays - stages.seconds() - (check_seconds(widths[0], cost) if work.task_name else 0.0)
+    left = pays - stages.seconds() - (check_seconds(widths[0], cost) if can_check(work) else 0.0)
     chosen = stages.remembered("design", lambda: asdict(choose(work.wanted, cost, left)))
     design = Design.from_json(chosen)
     for line in why(work, design, cost, pays):
         say(line)
     known = Findings(work, design, cost, pays)
 
-    if work.task_name is not None:
+    if can_check(work):
         say("coordinates: do activations keep their size?")
-        verdict = checked(
-            stages,
-            work.task_name,
-            work.scheme,
-            work.optimizer,
-            design.widths[0],
-            {k: v for k, v in work.config.items() if k not in ("width", setting.hp)},
-        )
+        verdict = checked(work, design.widths[0])
         say(verdict.sentence)
         known = replace(known, coordinates=Finding(verdict.outcome, verdict.sentence))
         if verdict.outcome == "fail":

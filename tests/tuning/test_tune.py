@@ -18,11 +18,14 @@ from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live, Options
 from paramz.sweeps.running.refine import begin_round, next_round
 from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.spec.target import load_target
+from paramz.tuning.coordinates import _wanted, can_check
 from paramz.tuning.cost import Cost, measured
 from paramz.tuning.proxies import Wanted, choose
-from paramz.tuning.source import read_source
+from paramz.tuning.question import Budget, Target
+from paramz.tuning.source import Source, read_source
 from paramz.tuning.specs import Setting, pilot
 from paramz.tuning.stage import Stages
+from paramz.tuning.work import Work
 
 HERE = Path(__file__).parent
 FUNCTION = f"{HERE / 'tuned_functions.py'}:train"
@@ -180,6 +183,28 @@ def test_a_script_goes_through_tune_and_report(tmp_path):
     assert "one seed" in " ".join(found["doubts"])
     report = CliRunner().invoke(app, ["report", str(out / "sweep")])
     assert report.exit_code == 0, report.output
+
+
+@pytest.mark.parametrize(
+    ("line", "checks"),
+    [
+        ("paramz.record(model, step)", True),
+        ("    record(model, step)", True),
+        ("recorder.record(1)  # paramz", False),
+        ("", False),
+    ],
+)
+def test_a_script_that_records_has_its_coordinates_checked(tmp_path, line, checks):
+    (tmp_path / "train.py").write_text(f"if True:\n    import paramz\n{line}\n")
+    fields = {"command": "python train.py {width} --lr={lr}", "metrics": {"pattern": "x"}}
+    source = Source(fields, None, {"context": 8}, folder=tmp_path)
+    setting = Setting(source, "lr", {}, limited=False, gpus=False)
+    work = Work(Target(256), Budget(60, "cpu"), setting, None, None)
+    assert can_check(work) is checks
+    if checks:
+        configs = list(_wanted(work, 32).sweep.configs())
+        assert [config["width"] for config in configs] == [256, 128, 64, 32]
+        assert {config["context"] for config in configs} == {8}
 
 
 @pytest.mark.parametrize(
