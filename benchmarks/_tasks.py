@@ -37,7 +37,7 @@ def steps(
         count: how many steps a call makes, each on a batch of its own.
         compiled: compile the forward pass.
     """
-    batches = [train_lm.batch_of(None, BATCH, CONTEXT, step) for step in range(count)]
+    batches = [train_lm.batch_of(None, BATCH, CONTEXT, 0, step) for step in range(count)]
     forward = torch.compile(model) if compiled else model
 
     def run() -> None:

@@ -48,7 +48,7 @@ def with_mup() -> None:
         mup.set_base_shapes(model, build(64), delta=build(128))
         return model
 
-    x, y = train_lm.batch_of(None, 16, 64, 0)
+    x, y = train_lm.batch_of(None, 16, 64, 0, 0)
     loader = [(x, y.flatten())] * STEPS
     for lr in LRS:
         get_coord_data(

@@ -50,16 +50,18 @@ def llama(
     return LlamaForCausalLM(scaled_config(config, width, heads=heads, kv_heads=kept))
 
 
-def next_byte(path: str | None, size: int, context: int, step: int) -> dict[str, torch.Tensor]:
+def next_byte(
+    path: str | None, size: int, context: int, seed: int, step: int
+) -> dict[str, torch.Tensor]:
     """A batch as Hugging Face models take it: labels are the inputs, shifted inside the model."""
-    tokens, _ = batch_of(path, size, context, step)
+    tokens, _ = batch_of(path, size, context, seed, step)
     return {"input_ids": tokens, "labels": tokens}
 
 
 def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config.
 
-    Keys: depth, tied, heads, kv_heads, context, batch_size, text.
+    Keys: depth, tied, heads, kv_heads, context, batch_size, text, seed (of the batches, too).
     """
     build = partial(
         llama,
@@ -69,7 +71,8 @@ def task(config: dict[str, Any]) -> paramz.Task:
         kv_heads=config.get("kv_heads"),
     )
     size, context = config.get("batch_size", 16), config.get("context", 64)
-    return paramz.Task(build=build, batch=partial(next_byte, config.get("text"), size, context))
+    drawn = (config.get("text"), size, context, config.get("seed", 0))
+    return paramz.Task(build=build, batch=partial(next_byte, *drawn))
 
 
 def train(config: dict[str, Any], trial: Any) -> dict[str, float]:

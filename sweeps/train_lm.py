@@ -120,11 +120,11 @@ def text(path: str | None, most: int = 8_000_000) -> torch.Tensor:
 
 
 def batch_of(
-    path: str | None, batch_size: int, context: int, step: int
+    path: str | None, batch_size: int, context: int, seed: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes and the bytes that follow them; the same batch whenever asked for the same step."""
+    """Bytes and the bytes that follow them; the same whenever asked for the same seed and step."""
     data = text(path)
-    generator = torch.Generator().manual_seed(step)
+    generator = torch.Generator().manual_seed((seed << 32) + step)
     starts = torch.randint(len(data) - context - 1, (batch_size,), generator=generator)
     window = data[starts[:, None] + torch.arange(context + 1)].long()
     return window[:, :-1], window[:, 1:]
@@ -134,7 +134,7 @@ def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config; every key has a default.
 
     Keys: depth, heads (their number stays, so their size grows with width), context, batch_size,
-    tied, zero (start residual branches at zero), text (a path).
+    tied, zero (start residual branches at zero), text (a path), seed (of the batches' order, too).
     """
     context = config.get("context", 64)
     build = partial(
@@ -145,7 +145,8 @@ def task(config: dict[str, Any]) -> paramz.Task:
         tied=config.get("tied", False),
         zero=config.get("zero", False),
     )
-    batch = partial(batch_of, config.get("text"), config.get("batch_size", 16), context)
+    drawn = (config.get("text"), config.get("batch_size", 16), context, config.get("seed", 0))
+    batch = partial(batch_of, *drawn)
     return paramz.Task(build=build, batch=batch)
 
 

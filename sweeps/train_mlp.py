@@ -49,10 +49,12 @@ def digits(objective: str = "cross_entropy") -> tuple[torch.Tensor, torch.Tensor
     return (x - x.mean()) / x.std(), y
 
 
-def batch_of(size: int, objective: str, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same random batch whenever it is asked for the same step."""
+def batch_of(size: int, objective: str, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same random batch whenever it is asked for the same seed and step."""
     x, y = digits(objective)
-    picked = torch.randint(len(x), (size,), generator=torch.Generator().manual_seed(step))
+    picked = torch.randint(
+        len(x), (size,), generator=torch.Generator().manual_seed((seed << 32) + step)
+    )
     return x[picked], y[picked]
 
 
@@ -62,7 +64,7 @@ def digits_task(build: Callable[..., nn.Module], config: dict[str, Any]) -> para
     The objective is ``cross_entropy``, or ``mse`` for mean squared error.
     """
     size, objective = config.get("batch_size", 64), config.get("objective", "cross_entropy")
-    return paramz.Task(build=build, batch=partial(batch_of, size, objective))
+    return paramz.Task(build=build, batch=partial(batch_of, size, objective, config.get("seed", 0)))
 
 
 def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:

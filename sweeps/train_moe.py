@@ -116,7 +116,7 @@ def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config; every key has a default.
 
     Keys: depth, heads, experts, top_k (default: a quarter of the experts), context, batch_size,
-    zero (start residual branches at zero), text.
+    zero (start residual branches at zero), text, seed (of the batches' order, too).
     """
     context = config.get("context", 64)
     build = partial(
@@ -128,7 +128,8 @@ def task(config: dict[str, Any]) -> paramz.Task:
         context=context,
         zero=config.get("zero", False),
     )
-    batch = partial(batch_of, config.get("text"), config.get("batch_size", 16), context)
+    drawn = (config.get("text"), config.get("batch_size", 16), context, config.get("seed", 0))
+    batch = partial(batch_of, *drawn)
     return paramz.Task(build=build, batch=batch)
 
 
