@@ -12,14 +12,14 @@ a standard error of sqrt(p (1 - p) / n): 0.03 to 0.04 for p = 0.05 here.
 
 What was looked at while paramz.analysis.bowl and .minimum were made. STIFF and STIFFNESS, which
 drifts rest on: parabolas with and without a wall, of height 0.006, 0.03 and 0.15, with other seeds
-than here. FREE, PARABOLA, BREAK and the constants of .breaks, which the intervals of an optimum
-rest on: parabolas, walls of 3 max(0, u - 1)^3, u^2 exp(0.4 u), u^2 / (1 + (u / 2.5)^2) below the
-optimum, and kinked valleys (curvatures of 0.5 and 1.5, slopes of 0.6 and 1.5, |u|, and
-sqrt(0.1 + u^2) times 2 and 0.6), of the same three heights and with other seeds than here. The
-shapes here were run after that, once. Without breaks "bent line" was covered 31 % of the time, and
-the kinked valleys 28 to 53 %; breaks that never were at the minimum itself covered half of the
-former cells badly, because all curves that fit a corner leave it on one side. SHAPE of .drift was
-set on u^2 exp(0.35 u) at two small widths beside plain sweeps, 20 each.
+than here. FREE, PARABOLA, BREAK, the constants of .breaks, SHAPE_ERROR and the window, which the
+intervals of an optimum rest on: parabolas, walls of 3 max(0, u - 1)^3, u^2 exp(0.4 u),
+u^2 / (1 + (u / 2.5)^2) below the optimum, and kinked valleys: curvatures of 0.5 and 1.5, slopes of
+0.6 and 1.5, and sqrt(r^2 + u^2) times 2 and 0.6 (r^2 = 0.1) and times 1.5 and 0.6 (r = 1), of the
+same three heights and with other seeds than here. PRIOR and APART of .shapes, by which drifts allow
+for bowls that change their shape: u^2 exp(0.35 u) and curvatures of 0.5 and 1.5 at two small widths
+of four, beside plain sweeps and sweeps of u^2 exp(0.35 u), 16 each. The shapes here were run after
+that, once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SHAPES = {
     "linex": lambda u: 2.5 * (np.exp(0.9 * u) - 0.9 * u - 1),
     "bent line": lambda u: np.where(u > 0, 3.0, 0.7) * (np.sqrt(0.25 + u**2) - 0.5),
 }
-DRIFTS = (-0.5, -0.2, -0.1, 0.0, 0.05, 0.15, 0.3)
+DRIFTS = (-0.5, -0.2, -0.1, 0.0, 0.05, 0.1, 0.15, 0.3)
 
 
 @dataclass(frozen=True)

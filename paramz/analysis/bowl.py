@@ -32,6 +32,8 @@ _EXACT = 1e-4
 _LEAST = 0.01
 # Optima of seeds that lie apart by up to this many times what noise explains are laid to noise.
 CHANCE = 1.5
+# Curves that are less likely than this are left out of the average.
+_RARE = 1e-5
 # Points of the fine grid on which a curve's minimum is looked for.
 _FINE = 201
 
@@ -100,7 +102,7 @@ def fit_bowl(
     # One column for no break, then one for each.
     score = np.column_stack([free + np.log(1 - BREAK), free[:, None] + beside])
     weight = _weights(score)
-    model, which = np.nonzero(weight[:, 1:] > 1e-9)
+    model, which = np.nonzero(weight[:, 1:] > _RARE)
     bent = breaks.curves(center[kept][model], breaks.size[model, which], model, which)
     share = weight[model, which + 1]
     average = smooth.at_fine @ (weight[:, 0] @ center[kept] + share @ bent[:, :-1])

@@ -20,15 +20,16 @@ from paramz.analysis.smooth import Smooth
 
 _Indices = NDArray[np.int64]
 
-# Within how many octaves a slope turns; zero is a kink.
-_TURNS = (0.0, 0.2, 0.6)
+# Within how many octaves a slope turns; zero is a kink. Wider turns are for the spline: as one
+# column they explain round corners too cheaply, and place the minimum beside them too surely.
+_TURNS = (0.0, 0.2)
 # How large a break is, in units of the bowl: standard deviation.
 SIZE = 3.0
 # How often a jump of the curvature is where the minimum is: training that becomes unstable ends the
 # fall of the loss.
-HERE = 0.8
+HERE = 0.9
 # Places that are tried, and how often they move to where breaks explain the most.
-_FIRST, _PLACES = 21, 41
+_FIRST, _PLACES = 15, 31
 _ROUNDS = 2
 # Models whose log evidence is lower by this much with any break are left out.
 _FAR = 14.0

@@ -14,14 +14,12 @@ import numpy as np
 
 from paramz.analysis.columns import Array, Mask
 from paramz.analysis.curves import Curve
+from paramz.analysis.shapes import comparable, half_spread
 
 # Rounds in which bounds enter or leave a fit; with ten scales, three are common.
 _ROUNDS = 12
 # No optimum is known better than this, in octaves, when it is asked whether all lie on a line.
 FINEST = 0.02
-# The share of the difference between the drifts of stiff and of free curves that is an error of the
-# former: all of it would leave sweeps open whose bowls are alike, where it is noise of the latter.
-SHAPE = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,12 @@ class Line:
 def line_of(curves: Sequence[Curve]) -> Line:
     """The line through the optima of curves, two or more, in order of scale."""
     u = np.log2([c.scale for c in curves])
-    spread = np.array([_spread(c.optimum.stiff.draws) for c in curves])
+    places, drawn = comparable(curves)
+    found = places[None]
+    spread = np.array([half_spread(d) for d in drawn.T])
     # Noise estimates of few points are noisy: half of each weight is what all curves have.
     weight = 1 / (spread**2 + np.median(spread) ** 2 + 1e-12)
     middle = float(u @ weight / weight.sum())
-    found = np.array([[c.optimum.stiff.x for c in curves]])
-    drawn = np.stack([c.optimum.stiff.draws for c in curves], axis=1)
     ends = np.array([[c.x[0], c.x[-1]] for c in curves]).T
     sides = _sides(found, ends)
     if (sides == 0).sum() >= 2:
@@ -93,12 +91,8 @@ def line_of(curves: Sequence[Curve]) -> Line:
     free_x = np.array([[c.optimum.x for c in curves]])
     free = np.stack([c.optimum.draws for c in curves], axis=1)
     heights = _lines(u - middle, free, _sides(free, ends), weight)[2]
-    apart = 0.0
     if np.isfinite(slope) and (_sides(free_x, ends) == 0).sum() >= 2:
-        free_slope, height, _ = (
-            a[0] for a in _fit(u - middle, free_x, _sides(free_x, ends), weight)
-        )
-        apart = SHAPE * abs(free_slope - slope)
+        height = _fit(u - middle, free_x, _sides(free_x, ends), weight)[1][0]
     center = slope if np.isfinite(slope) else 0.0
     level = height if np.isfinite(height) else 0.0
     lows, highs = (center + excess * (s - center) for s in (lows, highs))
@@ -107,17 +101,10 @@ def line_of(curves: Sequence[Curve]) -> Line:
     hi = np.quantile(highs, 0.975, method="higher")
     if np.isfinite(slope):
         lo, hi = min(lo, slope), max(hi, slope)
-        # Bowls that change their shape with scale move stiff and free minima apart.
-        lo, hi = slope - np.hypot(slope - lo, 2 * apart), slope + np.hypot(hi - slope, 2 * apart)
     slopes = np.where(lows == highs, lows, np.nan)
     edges = sum(c.optimum.flag == "edge" for c in curves)
     drift = Drift(float(slope), float(lo), float(hi), edges, float(excess))
     return Line(drift, middle, float(height), slopes, level + excess * (heights - level))
-
-
-def _spread(draws: Array) -> float:
-    low, high = np.quantile(draws, [0.16, 0.84])
-    return float(high - low) / 2
 
 
 def _sides(positions: Array, ends: Array) -> Array:

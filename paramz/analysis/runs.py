@@ -53,7 +53,8 @@ def tidy_runs(
     diverged = ~np.isfinite(value)
     if "status" in df.columns:
         diverged |= (df["status"] == "diverged").to_numpy()
-    group = [" · ".join(map(str, row)) for row in df[names].to_numpy()] if names else "all"
+    named = [["none" if pd.isna(v) else str(v) for v in row] for row in df[names].to_numpy()]
+    group = [" · ".join(row) for row in named] if names else "all"
     runs = pd.DataFrame(
         {
             "group": group,
@@ -128,7 +129,7 @@ def baseline_first(df: pd.DataFrame) -> pd.DataFrame:
     if "parametrization" not in df.columns:
         return df
     return df.sort_values(
-        "parametrization", key=lambda c: c.astype(str).map(lambda p: (p.lower() != "sp", p))
+        "parametrization", key=lambda c: c.map(str).map(lambda p: (p.lower() != "sp", p))
     )
 
 

@@ -182,7 +182,8 @@ def _tidy(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     renames = {old: new for old, new in renames.items() if old in table and new not in table}
     table = table.rename(columns=renames).drop(columns=list(_BOOKKEEPING & set(table.columns)))
     if "status" in table:
-        states = table["status"].astype(str)
+        # An empty cell says no more than a table without the column does.
+        states = table["status"].astype(object).fillna("ok").astype(str)
         table = table.assign(status=states.map(lambda s: _STATES.get(s.lower(), s)))
         table = table[table["status"] != "running"]
     return _with_settings(table)

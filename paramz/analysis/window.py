@@ -6,6 +6,8 @@ never one behind a cliff, where training becomes unstable.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from paramz.analysis.columns import Array
@@ -17,9 +19,10 @@ WINDOW = 30.0
 LEAST, REACH = 2, 2.0
 # Grid points nearer than this, in octaves, are averaged before the lowest is looked for.
 _SMOOTH = 0.3
-# The noise is taken from the lower ones of this many points around the best one.
-_NEAR = 9
-_LOW = 7
+# The noise is taken from the points within so many octaves of the best one, or from so many ...
+_AROUND, _NEAR = 3.0, 9
+# ... and of these from the lower ones, this share.
+_LOW = 7 / 9
 # A point this many times higher than the one a step farther on the other side is behind a cliff: on
 # a parabola it is never higher at all.
 CLIFF = 3.0
@@ -79,9 +82,11 @@ def smoothed(x: Array, mean: Array) -> Array:
 def standard_error(x: Array, losses: Array, smooth: Array, at: int) -> float:
     """Standard error of one mean loss near the minimum; zero where it cannot be known."""
     alive = np.flatnonzero(np.isfinite(smooth))
-    near = alive[np.argsort(np.abs(alive - at), kind="stable")[:_NEAR]]
+    count = max(_NEAR, int((np.abs(x[alive] - x[at]) <= _AROUND).sum()))
+    near = alive[np.argsort(np.abs(alive - at), kind="stable")[:count]]
     # The lower ones: behind a cliff there is more noise.
-    low = np.sort(near[np.argsort(smooth[near], kind="stable")[:_LOW]])
+    order = np.argsort(smooth[near], kind="stable")
+    low = np.sort(near[order[: math.ceil(_LOW * len(near) - 1e-9)]])
     part = losses[:, low]
     part = part[(~np.isnan(part)).any(axis=1)]
     there = ~np.isnan(part)
@@ -115,7 +120,10 @@ def window_around(
             # Where both fall off the grid, the last point on the other side has to do.
             mirror = min(max(at - step * (distance + 1), 0), len(x) - 1)
             bowl = above[mirror] if step * (at - mirror) >= 2 else np.inf
-            if above[here] > max(CLIFF * bowl, height / CLIFF) or np.isinf(above[here]):
+            # With noise the lowest point may not be the nearest to the minimum.
+            if above[here] > CLIFF * max(bowl + 0.1 * height, height / CLIFF**2) or (
+                np.isinf(above[here])
+            ):
                 cliffs[side] = distance == 1
                 break
             near = distance <= LEAST or abs(x[here] - x[at]) <= reach

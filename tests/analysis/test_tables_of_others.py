@@ -120,6 +120,14 @@ def test_a_table_of_wandb_is_reported(tmp_path: Path) -> None:
     assert code == 2 and "has no column 'rate'" in err and "--map theirs=ours" in err
 
 
+def test_an_empty_status_says_nothing(tmp_path: Path) -> None:
+    df = pd.DataFrame({"width": [8, 16, 32], "lr": 0.1, "loss": [2.0, 1.0, 3.0]})
+    for empty in ([np.nan] * 3, ["crashed", None, np.nan]):
+        df.assign(status=empty).to_csv(tmp_path / "runs.csv", index=False)
+        said = read_table(tmp_path / "runs.csv")["status"].tolist()
+        assert said[1:] == ["ok", "ok"] and said[0] in ("ok", "failed")
+
+
 def test_dictionaries_of_the_wandb_api_are_unfolded(tmp_path: Path) -> None:
     df = pd.DataFrame(
         {
