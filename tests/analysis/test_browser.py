@@ -1,6 +1,7 @@
 """The report in a real browser: headless Chromium, driven over its WebDriver protocol."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -142,6 +143,43 @@ def test_tables_sort_by_number_and_by_text_and_back(page: Browser) -> None:
     assert [float(v) for v in values] == sorted((float(v) for v in values), reverse=True)
     _, names = page.run(click.format("group"))
     assert names == ["mup"] * 4 + ["sp"] * 4
+
+
+def test_a_point_under_the_pointer_shows_its_value_and_lines_can_be_hidden(page: Browser) -> None:
+    point_at = (
+        "const f = document.querySelectorAll('figure')[0], svg = f.querySelector('svg');"
+        "const use = [...svg.querySelectorAll('.series use')];"
+        "const b = use[Math.floor(use.length / 8)].getBoundingClientRect();"
+        "svg.dispatchEvent(new PointerEvent('pointermove',"
+        " {clientX: b.x + b.width / 2, clientY: b.y + b.height / 2, bubbles: true}));"
+        "return document.querySelector('.tip').textContent;"
+    )
+    said = page.run(point_at)
+    assert re.fullmatch(r"sp: width (32|64): lr 0\.\d+, loss [23]\.\d+", said), said
+    press = (
+        "const b = [...document.querySelectorAll('figure')[0].querySelectorAll('.toggles button')]"
+        ".find(b => b.textContent === '{}'); b.click(); return [b.getAttribute('aria-pressed'),"
+        " [...document.querySelectorAll('figure')[0].querySelectorAll('{}')]"
+        ".filter(e => e.dataset.name === '{}').map(e => getComputedStyle(e).display)];"
+    )
+    for button, kind, name in (("width 32", ".series", "32"), ("sp", ".panel", "sp")):
+        pressed, shown = page.run(press.format(button, kind, name))
+        assert pressed == "false" and shown and set(shown) == {"none"}
+        assert button != "sp" or page.run(point_at) == ""
+        pressed, shown = page.run(press.format(button, kind, name))
+        assert pressed == "true" and "none" not in shown
+
+
+def test_it_prints_on_paper_without_what_only_a_screen_has(page: Browser) -> None:
+    page.call(
+        "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": "print"}}
+    )
+    shown = page.run(
+        "const css = s => getComputedStyle(document.querySelector(s));"
+        "return [css('body').backgroundColor, css('.toggles').display, css('figure svg').filter];"
+    )
+    page.call("/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": ""}})
+    assert shown == ["rgb(255, 255, 255)", "none", "none"]
 
 
 def test_nothing_is_wider_than_a_phone(page: Browser) -> None:

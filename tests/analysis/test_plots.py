@@ -79,7 +79,9 @@ def test_loss_curves_ring_each_optimum_and_cross_what_diverged(
     ax: Axes, found: pa.Transfer
 ) -> None:
     plots.loss_curves(found, "sp", ax)
-    (rings,) = [c.get_offsets() for c in ax.collections if isinstance(c, PathCollection)]
+    rings = np.concatenate(
+        [c.get_offsets() for c in ax.collections if isinstance(c, PathCollection)]
+    )
     optima = found.optima[found.optima["group"] == "sp"]
     np.testing.assert_allclose(rings[:, 0], optima["log2_opt"])
     crosses = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import made_up_sweep, store_runs
+from made_up import made_up_sweep, store_check, store_runs
 from typer.testing import CliRunner
 
 from paramz.analysis.report import write_report
@@ -30,6 +30,51 @@ def test_one_page_of_several_runs_with_its_figures_beside_it(demo: Path) -> None
     assert re.search(r"Does not transfer.</b>sp: best lr moves -1\.[12]", html)
     assert "Transfers.</b>mup: best lr moves" in html
     assert "Fail.</b>sp-adamw: slope 0.5 at readout" in html
+
+
+def test_the_decision_comes_first_and_then_what_was_run(tmp_path: Path) -> None:
+    df = made_up_sweep({"sp": -1.2, "mup": 0.0}).assign(steps=300, optimizer="adamw")
+    store_runs(df, tmp_path / "x")
+    code = {"train": "lab.py:train", "commit": "0123abc", "dirty": True, "torch": "2.13.0"}
+    (tmp_path / "x" / "run.json").write_text(json.dumps(code))
+    store_check(tmp_path / "x" / "coord", "mup-adamw", 0.0, passed=True)
+    (tmp_path / "decision.json").write_text(json.dumps(DECISION))
+    html = write_report(tmp_path / "x").path.read_text(encoding="utf-8")
+    text = re.sub(r"<(style|script)>.*?</\1>|<svg.*?</svg>", "", html, flags=re.DOTALL)
+    text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", text))
+    said = [
+        "Use lr = 0.0123 (0.01 to 0.015) for width=512, steps=400",
+        "Loss 2.5 (95% 2.4 to 2.6), predicted for width=512, steps=400",
+        "Cost 1 CPU-hours for tuning, 3 CPU-hours for the target",
+        "Doubts one seed",
+        "Use mup: Use lr = 0.0",
+        "at width 256 under mup, measured",
+        "Cost 0.06 hours of training in 144 trials",
+        "Coordinates mup-adamw: pass",
+        "Others sp: does not transfer; loss 2.",
+        "what was run lab.py:train",
+        "commit 0123abc, with changes that are in no commit",
+        "optimizer adamw",
+        "seeds 2 (0, 1)",
+        "steps 300",
+        "width varied: 32, 64, 128, 256",
+        "Does not transfer. sp: best lr moves",
+    ]
+    places = [text.find(part) for part in said]
+    assert -1 not in places and places == sorted(places), dict(zip(said, places, strict=True))
+
+
+DECISION = {
+    "target": "width=512,steps=400",
+    "outcome": "careful",
+    "hp": "lr",
+    "value": 0.0123,
+    "lo": 0.01,
+    "hi": 0.015,
+    "forecast": {"mean": 2.5, "lo": 2.4, "hi": 2.6},
+    "cost": {"tuning": "1 CPU-hours", "target": "3 CPU-hours"},
+    "doubts": ["one seed"],
+}
 
 
 def test_the_baseline_comes_first(demo: Path) -> None:

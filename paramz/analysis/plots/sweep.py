@@ -98,15 +98,16 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
             transform=top,
         )
     ax.plot(optima["log2_opt"], optima["best"], color=INK, linewidth=0.8, linestyle=":", zorder=4)
-    ax.scatter(
-        optima["log2_opt"],
-        optima["best"],
-        s=52,
-        facecolor=[colors[s] for s in optima.index],
-        edgecolor=INK,
-        linewidth=1.1,
-        zorder=5,
-    )
+    for size, at, best in zip(optima.index, optima["log2_opt"], optima["best"], strict=True):
+        ax.scatter(
+            at,
+            best,
+            s=52,
+            facecolor=colors[size],
+            edgecolor=INK,
+            linewidth=1.1,
+            zorder=5,
+        )
     ax.set_xlabel(f"log₂ {found.hp}")
     ax.set_ylabel(found.loss)
     legend_beside(ax, found.scale)

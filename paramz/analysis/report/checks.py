@@ -63,7 +63,8 @@ def _check_section(
     html += drawing(plots.coord_check(df, modules=shown)[0], png, caption)
     if verdict is not None and verdict.slopes:
         html += _slopes(label, axis, verdict.slopes)
-    return Section(html, verdicts, [png])
+    lines = [("Coordinates", f"{label}: {verdict.outcome}")] if verdict is not None else []
+    return Section(html, verdicts, [png], lines=lines)
 
 
 def _slopes(label: str, axis: str, slopes: tuple[Slope, ...]) -> str:

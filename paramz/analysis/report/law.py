@@ -13,10 +13,13 @@ from paramz.analysis.runs import group_columns
 
 # With fewer scales, the fit without the two largest would have no residuals.
 _SCALES = 6
+_AHEAD = ": loss "  # in the sentence of a scale that was not run
 
 
 def law_section(df: pd.DataFrame, view: View) -> Section:
     """Loss against scale at one value of the hyperparameter, the two largest scales predicted.
+
+    The law also says what to expect of a scale twice as large as the largest.
 
     Args:
         df: the runs.
@@ -46,7 +49,8 @@ def law_section(df: pd.DataFrame, view: View) -> Section:
         "law is fitted to the filled marks and predicts the stars, with a 95% band",
     )
     html += "".join(f"<p>{escape(s)}.</p>" for s in sentences)
-    return Section(html, sentences, [png])
+    lines = [("Loss", f"{s}, predicted") for s in sentences if _AHEAD in s]
+    return Section(html, sentences, [png], lines=lines)
 
 
 def _predictions(df: pd.DataFrame, axis: str, view: View) -> list[Prediction]:
@@ -56,5 +60,6 @@ def _predictions(df: pd.DataFrame, axis: str, view: View) -> list[Prediction]:
         df = df[df.groupby(by)[axis].transform("nunique") >= _SCALES]
     elif df[axis].nunique() < _SCALES:
         return []
-    found, _ = predict_each(df, by, Question(axis, hp=view.hp, loss=view.loss))
+    twice = (2 * float(df[axis].max()),)
+    found, _ = predict_each(df, by, Question(axis, twice, hp=view.hp, loss=view.loss))
     return found

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from paramz.analysis.counts import LEAST, count_label
 from paramz.analysis.plots.style import GRID, INK, theme
+from paramz.analysis.report.interactive import mark_, with_marks
 
 
 def page(title: str, body: str) -> str:
@@ -87,7 +88,8 @@ def html_figure(fig: Figure, png: Path, caption: str) -> str:
     """A figure inside the page, with the same picture as PNG beside it.
 
     In the page its text and axes take the colour of the page's text, so that they can be read on
-    dark and light.
+    dark and light. The page's script shows the value of a point under the pointer, and hides lines
+    and panels (see `paramz.analysis.report.interactive`).
 
     Args:
         fig: the figure; its ids are made unique with the name of the file.
@@ -98,6 +100,7 @@ def html_figure(fig: Figure, png: Path, caption: str) -> str:
         HTML.
     """
     buffer = io.StringIO()
+    marks = mark_(fig)
     with theme(), mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": png.stem}):
         fig.savefig(png, dpi=160, facecolor="white")
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -109,6 +112,7 @@ def html_figure(fig: Figure, png: Path, caption: str) -> str:
     svg = re.sub(r'id="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
     svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
+    svg = with_marks(svg, marks, f"{prefix}-")
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption, quote=True)}" ', 1)
     name = escape(png.name)
     return (

@@ -16,8 +16,8 @@ from paramz.analysis.outcome import Outcome
 from paramz.analysis.report.page import html_figure
 from paramz.analysis.runs import choose_scale
 
-# The class in page.css that colours a judgement.
-_COLORED: dict[Outcome, str] = {"pass": "good", "fail": "bad", "undecided": "open"}
+COLORED: dict[Outcome, str] = {"pass": "good", "fail": "bad", "undecided": "open"}
+"""The class in page.css that colours a judgement."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,16 @@ class Section:
         verdicts: its sentences, for the terminal.
         figures: its PNG files.
         answers: the values to use, a record per group (`Answer.to_json` and the outcome).
+        lines: what of it belongs into the decision, as title and text.
+        outcome: of the group to use; None where there is none.
     """
 
     html: str = ""
     verdicts: list[str] = field(default_factory=list)
     figures: list[Path] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    outcome: Outcome | None = None
 
 
 def stacked(parts: Iterable[Section]) -> Section:
@@ -76,12 +80,14 @@ def stacked(parts: Iterable[Section]) -> Section:
         [v for p in parts for v in p.verdicts],
         [f for p in parts for f in p.figures],
         [a for p in parts for a in p.answers],
+        [line for p in parts for line in p.lines],
+        next((p.outcome for p in parts if p.outcome is not None), None),
     )
 
 
 def judgement(outcome: Outcome, word: str, sentence: str) -> str:
     """A judgement in HTML, coloured by its outcome; the word comes first, in bold."""
-    kind = _COLORED[outcome]
+    kind = COLORED[outcome]
     return f'<p class="verdict {kind}"><b>{escape(word)}.</b>{escape(sentence)}</p>'
 
 

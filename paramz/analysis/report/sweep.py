@@ -9,9 +9,11 @@ import pandas as pd
 
 from paramz.analysis import plots
 from paramz.analysis.outcome import Outcome
+from paramz.analysis.report.decision import recommended, transfer_lines
 from paramz.analysis.report.law import law_section
 from paramz.analysis.report.page import html_table
 from paramz.analysis.report.section import Section, View, drawing, judgement, stacked
+from paramz.analysis.report.settings import settings_section
 from paramz.analysis.runs import baseline_first, group_columns
 from paramz.analysis.transfer import Transfer, transfer
 from paramz.sweeps import load
@@ -41,7 +43,11 @@ def sweep_section(run: Path, view: View) -> Section:
     parts = [law] if only_law else [_transfer_section(df, view), law]
     return stacked(
         [
-            Section(_trial_counts(df) + _left_out(len(every) - len(df))),
+            Section(
+                _trial_counts(df) + _left_out(len(every) - len(df)),
+                lines=[("Cost", f"{_hours(df)} of training in {len(df)} trials")],
+            ),
+            settings_section(run, df),
             *parts,
             Section(_failures(df)),
         ]
@@ -105,7 +111,10 @@ def _transfer_section(df: pd.DataFrame, view: View) -> Section:
         | {"to_decide": list(verdict.to_decide)}
         for group, verdict in found.verdicts.items()
     ]
-    return Section(html + _tables(found), verdicts, figures, answers)
+    chosen = recommended(found)
+    outcome = None if chosen is None else found.verdicts[chosen].outcome
+    lines = transfer_lines(found, _WORDS)
+    return Section(html + _tables(found), verdicts, figures, answers, lines, outcome)
 
 
 def _tables(found: Transfer) -> str:
@@ -134,11 +143,14 @@ def _tables(found: Transfer) -> str:
 def _trial_counts(df: pd.DataFrame) -> str:
     counts = df["status"].value_counts()
     parts = [f"{counts.get(s, 0)} {s}" for s in ("ok", "diverged", "failed") if counts.get(s, 0)]
-    hours = df["seconds"].sum() / 3600
     return (
         f'<p class="faint">{len(df)} finished trials ({", ".join(parts)}), '
-        f"{hours:.2g} hours of training.</p>"
+        f"{_hours(df)} of training.</p>"
     )
+
+
+def _hours(df: pd.DataFrame) -> str:
+    return f"{df['seconds'].sum() / 3600:.2g} hours"
 
 
 def _failures(df: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paramz.analysis.report.checks import checks_section
+from paramz.analysis.report.decision import box, tuned
 from paramz.analysis.report.page import page
 from paramz.analysis.report.section import Section, View, stacked
 from paramz.analysis.report.sweep import sweep_section
@@ -72,7 +73,7 @@ def write_report(
         for run in runs
     ]
     title = f"{root.resolve().name}: transfer report"
-    body = f"<h1>{escape(title)}</h1>" + "".join(s.html for s in sections)
+    body = f"<h1>{escape(title)}</h1>{tuned(root)}" + "".join(s.html for s in sections)
     path = place / "report.html"
     path.write_text(page(title, body), encoding="utf-8")
     named = list(zip(runs, sections, strict=True))
@@ -100,5 +101,6 @@ def _run_section(run: Path, view: View) -> Section:
     if (run / "coord").is_dir():
         parts.append(checks_section(run / "coord", view))
     whole = stacked(parts)
-    html = f"<section><h2>{escape(run.resolve().name)}</h2>{whole.html}</section>"
+    decided = box(whole.lines, whole.outcome or "undecided")
+    html = f"<section><h2>{escape(run.resolve().name)}</h2>{decided}{whole.html}</section>"
     return Section(html, whole.verdicts, whole.figures, whole.answers)
