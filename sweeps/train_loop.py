@@ -1,8 +1,10 @@
-"""The training loop that the shipped tasks share: with warm-up and decay, and it can resume."""
+"""The training loop that the shipped tasks share: with warm-up and decay, and it can resume.
+
+It trains on the GPU that the trial sees, in bfloat16 where that is safe, and else on the CPU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ def fit(
     task: paramz.Task,
     config: dict[str, Any],
     trial: Any,
-    evaluate: Callable[[torch.nn.Module], torch.Tensor] | None = None,
+    everything: Any = None,
 ) -> dict[str, float]:
     """Train the task's model under the config's parametrization and return its metrics.
 
@@ -22,8 +24,8 @@ def fit(
         task: model, data and loss.
         config: see below.
         trial: the trial of the sweep.
-        evaluate: gives the loss of the trained model, for tasks whose batches are too noisy a
-            measure of it.
+        everything: a batch on which the trained model's loss is taken, for tasks whose batches
+            are too noisy a measure of it.
 
     The config needs width and lr. The rest is optional, with these defaults:
 
@@ -33,11 +35,13 @@ def fit(
     - optimizer (adamw), options ({}: further options of the optimizer), weight_decay (0),
       decay_policy (lr-constant), expert_lr (lr);
     - steps (80), warmup (an eighth of the steps), decay (True: linearly to zero after warm-up);
+    - precision ("bf16" for autocast, "float32"; by default bf16 on a GPU that has it, under a
+      first-order optimizer);
     - seed (0), checkpoint_every (0, never: the number of steps between checkpoints, from the last
       of which a resumed trial goes on).
 
     Returns:
-        ``loss`` (of ``evaluate``, or the mean over the last tenth of the steps; nats) and
+        ``loss`` (of ``everything``, or the mean over the last tenth of the steps; nats) and
         ``parameters``.
     """
     steps = config.get("steps", 80)
@@ -51,6 +55,8 @@ def fit(
         alphas=_alphas(config),
         base_sizes=_base_numbers(scheme, config),
     )
+    model.to(device := best_device())  # drawn on the CPU, so that it starts alike everywhere
+    reduced = uses_bf16(config, device)
     optimizers = paramz.make_optimizers(
         plan,
         model,
@@ -75,8 +81,13 @@ def fit(
     if saved.exists():
         state = _restore(saved, parts)
     every = config.get("checkpoint_every", 0)
+
+    def loss_on(batch: Any) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+            return task.loss(model, moved(batch, device))
+
     for step in range(state["step"], steps):
-        loss = task.loss(model, task.batch(step))
+        loss = loss_on(task.batch(step))
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
@@ -94,15 +105,47 @@ def fit(
         if stopping and step + 1 < steps:
             return {}
     tail = state["tail"]
-    if evaluate is None:
+    if everything is None:
         final = sum(tail) / len(tail)
     else:
         with torch.no_grad():
-            final = evaluate(model).item()
+            final = loss_on(everything).item()
     return {
         "loss": final,
         "parameters": float(sum(p.numel() for p in model.parameters())),
     }
+
+
+def best_device() -> torch.device:
+    """The GPU of this trial, or the CPU where it sees none (CUDA_VISIBLE_DEVICES says which)."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def uses_bf16(config: dict[str, Any], device: torch.device) -> bool:
+    """Whether forward passes run in bfloat16; weights and optimizers stay in float32.
+
+    Raises:
+        ValueError: the config's precision is neither bf16 nor float32.
+    """
+    asked = config.get("precision")
+    if asked not in (None, "bf16", "float32"):
+        raise ValueError(f"precision {asked!r}: write bf16 or float32")
+    if asked is not None:
+        return asked == "bf16"
+    # Curvature is measured in forward and backward passes, and inverted: too delicate for 8 bits.
+    first_order = config.get("optimizer", "adamw") not in ("kfac", "foof", "shampoo", "soap")
+    return first_order and device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """The tensors of a batch on a device, in tuples, lists and mappings, too."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, tuple | list):
+        return type(batch)(moved(part, device) for part in batch)
+    if isinstance(batch, dict):
+        return {name: moved(part, device) for name, part in batch.items()}
+    return batch
 
 
 def _base_numbers(scheme: paramz.Parametrization, config: dict[str, Any]) -> dict[str, int]:
@@ -128,7 +171,7 @@ def _save(path: Any, parts: dict[str, Any], state: dict[str, Any]) -> None:
 
 
 def _restore(path: Any, parts: dict[str, Any]) -> dict[str, Any]:
-    whole = torch.load(path, weights_only=True)
+    whole = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(whole[name])
     return whole["state"]

@@ -70,7 +70,7 @@ def digits_task(build: Callable[..., nn.Module], config: dict[str, Any]) -> para
 def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is that of all images at the end."""
     everything = digits(config.get("objective", "cross_entropy"))
-    return fit(task, config, trial, lambda model: task.loss(model, everything))
+    return fit(task, config, trial, everything)
 
 
 def task(config: dict[str, Any]) -> paramz.Task:

@@ -48,7 +48,8 @@ class MoE(nn.Module):
         out = torch.zeros_like(tokens)
         for index, expert in enumerate(self.experts):
             token, place = (chosen == index).nonzero(as_tuple=True)
-            out = out.index_add(0, token, gates[token, place, None] * expert(tokens[token]))
+            made = gates[token, place, None] * expert(tokens[token])
+            out = out.index_add(0, token, made.to(out.dtype))  # under autocast it is shorter
         return out.view_as(x)
 
 

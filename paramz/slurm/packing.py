@@ -112,7 +112,9 @@ def pack(
     """
     groups: dict[Need, list[str]] = {}
     for key, config in trials.items():
-        groups.setdefault(sweep.need(config), []).append(key)
+        need = sweep.need(config)
+        need = need if profile.gpus else need.model_copy(update={"gpus": 0.0})
+        groups.setdefault(need, []).append(key)
     if any(need.minutes is None for need in groups):
         raise ValueError(
             "Slurm needs a time limit: give resources.minutes, a number or arithmetic such as "

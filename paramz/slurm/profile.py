@@ -34,6 +34,8 @@ class Profile(BaseModel):
         constraint: see ``partition``.
         exclude: see ``partition``.
         nodelist: see ``partition``.
+        gpus: whether jobs ask for the GPUs that the trials of a spec use where there are any; False
+            for partitions without.
         gpu_type: asks for GPUs as ``--gres=gpu:<type>:n``; None asks for any GPU.
         pack: how trials share a job.
         array_parallelism: how many jobs of an array run at once.
@@ -57,6 +59,7 @@ class Profile(BaseModel):
     constraint: str | None = None
     exclude: str | None = None
     nodelist: str | None = None
+    gpus: bool = True
     gpu_type: str | None = None
     pack: Pack = Pack()
     array_parallelism: PositiveInt = 256

@@ -1,0 +1,135 @@
+"""The shipped training functions on devices: which one they take, in which precision, shared how.
+
+No test here needs a GPU. What a GPU would be asked is tested on the CPU: the choice of device and
+precision, autocast through all shipped models, and the GPUs that trials and jobs are given.
+"""
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from paramz.cli import app
+from paramz.slurm import Profile, pack
+from paramz.sweeps import Sweep, run
+
+ROOT = Path(__file__).parents[2]
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _shipped_are_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "sweeps"))
+
+
+@pytest.fixture
+def loop():
+    return importlib.import_module("train_loop")
+
+
+@pytest.mark.parametrize(
+    ("config", "device", "reduced"),
+    [
+        ({}, GPU, True),
+        ({"optimizer": "muon"}, GPU, True),
+        ({"optimizer": "kfac"}, GPU, False),
+        ({"precision": "float32"}, GPU, False),
+        ({}, CPU, False),
+        ({"precision": "bf16"}, CPU, True),
+    ],
+)
+def test_forward_passes_are_in_bfloat16_on_a_gpu_under_first_order_optimizers(
+    loop, monkeypatch, config, device, reduced
+):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert loop.uses_bf16(config, device) is reduced
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert loop.uses_bf16(config, device) is (config.get("precision") == "bf16")
+
+
+def test_a_misspelt_precision_is_refused(loop):
+    with pytest.raises(ValueError, match="precision 'bf-16': write bf16 or float32"):
+        loop.uses_bf16({"precision": "bf-16"}, CPU)
+
+
+def test_the_gpu_is_taken_where_there_is_one(loop, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loop.best_device() == GPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert loop.best_device() == CPU
+
+
+def test_all_tensors_of_a_batch_move(loop):
+    x = torch.ones(2)
+    there = loop.moved({"x": (x, [x]), "name": "a"}, torch.device("meta"))
+    assert there["x"][0].is_meta and there["x"][1][0].is_meta and there["name"] == "a"
+    assert isinstance(there["x"], tuple) and isinstance(there["x"][1], list)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("train_lm", {"parametrization": "mup"}),
+        ("train_lm", {"parametrization": "u-mup"}),
+        ("train_moe", {"parametrization": "mup+moe", "experts": 4}),
+        ("train_mlp", {}),
+    ],
+)
+def test_shipped_models_train_in_bfloat16_as_in_float32(name, config, tmp_path):
+    function = importlib.import_module(name).train
+    trial = SimpleNamespace(
+        directory=tmp_path, log=lambda *args, **values: None, should_stop=lambda: False
+    )
+    base = {"width": 32, "lr": 2**-7, "steps": 4, "seed": 0, **config}
+    kinds = set()
+
+    def seen(module, args, output):
+        if isinstance(module, torch.nn.Linear):
+            kinds.add(output.dtype)
+
+    handle = torch.nn.modules.module.register_module_forward_hook(seen)
+    try:
+        losses = [function({**base, "precision": p}, trial)["loss"] for p in ("float32", "bf16")]
+    finally:
+        handle.remove()
+    assert all(map(math.isfinite, losses))
+    assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[0] != losses[1]
+    assert torch.bfloat16 in kinds or config.get("parametrization") == "u-mup"
+
+
+def test_each_trial_sees_its_share_of_the_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    code = "import os, time; time.sleep(1); print('loss', os.environ['CUDA_VISIBLE_DEVICES'])"
+    sweep = Sweep(
+        command=[sys.executable, "-c", code, "{seed}"],
+        metrics={"pattern": r"loss (?P<loss>\d+)$"},
+        axes={"seed": [0, 1, 2, 3]},
+        resources={"gpus": 0.5},
+    )
+    table = run(sweep, tmp_path / "run", workers=4)
+    assert sorted(table["loss"]) == [4, 4, 5, 5], table["error"].tolist()
+
+
+def hours(spec, profile):
+    arguments = ["sweep", str(spec), "--profile", str(profile), "--dry-run", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", ["demo_lm", "lr_width", "kv_heads"])
+def test_a_dry_run_of_what_needs_gpus_shows_gpu_hours(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = ROOT / "sweeps" / f"{name}.yaml"
+    shown = hours(spec, ROOT / "slurm" / "h100.yaml")
+    assert shown["gpu_hours"] > 0
+    sweep = Sweep.from_yaml(spec)
+    profile = Profile.from_yaml(ROOT / "slurm" / "h100.yaml")
+    assert {array.gpus for array in pack(sweep, profile, sweep.trials).arrays} == {1}
+    assert hours(spec, ROOT / "slurm" / "cpu.yaml")["gpu_hours"] == 0
