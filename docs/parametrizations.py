@@ -15,6 +15,7 @@ import pandas as pd
 
 from paramz.nn import Alphas, taus
 from paramz.theory.decay import DECAYS
+from paramz.theory.families import FAMILIES, WITHOUT_RULE
 from paramz.theory.families import shampoo as shampoo_of
 from paramz.theory.horizon import HORIZONS
 from paramz.theory.power import ONE, Power
@@ -402,6 +403,20 @@ def bottleneck_sweep(path: Path) -> str:
     )
 
 
+OPTIMIZERS = """
+## Optimizers
+
+By the names of their classes, in lower case, in torch and in the libraries that people use with it:
+
+{table}
+
+What is said of those of pytorch_optimizer is measured on their own steps (how these answer to the
+size of gradients, epsilon, weights and tensors), and by a coordinate check of each that passes
+under muP and fails under SP. An optimizer of your own is one `paramz.Family`. These are refused:
+
+{refused}
+"""
+
 RUNS = """
 ## Another batch size or number of steps
 
@@ -416,6 +431,19 @@ The column muon is for Muon, SOAP and Shampoo (exponents -1/4).
 
 {sources}
 """
+
+
+def optimizers() -> str:
+    """Which optimizers read which column, and why some have none."""
+    columns: dict[str, list[str]] = {}
+    for name, known in FAMILIES.items():
+        columns.setdefault(known.column, []).append(name)
+    rows = [[column, ", ".join(names)] for column, names in columns.items()]
+    reasons: dict[str, list[str]] = {}
+    for name, reason in WITHOUT_RULE.items():
+        reasons.setdefault(reason, []).append(name)
+    refused = "\n".join(f"- {', '.join(names)}: {why}." for why, names in reasons.items())
+    return OPTIMIZERS.format(table=markdown(["column", "optimizers"], rows), refused=refused)
 
 
 def page() -> str:
@@ -440,6 +468,7 @@ def page() -> str:
         + DRIFT.format(table=drift(HERE / "drift.csv"))
         + "\n## Weight decay\n\n`plan.param_groups(..., decay=)` names what stays the same in all "
         f"tensors and at every scale:\n\n{decay}\n"
+        + optimizers()
         + RUNS.format(table=markdown(header, runs), sources="\n".join(sources))
     )
 

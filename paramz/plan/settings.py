@@ -90,7 +90,7 @@ class Settings:
             raise TypeError(f"lr is missing: at which learning rate was {optimizer!r} tuned?")
         family = find_family(
             optimizer,
-            decoupled=given.get("decoupled_weight_decay"),
+            decoupled=given.get("decoupled_weight_decay", given.get("weight_decouple")),
             exponent=given.get("exponent"),
             graft=given.get("graft"),
         )

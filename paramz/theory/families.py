@@ -7,6 +7,7 @@ to a factor moved out of the weight), what it does with weight decay, and what i
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -137,9 +138,40 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "adagrad": replace(ADAM, name="adagrad", eps=1e-10),
         **{
             name: replace(ADAMW, name=name)
-            for name in ("adamw", "adamw8bit", "pagedadamw", "pagedadamw8bit", "fusedadam")
+            for name in (
+                "adamw",
+                "adamw8bit",
+                "pagedadamw",
+                "pagedadamw8bit",
+                "fusedadam",
+                "stableadamw",
+            )
         },
         **{name: replace(LION, name=name) for name in ("lion", "sign", "signsgd", "lion8bit")},
+        # Steps of the size of lr in every entry, whatever the gradient's, as their steps show.
+        **{
+            name: replace(ADAMW, name=name, weight_decay=0.0)
+            for name in (
+                "adan",
+                "ademamix",
+                "simplifiedademamix",
+                "qhadam",
+                "adamc",
+                "ano",
+                "schedulefreeadamw",
+                "adamwschedulefree",
+            )
+        },
+        **{
+            name: replace(ADAMW, name=name, eps=eps, weight_decay=0.0)
+            for name, eps in (("adopt", 1e-6), ("grams", 1e-6), ("laprop", 1e-15))
+        },
+        **{name: replace(LION, name=name) for name in ("tiger", "came")},
+        # Averages of the iterates are linear in them.
+        **{
+            name: replace(SGD, name=name, decay="decoupled")
+            for name in ("sgdw", "schedulefreesgd", "sgdschedulefree")
+        },
         "adafactor": ADAFACTOR,
         "muon": MUON,
         "shampoo": SHAMPOO,
@@ -152,10 +184,48 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 
+_RADIUS = "its layers' norms set the size of their steps, and with it what a learning rate means"
+_GUESS = "it estimates its learning rate from the distance to the start, one for all tensors"
+# Optimizers that people ask for, and what stands against a rule for them.
+WITHOUT_RULE: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("prodigy", "dadaptadam", "dadaptsgd", "dadaptlion", "dadaptadan"), _GUESS),
+        **dict.fromkeys(("scion", "scionlight"), _RADIUS),
+        **dict.fromkeys(
+            ("sophia", "sophiah", "sophiag"),
+            "its step is a gradient over a Hessian where that is large and a sign where it is not, "
+            "and which of the two holds changes with width",
+        ),
+        **dict.fromkeys(
+            ("lamb", "lars"),
+            "its step is in proportion to the weight's norm, clamped at a constant, so a rule "
+            "would have to know on which side of it each tensor is",
+        ),
+        **dict.fromkeys(
+            ("kron", "psgd"), "its preconditioner is fitted, and how that answers to scale is open"
+        ),
+        **dict.fromkeys(
+            ("adamuon", "normuon", "dion", "splus", "spectralsphere"),
+            "it puts a size of its own on an orthogonalised step, and a coordinate check of that "
+            "was not run",
+        ),
+    }
+)
+
 # One family per column, to shift a whole table.
 COLUMNS: Mapping[str, Family] = MappingProxyType(
     {"sgd": SGD, "adam": ADAMW, "muon": MUON, "kfac": KFAC, "foof": FOOF}
 )
+
+
+def _stated(optimizer: Any) -> Mapping[str, Any]:
+    """The options of an instance, or a class's defaults; nothing of a name."""
+    if isinstance(optimizer, str):
+        return {}
+    if isinstance(optimizer, type):
+        parameters = inspect.signature(optimizer).parameters.items()
+        return {name: p.default for name, p in parameters if p.default is not p.empty}
+    return dict(getattr(optimizer, "defaults", {}))
 
 
 def family(
@@ -168,11 +238,11 @@ def family(
     """The family of an optimizer given by name, class, instance, or as a `Family` itself.
 
     Args:
-        optimizer: such as ``"adamw"``, ``torch.optim.AdamW``, an optimizer instance (whose own
-            options below count where they are not given), or a `Family` for an optimizer that
-            paramz does not know.
-        decoupled: overrides the decay kind of Adam's relatives, for NAdam, RAdam and Adam with
-            ``decoupled_weight_decay=True``.
+        optimizer: such as ``"adamw"``, ``torch.optim.AdamW``, an optimizer instance, or a `Family`
+            for an optimizer that paramz does not know. What is left out below is an instance's own
+            or the class's default.
+        decoupled: overrides the decay kind of Adam's relatives (``decoupled_weight_decay`` of
+            torch, ``weight_decouple`` of pytorch_optimizer).
         exponent: Shampoo's, of each side or of the left and right one.
         graft: the optimizer from which Shampoo's steps get their size, and so its learning rates.
 
@@ -191,6 +261,11 @@ def family(
         else:
             name = (optimizer if isinstance(optimizer, type) else type(optimizer)).__name__
         key = name.lower().replace("_", "").replace("-", "")
+        if key in WITHOUT_RULE:
+            raise ValueError(
+                f"there is no rule for {name}: {WITHOUT_RULE[key]}. If you know what it does to a "
+                "gradient, declare it: paramz.Family(...) says what such a declaration holds"
+            )
         if key not in FAMILIES:
             close = difflib.get_close_matches(key, FAMILIES, n=1, cutoff=0.5)
             hint = f"the closest name is {close[0]!r}; " if close else ""
@@ -201,10 +276,11 @@ def family(
                 f"in the gradient, the same with SGD."
             )
         found = FAMILIES[key]
-        own = {} if isinstance(optimizer, str | type) else getattr(optimizer, "defaults", {})
+        own = _stated(optimizer)
         exponent = own.get("exponent") if exponent is None else exponent
         graft = own.get("graft") if graft is None else graft
-        decoupled = own.get("decoupled_weight_decay") if decoupled is None else decoupled
+        if decoupled is None:
+            decoupled = own.get("decoupled_weight_decay", own.get("weight_decouple"))
     if exponent is not None and found.exponent is not None:
         sides = (exponent, exponent) if isinstance(exponent, int | float) else exponent
         e = sum((Fraction(side).limit_denominator(1000) for side in sides), _0)

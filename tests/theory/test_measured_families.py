@@ -1,0 +1,129 @@
+"""What the table says of optimizers of other libraries, measured on their own steps."""
+
+import inspect
+import itertools
+
+import pytest
+import torch
+
+import paramz
+from paramz.theory.families import FAMILIES, WITHOUT_RULE, family
+
+library = pytest.importorskip("pytorch_optimizer")
+
+ROWS = (
+    "adan", "ademamix", "simplifiedademamix", "laprop", "qhadam", "stableadamw", "adamc", "ano",
+    "schedulefreeadamw", "adopt", "grams", "tiger", "came", "sgdw", "schedulefreesgd", "lion",
+)  # fmt: skip
+
+
+def moved(kind, gradient=1.0, weight=1.0, eps=None, shape=(8, 16), steps=3, **options):
+    """What some steps with random gradients of a size add to a weight."""
+    draw = torch.Generator().manual_seed(0)
+    w = torch.nn.Parameter(torch.randn(*shape, generator=draw, dtype=torch.float64) * weight)
+    start = w.detach().clone()
+    optimizer = kind([w], lr=2**-10, **options)
+    for group in optimizer.param_groups:
+        if eps is not None and "eps" in group:
+            group["eps"] = eps
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    for _ in range(steps):
+        w.grad = torch.randn(*shape, generator=draw, dtype=torch.float64) * gradient
+        optimizer.step()
+    return w.detach() - start, start
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_learning_rate_and_eps_answer_to_the_size_of_gradients(name):
+    kind = library.load_optimizer(name)
+    known = family(kind)
+    degree = float(known.lr_shift - 1)
+    before, _ = moved(kind, eps=0.5, weight_decay=0.0)
+    after, _ = moved(kind, gradient=4.0, eps=0.5 * 4 ** float(known.eps_shift), weight_decay=0.0)
+    torch.testing.assert_close(after, before * 4**degree, rtol=1e-3, atol=1e-3 * before.abs().max())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_steps_depend_neither_on_the_weight_nor_on_its_shape(name):
+    kind = library.load_optimizer(name)
+    first, _ = moved(kind, weight_decay=0.0, eps=1e-12)
+    heavier, _ = moved(kind, weight=4.0, weight_decay=0.0, eps=1e-12)
+    larger, _ = moved(kind, shape=(32, 64), weight_decay=0.0, eps=1e-12)
+    size = first.square().mean().sqrt()
+    torch.testing.assert_close(heavier, first, rtol=1e-6, atol=1e-9)
+    assert 0.8 < larger.square().mean().sqrt() / size < 1.25
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_decay_is_what_the_table_says(name):
+    kind = library.load_optimizer(name)
+    options = (
+        {"weight_decouple": True} if "weight_decouple" in inspect.signature(kind).parameters else {}
+    )
+    assert family(kind, decoupled=options.get("weight_decouple")).decay == "decoupled"
+    change, start = moved(kind, gradient=0.0, weight_decay=0.125, steps=2, **options)
+    shares = change / start / 2**-13  # of lr * weight_decay, after one or two steps that count
+    assert shares.std() < 1e-3 and -2.01 < shares.mean() < -0.9
+
+
+def test_a_class_whose_decay_is_in_the_gradient_by_default_is_read_so():
+    assert family(library.AdEMAMix).decay == "l2-normalised"
+    assert family(library.AdEMAMix, decoupled=True).decay == "decoupled"
+    model = torch.nn.Linear(4, 4)
+    coupled = library.AdEMAMix(model.parameters(), weight_decouple=True)
+    assert family(coupled).decay == "decoupled"
+
+
+def test_defaults_are_the_librarys_own():
+    for name in ROWS:
+        default = inspect.signature(library.load_optimizer(name)).parameters
+        if FAMILIES[name].eps is not None:
+            assert FAMILIES[name].eps == default["eps"].default, name
+        assert FAMILIES[name].weight_decay == default["weight_decay"].default, name
+
+
+def test_optimizers_without_a_rule_say_what_is_missing():
+    for name in WITHOUT_RULE:
+        with pytest.raises(ValueError, match=f"there is no rule for {name}: it.*declare it: "):
+            family(name)
+    with pytest.raises(ValueError, match="no rule for Prodigy: it estimates its learning rate"):
+        family(library.load_optimizer("prodigy"))
+
+
+def test_groups_of_a_class_of_another_library_hold_its_options():
+    def net(width):
+        return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, 2))
+
+    model = net(32)
+    plan = paramz.parametrize_(model, "mup", base=net, base_width=8)
+    groups = plan.param_groups(model, library.ADOPT, lr=0.01, betas=(0.9, 0.99))
+    optimizer = library.ADOPT(groups)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.99)}
+    plan.check(optimizer)
+
+
+RATES = {"sgdw": 2**-3, "schedulefreesgd": 2**-3, "adopt": 2**-7}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_passes_the_coordinate_check_and_fails_under_sp(name):
+    draw = torch.Generator().manual_seed(0)
+    batch = torch.randn(128, 16, generator=draw), torch.arange(128) % 10
+
+    def net(width):
+        sizes = [16, width, width, width, 10]
+        layers = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+        return torch.nn.Sequential(*itertools.chain(*((x, torch.nn.ReLU()) for x in layers)))[:-1]
+
+    outcomes = [
+        paramz.judge(
+            paramz.coord_check(
+                net, batch, widths=[64, 128, 256, 512], parametrization=scheme,
+                optimizer=library.load_optimizer(name), lr=RATES.get(name, 2**-8),
+            )
+        ).outcome
+        for scheme in ("mup", "sp")
+    ]  # fmt: skip
+    assert outcomes == ["pass", "fail"]
