@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # slope of +0.14 with the interval -0.10 to +0.38).
 CHECK := --widths 64,128,256,512 --seeds 2 --workers 2
 
-.PHONY: demo test slow check bench docs clean
+.PHONY: demo test slow check bench docs notebooks clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,12 @@ check: $(STAMP)  ## what CI lints and types, and the house rules: imports, dead 
 
 bench: $(STAMP)  ## ratios against peers, medians of alternating runs
 	for f in benchmarks/[a-z]*.py; do $(BIN)/python $$f || exit 1; done
+
+notebooks: $(STAMP)  ## run them and keep their outputs, without the times of day
+	$(BIN)/python -m pytest --nbmake --overwrite analysis
+	$(BIN)/python -c "import nbformat; from pathlib import Path; \
+	  [([c.metadata.clear() for c in n.cells], nbformat.write(n, p)) \
+	   for p in Path('analysis').glob('*.ipynb') for n in [nbformat.read(p, 4)]]"
 
 docs: $(STAMP)  ## build the documentation into site/
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'

@@ -20,6 +20,15 @@ SLOW = {
     "docs/index.md",
     "docs/sweeps.md",
     "docs/trainers.md",
+    "docs/tutorials/depth.md",
+    "docs/tutorials/experts.md",
+    "docs/tutorials/first_transfer.md",
+    "docs/tutorials/from_mup.md",
+    "docs/tutorials/own_model.md",
+    "docs/tutorials/own_script.md",
+    "docs/tutorials/predict_loss.md",
+    "docs/tutorials/second_order.md",
+    "docs/tutorials/slurm.md",
 }
 # Pages whose commands do not need their Python: these are run apart, with the slow tests.
 APART = {"README.md"}
