@@ -166,7 +166,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             name: replace(ADAMW, name=name, eps=eps, weight_decay=0.0)
             for name, eps in (("adopt", 1e-6), ("grams", 1e-6), ("laprop", 1e-15))
         },
-        **{name: replace(LION, name=name) for name in ("tiger", "came")},
+        "tiger": replace(LION, name="tiger", weight_decay=0.01),
+        "came": replace(LION, name="came"),
         # Averages of the iterates are linear in them.
         **{
             name: replace(SGD, name=name, decay="decoupled")
