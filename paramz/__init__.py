@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from paramz.apply.parametrize import parametrize_ as parametrize_
     from paramz.apply.parametrize import remove_ as remove_
     from paramz.apply.schedules import check_schedule as check_schedule
+    from paramz.apply.suggest import suggest as suggest
     from paramz.apply.task import Task as Task
     from paramz.check.callback import record as record
     from paramz.check.run import coord_check as coord_check
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from paramz.theory.power import Power as Power
     from paramz.theory.rules import Parametrization as Parametrization
     from paramz.theory.rules import Rule as Rule
+    from paramz.theory.schemes import schemes as schemes
     from paramz.theory.tables import COMPLETEP as COMPLETEP
     from paramz.theory.tables import DEPTH_MUP as DEPTH_MUP
     from paramz.theory.tables import MEAN_FIELD as MEAN_FIELD
@@ -112,6 +114,8 @@ _HOME = {
     "remove_": "apply.parametrize",
     "reparametrize_": "reparam.reparametrize",
     "restore_": "apply.adopt",
+    "schemes": "theory.schemes",
+    "suggest": "apply.suggest",
     "transfer_run": "theory.horizon",
     "tune": "tuning.tune",
     "unreparametrize_": "reparam.reparametrize",

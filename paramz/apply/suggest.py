@@ -1,0 +1,121 @@
+"""Which scheme fits a model: what differs from its base, and what the optimizer has rules for."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from paramz.apply.parametrize import make_plan
+from paramz.plan.plan import Plan
+from paramz.theory.families import Family
+from paramz.theory.families import family as find_family
+
+# From the fewest rules to the most: the first that can plan the model says what differs.
+_CANDIDATES = ("mup", "mup+completep", "mup+moe", "mup+completep+moe")
+_LARGE_VOCABULARY = 16
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A scheme for a model, with the reasons.
+
+    Attributes:
+        scheme: as `parametrize_` takes it.
+        plan: what it would do to the model.
+        because: what differs from the base, one sentence each.
+        warnings: what stands against it or needs a decision.
+        code: the two lines to write.
+    """
+
+    scheme: str
+    plan: Plan
+    because: tuple[str, ...]
+    warnings: tuple[str, ...]
+    code: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.scheme}: {'; '.join(self.because)}", "", self.code]
+        return "\n".join(lines + [f"\nmind: {warning}" for warning in self.warnings])
+
+
+def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggestion:
+    """The scheme with the fewest rules that covers what differs between a model and its base.
+
+    Args:
+        model: the target; it stays as it is, and may be on the meta device.
+        optimizer: name, class or instance.
+        **base: ``base``, ``base_width`` and all else that `make_plan` takes.
+
+    Raises:
+        ValueError: no scheme can plan the model, as `make_plan` says; or paramz has no rule for the
+            optimizer.
+        TypeError: as for `make_plan`.
+
+    >>> net = lambda w: nn.Sequential(nn.Linear(4, w), nn.ReLU(), nn.Linear(w, w), nn.Linear(w, 2))
+    >>> found = suggest(net(32), "adamw", base=net, base_width=8)
+    >>> found.scheme, found.because
+    ('mup', ('width times 4',))
+    """
+    family = find_family(optimizer)
+    scheme, plan, said = _first_that_plans(model, base)
+    ratios = {
+        scale: max((row.ratios.get(scale, 1.0) for row in plan.rows), default=1.0)
+        for scale in ("fan_in", "fan_out", "depth", "experts", "top_k")
+    }
+    width = max(ratios["fan_in"], ratios["fan_out"])
+    differs = {"width": width, "depth": ratios["depth"], "experts": ratios["experts"]}
+    because = [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
+    if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
+        said.append(
+            "the number of active experts stays while that of experts grows: experimental, as "
+            "every token then sees a smaller share of them"
+        )
+    said += _of_vocabulary(plan)
+    lonely = sorted({row.role for row in plan.rows if _lacks_rule(plan, row, family)})
+    name = family.name
+    groups = f"plan.param_groups(model, {name!r}, lr=...)"
+    if lonely:
+        groups = f"plan.split_groups(model, {name}=dict(lr=...), adamw=dict(lr=...))"
+        said.append(f"{name} has no rule for {', '.join(lonely)}: give those to AdamW, as above")
+    code = f"plan = paramz.parametrize_(model, {scheme!r}, base=...)\ngroups = {groups}"
+    return Suggestion(scheme, plan, tuple(because) or ("nothing differs",), tuple(said), code)
+
+
+def _first_that_plans(model: nn.Module, base: dict[str, Any]) -> tuple[str, Plan, list[str]]:
+    """A scheme, its plan, and what the plan warned of."""
+    first: ValueError | None = None
+    for scheme in _CANDIDATES:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                plan = make_plan(model, scheme, **base)
+            except ValueError as error:
+                first = first or error
+                continue
+        said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+        return scheme, plan, [*said, *plan.notes]
+    assert first is not None
+    raise first
+
+
+def _lacks_rule(plan: Plan, row: Any, family: Family) -> bool:
+    try:
+        plan.rule(row, family)
+    except KeyError:
+        return True
+    return False
+
+
+def _of_vocabulary(plan: Plan) -> list[str]:
+    tables = [row for row in plan.rows if row.role == "input" and len(row.shape) == 2]
+    for row in tables:
+        many, width = max(row.shape), min(row.shape)
+        if many >= _LARGE_VOCABULARY * width:
+            return [
+                f"{row.name} has {many} rows at a width of {width}: 'mup+large-vocab' is the "
+                "published rule for vocabularies much larger than width, not measured here"
+            ]
+    return []

@@ -1,0 +1,72 @@
+"""Every parametrization by name: what it has rules for, what it multiplies with, how sure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from paramz.theory.tables import PARAMETRIZATIONS
+
+_WHOLE = "alone, or times schemes for depth and experts"
+
+# What it is used with, and how far it was measured here (docs/evidence.md has the numbers).
+_KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "sp": (_WHOLE, "for comparison: fails the coordinate check, its best lr moves"),
+        "ntp": (_WHOLE, "for comparison: no table of trials"),
+        "mup": (_WHOLE, "coordinate checks pass; best lr stays within wide intervals"),
+        "mean-field": (_WHOLE, "equal to mup to rounding"),
+        "depth-mup": ("times a width scheme", "checks pass under SGD; undecided under AdamW"),
+        "completep": ("times a width scheme", "checks pass; best lr stays within wide intervals"),
+        "moe": ("times a width scheme", "checks pass where the share of active experts stays"),
+        "moe-hidden-router": ("times a width scheme, in place of moe", "experimental"),
+        "bottleneck-hidden": ("times mup", "another policy: checks of Llama and Qwen3 fail"),
+        "bottleneck-readout": ("times mup", "another policy: checks of latents fail"),
+        "embed": ("times sp", "published ablation, not measured here"),
+        "full-align": ("times sp", "published, not measured here"),
+        "no-align": ("times sp", "published, not measured here"),
+        "large-vocab": ("times mup", "published, not measured here"),
+        "u-mup": (
+            "alone, without a base",
+            "beta: no layers for experts; embedding moves as published",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A parametrization as a reader chooses it.
+
+    Attributes:
+        name: as `parametrize_` takes it; names multiply with ``+``.
+        axes: the sizes that may differ from the base: width, depth, experts.
+        use: what it is used with.
+        optimizers: the columns of its table.
+        status: how far it was measured here.
+        source: papers and tables.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    use: str
+    optimizers: tuple[str, ...]
+    status: str
+    source: str
+
+
+def schemes() -> tuple[Scheme, ...]:
+    """Every named parametrization, in the order of the tables.
+
+    >>> [scheme.axes for scheme in schemes() if scheme.name in ("mup", "completep")]
+    [('width',), ('depth',)]
+    """
+    found = []
+    for name, table in PARAMETRIZATIONS.items():
+        scales = table.scales
+        axes = ["width"] if scales & {"fan_in", "fan_out"} else []
+        axes += [scale for scale in ("depth", "experts") if scale in scales]
+        use, status = _KNOWN[name]
+        found.append(Scheme(name, tuple(axes), use, table.columns, status, table.source))
+    return tuple(found)

@@ -1,0 +1,81 @@
+"""What paramz suggests for a model, and the list of schemes."""
+
+import pytest
+import torch
+from torch import nn
+
+import paramz
+from paramz.theory.tables import PARAMETRIZATIONS
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.up, self.down = (
+            nn.LayerNorm(width),
+            nn.Linear(width, width),
+            nn.Linear(width, width),
+        )
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+
+class Residual(nn.Module):
+    def __init__(self, width, depth=2, vocabulary=16):
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def test_width_alone_needs_mup_alone():
+    found = paramz.suggest(Residual(32), base=Residual, base_width=16)
+    assert (found.scheme, found.because, found.warnings) == ("mup", ("width times 2",), ())
+    assert "paramz.parametrize_(model, 'mup', base=...)" in str(found)
+
+
+def test_depth_and_experts_add_their_schemes():
+    found = paramz.suggest(Residual(32, 8), base=Residual, base_width=16)
+    assert found.scheme == "mup+completep"
+    assert found.because == ("width times 2", "depth times 4")
+
+
+def test_what_the_optimizer_cannot_take_is_split():
+    found = paramz.suggest(Residual(32), "muon", base=Residual, base_width=16)
+    assert "plan.split_groups(model, muon=dict(lr=...), adamw=dict(lr=...))" in found.code
+    assert any("muon has no rule for scalar, vector" in warning for warning in found.warnings)
+    with pytest.raises(ValueError, match="there is no rule for prodigy"):
+        paramz.suggest(Residual(32), "prodigy", base=Residual, base_width=16)
+
+
+def test_a_large_vocabulary_is_mentioned():
+    build = lambda width: Residual(width, vocabulary=1024)  # noqa: E731
+    (warning,) = paramz.suggest(build(32), base=build, base_width=16).warnings
+    assert (
+        "embed.weight has 1024 rows at a width of 32: 'mup+large-vocab' is the published" in warning
+    )
+
+
+def test_a_model_that_no_scheme_can_plan_says_why():
+    with pytest.raises(ValueError, match="the target model and the base model have diff"):
+        paramz.suggest(nn.Linear(3, 4), base=lambda w: Residual(w), base_width=16)
+
+
+def test_every_scheme_is_listed_with_its_axes():
+    listed = {scheme.name: scheme for scheme in paramz.schemes()}
+    assert list(listed) == list(PARAMETRIZATIONS)
+    assert listed["mup"].axes == ("width",) and listed["completep"].axes == ("depth",)
+    assert "experts" in listed["moe"].axes and set(listed["u-mup"].axes) == {"width", "depth"}
+    for scheme in listed.values():
+        assert (
+            scheme.status
+            and scheme.source
+            and scheme.optimizers == PARAMETRIZATIONS[scheme.name].columns
+        )
