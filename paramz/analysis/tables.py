@@ -15,9 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from paramz.sweeps import Store
-from paramz.sweeps.spec.config import config_key
-
 ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 
 # What W&B calls the states of a run.
@@ -102,44 +99,29 @@ def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table if table["run"].duplicated().any() else table.drop(columns="run")
 
 
-def as_sweep(table: pd.DataFrame, folder: Path) -> Path:
-    """Write a table of runs as the folder that a sweep leaves, for what reads such folders.
+def as_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs with the columns that the results of a sweep have.
 
     Args:
         table: one row per run.
-        folder: where; results that an earlier call wrote there are replaced.
 
     Returns:
-        the folder.
+        the table with ``key, status, error, seconds``; a run without a loss diverged.
+
+    >>> as_trials(pd.DataFrame({"width": [8, 16], "loss": [2.0, float("nan")]}))["status"].tolist()
+    ['ok', 'diverged']
     """
-    store = Store(folder)
-    for old in store.results.glob("*.json") if store.results.is_dir() else ():
-        old.unlink()
-    store.create()
-    kept = {"key", "status", "error", "seconds"}
-    numbers = [c for c in table.columns if pd.api.types.is_float_dtype(table[c])]
-    # Fractions that some run lacks are what it measured; what every run has may be a setting.
-    metrics = {c for c in numbers if c == "loss" or table[c].isna().any()}
-    for at, row in enumerate(table.to_dict("records")):
-        config = {str(k): v for k, v in row.items() if k not in metrics | kept and not pd.isna(v)}
-        config = json.loads(json.dumps(config, default=str))
-        status = str(row.get("status") or "ok")
-        found = {c: float(row[c]) for c in metrics if status == "ok" and not pd.isna(row[c])}
-        if "loss" in table and "loss" not in found and status == "ok":
-            status = "diverged"
-        # Rows with the same settings are runs of their own.
-        key = config_key({"row": at, "config": config})
-        record = {
-            "key": key,
-            "status": status,
-            "error": row.get("error"),
-            "config": config,
-            "metrics": found if status == "ok" else {},
-            "seconds": float(row.get("seconds") or 0.0),
-        }
-        # Not by the store, which waits for the disk: the table is still there if this is lost.
-        store.result(key).write_text(json.dumps(record) + "\n", encoding="utf-8")
-    return folder
+    usual: dict[str, Any] = {
+        "key": table.index.astype(str),
+        "status": "ok",
+        "error": None,
+        "seconds": 0.0,
+    }
+    table = table.assign(**{c: v for c, v in usual.items() if c not in table})
+    if "loss" in table:
+        table.loc[table["loss"].isna() & table["status"].eq("ok"), "status"] = "diverged"
+    seconds = pd.to_numeric(table["seconds"], errors="coerce").fillna(0.0)
+    return table.assign(seconds=seconds)
 
 
 def _parsed(path: Path) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from paramz.cli.finished import require_columns, require_finished
 from paramz.cli.said import reason, said_at_once, working
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from paramz.analysis.report import Report
 
 
@@ -46,9 +48,10 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write report.html and its figures: did the hyperparameter transfer?"""
-    from paramz.analysis.tables import as_sweep, last_rows, parse_names, read_table
+    from paramz.analysis.tables import as_trials, last_rows, parse_names, read_table
     from paramz.sweeps import load
 
+    runs = None
     try:
         if folder.is_file():
             runs = last_rows(read_table(folder, parse_names(names or [])))
@@ -59,7 +62,7 @@ def report(
                     f"{', '.join(map(str, runs.columns))}. Name them with --map theirs=ours, or "
                     "--hp, --loss and --scale"
                 )
-            folder = as_sweep(runs, folder.with_name(f"{folder.stem}-report"))
+            runs, out = as_trials(runs), out or folder.with_name(f"{folder.stem}-report")
         elif names:
             raise ValueError(
                 "--map renames the columns of a table; a run's folder has its own names"
@@ -73,7 +76,7 @@ def report(
             own = [name for name, usual in ((hp, "lr"), (loss, "loss")) if name != usual]
             require_columns(df, folder, [*own, scale])
         with said_at_once(), working("reading the runs, fitting and drawing"):
-            written, refused = _written(folder, out, hp=hp, loss=loss, scale=scale)
+            written, refused = _written(folder, runs, out, hp=hp, loss=loss, scale=scale)
     except (OSError, ValueError, KeyError) as error:
         # The text of a KeyError has quotation marks around its message.
         typer.echo(f"error: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
@@ -97,15 +100,20 @@ def report(
 
 
 def _written(
-    folder: Path, out: Path | None, **asked: "str | None"
+    folder: Path, runs: "pd.DataFrame | None", out: Path | None, **asked: "str | None"
 ) -> "tuple[Report, OSError | None]":
     """The report, and why the page could not be written if so: what it says is known even then."""
-    from paramz.analysis.report import write_report
+    from paramz.analysis.report import write_report, write_table_report
+
+    def write(place: "Path | str | None") -> "Report":
+        if runs is not None and place is not None:
+            return write_table_report(runs, place, **asked)  # type: ignore[arg-type]
+        return write_report(folder, out=place, **asked)  # type: ignore[arg-type]
 
     try:
-        return write_report(folder, out=out, **asked), None  # type: ignore[arg-type]
+        return write(out), None
     except FileNotFoundError:
         raise
     except OSError as error:
         with TemporaryDirectory() as elsewhere:
-            return write_report(folder, out=elsewhere, **asked), error  # type: ignore[arg-type]
+            return write(elsewhere), error

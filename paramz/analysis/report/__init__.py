@@ -7,6 +7,6 @@ or more scales, the coordinate check where one was written.
 
 from __future__ import annotations
 
-from paramz.analysis.report.write import Report, find_runs, write_report
+from paramz.analysis.report.write import Report, find_runs, write_report, write_table_report
 
-__all__ = ["Report", "find_runs", "write_report"]
+__all__ = ["Report", "find_runs", "write_report", "write_table_report"]

@@ -16,7 +16,6 @@ from paramz.analysis.report.section import Section, View, drawing, judgement, st
 from paramz.analysis.report.settings import settings_section
 from paramz.analysis.runs import baseline_first, group_columns
 from paramz.analysis.transfer import Transfer, transfer
-from paramz.sweeps import load
 
 _WORDS: dict[Outcome, str] = {
     "pass": "Transfers",
@@ -25,18 +24,21 @@ _WORDS: dict[Outcome, str] = {
 }
 
 
-def sweep_section(run: Path, view: View) -> Section:
+def sweep_section(
+    df: pd.DataFrame, view: View, *, run: Path | None = None, left_out: int = 0
+) -> Section:
     """What the results of a sweep say.
 
     Args:
-        run: the folder of the sweep.
+        df: one row per finished trial, as from `paramz.sweeps.load`.
         view: what to show.
+        run: the folder of the sweep; None where the runs are a table's.
+        left_out: the number of results that the sweep no longer asks for.
 
     Returns:
         counts of trials, transfer, the law over the scale, and the trials that failed.
     """
-    every = load(run, unasked=True)
-    df = baseline_first(every[every["asked"]].drop(columns="asked"))
+    df = baseline_first(df)
     law = law_section(df, view)
     # A sweep over the scale alone has a law, but no transfer to judge.
     only_law = law.figures and view.hp in df.columns and df[view.hp].nunique() == 1
@@ -44,10 +46,10 @@ def sweep_section(run: Path, view: View) -> Section:
     return stacked(
         [
             Section(
-                _trial_counts(df) + _left_out(len(every) - len(df)),
+                _trial_counts(df) + _left_out(left_out),
                 lines=[("Cost", f"{_hours(df)} of training in {len(df)} trials")],
             ),
-            settings_section(run, df),
+            settings_section(run, df) if run else Section(),
             *parts,
             Section(_failures(df)),
         ]

@@ -7,11 +7,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from paramz.analysis.report.checks import checks_section
 from paramz.analysis.report.decision import box, tuned
 from paramz.analysis.report.page import page
 from paramz.analysis.report.section import Section, View, stacked
 from paramz.analysis.report.sweep import sweep_section
+from paramz.sweeps import load
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,52 @@ def write_report(
         _run_section(run, View(place, "" if run == root else f"{run.name}-", hp, loss, scale))
         for run in runs
     ]
-    title = f"{root.resolve().name}: transfer report"
-    body = f"<h1>{escape(title)}</h1>{tuned(root)}" + "".join(s.html for s in sections)
+    named = list(zip([run.resolve().name for run in runs], sections, strict=True))
+    return _write(place, root.resolve().name, named, tuned(root))
+
+
+def write_table_report(
+    table: pd.DataFrame,
+    place: str | Path,
+    *,
+    hp: str = "lr",
+    loss: str = "loss",
+    scale: str | None = None,
+) -> Report:
+    """Write ``report.html`` on a table of runs.
+
+    Args:
+        table: one row per run, as from `paramz.analysis.tables.as_trials`.
+        place: where the page and its figures go; made if it is not there.
+        hp: the hyperparameter whose transfer is judged.
+        loss: the metric that is minimized.
+        scale: the scale; by default width, or depth where width does not vary.
+
+    Returns:
+        where it was written and what it says.
+
+    Raises:
+        OSError: the page or a figure cannot be written.
+    """
+    place = Path(place)
+    place.mkdir(parents=True, exist_ok=True)
+    name = place.resolve().name
+    section = _framed(name, [sweep_section(table, View(place, "", hp, loss, scale))])
+    return _write(place, name, [(name, section)])
+
+
+def _write(place: Path, name: str, sections: list[tuple[str, Section]], first: str = "") -> Report:
+    """The page of one or several runs, each with its name, below what comes first."""
+    title = f"{name}: transfer report"
+    body = f"<h1>{escape(title)}</h1>{first}" + "".join(s.html for _, s in sections)
     path = place / "report.html"
     path.write_text(page(title, body), encoding="utf-8")
-    named = list(zip(runs, sections, strict=True))
+    one = len(sections) == 1
     return Report(
         path,
-        [v if len(runs) == 1 else f"{r.name}: {v}" for r, s in named for v in s.verdicts],
-        [f for s in sections for f in s.figures],
-        [{"run": r.resolve().name} | a for r, s in named for a in s.answers],
+        [v if one else f"{run}: {v}" for run, s in sections for v in s.verdicts],
+        [f for _, s in sections for f in s.figures],
+        [{"run": run} | a for run, s in sections for a in s.answers],
     )
 
 
@@ -97,10 +136,17 @@ def find_runs(root: Path) -> list[Path]:
 def _run_section(run: Path, view: View) -> Section:
     parts = []
     if (run / "results").is_dir():
-        parts.append(sweep_section(run, view))
+        every = load(run, unasked=True)
+        asked = every[every["asked"]].drop(columns="asked")
+        parts.append(sweep_section(asked, view, run=run, left_out=len(every) - len(asked)))
     if (run / "coord").is_dir():
         parts.append(checks_section(run / "coord", view))
+    return _framed(run.resolve().name, parts)
+
+
+def _framed(name: str, parts: list[Section]) -> Section:
+    """The parts of one run under its name."""
     whole = stacked(parts)
     decided = box(whole.lines, whole.outcome or "undecided")
-    html = f"<section><h2>{escape(run.resolve().name)}</h2>{decided}{whole.html}</section>"
+    html = f"<section><h2>{escape(name)}</h2>{decided}{whole.html}</section>"
     return Section(html, whole.verdicts, whole.figures, whole.answers)
