@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
 # Not from width 32, where heads have 8 entries: over 32 to 256 two seeds leave it undecided (one
 # slope of +0.14 with the interval -0.10 to +0.38).
@@ -47,8 +48,11 @@ notebooks: $(STAMP)  ## run them and keep their outputs, without the times of da
 	  [([c.metadata.clear() for c in n.cells], nbformat.write(n, p)) \
 	   for p in Path('analysis').glob('*.ipynb') for n in [nbformat.read(p, 4)]]"
 
-docs: $(STAMP)  ## build the documentation into site/
+$(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(DOCS_STAMP)  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean:
