@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from paramz.check.callback import FOLDER, STEPS
 from paramz.check.jobs import MODEL, Check, table
 from paramz.check.sweep import LINES, ROWS, tell_of_other_code
-from paramz.sweeps.spec.command import Command, holes
+from paramz.sweeps.spec.command import INTERPRETERS, Command, check_script, holes
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.files import read_json
 
@@ -52,9 +52,9 @@ def script_sweep(
 
     Raises:
         ValueError: a value that varies or was chosen does not reach the command; or the check is
-            over depth or experts.
+            over depth or experts, or there is no such script.
 
-    >>> words = ["python", "train.py", "--width={width}", "--lr={lr}", "--seed={seed}"]
+    >>> words = ["python", "-m", "lab", "--width={width}", "--lr={lr}", "--seed={seed}"]
     >>> check = Check(widths=[64, 128], seeds=2)
     >>> sweep = script_sweep(words, check, folder=Path(), minutes=5)
     >>> [(config["width"], config["seed"]) for config in sweep.configs()]
@@ -86,11 +86,11 @@ def script_sweep(
         axes["seed"] = list(seeds)
     else:
         base["seed"] = seeds[0]
-    words = [sys.executable if w in ("python", "python3") else w for w in words[:1]] + [*words[1:]]
+    found = [sys.executable if w in INTERPRETERS else w for w in words[:1]] + [*words[1:]]
     asked = ["env", f"{FOLDER}={{trial.directory}}", f"{STEPS}={check.steps}"]
-    return Sweep.model_validate(
+    sweep = Sweep.model_validate(
         {
-            "command": [*asked, *words],
+            "command": [*asked, *found],
             "metrics": {"file": f"{{trial.directory}}/{LINES}", "loss": "size"},
             "base": {name: value for name, value in base.items() if name not in axes},
             "axes": axes,
@@ -98,6 +98,8 @@ def script_sweep(
         },
         context={"folder": folder},
     )
+    check_script(words, folder)
+    return sweep
 
 
 def records_itself(command: Command) -> bool:

@@ -35,7 +35,10 @@ def command_of(task: str | None, command: str | None) -> Given | None:
             "--width {width} --lr {lr} --seed {seed}'" + (", not both" if task else "")
         )
     if command is not None:
-        return shlex.split(command), Path.cwd(), {}
+        try:
+            return shlex.split(command), Path.cwd(), {}
+        except ValueError as error:
+            raise ValueError(f"--command {command}: cannot be split into words: {error}") from None
     assert task is not None
     if not task.endswith((".yaml", ".yml")):
         return None

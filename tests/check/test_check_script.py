@@ -214,6 +214,8 @@ def test_a_name_of_another_scheme_than_the_script_applied_is_refused(tmp_path, m
         (["--command", "python t.py --lr {lr}", "--seeds", "1"], "the axis 'width' does not reach"),
         (["--command", "t {width} {lr} {seed}", "-p", "sp"], "parametrization sp does not reach"),
         (["--command", "t {width} {lr} {seed}", "--depths", "2,4"], "a check of a command is over"),
+        (["--command", "python no.py {width} {lr} {seed}"], "no file no.py in .*, where the comm"),
+        (["--command", "python 'no.py"], "--command python 'no.py: cannot be split into words"),
         (["lab.py:task", "--command", "t"], "give a task .*, not both"),
         ([], "give a task"),
         (["functions.yaml"], "functions.yaml trains .*a check needs the model that it builds"),

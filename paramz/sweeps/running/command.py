@@ -17,7 +17,7 @@ from paramz.sweeps.running.parent import die_with_parent
 from paramz.sweeps.running.row import Row
 from paramz.sweeps.running.tail import Reader, reader_of
 from paramz.sweeps.running.trial import Trial
-from paramz.sweeps.spec.command import Command, filled, holes, is_command
+from paramz.sweeps.spec.command import INTERPRETERS, Command, filled, holes, is_command
 from paramz.sweeps.spec.config import Config, leaves
 from paramz.sweeps.spec.target import load_target
 
@@ -61,6 +61,7 @@ def training_function(command: Command) -> Callable[[Config, Trial], dict[str, f
                 history.report()
                 if trial.should_stop():
                     _end(child, patience=None)
+                    history.report()  # what it logged before it ended
                     return {}
                 time.sleep(_LOOK)
             history.report()
@@ -96,7 +97,7 @@ def words_of(command: Command, config: Mapping[str, Any], trial: Trial) -> list[
     """
     values = values_of(config, trial)
     words = [filled(word, values) for word in command.words]
-    if words[0] in ("python", "python3"):
+    if words[0] in INTERPRETERS:
         words[0] = sys.executable
     there = (
         Path(filled(word, values)).exists()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +33,7 @@ from paramz.sweeps.spec.config import leaves
 
 PREFIX = "command:"
 HISTORY = "history.jsonl"  # what paramz itself writes into the directory of every trial
+INTERPRETERS = ("python", "python3")  # the one that runs paramz
 OF_TRIAL = ("trial.directory", "trial.key", "trial.attempt")
 # A name in braces. Doubled braces stand for themselves, and others, as in JSON, are left alone.
 _HOLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][\w.-]*)\}")
@@ -210,8 +211,33 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (list, dict)) else str(value)
 
 
-def check_holes(command: Command, config: Mapping[str, Any], axes: Iterable[str]) -> None:
-    """Refuse a command that names unknown values, or that an axis does not reach.
+def check_script(words: Sequence[str], folder: Path) -> None:
+    """Refuse a command of Python whose script is not there, before every trial of it fails.
+
+    What another program starts may lie where only that program sees it, such as in a container.
+
+    Args:
+        words: the command.
+        folder: where it runs.
+
+    Raises:
+        ValueError: there is no such file.
+
+    >>> check_script(["python", "{name}.py"], Path())
+    >>> check_script(["python", "no_such_file.py"], Path())
+    Traceback (most recent call last):
+    ValueError: no file no_such_file.py in ., where the command runs; ...
+    """
+    script = words[1] if len(words) > 1 and words[0] in INTERPRETERS else ""
+    if script.endswith(".py") and "{" not in script and not (folder / script).is_file():
+        raise ValueError(
+            f"no file {script} in {folder}, where the command runs; write its path from there, or "
+            "name the folder (cwd in a spec)"
+        )
+
+
+def check_command(command: Command, config: Mapping[str, Any], axes: Iterable[str]) -> None:
+    """Refuse a command that names unknown values, that an axis does not reach, or without a script.
 
     Args:
         command: the command.
@@ -235,3 +261,4 @@ def check_holes(command: Command, config: Mapping[str, Any], axes: Iterable[str]
                 f"the axis {name!r} does not reach the command, so its trials would all be the "
                 f'same; add an argument such as --{name.replace(".", "-")} "{{{name}}}"'
             )
+    check_script(command.words, Path(command.folder))

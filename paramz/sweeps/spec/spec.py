@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from paramz.sweeps.spec.axes import Axis, at_least, check_axes, check_base, expand, names_of
-from paramz.sweeps.spec.command import Command, Metrics, Words, check_holes
+from paramz.sweeps.spec.command import Command, Metrics, Words, check_command
 from paramz.sweeps.spec.config import Config, config_key
 from paramz.sweeps.spec.limits import Limits
 from paramz.sweeps.spec.resources import Need, Needs, Positive, Resources
@@ -158,7 +158,7 @@ class Sweep(BaseModel):
             )
         self._folder = _folder_of(info).absolute()
         axes = [name for title in self.axes for name in names_of(title)]
-        check_holes(self.as_command, next(self.configs()), axes)
+        check_command(self.as_command, next(self.configs()), axes)
         return self
 
     @model_validator(mode="after")
