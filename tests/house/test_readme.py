@@ -4,6 +4,7 @@ That its code runs: tests/docs/test_blocks.py.
 """
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,15 @@ def test_files_it_links_to_exist() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_table_of_drifts_is_made_from_the_tables_of_trials() -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "docs/readme_table.py")
+    assert spec is not None and spec.loader is not None
+    page = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = page
+    spec.loader.exec_module(page)
+    shown = README.partition(page.START)[2].partition(page.END)[0]
+    assert shown.strip() == page.table().strip()

@@ -1,0 +1,143 @@
+"""Write README's table of measured drifts from the tables of trials in analysis/data.
+
+python docs/readme_table.py
+
+A scheme is called stable by one rule (docs/protocol.md): its drift's interval lies within the
+tolerance over at least 16x of width or 8x of depth or experts, with at least three seeds, at least
+1000 steps, and weight decay. Where nothing was measured it says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from paramz.analysis import transfer
+
+HERE = Path(__file__).parent
+DATA = HERE.parent / "analysis/data"
+START, END = "<!-- --8<-- [start:measured] -->\n", "<!-- --8<-- [end:measured] -->\n"
+TOLERANCE = 0.1
+SPAN = {"width": 16, "depth": 8, "experts": 8}
+FEWEST_STEPS, FEWEST_SEEDS = 1000, 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A table of trials behind a row.
+
+    Attributes:
+        file: in analysis/data.
+        scale: the axis.
+        scheme: the parametrization's name in the table.
+        hp: the hyperparameter.
+        steps: of each trial.
+        decay: with weight decay.
+        what: the task, and the optimizer where it is not AdamW.
+        only: further values of columns.
+    """
+
+    file: str
+    scale: str
+    scheme: str
+    steps: int | None
+    decay: bool = False
+    what: str = "GPT"
+    hp: str = "lr"
+    only: dict[str, Any] = field(default_factory=dict)
+
+
+def trials(m: Measured) -> pd.DataFrame:
+    """The rows of its table that it speaks of."""
+    df = pd.read_csv(DATA / m.file, comment="#")
+    if m.file == "mup_mlp.csv":
+        df = df.rename(columns={"type": "parametrization", "train_loss": "loss"})
+        df = df.assign(lr=2.0**df.log2lr, seed=0)
+    for column, value in {"parametrization": m.scheme, **m.only}.items():
+        df = df[df[column] == value]
+    return df
+
+
+def cells(m: Measured) -> tuple[str, str, str]:
+    """Its drift, what it rests on, and whether that makes it stable."""
+    df = trials(m)
+    found = transfer(df, hp=m.hp, scale=m.scale)
+    drift = found.drift.iloc[0]
+    sizes, seeds = sorted(df[m.scale].unique()), df["seed"].nunique()
+    span = sizes[-1] / sizes[0]
+    ends = found.regret[
+        (found.regret.tuned_at == sizes[0]) & (found.regret.evaluated_at == sizes[-1])
+    ]
+    regret = f"{ends.regret.iloc[0]:.3f}" if len(ends) else "n.a."
+    inside = drift["lo"] >= -TOLERANCE and drift["hi"] <= TOLERANCE
+    outside = drift["lo"] > TOLERANCE or drift["hi"] < -TOLERANCE
+    long = m.steps is not None and m.steps >= FEWEST_STEPS
+    enough = span >= SPAN[m.scale] and seeds >= FEWEST_SEEDS and long and m.decay
+    status = "moves" if outside else "open"
+    if inside:
+        status = "stable" if enough else "stays in short runs"
+    plural = "s" if seeds > 1 else ""
+    basis = (
+        f"{m.what}, {m.scale} {sizes[0]:.0f} to {sizes[-1]:.0f}, {seeds} seed{plural}, "
+        f"{'20 epochs' if m.steps is None else f'{m.steps} steps'}, "
+        f"{'decay' if m.decay else 'no decay'}"
+    )
+    size = f"{drift['slope']:+.2f} [{drift['lo']:+.2f}, {drift['hi']:+.2f}]"
+    return f"{size}; {regret}", basis, status
+
+
+LM = "lr_width_adamw.csv"
+MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
+DEPTH = {"what": "GPT", "steps": 40}
+ROWS: tuple[tuple[str, Measured | str], ...] = (
+    ("`sp`", Measured("mup_mlp.csv", "width", "SP", **MLP)),
+    ("`ntp`", "n.a."),
+    ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
+    ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
+    ("`mean-field`", "equal to `mup`, to rounding"),
+    ("`mup` over depth, no rule", Measured("lr_depth.csv", "depth", "mup", **DEPTH)),
+    ("`mup+completep`", Measured("lr_depth.csv", "depth", "mup+completep", **DEPTH)),
+    ("`mup+depth-mup`", Measured("lr_depth.csv", "depth", "mup+depth-mup", **DEPTH)),
+    (
+        "`mup` over experts, no rule",
+        Measured(
+            "lr_experts.csv", "experts", "mup", 60, what="GPT, SGD, experts' lr", hp="expert_lr"
+        ),
+    ),
+    (
+        "`mup+moe`",
+        Measured(
+            "lr_experts.csv", "experts", "mup+moe", 60, what="GPT, SGD, experts' lr", hp="expert_lr"
+        ),
+    ),
+    ("`u-mup`", Measured("lr_width_umup.csv", "width", "u-mup", 80)),
+    ("`mup`, Muon, SOAP", "n.a.: coordinate checks only"),
+    ("`mup`, K-FAC, Shampoo", "docs/second_order.md"),
+)
+
+
+def table() -> str:
+    """The table, in Markdown."""
+    lines = [
+        "| scheme | drift [95 %]; regret | measured on | status |",
+        "|---|---|---|---|",
+    ]
+    for name, m in ROWS:
+        if isinstance(m, str):
+            lines.append(f"| {name} | {m} | | |")
+        elif not (DATA / m.file).exists():
+            lines.append(f"| {name} | n.a. | | |")
+        else:
+            lines.append("| " + " | ".join((name, *cells(m))) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    readme = HERE.parent / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{START}\n{table()}\n{END}{after}", encoding="utf-8")
