@@ -152,6 +152,7 @@ def check_base(base: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         ValueError: two leaves have the same dotted name, or a value is not plain, finite JSON.
     """
     canonical(base)
+    _refuse_range(base, "base")
     known: dict[str, tuple[str, ...]] = {}
     for path in paths(base):
         if known.setdefault(name := ".".join(path), path) != path:
@@ -211,6 +212,22 @@ def _check_axis(title: str, axis: Any, known: set[str], depth: int) -> None:
                 canonical(row)
             except ValueError as error:
                 raise ValueError(f"axis {title!r}: {error}") from None
+            _refuse_range(row, f"axis {title!r}")
+
+
+def _refuse_range(value: Any, where: str) -> None:
+    """Refuse what reads like a whole axis where it would be handed on as one value."""
+    if isinstance(value, dict):
+        if set(value) <= {"log2", "step"} and "log2" in value or set(value) == {"by", "cases"}:
+            raise ValueError(
+                f"{where}: {value!r} would be a value as it stands, not a range of values; give it "
+                "an axis of its own, or write its values out"
+            )
+        inner = list(value.values())
+    else:
+        inner = value if isinstance(value, list) else []
+    for each in inner:
+        _refuse_range(each, where)
 
 
 def at_least(axes: Mapping[str, Any]) -> int:
