@@ -171,6 +171,22 @@ def test_the_hash_covers_what_is_imported_and_nothing_that_is_installed(project)
     assert named != source(project, task="task.py:gpt") and named != hashes[-1]
 
 
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_packages_that_an_environment_borrows_are_installed_ones(project, monkeypatch, folder):
+    """As with python -m venv --system-site-packages: torch is then that of another interpreter."""
+    borrowed, own = project / "usr/lib" / folder, project / "usr/lib/mine"
+    for place, name in ((borrowed, f"borrowed_{folder[0]}"), (own, f"own_{folder[0]}")):
+        place.mkdir(parents=True)
+        (place / f"{name}.py").write_text("X = 1\n")
+        monkeypatch.syspath_prepend(str(place))
+    (project / "helper.py").write_text(HELPER + f"import borrowed_{folder[0]}, own_{folder[0]}\n")
+    before = source(project)
+    (borrowed / f"borrowed_{folder[0]}.py").write_text("X = 2\n")
+    assert source(project) == before
+    (own / f"own_{folder[0]}.py").write_text("X = 2\n")
+    assert source(project) != before
+
+
 def test_code_that_cannot_be_read_has_no_hash(tmp_path):
     assert code_of(f"{tmp_path}/none.py:train", {})["source"] is None
     assert code_of("json:loads", {})["source"] is None

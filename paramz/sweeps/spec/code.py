@@ -27,6 +27,9 @@ from paramz.sweeps.spec.config import leaves
 _LENGTH = 16  # hex digits of the hash
 _FUNCTION = re.compile(r"[\w./~-]+:[A-Za-z_]\w*")
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+# Of any interpreter: an environment may borrow another's packages (python -m venv
+# --system-site-packages), and to read all of torch takes minutes.
+_LIBRARIES = frozenset({"site-packages", "dist-packages"})
 _ITSELF = __name__.partition(".")[0]
 
 
@@ -150,8 +153,12 @@ def _homes(package: str) -> tuple[Path, ...]:
         return ()
     places = list(spec.submodule_search_locations or ()) if spec else []
     places += [spec.origin] if spec and spec.origin and spec.origin != "built-in" else []
-    own = [place for place in places if not place.startswith(_INSTALLED)]
+    own = [place for place in places if not _is_installed(place)]
     return (Path(own[0]).parent,) if own else ()
+
+
+def _is_installed(place: str) -> bool:
+    return place.startswith(_INSTALLED) or not _LIBRARIES.isdisjoint(Path(place).parts)
 
 
 def _file_of(target: str) -> Path | None:
