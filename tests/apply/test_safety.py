@@ -153,12 +153,12 @@ def test_schemes_without_a_rule_for_gradients_say_so():
 def test_an_unknown_optimizer_is_named_with_its_closest_relative():
     model, plan = planned()
 
-    class AdanW(torch.optim.Optimizer):
+    class AdmW(torch.optim.Optimizer):
         pass
 
     with pytest.raises(ValueError, match="closest name is 'adamw'") as error:
-        plan.param_groups(model, AdanW, lr=0.1)
-    assert "dataclasses.replace(paramz.families.ADAMW, name='adanw')" in str(error.value)
+        plan.param_groups(model, AdmW, lr=0.1)
+    assert "dataclasses.replace(paramz.families.ADAMW, name='admw')" in str(error.value)
 
 
 @pytest.mark.parametrize("build", [gpt, tied_gpt, attention_classifier])
