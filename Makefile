@@ -30,7 +30,7 @@ test: $(STAMP)  ## the default suite
 	$(BIN)/python -m pytest -n 2
 
 slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -n 2 -m slow --durations=10
+	$(BIN)/python -m pytest -n 2 -m slow --durations=10 $(BUT)
 
 check: $(STAMP)  ## what CI lints and types, and the house rules: imports, dead code, complexity
 	$(BIN)/ruff check .
