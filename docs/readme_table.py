@@ -78,7 +78,7 @@ def cells(m: Measured) -> tuple[str, str, str]:
     enough = span >= SPAN[m.scale] and seeds >= FEWEST_SEEDS and long and m.decay
     status = "moves" if outside else "open"
     if inside:
-        status = "stable" if enough else "stays in short runs"
+        status = "stable" if enough else "inside 0.1, by too small a sweep"
     plural = "s" if seeds > 1 else ""
     basis = (
         f"{m.what}, {m.scale} {sizes[0]:.0f} to {sizes[-1]:.0f}, {seeds} seed{plural}, "

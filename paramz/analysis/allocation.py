@@ -33,11 +33,14 @@ def allocate(
         log N over log C. Bounds that lie beyond the grid are 0 or infinite.
 
     Raises:
-        ValueError: the law has no lowest loss within a factor of a million of the data.
+        ValueError: a compute is no positive number, or the law has no lowest loss within a factor
+            of a million of the data.
     """
     tail = (1 - level) / 2
     rows = []
     for c in np.atleast_1d(np.asarray(flops, dtype=float)):
+        if not 0 < c < np.inf:
+            raise ValueError(f"a compute of {c:g} is none: give FLOP, a positive number")
         log_c = np.log(c / per)
         at = _best_log_n(problem, theta, log_c)
         if not np.isfinite(at[0]):

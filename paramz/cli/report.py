@@ -53,6 +53,11 @@ def report(
 
     runs = None
     try:
+        if len({hp, loss, scale} - {None}) < 3 - (scale is None):
+            raise ValueError(
+                f"--hp {hp}, --loss {loss}{f', --scale {scale}' if scale else ''}: one column is "
+                "named for two things"
+            )
         if folder.is_file():
             runs = last_rows(read_table(folder, parse_names(names or [])))
             needed = [hp, loss, *([scale] if scale else [])]

@@ -116,3 +116,24 @@ def test_a_file_that_cannot_be_imported_shows_its_own_lines(lab):
     first, *rest = why.splitlines()
     assert first == "the training function cannot be imported:"
     assert rest[-1] == "ModuleNotFoundError: No module named 'nopkg'" and "importlib" not in why
+
+
+TABLE = "width,lr,loss\n" + "".join(
+    f"{width},{lr},{(lr - 3) ** 2 + 8 / width}\n" for width in (8, 16, 32, 64) for lr in range(1, 6)
+)
+
+
+def test_one_column_named_for_two_things(tmp_path):
+    table = tmp_path / "runs.csv"
+    table.write_text(TABLE)
+    for words in (["--hp", "loss"], ["--loss", "lr"], ["--scale", "lr"]):
+        said = call("report", table, *words)
+        assert said.exit_code == 2 and "one column is named for two things" in said.stderr
+
+
+def test_a_table_without_times_has_no_cost(tmp_path):
+    table = tmp_path / "runs.csv"
+    table.write_text(TABLE)
+    assert call("report", table).exit_code == 0
+    page = (tmp_path / "runs-report" / "report.html").read_text(encoding="utf-8")
+    assert "no times in 20 trials" in page and "hours" not in page
