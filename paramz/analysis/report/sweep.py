@@ -47,7 +47,7 @@ def sweep_section(
         [
             Section(
                 _trial_counts(df) + _left_out(left_out),
-                lines=[("Cost", f"{_hours(df) or 'no times in'} {len(df)} trials")],
+                lines=[("Cost", f"{_hours(df) or 'no times'} in {len(df)} trials")],
             ),
             settings_section(run, df) if run else Section(),
             *parts,
@@ -145,16 +145,14 @@ def _tables(found: Transfer) -> str:
 def _trial_counts(df: pd.DataFrame) -> str:
     counts = df["status"].value_counts()
     parts = [f"{counts.get(s, 0)} {s}" for s in ("ok", "diverged", "failed") if counts.get(s, 0)]
-    return (
-        f'<p class="faint">{len(df)} finished trials ({", ".join(parts)})'
-        f"{', ' if _hours(df) else ''}{_hours(df).removesuffix(' in')}.</p>"
-    )
+    told = [f"{len(df)} finished trials ({', '.join(parts)})", _hours(df)]
+    return f'<p class="faint">{", ".join(filter(None, told))}.</p>'
 
 
 def _hours(df: pd.DataFrame) -> str:
     """The cost in words; empty where a table came without times."""
     hours = df["seconds"].sum() / 3600
-    return f"{hours:.2g} hours of training in" if hours > 0 else ""
+    return f"{hours:.2g} hours of training" if hours > 0 else ""
 
 
 def _failures(df: pd.DataFrame) -> str:
