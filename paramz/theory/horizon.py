@@ -57,7 +57,8 @@ class RunRule:
         moves: what it answers: ``batch`` (at a fixed number of tokens), ``tokens`` (at a fixed
             batch size), or both.
         columns: by optimizer column of the tables. ``muon`` is for Muon, for SOAP, and for Shampoo
-            with exponents of -1/4, whose steps do not grow with the gradient, like Adam's.
+            with exponents of -1/4, whose steps do not grow with the gradient, like Adam's. SOAP,
+            which is Adam in another basis, reads adam where a rule has no muon.
     """
 
     source: str
