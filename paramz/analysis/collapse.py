@@ -60,6 +60,9 @@ class Collapse:
     closest: float
     at_bound: bool
 
+    def __repr__(self) -> str:
+        return f"<Collapse {self.outcome}: {self.sentence}>"
+
     @property
     def outcome(self) -> Outcome:
         """Whether the curves are one: ``"pass"``, ``"fail"``, or ``"undecided"``.

@@ -61,6 +61,12 @@ class Verdict:
         """The outcome in capitals, followed by the finding."""
         return f"{self.outcome.upper()}: {self.finding}"
 
+    def __str__(self) -> str:
+        return self.sentence
+
+    def __repr__(self) -> str:
+        return f"<Verdict {self.sentence}>"
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, as written beside the table."""
         return asdict(self) | {"passed": self.passed, "sentence": self.sentence}

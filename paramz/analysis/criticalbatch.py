@@ -50,6 +50,9 @@ class CriticalBatch:
     fit: LawFit
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<CriticalBatch {self.sentence}>"
+
     @property
     def sentence(self) -> str:
         """The result in words."""

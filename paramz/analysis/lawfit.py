@@ -72,6 +72,11 @@ class LawFit:
     _theta: Array
     _groups: Array | None
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} = {value:.4g}" for name, value in self.params.items())
+        law = f"{self.loss} = {self.formula}"
+        return f"<LawFit {law}, {self.nobs} rows: {values}; print(fit.summary())>"
+
     # -- uncertainty -------------------------------------------------------------------------
 
     def bootstrap(self, draws: int = 1000, *, kind: str | None = None, seed: int = 0) -> Draws:

@@ -81,6 +81,9 @@ class Prediction:
     trial: LawFit
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<Prediction of {self.group} at {self.hp:.4g}: {self.fit!r}>"
+
     def sentences(self, scale: str, hp: str) -> list[str]:
         """The prediction in words.
 

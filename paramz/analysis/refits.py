@@ -32,6 +32,9 @@ class Draws:
     noise: Array
     kind: str
 
+    def __repr__(self) -> str:
+        return f"<Draws: {len(self.params)} {self.kind} bootstraps>"
+
 
 def bootstrap(
     problem: Problem,

@@ -75,6 +75,10 @@ class ScheduleFit:
     warnings: tuple[str, ...]
     _theta: Array
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} = {value:.4g}" for name, value in self.params.items())
+        return f"<ScheduleFit {values}; scatter {self.scatter:.2%}>"
+
     def predict(
         self, schedule: pd.DataFrame, *, step: str = "step", lr: str = "lr"
     ) -> pd.DataFrame:

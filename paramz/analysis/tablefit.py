@@ -62,6 +62,9 @@ class TableFit:
     left_out: int
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<TableFit {self.fit!r}>"
+
     def sentences(self) -> list[str]:
         """The fit in words: the law, its test, what was asked for, and each warning."""
         lines = self.fit.summary().split("\n")

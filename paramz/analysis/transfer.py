@@ -71,6 +71,10 @@ class Transfer:
     not_judged: dict[str, str]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        lines = (f"\n  {verdict.text}" for verdict in self.verdicts.values())
+        return f"<Transfer of {self.hp} over {self.scale}{''.join(lines)}>"
+
     @property
     def groups(self) -> list[str]:
         """The groups that were judged, in order of appearance."""

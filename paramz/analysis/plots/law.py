@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -28,6 +29,8 @@ _STAR: dict[str, Any] = {
     "markersize": 11,
     "markerfacecolor": "none",
 }
+# Up to this many rows have marks of the usual size; more of them get smaller ones.
+_FEW = 40
 
 
 def law(
@@ -59,6 +62,7 @@ def law(
         fit.data[fit.loss],
         linestyle="none",
         marker=marker,
+        markersize=_mark(len(fit.data)),
         color=color,
         label=label or "fitted",
     )
@@ -74,6 +78,11 @@ def law(
     ax.set_ylabel(fit.loss)
     legend_above(ax, columns=2)
     return ax
+
+
+def _mark(rows: int) -> float:
+    """Size of a mark, in points."""
+    return float(plt.rcParams["lines.markersize"] * min(1.0, (_FEW / rows) ** 0.5))
 
 
 def _draw_over_input(ax: Axes, fit: LawFit, to: float | None, color: str) -> tuple[Array, Array]:
@@ -149,6 +158,7 @@ def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None
         100 * fit.residuals,
         linestyle="none",
         marker=marker,
+        markersize=_mark(len(fit.data)),
         color=color,
     )
     if len(fit.held_out):

@@ -28,6 +28,8 @@ from paramz.analysis.transfer import Transfer
 
 # Beyond this ratio of the worst to the best optimum, a linear axis hides the small ones.
 LOG_AXIS = 5.0
+# A linear axis shows this share of the losses that lie within so many octaves of their optimum.
+SHOWN, NEAR = 0.75, 3.0
 
 
 def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
@@ -123,7 +125,10 @@ def _range(found: Transfer) -> tuple[str, float, float]:
     best = found.optima["best"]
     if best.min() > 0 and best.max() > LOG_AXIS * best.min():
         return "log", float(best.min() / 1.6), float(finite.max() * 1.6)
-    floor, ceiling = float(best.min()), float(max(np.quantile(finite, 0.85), best.max()))
+    near = found.curves.merge(found.optima[["group", "scale", "log2_opt"]])
+    near = near[np.isfinite(near["loss"])]
+    near = near[(near["log2_hp"] - near["log2_opt"]).abs() <= NEAR]
+    floor, ceiling = float(best.min()), float(max(near["loss"].quantile(SHOWN), best.max()))
     pad = 0.06 * (ceiling - floor) or 0.1
     return "linear", floor - pad, ceiling + 3 * pad
 
