@@ -233,6 +233,8 @@ def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
             "outlier would count in full"
         )
     yield from limits.cautions(problem, fit._theta, fit.params)
+    if fit.form.is_loss and (text := limits.mixed(fit.residuals, fit.data, fit.columns.values())):
+        yield text
     if groups and fit.data[groups].duplicated().any():
         yield (
             f"several rows share a {groups!r}: checkpoints taken before a learning-rate schedule "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +18,13 @@ _TOGETHER = 0.97
 _OPEN = 1e-5
 # A loss that ends this much above its lowest rises for good; smaller steps may be noise.
 _RISE = 0.003
+# What runs of one table may differ in. Residuals follow it where their rank correlation is this
+# large, and this many times what chance gives.
+_SETTINGS = (
+    "N", "D", "U", "params", "tokens", "batch", "batch_size", "steps", "width", "depth", "experts",
+    "lr", "weight_decay",
+)  # fmt: skip
+_FOLLOWS, _CHANCE = 0.5, 3.0
 
 
 def together(problem: Problem, share: float = _TOGETHER) -> str | None:
@@ -98,6 +105,36 @@ def undetermined(problem: Problem, theta: Array, params: pd.Series) -> str | Non
         f"these rows do not determine {', '.join(found)}: the law stays the same, to first order, "
         "when they change; take another start, fix some, or extend the range of the runs"
     )
+
+
+def mixed(residuals: pd.Series, rows: pd.DataFrame, inputs: Iterable[str]) -> str | None:
+    """What else the rows differ in and the loss follows, as a warning; None where nothing is.
+
+    Args:
+        residuals: log response minus its fit.
+        rows: the rows that were fitted.
+        inputs: the columns that the law knows.
+
+    >>> rows = pd.DataFrame({"N": [1, 2, 3, 4] * 3, "D": np.repeat([1, 2, 3], 4)})
+    >>> mixed(-np.log(rows["D"]), rows, ["N"])
+    'the residuals follow D (rank correlation -1.00), which this law does not know: it mixes runs...
+    """
+    found, worst = None, _FOLLOWS
+    for name in _SETTINGS:
+        if name not in rows or name in inputs or not pd.api.types.is_numeric_dtype(rows[name]):
+            continue
+        both = pd.concat([residuals, rows[name].astype(float)], axis=1).dropna().rank().to_numpy()
+        if len(both) < 3 or not both.std(axis=0).all():
+            continue
+        close = float(np.corrcoef(both.T)[0, 1])
+        if abs(close) >= worst and abs(close) * (len(both) - 1) ** 0.5 >= _CHANCE:
+            worst = abs(close)
+            found = (
+                f"the residuals follow {name} (rank correlation {close:.2f}), which this law does "
+                f"not know: it mixes runs that differ in {name}; fit those of one {name}, or take "
+                "a law that has it as an input"
+            )
+    return found
 
 
 def _nearly_zero(problem: Problem, params: pd.Series) -> set[str]:

@@ -13,6 +13,9 @@ from paramz.analysis.constraints import Affine, solve
 from paramz.analysis.forms import Form
 from paramz.analysis.robust import Fits, minimize
 
+# Smaller residuals are rounding.
+_LEAST_DELTA = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -172,8 +175,12 @@ def make_problem(
     delta = choices.delta
     if delta is None:
         delta = (1.0 if on_grid(y) else form.delta) * (1.0 if in_log else float(np.median(y)))
-    if delta <= 0:
+    if not delta > 0:
         raise ValueError(f"delta must be above zero, got {delta}")
+    if delta < _LEAST_DELTA:
+        raise ValueError(
+            f"delta must be {_LEAST_DELTA:g} or more, got {delta:g}: smaller residuals are rounding"
+        )
     raw = _raw_logs(df, columns)
     means = _means(form, raw)
     held = solve(form, means, choices.fixed, choices.shared)

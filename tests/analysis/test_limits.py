@@ -210,3 +210,19 @@ def test_intervals_beyond_the_rows_are_widened_by_the_errors_of_held_out_ones() 
     assert wrong.extrapolation.factor(far)[0] == 1.0
     assert wrong.extrapolation.factor(far)[2] > 2 > right.extrapolation.factor(far)[2]
     assert set(wrong.extrapolation.trials) == {"order", "cut", "rows", "distance", "excess"}
+
+
+def test_a_setting_that_the_law_does_not_know_and_the_loss_follows_is_named() -> None:
+    df = runs([2.0, 20.0, 200.0, 6.0, 60.0]).assign(seed=range(40))
+    text, _ = told("chinchilla", df)
+    assert "residuals follow" not in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LawWarning)
+        alone = ScalingLaw("power").fit(df, x="N")
+    assert "the residuals follow D (rank correlation -" in " ".join(alone.warnings)
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0, float("nan"), 1e-300])
+def test_a_delta_that_separates_no_residuals_is_refused(delta: float) -> None:
+    with pytest.raises(ValueError, match="delta must be"):
+        ScalingLaw("chinchilla").fit(runs([2.0, 20.0, 200.0]), delta=delta)
