@@ -7,7 +7,7 @@ Both have the same shapes. What tells them apart is where their output goes, so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,7 +148,7 @@ def _multiplied(matrix: _Matrix, flow: Flow) -> bool:
 
 def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
     """What a run shows; nothing if neither probe runs with any inputs that can be thought of."""
-    for model in (probes.wider, probes.base):
+    for model in _runnable(probes):
         for inputs in possible_inputs(model, example):
             for kept in (_KEPT_BLOCKS, None):  # code that counts its blocks needs all of them
                 try:
@@ -158,6 +158,14 @@ def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
                 except Exception:  # any model's own code, on inputs that it may not like
                     continue
     return Flow()
+
+
+def _runnable(probes: Probes) -> Iterator[nn.Module]:
+    """What may run, the cheapest first: some code needs values, so that a real base is built."""
+    yield probes.wider
+    yield probes.base
+    if probes.build is not None:
+        yield probes.build()
 
 
 def _place(

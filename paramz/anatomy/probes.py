@@ -6,16 +6,19 @@ is always compared with a wider probe, which is built for this purpose only.
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from paramz.anatomy.drawn import Laws, build_drawn
 from paramz.anatomy.hf_config import config_factory, config_notes
 from paramz.anatomy.paths import join, split
 from paramz.anatomy.twins import match_modules
@@ -32,12 +35,16 @@ class Probes:
         wider: on meta where that works.
         twins: target module -> base module where their numbers may differ; None: the same paths.
         notes: what a reader of the plan should know of how they were built.
+        laws: how the tensors of a base on meta would be drawn, where that is wanted and known.
+        build: builds the base for real, where it is on meta in place of a real one.
     """
 
     base: nn.Module
     wider: nn.Module
     twins: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
+    laws: Laws | None = None
+    build: Callable[[], nn.Module] | None = None
 
     @cached_property
     def modules(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
@@ -72,12 +79,15 @@ def build_probes(
     """Build both probes from whatever the user gave.
 
     Args:
-        model: the target; only its Hugging Face config is looked at, when ``base`` is a width.
+        model: the target; only its Hugging Face config is looked at, when ``base`` is a width, and
+            whether it is on meta.
         base: a factory ``width -> model``; or the base model itself, together with ``wider``; or,
             for a Hugging Face model, the base width.
         base_width: the width at which to call a factory; its parameter's default if left out.
         wider: a wider model, or the width to build it at (default twice the base width).
-        measure: build the base for real, so that its init can be measured; else on meta.
+        measure: build the base for real, so that its init can be measured; else on meta. For a
+            target on meta, whose values cannot be scaled, it is enough to know how the base's would
+            be drawn, so it is built on meta where that shows it.
 
     Raises:
         TypeError: something is missing or of the wrong kind; the message says what to pass.
@@ -103,13 +113,42 @@ def build_probes(
     if not callable(base):
         raise TypeError(f"base must be a factory, a module or a width, not {type(base).__name__}")
     width = _default_width(base) if base_width is None else base_width
-    base_model = _build(base, width, on_meta=not measure)
-    if isinstance(wider, nn.Module):
-        return Probes(base_model, wider, notes=notes)
     wider_width = 2 * width if wider is None else wider
     if wider_width == width:
         raise ValueError(f"wider={wider_width} is the base width itself: nothing would grow")
-    return Probes(base_model, _build(base, wider_width, on_meta=True), notes=notes)
+    with _nothing_is_garbage():
+        made = _build_base(model, base, width, measure)
+        if not isinstance(wider_width, nn.Module):
+            wider_width = _build(base, wider_width, on_meta=True)
+    return replace(made, wider=wider_width, notes=notes)
+
+
+@contextmanager
+def _nothing_is_garbage() -> Iterator[None]:
+    """Pauses the collector: what is built stays.
+
+    Every look at all of torch's objects costs as much as building a large model on meta.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _build_base(model: nn.Module, factory: Factory, width: int, measure: bool) -> Probes:
+    """Probes with the base in both places."""
+    if measure and all(parameter.is_meta for parameter in model.parameters()):
+        with torch.random.fork_rng(devices=[]):
+            found = build_drawn(factory, width)
+        if found is not None:
+            drawn, laws = found
+            build = partial(_build, factory, width, on_meta=False)
+            return Probes(drawn, drawn, laws=laws, build=build)
+    base = _build(factory, width, on_meta=not measure)
+    return Probes(base, base)
 
 
 def _default_width(factory: Callable[..., Any]) -> int:

@@ -9,11 +9,13 @@ model already follows the rule, its random numbers stay as drawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from paramz.anatomy.laws import Law
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import is_trainable_kind
@@ -43,9 +45,42 @@ def measure_init(parameter: torch.Tensor) -> Init:
     if low == high:
         return Init("constant", 0.0, low, size, bound)
     std = float(torch.linalg.vector_norm(values, dtype=torch.float64)) / math.sqrt(size)
-    # The std of n uniform draws is known to 0.45 / sqrt(n) (three times that is allowed), and as
-    # many normal draws stay below this bound with a chance under 0.1 %.
-    uniform = size >= 128 and bound <= (1 + 1.35 / math.sqrt(size)) * math.sqrt(3.0) * std
+    uniform = size >= 128 and _within_uniform(std, bound, size)
+    return Init("uniform" if uniform else "normal", std, 0.0, size, bound)
+
+
+def _within_uniform(std: float, bound: float, size: int) -> bool:
+    """Whether numbers may be uniform draws.
+
+    The std of n uniform draws is known to 0.45 / sqrt(n) (three times that is allowed), and as many
+    normal draws stay below this bound with a chance under 0.1 %.
+    """
+    return bound <= (1 + 1.35 / math.sqrt(size)) * math.sqrt(3.0) * std
+
+
+def known_init(laws: Sequence[tuple[int, Law]], dtype: torch.dtype) -> Init:
+    """What `measure_init` would find of a tensor that is drawn by known laws, without its noise.
+
+    Args:
+        laws: number of entries and law of each piece of it.
+        dtype: the tensor's, in which constants are rounded.
+
+    >>> from paramz.anatomy.laws import normal
+    >>> init = known_init([(100, normal(0.0, 0.02))], torch.float32)
+    >>> init.kind, init.std, round(init.bound, 3)
+    ('normal', 0.02, 0.054)
+    """
+    size = sum(number for number, _ in laws)
+    bound = max(law.largest(number) for number, law in laws)
+    (_, first), *more = laws
+    if all(law == first for _, law in more):
+        if first.kind == "constant":
+            value = float(torch.tensor(first.low, dtype=dtype, device="cpu"))
+            return Init("constant", 0.0, value, size, abs(value))
+        return Init(first.kind, first.rms, 0.0, size, bound)
+    std = math.sqrt(sum(number * law.rms**2 for number, law in laws) / size)
+    drawn = {law.kind for _, law in laws}
+    uniform = "normal" not in drawn and _within_uniform(std, bound, size)
     return Init("uniform" if uniform else "normal", std, 0.0, size, bound)
 
 
@@ -153,6 +188,17 @@ def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
             parameter.normal_(0.0, std)
 
 
+def _base_init(probes: Probes, name: str, parameter: torch.Tensor) -> Init:
+    if not parameter.is_meta:
+        return measure_init(parameter)
+    if probes.laws is not None:
+        return known_init(probes.laws[name], parameter.dtype)
+    raise ValueError(
+        "the base model is on the meta device, so its init cannot be measured: pass a factory or a "
+        "real module as base, or init=False"
+    )
+
+
 def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
     """Scale every tensor's own random values to the rule, and record what was measured."""
     parameters = dict(model.named_parameters())
@@ -165,12 +211,7 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
     rows, falling = [], 0
     for row in made.rows:
         twin = probes.twin_name(row.name) or row.name
-        if base_parameters[twin].is_meta:
-            raise ValueError(
-                "the base model is on the meta device, so its init cannot be measured: pass a "
-                "factory or a real module as base, or init=False"
-            )
-        base_init = measure_init(base_parameters[twin])
+        base_init = _base_init(probes, twin, base_parameters[twin])
         parameter = parameters[row.name]
         factor = None
         if not parameter.is_meta and is_trainable_kind(parameter):

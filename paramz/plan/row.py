@@ -11,15 +11,15 @@ from paramz.theory.rules import Role
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """How a tensor was initialised, as measured.
+    """How a tensor was initialised, as measured; for a model planned on meta, as it is drawn.
 
     Attributes:
-        kind: ``constant`` (all entries ``value``, as one entry always is), or ``uniform`` or
-            ``normal`` around zero.
+        kind: ``constant`` (all entries ``value``, as one measured entry always is), or ``uniform``
+            or ``normal`` around zero.
         std: root mean square of the entries; 0 for constants.
         value: the constant.
-        size: number of entries, which bounds how well std is known.
-        bound: largest absolute entry.
+        size: number of entries, which bounds how well a measured std is known.
+        bound: largest absolute entry; its median, where a law has no end.
     """
 
     kind: Literal["constant", "uniform", "normal"]
