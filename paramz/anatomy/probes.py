@@ -6,10 +6,8 @@ is always compared with a wider probe, which is built for this purpose only.
 
 from __future__ import annotations
 
-import gc
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -116,26 +114,10 @@ def build_probes(
     wider_width = 2 * width if wider is None else wider
     if wider_width == width:
         raise ValueError(f"wider={wider_width} is the base width itself: nothing would grow")
-    with _nothing_is_garbage():
-        made = _build_base(model, base, width, measure)
-        if not isinstance(wider_width, nn.Module):
-            wider_width = _build(base, wider_width, on_meta=True)
+    made = _build_base(model, base, width, measure)
+    if not isinstance(wider_width, nn.Module):
+        wider_width = _build(base, wider_width, on_meta=True)
     return replace(made, wider=wider_width, notes=notes)
-
-
-@contextmanager
-def _nothing_is_garbage() -> Iterator[None]:
-    """Pauses the collector: what is built stays.
-
-    Every look at all of torch's objects costs as much as building a large model on meta.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _build_base(model: nn.Module, factory: Factory, width: int, measure: bool) -> Probes:

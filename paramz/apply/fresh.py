@@ -154,11 +154,11 @@ def refuse_changed(
             continue
         if min(twin.numel(), parameter.numel()) < _FEW:
             continue
-        before = measure_init(twin).kind
+        before = measure_init(twin, exact=False).kind
         if before == "normal" or (before == "uniform" and twin.numel() < _MANY):
             continue
         seen += 1
-        after = measure_init(parameter)
+        after = measure_init(parameter, exact=False)
         if after.kind == "normal" or (before == "constant" and after.kind != "constant"):
             changed.append(row.name)
     if len(changed) >= _TWO and len(changed) > _NEARLY_ALL * seen:

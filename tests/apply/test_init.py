@@ -1,5 +1,7 @@
 """Initial values: the std that the rule says, whatever law the model's own init follows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from cases import convnet, gpt2, llama
@@ -171,3 +173,25 @@ def test_init_false_leaves_values_alone():
     before = [p.clone() for p in model.parameters()]
     paramz.parametrize_(model, "mup", base=build, init=False)
     assert all(torch.equal(b, p) for b, p in zip(before, model.parameters(), strict=True))
+
+
+def test_a_quick_measurement_is_good_to_eleven_digits():
+    torch.manual_seed(0)
+    kinds = [torch.randn(700, 900), torch.rand(3, 70_000) - 0.5, torch.randn(400, 500).T]
+    for values in [*kinds, torch.randn(9, 9, dtype=torch.complex64), torch.randn(300_000).half()]:
+        exact, quick = measure_init(values), measure_init(values, exact=False)
+        assert quick.std == pytest.approx(exact.std, rel=1e-11)
+        assert replace(quick, std=exact.std) == exact
+
+
+def test_an_init_of_no_usual_law_is_scaled_by_what_was_measured_exactly():
+    def build(width):
+        made = nn.Sequential(nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 2))
+        for parameter in made.parameters():
+            nn.init.normal_(parameter, std=width**-0.37)
+        return made
+
+    model = build(512)
+    own = measure_init(model[1].weight)
+    row = paramz.parametrize_(model, "mup", base=build, base_width=128).rows[2]
+    assert row.factor == 4**-0.5 / (own.std / row.base_init.std)
