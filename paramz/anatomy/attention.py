@@ -8,6 +8,7 @@ section 5 and appendix B.1).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.paths import join
+from paramz.anatomy.paths import join, unnumbered
 from paramz.anatomy.probes import Probes
+from paramz.anatomy.products import Product
 
 # Stands for an attribute where there is none to set: nn.MultiheadAttention computes 1/sqrt(d_head)
 # itself, so the keys' input is multiplied instead. A bias of the keys is not, and need not be: it
@@ -124,6 +126,40 @@ def _without_owners(found: list[GrowingHeads]) -> list[GrowingHeads]:
     ]
 
 
+def shown_heads(found: Sequence[GrowingHeads], products: Sequence[Product]) -> list[GrowingHeads]:
+    """Growing heads by their names, corrected by what a run showed of products of activations.
+
+    Names may be silent on a head's size, or on there being attention at all. Where a run shows the
+    products of a module and none of them grows, heads without an attribute are none; where a
+    softmax takes one that does, in a module that names do not tell, it is attention.
+
+    Args:
+        found: as `find_growing_heads` finds them.
+        products: as `paramz.anatomy.products.find_products` finds them; empty if no run shows any.
+    """
+    kept = []
+    for heads in found:
+        near = [product for product in products if _in_one(heads.module, product.module)]
+        if heads.attribute is not None or not near or any(product.grows for product in near):
+            kept.append(heads)
+    known = [heads.module for heads in found]
+    for product in products:
+        told = any(_in_one(module, product.module) for module in known)
+        if product.grows and product.attention and not told:
+            kept.append(GrowingHeads(product.module, None))
+            known.append(product.module)
+    return kept
+
+
+def _in_one(heads: str, product: str) -> bool:
+    """Whether one of two modules is the other or inside it, in whichever block.
+
+    Two towers meet in the model itself, which does not make them one.
+    """
+    one, other = (f"{unnumbered(path)}." if path else "" for path in (heads, product))
+    return other.startswith(one) or (bool(product) and one.startswith(other))
+
+
 def is_attention(module: nn.Module) -> bool:
     """Whether a module computes attention itself: it is called so, or projects to queries.
 
@@ -131,14 +167,28 @@ def is_attention(module: nn.Module) -> bool:
     (True, False)
     """
     kind = type(module).__name__
+    if isinstance(module, _CONTAINERS):
+        return False  # what it holds is its owner's
     if names.NORM_CLASS.search(kind) or any(n in module._parameters for n in names.DECAY_RATES):
         return False
-    if any(names.QUERY_PROJECTION.search(name) for name in module._modules):
+    if any(names.QUERY_PROJECTION.search(name) for name, _ in _children(module)):
         return True
     if names.ATTENTION_CLASS.search(kind):
         inside = (child for child in module.modules() if child is not module)
         return not any(is_attention(child) and _has_matrices(child) for child in inside)
     return False
+
+
+_CONTAINERS = (nn.ModuleDict, nn.ModuleList)
+
+
+def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The children of a module by name, and those in a ModuleDict that it has."""
+    for name, child in module._modules.items():
+        if isinstance(child, nn.ModuleDict):
+            yield from _children(child)
+        elif child is not None:
+            yield name, child
 
 
 def _has_matrices(module: nn.Module) -> bool:
@@ -160,7 +210,7 @@ def head_size(module: Any) -> int | None:
 
 def _query_size(module: nn.Module) -> int | None:
     """How large all queries of a token are: what a projection gives, a third of a fused one."""
-    for name, child in module._modules.items():
+    for name, child in _children(module):
         weight = getattr(child, "weight", None)
         if not names.QUERY_PROJECTION.search(name) or not isinstance(weight, torch.Tensor):
             continue

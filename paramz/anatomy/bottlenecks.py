@@ -7,7 +7,7 @@ Both have the same shapes. What tells them apart is where their output goes, so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from paramz.anatomy import names
 from paramz.anatomy.axes import IN_OUT, Axes
 from paramz.anatomy.flow import Flow, follow
 from paramz.anatomy.inputs import possible_inputs
-from paramz.anatomy.paths import join, pattern, split
+from paramz.anatomy.paths import join, pattern, pattern_of, split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import ModelTensor, listed
 
@@ -37,7 +37,8 @@ class Place:
         latent: a norm takes what it puts out, or a slice of that; or what goes in is frozen.
         widens: it goes from a fixed size into width.
         axes: what its axes are in forward code, where a run shows it and its layer says otherwise.
-        reads_out: a table that forward code also multiplies by, to make the model's output.
+        reads_out: a table or first layer that forward code also multiplies by, the other way round,
+            to make the model's output.
     """
 
     inside: bool | None = None
@@ -110,7 +111,7 @@ def find_places(
         matrix.name: replace(
             _place(matrix, number, grown, flow, probes.base),
             axes=shown.get(matrix.name),
-            reads_out=matrix.table and matrix.grows_out and _multiplied(matrix, flow),
+            reads_out=matrix.grows_out and _multiplied(matrix, flow),
         )
         for number, matrix in enumerate(grown)
         if matrix.grows_in != matrix.grows_out
@@ -142,8 +143,10 @@ def _shown(matrix: _Matrix, flow: Flow) -> Axes | None:
 
 
 def _multiplied(matrix: _Matrix, flow: Flow) -> bool:
-    """Whether a table also makes the model's output, summed over its width."""
-    return flow.reads_out(matrix.name) is True and matrix.axes.fan_out in flow.sums(matrix.name)
+    """Whether what goes into width also makes the model's output, summed over width."""
+    sums = flow.sums(matrix.name)
+    both = matrix.table or matrix.axes.fan_in in sums
+    return flow.reads_out(matrix.name) is True and both and matrix.axes.fan_out in sums
 
 
 def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
@@ -185,7 +188,9 @@ def _place(
     reads_out = flow.reads_out(matrix.name)
     frozen = any(part in names.FROZEN_INPUT for part in matrix.name.split("."))
     if reads_out is not None:
-        return Place(not reads_out, True, "run", frozen or bool(flow.is_normed(matrix.name)))
+        # A latent that is put out as well, or a cache of keys, keeps its size for what follows.
+        inside = not reads_out or flow.goes_on(matrix.name) is True
+        return Place(inside, True, "run", frozen or bool(flow.is_normed(matrix.name)))
     after = grown[number + 1 :]
     if not after:
         return Place(False, True, "last")
@@ -219,17 +224,23 @@ def _same_part(one: _Matrix, other: _Matrix) -> bool:
     return first == second or not any("." in path for path in paths)
 
 
-def notes_on_places(places: Mapping[str, Place]) -> list[str]:
+def notes_on_places(places: Mapping[str, Place], others: Iterable[str] = ()) -> list[str]:
     """What a reader of the plan should know of places that no run has shown, one sentence each.
 
     Args:
         places: name of a tensor -> its place.
+        others: the names of all tensors, which what is suggested must not name by chance.
     """
     found: dict[str, dict[str, str]] = {}
     for name, place in places.items():
         if place.why == "structure":
             found.setdefault(_taken(place), {})[pattern(name)] = name
-    return [_note(taken, alike) for taken, alike in found.items()]
+    kinds = {name: _taken(place) for name, place in places.items() if place.why == "structure"}
+    return [
+        _note(taken, alike, pattern_of(first, [n for n, k in kinds.items() if k == taken], others))
+        for taken, alike in found.items()
+        for first in [next(iter(alike.values()))]
+    ]
 
 
 # What a map is taken for -> the role that it has if that is wrong.
@@ -242,8 +253,8 @@ def _taken(place: Place) -> str:
     return "maps inside the network" if place.inside else "readouts"
 
 
-def _note(taken: str, alike: Mapping[str, str]) -> str:
-    regex = f"{next(iter(alike))}$"
+def _note(taken: str, alike: Mapping[str, str], named: str) -> str:
+    regex = f"{named}$"
     return (
         f"{listed(list(alike.values()), 4)}: read as {taken} by the order of the modules, because "
         "the model could not be run to see what goes in and where it goes. Give example=, a batch "

@@ -65,29 +65,32 @@ def find_declared(model: nn.Module, probes: Probes, declared: Factors) -> list[D
     base, _ = probes.modules
     found: dict[tuple[str, str | None], DeclaredFactor] = {}
     for regex, value in declared.items():
-        before = len(found)
-        seen = False
-        for path, module in model.named_modules():
-            twin = base.get(probes.twin(path) or "")
-            if twin is None:
-                continue
-            for attribute in [*_numbers(module), None]:
-                if not path and attribute is None:
-                    continue
-                name = path if attribute is None else join(path, attribute)
-                if not re.search(regex, name) or (attribute is None and len(found) > before):
-                    continue
-                seen = True
-                key = (path, attribute)
-                if key not in found:
-                    found[key] = _declared(regex, value, path, attribute, module, twin)
-        if not seen:
+        # A pattern of a number that modules keep is none of the modules themselves.
+        named = list(_named(model, probes, base, regex, numbers=True))
+        named = named or list(_named(model, probes, base, regex, numbers=False))
+        for path, attribute, module, twin in named:
+            # The model itself can only be left as it is.
+            if (path, attribute) not in found and (path or attribute or value is None):
+                found[path, attribute] = _declared(regex, value, path, attribute, module, twin)
+        if not named:
             moving = ", ".join(join(p, a) for p, a, _, _ in moving_numbers(model, probes)[:8])
             raise ValueError(
                 f"factors[{regex!r}] matches no module and no number that one keeps; numbers that "
                 f"move with width are {moving or 'none'}"
             )
     return list(found.values())
+
+
+def _named(
+    model: nn.Module, probes: Probes, base: Mapping[str, nn.Module], regex: str, *, numbers: bool
+) -> Iterator[tuple[str, str | None, nn.Module, nn.Module]]:
+    """The modules that a pattern names, or numbers that modules keep: path, attribute, twins."""
+    for path, module in model.named_modules():
+        twin = base.get(probes.twin(path) or "")
+        for attribute in _numbers(module) if numbers else [None]:
+            name = path if attribute is None else join(path, attribute)
+            if twin is not None and re.search(regex, name):
+                yield path, attribute, module, twin
 
 
 def _declared(
@@ -153,24 +156,31 @@ def moving_numbers(model: nn.Module, probes: Probes) -> list[tuple[str, str, flo
 
 
 def loose_notes(
-    moving: Sequence[tuple[str, str, float, float]], claimed: Set[tuple[str, str | None]]
+    moving: Sequence[tuple[str, str, float, float]],
+    claimed: Set[tuple[str, str | None]],
+    weighted: Set[str] = frozenset(),
 ) -> list[str]:
     """What to say of numbers that move with width and that no plan sets, one sentence each.
 
     Args:
         moving: as `moving_numbers` finds them.
         claimed: (module, attribute) of those that were found to be something or declared.
+        weighted: paths of modules with a matrix of their own, which the number may multiply.
     """
     notes: dict[str, str] = {}
     for path, name, value, at_base in moving:
         if (path, name) in claimed:
             continue
         key = as_pattern(join(path, name))
+        said = f"{join(path, name)} is {value:.4g} and {at_base:.4g} in the base"
+        held = f"factors={{r'^{key}$': 'constant'}} holds it at the base's value"
         notes.setdefault(
             key,
-            f"{join(path, name)} is {value:.4g} and {at_base:.4g} in the base: no attention or "
-            "embedding there, so it is left as the code has it. "
-            f"factors={{r'^{key}$': 'constant'}} holds it at the base's value",
+            f"{said}: left as the code has it, which is right where it follows a weight that is "
+            f"standardised (as in NFNets). If it multiplies the weight as it was drawn, {held}"
+            if path in weighted
+            else f"{said}: no attention or embedding there, so it is left as the code has it. "
+            + held,
         )
     return list(notes.values())
 

@@ -14,7 +14,12 @@ from typing import Any
 
 from torch import nn
 
-from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
+from paramz.anatomy.attention import (
+    GrowingHeads,
+    find_growing_heads,
+    nested_encoders,
+    shown_heads,
+)
 from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.embeddings import (
@@ -31,8 +36,9 @@ from paramz.anatomy.factors import (
     moving_numbers,
 )
 from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_notes
-from paramz.anatomy.paths import unnumbered
+from paramz.anatomy.paths import split, unnumbered
 from paramz.anatomy.probes import Probes
+from paramz.anatomy.products import Product, find_products
 from paramz.anatomy.slices import find_slices, notes_on_slices
 from paramz.anatomy.tensors import (
     ONE_WIDTH,
@@ -89,6 +95,7 @@ class Facts:
         declared: factors that the user declared.
         written: factors on embeddings and logits that are in forward code only.
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
+        dots: products of two activations that grow with width and are the model's output.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
         doubts: what nothing shows and the user is to be warned of, one sentence each.
@@ -101,6 +108,7 @@ class Facts:
     declared: tuple[DeclaredFactor, ...] = ()
     written: tuple[WrittenFactor, ...] = ()
     scaled_readout: bool = False
+    dots: tuple[Product, ...] = ()
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
     doubts: tuple[str, ...] = ()
@@ -142,7 +150,9 @@ def read_facts(
     require_same_names(base, wider, ("the base model", "the wider probe"))
     places = find_places(probes, base, wider, example)
     tensors = _tensors(model, probes, (base, wider), places, "experts" in scales)
-    heads = tuple(find_growing_heads(model, probes))
+    heads: Sequence[GrowingHeads] = find_growing_heads(model, probes)
+    products = _products(model, probes, heads, example)
+    heads = tuple(shown_heads(heads, products))
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
     written = _written(model, probes, embeddings, declared, example)
@@ -161,7 +171,8 @@ def read_facts(
     slices = find_slices(shapes)
     tensors = tuple(replace(t, stays=slices.get(t.name, {})) for t in tensors)
     notes = [*probes.notes, *notes_on_slices(slices, shapes)]
-    notes += [*loose_notes(moving, claimed)]
+    weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
+    notes += [*loose_notes(moving, claimed, weighted)]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     return Facts(
@@ -171,11 +182,20 @@ def read_facts(
         declared=declared,
         written=written,
         scaled_readout=scales_tied_readout(model),
+        dots=tuple(each for each in products if each.grows and each.at_output),
         nested=nested_encoders(model),
         residual=find_branches(model, probes.base, branches) if "depth" in scales else None,
         doubts=tuple(unknown_numbers(probes)),
         notes=tuple(notes),
     )
+
+
+def _products(
+    model: nn.Module, probes: Probes, heads: Sequence[GrowingHeads], example: Any
+) -> tuple[Product, ...]:
+    """Those that a run shows; names of Hugging Face's models tell, unless they leave a doubt."""
+    told = getattr(model, "config", None) is not None and all(h.attribute for h in heads)
+    return () if told and example is None else find_products(probes, example)
 
 
 def _written(
@@ -188,11 +208,12 @@ def _written(
     """Those that no attribute holds, no user speaks of, and `scales_tied_readout` does not know."""
     held = [each.base for each in embeddings]
     spoken = {each.module for each in declared if each.attribute is None}
+    named = {each.module for each in declared}
     known_readout = scales_tied_readout(model)
     return tuple(
         each
         for each in find_written(model, probes, example)
-        if each.module not in spoken
+        if each.module not in (named if each.place == "weight" else spoken)
         and not (known_readout and each.place == "readout")
         and not any(math.isclose(each.base, value, rel_tol=1e-6) for value in held)
     )

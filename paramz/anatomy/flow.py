@@ -26,6 +26,7 @@ class Flow:
     Attributes:
         used: names of those that the run used.
         read: names of those whose output reaches the model's output through none of the others.
+        feeds: names of those whose output goes on into one of the others, read or not.
         fed: names of those whose input was made by one of them.
         summed: name -> the axes over which products with data sum, once for every way that occurs.
         normed: names of those whose output, or a slice of it, goes into a norm by itself.
@@ -33,6 +34,7 @@ class Flow:
 
     used: frozenset[str] = frozenset()
     read: frozenset[str] = frozenset()
+    feeds: frozenset[str] = frozenset()
     fed: frozenset[str] = frozenset()
     summed: Mapping[str, frozenset[tuple[int, ...]]] = field(default_factory=dict)
     normed: frozenset[str] = frozenset()
@@ -42,8 +44,12 @@ class Flow:
         return self._found(name, self.normed)
 
     def reads_out(self, name: str) -> bool | None:
-        """Whether a matrix is a readout; None where the run does not tell."""
+        """Whether a matrix makes the model's output; None where the run does not tell."""
         return self._found(name, self.read)
+
+    def goes_on(self, name: str) -> bool | None:
+        """Whether other matrices take what one makes; None where the run does not tell."""
+        return self._found(name, self.feeds)
 
     def is_fed(self, name: str) -> bool | None:
         """Whether a matrix's input was made by another one; None where the run does not tell."""
@@ -147,6 +153,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
     return Flow(
         frozenset(follower.used),
         read,
+        frozenset(follower.feeds),
         frozenset(follower.fed),
         summed,
         frozenset(follower.normed),
@@ -159,6 +166,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.used: set[str] = set()
+        self.feeds: set[str] = set()
         self.fed: set[str] = set()
         self.normed: set[str] = set()
         self.summed: dict[str, set[tuple[int, ...]]] = {}
@@ -187,7 +195,9 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(state.data or state.weights for state in found):
             made = self._made(found, func.overloadpacket.__name__ in _JOINS)
             for tensor in tensors_in(out):
-                self.know(tensor, made)
+                # What is chosen by an argmax has no size that could vanish with width.
+                whole = tensor.is_floating_point() or tensor.is_complex()
+                self.know(tensor, made if whole else made._replace(fresh=frozenset()))
             if func.overloadpacket.__name__ in _PRODUCTS:
                 self._note_sums(*args[-2:])
             if func.overloadpacket.__name__ in _NORMS and len(made.fresh) == 1:
@@ -221,6 +231,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if join or not weights:
             fresh = frozenset[str]().union(*(state.fresh for state in data))
             return _State(data=True, fresh=fresh, wide=wide or bool(weights))
+        self.feeds.update(*(state.fresh - weights for state in data))
         if wide:
             # Of a product of parameters it is not known which of them takes the input.
             self.fed.update(*(s.weights for s in found if not s.data and len(s.weights) == 1))

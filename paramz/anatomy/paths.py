@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 
 _NUMBER = re.compile(r"\b\d+\b")
 
@@ -47,3 +48,19 @@ def pattern(name: str) -> str:
     'layers[.][0-9]+[.]weight'
     """
     return "[.]".join("[0-9]+" if part.isdigit() else part for part in name.split("."))
+
+
+def pattern_of(name: str, alike: Collection[str], others: Iterable[str]) -> str:
+    """`pattern` of a name, or the name alone where that would name others of another kind, too.
+
+    Args:
+        name: the name.
+        alike: those that may be named with it.
+        others: all names that there are.
+
+    >>> pattern_of("0.weight", ["0.weight"], ["0.weight", "2.weight"])
+    '0[.]weight'
+    """
+    general = pattern(name)
+    named = [other for other in others if re.search(f"{general}$", other)]
+    return general if set(named) <= {*alike, name} else "[.]".join(name.split("."))

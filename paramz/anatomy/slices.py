@@ -77,7 +77,8 @@ def notes_on_slices(
         return []
     return [
         f"{listed(list(alike.values()), 4)}: several maps in one tensor, planned as the part that "
-        "grows. The rest has the same init and the same lr under Adam and its relatives; under SGD "
-        "and Muon it would want another lr, and columns that stay another init: split the layer "
-        "where that matters"
+        "grows. The rest has the same lr under Adam and its relatives, and another one under SGD "
+        "and Muon. Its init is that of a hidden matrix, where rows in a map of their own (inward) "
+        "have (width / width of the base)^-1/2 times that: split the layer, or multiply those rows "
+        "after parametrize_, where that matters"
     ]

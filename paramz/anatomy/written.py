@@ -1,7 +1,9 @@
 """Factors that are written in forward code and move with width, such as ``embed(ids) * sqrt(d)``.
 
 No attribute shows them, so both probes run once and every multiplication by a number is noted, with
-the matrix that made what is multiplied. A number that differs between the probes moves with width.
+the matrix that made what is multiplied, or that is multiplied itself (``weight * fan_in**-0.5``, as
+layers with an equalised learning rate have it). A number that differs between the probes moves with
+width.
 """
 
 from __future__ import annotations
@@ -23,6 +25,16 @@ from paramz.anatomy.runs import outputs, run
 
 _TIMES = frozenset({"mul", "mul_", "multiply", "__mul__", "__rmul__"})
 _DIVIDED = frozenset({"div", "div_", "true_divide", "divide", "__truediv__"})
+_MAPS = frozenset(
+    """linear matmul mm addmm __matmul__ einsum bmm baddbmm conv1d conv2d conv3d conv_transpose1d
+    conv_transpose2d conv_transpose3d""".split()
+)
+_TAKE_FACTORS = (nn.Linear, nn.modules.conv._ConvNd)
+_ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward")
+_SUMS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "cat"})
+_RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell".split())
+# What leaves the numbers of a weight as they are.
+_VIEWS = frozenset("t transpose reshape view permute contiguous to type_as squeeze".split())
 # What a tensor becomes here has a size of its own.
 _NORMALISED = ("norm", "softmax", "normalize", "rsqrt", "var", "std", "mean", "tanh", "sigmoid")
 
@@ -32,11 +44,13 @@ class WrittenFactor:
     """A number in forward code that moves with width.
 
     Attributes:
-        module: the path of the layer whose output it multiplies (of a readout: or whose input).
+        module: the path of the layer whose output or weight it multiplies (of a readout: or whose
+            input).
         base: its value in the base.
         wider: its value in the wider probe.
         power: its exponent in width.
-        place: of what it is a factor: an embedding, the readout, or something else.
+        place: of what it is a factor: an embedding, the readout, a layer, or a layer's weight.
+        attribute: where the layer keeps it, if it does.
         held: what the layer's input (an embedding's output) is to be multiplied by, so that the
             factor is the base's; None where that layer takes none.
         behind: it stands behind the layer, so that what the layer puts out is not yet its own.
@@ -49,17 +63,19 @@ class WrittenFactor:
     place: str
     held: float | None
     behind: bool = False
+    attribute: str | None = None
 
 
 @dataclass
 class _Seen:
-    """One multiplication by a number: its value, the matrix before it, and the one behind it."""
+    """One multiplication by a number: its value, the matrix before it, and what is behind it."""
 
     value: float
     made_by: str | None
     kind: str
     into: str | None = None
     at_output: bool = False
+    summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,9 +88,10 @@ class _Label:
 
 
 def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[WrittenFactor]:
-    """Numbers in forward code that multiply embeddings or logits and move with width.
+    """Numbers in forward code that multiply what layers put out, or weights, and move with width.
 
-    Empty where a model cannot be run with what is at hand, or takes no token ids.
+    Those on queries and keys, and on what a norm or a softmax takes, are none of them. Empty where
+    a model cannot be run with what is at hand.
 
     Args:
         model: the target; only shapes are looked at.
@@ -91,8 +108,6 @@ def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[
     >>> found.module, round(found.power, 3), round(found.held, 3)
     ('embed', 0.5, 0.5)
     """
-    if not any(isinstance(module, nn.Embedding) for module in probes.base.modules()):
-        return []
     runs = _runs(probes, example)
     if runs is None:
         return []
@@ -169,17 +184,24 @@ class _Reader(TorchFunctionMode):
         return out
 
     def _made(self, name: str, args: Any, tensors: list[Tensor]) -> _Label:
-        weights = [self._names[id(x)] for x in tensors if id(x) in self._names and x.ndim == 2]
+        weights = [self._names[id(x)] for x in tensors if id(x) in self._names and x.ndim >= 2]
         data = [self._label(x) for x in tensors if id(x) not in self._names]
         pending = frozenset[int]().union(*(label.pending for label in data))
         if name == "embedding" and weights:
             return _Label(weights[0], "embedding")
-        if name in ("linear", "matmul", "mm", "addmm", "__matmul__", "einsum", "bmm", "baddbmm"):
+        if name in _MAPS or name in _ATTENTION or name in _RECURRENT:
+            weights += [str(label.made_by) for label in data if label.kind == "weight"]
+            weights = weights if name in _MAPS else []
             for i in pending:
                 self.seen[i].into = weights[0] if weights else ""
             return _Label(weights[0], "linear") if weights else _Label()
         if any(part in name for part in _NORMALISED):
             return _Label()
+        if weights and len(tensors) == 1 and name in _TIMES | _DIVIDED | _VIEWS:
+            data = [_Label(weights[0], "weight")]
+        if name in _SUMS and len(data) > 1:
+            for i in pending:
+                self.seen[i].summed = True
         made = next((label for label in data if label.made_by is not None), _Label())
         number = next((x for x in args if isinstance(x, int | float)), None)
         if len(tensors) == 1 and number is not None and name in _TIMES | _DIVIDED:
@@ -195,8 +217,12 @@ def _place_of(seen: _Seen) -> tuple[str, str] | None:
     """The matrix that a number is a factor of, and as what."""
     if seen.kind == "embedding" and seen.made_by is not None:
         return seen.made_by, "embedding"
+    if seen.kind == "weight":
+        return (seen.into, "weight") if seen.into and seen.into == seen.made_by else None
     if seen.at_output and (seen.into or seen.kind == "linear"):
         return seen.into or seen.made_by or "", "readout"
+    if seen.kind == "linear" and seen.made_by is not None and (seen.into or seen.summed):
+        return seen.made_by, "layer"
     return None
 
 
@@ -206,19 +232,30 @@ def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> Writt
     if found is None:
         return None
     name, place = found
-    widths = [m.get_parameter(name).shape[1] for m in (probes.base, probes.wider)]
-    if widths[0] == widths[1]:
+    base, wider = (m.get_parameter(name).shape for m in (probes.base, probes.wider))
+    # What goes into the layer grows, or else (first layers) what comes out.
+    axis = 0 if place == "layer" and base[1] == wider[1] else 1
+    if base[axis] == wider[axis]:
         return None
-    power = math.log(other.value / one.value) / math.log(widths[1] / widths[0])
+    power = math.log(other.value / one.value) / math.log(wider[axis] / base[axis])
     try:
         weight = model.get_parameter(name)
     except AttributeError:
         return None
-    takes = nn.Embedding if place == "embedding" else nn.Linear
     path, held = split(name)[0], None
+    growth = weight.shape[axis] / base[axis]
+    takes: Any = nn.Embedding if place == "embedding" else _TAKE_FACTORS
     for other_path, module in model.named_modules():  # a tied weight is in two
         if isinstance(module, takes) and module.weight is weight:
-            path, held = other_path, (widths[0] / weight.shape[1]) ** power
+            # A bias is not multiplied with what goes in.
+            biased = place == "layer" and module.bias is not None
+            path, held = other_path, None if biased else growth**-power
             break
     behind = place == "readout" and not one.into
-    return WrittenFactor(path, one.value, other.value, power, place, held, behind)
+    kept = vars(probes.base.get_submodule(split(name)[0])) if place == "weight" else {}
+    attribute = next((n for n, v in kept.items() if _is(v, one.value)), None)
+    return WrittenFactor(path, one.value, other.value, power, place, held, behind, attribute)
+
+
+def _is(value: Any, number: float) -> bool:
+    return isinstance(value, float) and math.isclose(value, number, rel_tol=1e-6)

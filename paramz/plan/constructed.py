@@ -221,6 +221,15 @@ def _for_another(group: _Group) -> Iterator[str]:
             f"those of {kind.__name__}: plan.param_groups(model, {kind.__name__}, lr=...)"
         )
         return
+    usual = FAMILIES.get(group.values[PLANNED_FOR], meant).decay
+    coupled = actual is not None and actual.name != meant.name and actual.decay != "decoupled"
+    if coupled and usual == "decoupled" and group.values.get("weight_decay"):
+        yield (
+            f"the weight decay of {group.shown} was planned for {meant.name}, which takes it off "
+            f"the weights, and {kind.__name__} adds it to the gradient, where it moves otherwise "
+            f"with width: plan.param_groups(model, {kind.__name__}, lr=..., weight_decay=...)"
+        )
+        return
     if not (meant.shape_factor or meant.relative):
         return
     try:
@@ -243,7 +252,9 @@ def _family(name: Any, options: dict[str, Any]) -> Family | None:
     called = name.__name__ if isinstance(name, type) else str(name)
     if called.lower().replace("_", "").replace("-", "") not in FAMILIES:
         return None
-    return find_family(called, exponent=options.get("exponent"), graft=options.get("graft"))
+    decoupled = options.get("decoupled_weight_decay", options.get("weight_decouple"))
+    read = {name: options.get(name) for name in ("exponent", "graft")}
+    return find_family(called, decoupled=decoupled, **read)
 
 
 def _scaling(family: Family) -> tuple[Any, ...]:

@@ -10,7 +10,13 @@ from paramz.anatomy.bottlenecks import notes_on_places
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.tensors import ModelTensor, Use
-from paramz.plan.factors import code_multipliers, module_scales, nested_switches
+from paramz.plan.factors import (
+    code_multipliers,
+    growing_dots,
+    module_scales,
+    nested_switches,
+    unheld_factors,
+)
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import Row
@@ -31,12 +37,15 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         ValueError: as for `find_rows`, or a multiplier has no place with ``fold=False``.
 
     Warns:
-        UserWarning: heads grow, and the factor on their logits is out of reach; or the model could
-            not be run to see which of its maps are readouts.
+        UserWarning: heads grow, and the factor on their logits is out of reach; a product of two
+            activations that the model puts out grows; or the model could not be run to see which
+            of its maps are readouts.
     """
     scheme = rulebook.scheme
     rows = find_rows(facts, scheme, roles)
-    doubts = [*facts.doubts, *_doubts(facts, rows)]
+    attention = scheme.attention
+    in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
+    doubts = [*facts.doubts, *in_code, *_doubts(facts, rows)]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
         warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
     notes = (*doubts, *facts.notes)
@@ -46,9 +55,9 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         branches = branch_hooks(facts.residual, scheme.branch, rulebook.folded)
     scales = module_scales(facts, scheme.attention)
     multipliers = _multipliers(facts, rulebook, rows)
-    in_code, code_notes = code_multipliers(facts, scheme.attention)
+    held, code_notes = code_multipliers(facts, scheme.attention)
     notes = (*notes, *code_notes)
-    for path, value in in_code.items():
+    for path, value in held.items():
         multipliers[path] = multipliers.get(path, 1.0) * value
     multipliers = {path: value for path, value in multipliers.items() if value != 1.0}
     return Plan(
@@ -60,7 +69,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         behind={
             each.module: each.held
             for each in facts.written
-            if each.behind and each.held is not None and each.module in in_code
+            if each.behind and each.held is not None and each.module in held
         },
         folded=rulebook.folded,
         notes=notes,
@@ -75,7 +84,8 @@ def _doubts(facts: Facts, rows: Sequence[Row]) -> list[str]:
             tensor.name: tensor.place
             for tensor, row in zip(facts.tensors, rows, strict=True)
             if row.role in unsaid and not row.why.startswith("roles[")
-        }
+        },
+        [tensor.name for tensor in facts.tensors],
     )
 
 

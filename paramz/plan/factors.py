@@ -9,7 +9,8 @@ from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
 from paramz.anatomy.factors import DeclaredFactor
 from paramz.anatomy.facts import Facts
-from paramz.anatomy.paths import pattern
+from paramz.anatomy.paths import pattern, pattern_of, split
+from paramz.anatomy.written import WrittenFactor
 from paramz.plan.row import ModuleScale
 from paramz.theory.power import Power
 from paramz.theory.rules import USUAL_ATTENTION
@@ -76,25 +77,96 @@ def code_multipliers(facts: Facts, power: Power) -> tuple[dict[str, float], list
     }
     notes = []
     for each in facts.written:
-        what = "what comes out of" if each.place == "embedding" else "the logits of"
-        said = (
-            f"forward code multiplies {what} {each.module} by {each.base:.4g} in the base and by "
-            f"width^{each.power:+.2g}"
-        )
-        key = f"r'^{pattern(each.module)}$'"
+        said, named = _written(each, facts)
         if each.held is None:
-            notes.append(
-                f"{said}, and there is no layer of its own to hold it at. Let the code use a "
-                "number that stays, or call a layer there; "
-                f"factors={{{key}: None}} says that it is right as it is"
-            )
-            continue
+            continue  # `unheld_factors` says what to do
         found[each.module] = found.get(each.module, 1.0) * each.held
         notes.append(
-            f"{said}: held at the base's value. factors={{{key}: None}} leaves it as the code has "
-            "it"
+            f"{said}: held at the base's value. factors={{r'^{named}$': None}} leaves it as the "
+            "code has it"
         )
     return found, notes
+
+
+def unheld_factors(facts: Facts, power: Power) -> list[str]:
+    """What to say of factors in forward code that nothing can hold, one sentence each.
+
+    Args:
+        facts: of the model.
+        power: what the scheme has attention logits multiplied by.
+    """
+    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
+        return []
+    found: dict[str, str] = {}
+    for each in facts.written:
+        if each.held is not None:
+            continue
+        said, named = _written(each, facts)
+        if each.attribute is not None:
+            way = (
+                f"factors={{r'^{named}[.]{each.attribute}$': 'constant'}} holds {each.module}."
+                f"{each.attribute} at the base's value"
+            )
+        elif each.place == "layer":
+            way = (
+                "and it cannot be held at the base's value because the layer has a bias, which it "
+                "multiplies, too. Let the code use a number that stays, or bias=False"
+            )
+        else:
+            way = (
+                "and there is no layer of its own to hold it at. Let the code use a number "
+                "that stays, or call a layer there"
+            )
+        found.setdefault(
+            named, f"{said}, {way}; factors={{r'^{named}$': None}} says that it is right as it is"
+        )
+    return list(found.values())
+
+
+_MULTIPLIED = {
+    "embedding": "what comes out of",
+    "layer": "what comes out of",
+    "weight": "the weight of",
+    "readout": "the logits of",
+}
+
+
+def _written(factor: WrittenFactor, facts: Facts) -> tuple[str, str]:
+    """What forward code does there, and the pattern of the layer."""
+    said = (
+        f"forward code multiplies {_MULTIPLIED[factor.place]} {factor.module} by {factor.base:.4g} "
+        f"in the base and by width^{factor.power:+.2g}"
+    )
+    alike = [each.module for each in facts.written if each.place == factor.place]
+    layers = {split(tensor.name)[0] for tensor in facts.tensors}
+    return said, pattern_of(factor.module, alike, layers)
+
+
+def growing_dots(facts: Facts, power: Power) -> list[str]:
+    """What to say of products of two activations that a model puts out, one sentence each.
+
+    A sum over m entries is of size m^1/2 as drawn and of size m once both factors have learnt the
+    same, as the logits of attention are (TP-V, section 5); a readout's init and rate would make up
+    for it, and here there is no readout.
+
+    Args:
+        facts: of the model.
+        power: what the scheme has attention logits multiplied by.
+    """
+    spoken = {each.module for each in facts.declared}
+    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
+        return []
+    return [
+        f"{each.left}: what it puts out is multiplied by another activation and summed over an "
+        "axis that grows, and that is the model's output: it grows like width^1/2 as drawn and "
+        "like width while it is trained. Divide it in the code by the length of that axis over its "
+        "length in the base"
+        + (f", or let factors={{{key}: 'width^-1'}} do it" if each.scalable else "")
+        + f". factors={{{key}: None}} says that it is right as it is"
+        for each in facts.dots
+        if each.left not in spoken
+        for key in [f"r'^{pattern(each.left)}$'"]
+    ]
 
 
 def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
@@ -112,10 +184,11 @@ def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
 def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
     unreachable = [heads.module for heads in found if heads.attribute is None]
     if unreachable:
+        where = ", ".join(unreachable[:4]) or "the model"
         warnings.warn(
-            f"{', '.join(unreachable[:4])}: the size of a head grows with width, but there is no "
-            f"attribute ({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the "
-            "logits keep the scale that is in the code (1/sqrt(d_head), if it calls "
+            f"{where}: the size of a head grows with width, but there is no attribute "
+            f"({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the logits keep "
+            "the scale that is in the code (1/sqrt(d_head), if it calls "
             "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
             "(or name your attribute in the class: LOGIT_SCALE = '...', or here: "
             f"factors={{r'^{pattern(unreachable[0])}[.]<attribute>$': 'attention'}}), or let the "

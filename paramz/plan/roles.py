@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from paramz.anatomy.axes import Axes
 from paramz.anatomy.bottlenecks import Place
 from paramz.anatomy.facts import TensorFacts
-from paramz.anatomy.paths import pattern
 from paramz.anatomy.tensors import ModelTensor, listed
 from paramz.plan.row import Row
+from paramz.plan.untold import named_apart, suggest, tied_in_code, without_type
 from paramz.theory.rules import ROLES, Role
 
 Overrides = Mapping[str, Role | Axes]
@@ -70,7 +70,7 @@ def find_roles(tensors: Sequence[TensorFacts], overrides: Overrides | None = Non
         try:
             rows.append(_row(facts, chosen.get(facts.name)))
         except ValueError as error:
-            problems.append(str(error))
+            problems.append(named_apart(str(error), facts, tensors))
     if problems:
         raise ValueError("\n".join(problems))
     if not any(row.growing for row in rows):
@@ -198,10 +198,10 @@ def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
             role, why = role_by_axes(use.axes, growing, use.kind)
             found.setdefault(role, (why, use.axes, []))[2].append(use.module)
     if not found:
-        raise ValueError(_without_type(tensor, growing))
+        raise ValueError(without_type(tensor, growing))
     if len(found) == 1:
         if facts.place.reads_out:
-            raise ValueError(_tied_in_code(tensor))
+            raise ValueError(tied_in_code(tensor))
         role, (why, axes, _) = next(iter(found.items()))
         return _Finding(role, why, axes)
     if set(found) == {"input", "output"}:
@@ -210,19 +210,7 @@ def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
     uses = ", ".join(f"{role} in {', '.join(where)}" for role, (_, _, where) in found.items())
     raise ValueError(
         f"{tensor.names[0]} {tensor.shape} is shared by modules that give it different roles "
-        f"({uses}). Say which one it is: {_suggest(tensor.names[0])}"
-    )
-
-
-def _tied_in_code(tensor: ModelTensor) -> str:
-    """What to say of a table that forward code also multiplies by to make the model's output."""
-    name, (rows, width) = tensor.names[0], tensor.shape
-    return (
-        f"{name} {tensor.shape}: an embedding that forward code also reads out with, in a product "
-        "of its own. There a readout needs a factor of its own, and no layer is there to take it. "
-        f"Let a layer share the table: self.head = nn.Linear({width}, {rows}, bias=False) and "
-        f"self.head.weight = self.{name}, then self.head(h) in place of the product. "
-        f"{_suggest(name)} says that it is right as it is"
+        f"({uses}). Say which one it is: {suggest(tensor.names[0])}"
     )
 
 
@@ -279,36 +267,3 @@ def _axes_for(role: Role, tensor: ModelTensor, growing: tuple[int, ...]) -> Axes
     if role in ("hidden", "expert"):
         return Axes(fan_in=growing[-1:], fan_out=growing[:-1])
     return Axes(fan_out=growing, vector=role == "vector")
-
-
-def _without_type(tensor: ModelTensor, growing: tuple[int, ...]) -> str:
-    """What to say of a bare parameter of a module that paramz does not know."""
-    name, kind = tensor.names[0], tensor.uses[0].kind
-    if len(growing) == 1 and growing[0] == 0 and len(tensor.shape) > 2:
-        return (
-            f"{name} {tensor.shape}: axis 0 grows with width, and {kind} does not tell what it "
-            f"counts. Say it: {_suggest(name, 'vector')} for a map of a fixed size for every head "
-            f"or channel, {_suggest(name, 'input')} if it is fan_out, "
-            f"{_suggest(name, 'output')} if it is fan_in"
-        )
-    if len(growing) == 1:
-        return (
-            f"{name} {tensor.shape}: axis {growing[0]} grows with width, but {kind} does not tell "
-            "whether that is its fan_out (a table or first layer: role input) or its fan_in (a "
-            f"readout: role output). Say which: {_suggest(name, 'input')} or "
-            f"{_suggest(name, 'output')}"
-        )
-    return (
-        f"{name} {tensor.shape}: axes {growing} grow with width, and {kind} does not tell which is "
-        f"fan_in and which fan_out. Say it: roles={{{_pattern(name)}: "
-        f"paramz.Axes(fan_in=({growing[-1]},), fan_out=({growing[0]},))}}"
-    )
-
-
-def _pattern(name: str) -> str:
-    """A regex for this tensor in every block, quoted: 'layers[.][0-9]+[.]w$'."""
-    return repr(pattern(name) + "$")
-
-
-def _suggest(name: str, role: str = "input") -> str:
-    return f"roles={{{_pattern(name)}: {role!r}}}"

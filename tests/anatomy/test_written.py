@@ -172,3 +172,136 @@ def test_a_large_model_on_meta_is_run_as_well():
             model = kind(config)
         written = find_written(model, build_probes(model, 32, measure=False))
         assert {(each.module, each.place) for each in written} == found
+
+
+class Rows(nn.Module):
+    """Numbers in, no embedding; ``where`` says what its code multiplies by a power of the width."""
+
+    def __init__(self, width=BASE, where="", bias=False):
+        super().__init__()
+        self.width, self.where = width, where
+        self.into, self.mix = nn.Linear(5, width, bias=bias), nn.Linear(width, width, bias=bias)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 3, bias=False)
+
+    def forward(self, x):
+        where = self.where
+        x = self.into(x) * (self.width**0.5 if where == "into" else 1)
+        x = x + (self.mix(x) / (self.width**0.5 if where == "mix" else 1)).relu()
+        logits = self.head(self.norm(x))
+        return logits / self.width if where == "head" else logits
+
+
+class Equalised(nn.Linear):
+    """The weight is drawn with std 1 and multiplied by fan_in^-1/2, kept in ``gain`` if asked."""
+
+    def __init__(self, n, m, kept=False):
+        super().__init__(n, m)
+        nn.init.normal_(self.weight)
+        self.gain = n**-0.5 if kept else None
+
+    def forward(self, x):
+        return F.linear(x, self.weight * (self.gain or self.in_features**-0.5), self.bias)
+
+
+def rows(where, bias=False):
+    return lambda width=BASE: Rows(width, where, bias)
+
+
+def equalised(kept=False):
+    return lambda width=BASE: nn.Sequential(
+        Equalised(5, width, kept), nn.ReLU(), Equalised(width, width, kept), nn.ReLU(),
+        Equalised(width, 3, kept),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("build", "held"),
+    [
+        (rows("into"), {"into": 0.5}),
+        (rows("mix"), {"mix": 2.0}),
+        (rows("head"), {"head": 4.0}),
+        (equalised(), {"2": 2.0, "4": 2.0}),
+        (equalised(kept=True), {"2": 2.0, "4": 2.0}),
+    ],
+    ids=["first layer", "inside", "readout", "weights", "weights by an attribute"],
+)
+def test_factors_on_layers_and_weights_are_held_without_any_embedding(build, held):
+    torch.manual_seed(0)
+    plan = paramz.parametrize_(build(WIDTH), "mup", base=build)
+    assert plan.multipliers == {module: pytest.approx(factor) for module, factor in held.items()}
+    assert len(plan.notes) == len(held)
+    left = {rf"^{module}$": None for module in held}
+    assert paramz.make_plan(build(WIDTH), "mup", base=build, factors=left).multipliers == {}
+    assert paramz.make_plan(build(WIDTH), "sp", base=build).multipliers == {}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_equalised_learning_rate_is_that_of_the_base(kept):
+    torch.manual_seed(0)
+    model, x = equalised(kept)(WIDTH), torch.randn(8, 5)
+    paramz.parametrize_(model, "mup", base=equalised(kept))
+    plain = x
+    for i, gain in ((0, 5), (2, BASE), (4, BASE)):
+        plain = plain.relu() if i else plain
+        plain = F.linear(plain, model[i].weight * gain**-0.5, model[i].bias)
+    with torch.no_grad():
+        assert torch.allclose(model(x), plain, atol=1e-5)
+
+
+def test_what_a_bias_keeps_from_being_held_is_a_warning():
+    build = rows("into", bias=True)
+    with pytest.warns(UserWarning, match="because the layer has a bias, which it multiplies, too"):
+        paramz.make_plan(build(WIDTH), "mup", base=build)
+    paramz.make_plan(build(WIDTH), "mup", base=build, factors={r"^into$": None})
+
+
+class Own(nn.Module):
+    """A layer of a user's own with the number in an attribute."""
+
+    def __init__(self, n, m):
+        super().__init__()
+        self.weight, self.c = nn.Parameter(torch.randn(m, n)), n**-0.5
+
+    def forward(self, x):
+        return x @ (self.weight * self.c).T
+
+
+def test_a_layer_of_another_class_is_warned_of_and_the_suggestion_holds_its_number():
+    def build(width=BASE):
+        return nn.Sequential(nn.Linear(5, width), Own(width, width), nn.Linear(width, 3))
+
+    roles = {r"1[.]weight": paramz.Axes(fan_in=(1,), fan_out=(0,))}
+    suggestion = r"factors={r'^1[.]c$': 'constant'} holds 1.c at the base's value"
+    with pytest.warns(UserWarning) as caught:
+        paramz.make_plan(build(WIDTH), "mup", base=build, roles=roles)
+    assert suggestion in str(caught[0].message)
+    model, factors = build(WIDTH), {r"^1[.]c$": "constant"}
+    plan = paramz.parametrize_(model, "mup", base=build, roles=roles, factors=factors)
+    assert model[1].c == BASE**-0.5 and plan.notes == ()
+
+
+class Standardised(nn.Conv2d):
+    """A convolution of NFNets: the factor follows a weight whose mean and std are taken out."""
+
+    def __init__(self, n, m):
+        super().__init__(n, m, 3, padding=1, bias=False)
+        self.gain, self.scale = nn.Parameter(torch.ones(m, 1, 1, 1)), (9 * n) ** -0.5
+
+    def forward(self, x):
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(flat, None, None, training=True).reshape_as(self.weight)
+        return F.conv2d(x, weight * (self.gain * self.scale), padding=1)
+
+
+def test_the_factor_of_a_standardised_weight_stays_and_is_not_offered_as_a_constant():
+    def build(width=BASE):
+        return nn.Sequential(
+            nn.Conv2d(3, width, 1), Standardised(width, width), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(width, 3),
+        )  # fmt: skip
+
+    model = build(WIDTH)
+    plan = paramz.parametrize_(model, "mup", base=build)
+    (note,) = plan.notes
+    assert "right where it follows a weight that is standardised" in note
+    assert model[1].scale == (9 * WIDTH) ** -0.5 and plan.multipliers == {}

@@ -448,3 +448,15 @@ def test_every_mistake_is_said_once(planned):
     for given, got in (((), "none"), ((["adamw"],), "list"), (("adamw",), "str")):
         with pytest.raises(TypeError, match=f"takes the optimizers that train the model.*{got}"):
             plan.check(*given)
+
+
+def test_groups_with_decoupled_decay_in_an_optimizer_that_adds_it_to_the_gradient(planned):
+    model, plan = planned
+    groups = plan.param_groups(model, "adamw", lr=0.1, weight_decay=0.1)
+    assert "which takes it off the weights, and Adam adds it to the gradient" in refused(
+        plan, torch.optim.Adam(groups)
+    )
+    plan.check(torch.optim.Adam(plan.param_groups(model, "adamw", lr=0.1, weight_decay=0.0)))
+    groups = plan.param_groups(model, "adamw", lr=0.1, weight_decay=0.1)
+    plan.check(torch.optim.NAdam(groups, decoupled_weight_decay=True))
+    plan.check(torch.optim.Adam(plan.param_groups(model, torch.optim.Adam, lr=0.1)))

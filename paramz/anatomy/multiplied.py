@@ -1,0 +1,225 @@
+"""Every product of two activations in one run of a model, and what its factors are.
+
+Products of an activation and a parameter are what layers do. A product of two activations sums
+over what both have: channels of a head, tokens, or the width of two towers. Tensors are followed by
+their memory, as in `paramz.anatomy.flow`: which matrix made them, whether they are of length one,
+and which numbers have multiplied them since.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from paramz.anatomy.runs import device_of, moved_to, outputs, run, tensors_in
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One product: the matrices before its factors, the length of its sum, and what takes it.
+
+    ``factor`` is that of all numbers which multiply it, before and after; ``unit`` says that its
+    factors are vectors of length one, ``data`` that both depend on the model's input.
+    """
+
+    made: tuple[frozenset[str], frozenset[str]]
+    size: int
+    factor: float
+    unit: bool
+    data: bool = False
+    softmax: bool = False
+    at_output: bool = False
+
+
+def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
+    """Run a model once and list the products of two activations that it computes.
+
+    Args:
+        model: on any device; it runs in eval mode and is left as it was.
+        inputs: the model's one argument, or a mapping of keyword arguments.
+        kept: how many equal blocks of a list run; None: all of them.
+
+    >>> import torch
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.q, self.k = nn.Linear(4, 8), nn.Linear(4, 8)
+    ...     def forward(self, x):
+    ...         return (self.q(x) @ self.k(x).T * 0.5).softmax(-1)
+    >>> (seen,) = products_of(Net(), torch.zeros(3, 4), None)
+    >>> seen.size, seen.factor, seen.softmax
+    (8, 0.5, True)
+    """
+    watcher = _Watcher()
+    for name, parameter in model.named_parameters():
+        watcher.know(parameter, _State(frozenset([name]), raw=True))
+    moved = moved_to(device_of(model), inputs)
+    for tensor in tensors_in(moved):
+        watcher.know(tensor, _State(data=True))
+    for tensor in outputs(run(model, moved, watcher, kept)):
+        state = watcher.state(tensor)
+        for number in state.pending:
+            watcher.seen[number] = replace(
+                watcher.seen[number], at_output=watcher.seen[number].data
+            )
+    return [one for one in watcher.seen if all(one.made)]
+
+
+class _State(NamedTuple):
+    """What is known of a stretch of memory.
+
+    Attributes:
+        made: the parameters that made it, with no other product since.
+        data: it depends on the model's input.
+        raw: it is a parameter, or made of some entry by entry.
+        factor: the numbers that have multiplied it since.
+        unit: it is a vector of length one, but for that factor.
+        length: it is the "length" of what the same parameters made, or the "square" of that.
+        paired: the states of two things of different parameters, multiplied entry by entry.
+        pending: the products that it holds.
+    """
+
+    made: frozenset[str] = frozenset()
+    data: bool = False
+    raw: bool = False
+    factor: float = 1.0
+    unit: bool = False
+    length: str = ""
+    paired: tuple[Any, Any] | None = None
+    pending: frozenset[int] = frozenset()
+
+
+_PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"})
+_LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
+_SOFTMAX = frozenset({"_softmax", "_safe_softmax", "_log_softmax"})
+_ROOTS = frozenset({"sqrt", "rsqrt"})
+# What leaves the numbers of a tensor as they are, or nearly so.
+_SAME = frozenset(
+    """clone _to_copy copy_ cat stack _reshape_copy index index_select gather where masked_fill
+    _unsafe_view expand view_copy native_dropout add add_ clamp clamp_min maximum""".split()
+)
+
+
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps what is known by the memory of tensors: views share it, and it is changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[Seen] = []
+        self._states: dict[int, _State] = {}
+        self._kept: list[Any] = []  # an address is unique only as long as its memory lives
+
+    def know(self, tensor: Tensor, state: _State) -> None:
+        memory = tensor.untyped_storage()
+        if memory._cdata not in self._states:
+            self._kept.append(memory)
+        self._states[memory._cdata] = state
+
+    def state(self, tensor: Any) -> _State:
+        if not isinstance(tensor, Tensor):
+            return _State()
+        return self._states.get(tensor.untyped_storage()._cdata, _State())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        found = [self.state(x) for x in tensors_in((args, kwargs))]
+        if any(state.data or state.made for state in found) and not func.is_view:
+            made = self._made(func.overloadpacket.__name__, args, kwargs, found)
+            for tensor in tensors_in(out):
+                self.know(tensor, made)
+        return out
+
+    def _made(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> _State:
+        data = any(state.data for state in found)
+        if name.startswith("_scaled_dot_product"):
+            q, k, v = map(self.state, args[:3])
+            scale = (kwargs or {}).get("scale") or args[0].shape[-1] ** -0.5
+            number = self._note(q._replace(factor=q.factor * scale), k, args[0].shape[-1])
+            self.seen[number] = replace(self.seen[number], softmax=True)
+            return _State(v.made, data)
+        if name in _PRODUCTS:
+            left, right = args[-2:]
+            return self._product(self.state(left), self.state(right), left.shape[-1], data)
+        if name in _LAYERS:
+            weights = [state.made for state in found if state.raw]
+            return _State(weights[0] if weights else frozenset(), data)
+        made = frozenset[str]().union(*(s.made for s in found if s.data == data))
+        pending = frozenset[int]().union(*(s.pending for s in found))
+        if name in _SOFTMAX:
+            for number in pending:
+                self.seen[number] = replace(self.seen[number], softmax=True)
+            return _State(made, data)
+        if name == "sum" and found[0].paired is not None and len(args) > 1 and args[1]:
+            size = math.prod(args[0].shape[axis] for axis in args[1])
+            return self._product(*found[0].paired, size, data)
+        times = _number_of(name, args) if len(found) == 1 else 1.0
+        for number in pending if times != 1.0 else ():
+            self.seen[number] = replace(self.seen[number], factor=self.seen[number].factor * times)
+        same = times != 1.0 or name in _SAME or name.rstrip("_") in ("mul", "div")
+        return _State(
+            made,
+            data,
+            raw=not data,
+            factor=math.prod(s.factor for s in found) * times if same else 1.0,
+            unit=_unit(name, found) if same else False,
+            length=_length(name, args, found),
+            paired=_paired(name, found),
+            pending=pending,
+        )
+
+    def _product(self, left: _State, right: _State, size: int, data: bool) -> _State:
+        if left.raw or right.raw or not (left.made and right.made):
+            raw = [state.made for state in (left, right) if state.raw or not state.data]
+            return _State(raw[0] if raw else left.made | right.made, data)
+        number = self._note(left, right, size, data=left.data and right.data)
+        return _State(left.made | right.made, data, pending=frozenset([number]))
+
+    def _note(self, left: _State, right: _State, size: int, data: bool = False) -> int:
+        factor, unit = left.factor * right.factor, left.unit and right.unit
+        self.seen.append(Seen((left.made, right.made), size, factor, unit, data))
+        return len(self.seen) - 1
+
+
+def _number_of(name: str, args: Any) -> float:
+    """The number that an operation multiplies a tensor by."""
+    number = next((float(x) for x in args[1:] if isinstance(x, int | float)), 0.0)
+    if number and name in ("mul", "mul_"):
+        return number
+    return 1 / number if number and name in ("div", "div_") else 1.0
+
+
+def _unit(name: str, found: list[_State]) -> bool:
+    """Whether an operation gives a vector of length one, but for a factor."""
+    if name in ("mul", "div") and len(found) == 2:
+        whole, part = sorted(found, key=lambda state: bool(state.length))
+        if part.length == "length" and not whole.length and part.made == whole.made:
+            return True
+        return any(state.unit for state in found)
+    return found[0].unit
+
+
+def _length(name: str, args: Any, found: list[_State]) -> str:
+    """Whether an operation gives the length of a vector, or its square."""
+    if name in ("linalg_vector_norm", "norm"):
+        return "length"
+    if name == "sum":
+        return "square"
+    before = found[0].length
+    if before == "square" and (name in _ROOTS or (name == "pow" and abs(args[1]) == 0.5)):
+        return "length"
+    return before if name in _SAME or name == "reciprocal" else ""
+
+
+def _paired(name: str, found: list[_State]) -> tuple[_State, _State] | None:
+    """What is known of the factors of a product entry by entry."""
+    if name == "mul" and len(found) == 2:
+        one, other = found
+        if one.data and other.data and one.made and other.made and one.made != other.made:
+            return one._replace(paired=None), other._replace(paired=None)
+    return None

@@ -1,0 +1,145 @@
+"""Products of two activations whose sum runs over an axis that grows: attention, and dot products.
+
+What attention computes does not depend on what its class is called. So both probes run once, and
+every product of two tensors that are no parameters is noted: which matrices made its factors, over
+how many entries it sums, and whether a softmax or the model's output takes it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.multiplied import Seen, products_of
+from paramz.anatomy.paths import join, split, unnumbered
+from paramz.anatomy.probes import Probes
+
+# Blocks of one kind that run first, as in `paramz.anatomy.bottlenecks`.
+_KEPT_BLOCKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Products of two activations in one module, alike in every run.
+
+    Attributes:
+        module: the path of the module that holds the matrices before both factors.
+        left: a layer whose output is one of the factors.
+        growth: over how many times more entries the sum runs in the wider probe than in the base;
+            1 for the cosine of two vectors of length one.
+        settled: the numbers that multiply it fall as fast as it grows.
+        attention: a softmax takes it.
+        at_output: it reaches the model's output, and no matrix comes after it.
+        scalable: ``left`` is a layer that a factor on width can be declared for.
+    """
+
+    module: str
+    left: str
+    growth: float
+    settled: bool
+    attention: bool
+    at_output: bool
+    scalable: bool = False
+
+    @property
+    def grows(self) -> bool:
+        """It grows with width, and nothing in the code makes up for it."""
+        return self.growth > 1 and not self.settled
+
+
+def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
+    """The products of two activations in a model; empty where no run shows them.
+
+    Args:
+        probes: base and wider model; both run once.
+        example: what to call the model with; inputs are guessed if it is left out.
+
+    >>> class Towers(nn.Module):
+    ...     def __init__(self, width):
+    ...         super().__init__()
+    ...         self.a, self.b = nn.Linear(3, width), nn.Linear(3, width)
+    ...     def forward(self, x):
+    ...         return self.a(x) @ self.b(x).T
+    >>> (found,) = find_products(Probes(Towers(4), Towers(8)))
+    >>> found.left, found.growth, found.attention, found.at_output
+    ('a', 2.0, False, True)
+    """
+    base, wider = _watched(probes.base, example), _watched(probes.wider, example)
+    modules = dict(probes.base.named_modules())
+    found: dict[tuple[Any, ...], Product] = {}
+    for key, ones in base.items():
+        others = wider.get(key, [])
+        sizes = sorted({one.size for one in ones}), sorted({other.size for other in others})
+        if len(sizes[0]) != len(sizes[1]):
+            continue
+        cosine = all(one.unit for one in (*ones, *others))
+        growth = 1.0 if cosine else max(w / b for b, w in zip(*sizes, strict=True))
+        factor = others[0].factor / ones[0].factor if ones[0].factor else 0.0
+        for one in ones:
+            left, right = (sorted(factor) for factor in one.made)
+            path, layer = _owner(modules, [*left, *right]), split(left[0])[0]
+            product = Product(
+                path,
+                layer,
+                growth,
+                math.isclose(growth * factor, 1.0, rel_tol=1e-3),
+                one.softmax,
+                one.at_output,
+                _scalable(modules.get(layer), probes.wider, layer),
+            )
+            found.setdefault((path, product.grows, one.softmax, one.at_output), product)
+    return tuple(found.values())
+
+
+def _scalable(layer: nn.Module | None, wider: nn.Module, path: str) -> bool:
+    """Whether all that a layer puts out follows a factor of the width of its weight's columns."""
+    if not isinstance(layer, nn.Linear | nn.Embedding) or getattr(layer, "bias", None) is not None:
+        return False
+    return bool(layer.weight.shape[1] != wider.get_parameter(join(path, "weight")).shape[1])
+
+
+def _owner(modules: Mapping[str, nn.Module], names: list[str]) -> str:
+    """The path of the module that holds some matrices: above a layer that is one of them alone."""
+    paths = sorted({split(name)[0] for name in names})
+    if len(paths) == 1:
+        only = modules.get(paths[0])
+        leaf = only is None or not (only._modules or len(set(names)) > 1)
+        return _holder(modules, split(paths[0])[0] if leaf else paths[0])
+    parts = [path.split(".") for path in paths]
+    common = []
+    for step in zip(*parts, strict=False):
+        if len(set(step)) > 1:
+            break
+        common.append(step[0])
+    return _holder(modules, ".".join(common))
+
+
+def _holder(modules: Mapping[str, nn.Module], path: str) -> str:
+    """The first module above a list or dictionary of modules, which compute nothing themselves."""
+    while path and type(modules.get(path)) in (nn.ModuleList, nn.ModuleDict):
+        path = split(path)[0]
+    return path
+
+
+def _watched(model: nn.Module, example: Any) -> dict[tuple[Any, ...], list[Seen]]:
+    """The products of a run by what they are, without numbers of blocks."""
+    for inputs in possible_inputs(model, example):
+        for kept in (_KEPT_BLOCKS, None):  # code that counts its blocks needs all of them
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of code that meets a guess
+                    seen = products_of(model, inputs, kept)
+            except Exception:  # any model's own code, on inputs that it may not like
+                continue
+            found: dict[tuple[Any, ...], list[Seen]] = {}
+            for one in seen:
+                made = (" ".join(sorted({*map(unnumbered, each)})) for each in one.made)
+                found.setdefault((*made, one.softmax, one.at_output), []).append(one)
+            return found
+    return {}

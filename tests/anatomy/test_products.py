@@ -1,0 +1,124 @@
+"""What a run shows of products of two activations: attention under any name, and dot products."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+
+
+class Mixer(nn.Module):
+    """Attention, but for its name and those of its layers; ``scale`` is what its code does."""
+
+    def __init__(self, width, heads, scale="root", names=("one", "two")):
+        super().__init__()
+        self.n, self.scaled, self.names = heads, scale, names
+        self.maps = nn.ModuleDict({names[0]: nn.Linear(width, 3 * width, bias=False)})
+        self.maps[names[1]] = nn.Linear(width, width)
+
+    def forward(self, x):
+        q, k, v = (
+            t.unflatten(-1, (self.n, -1)).transpose(1, 2)
+            for t in self.maps[self.names[0]](x).chunk(3, -1)
+        )
+        size = q.shape[-1]
+        if self.scaled == "root":
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        elif self.scaled == "cosine":
+            logits = 10 * F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
+            out = logits.softmax(-1) @ v
+        else:
+            out = ((q * (3 / size)) @ k.mT).softmax(-1) @ v
+        return self.maps[self.names[1]](out.transpose(1, 2).flatten(2))
+
+
+def net(width, heads, **options):
+    return nn.Sequential(
+        nn.Embedding(7, width), Mixer(width, heads(width), **options), nn.Linear(width, 7)
+    )
+
+
+def said(build, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        paramz.make_plan(build(64), "mup", base=build, base_width=16, **options)
+    return " ".join(str(each.message) for each in caught)
+
+
+# The size of a head grows with four heads; with one head for every 8 channels it stays.
+FOUR, SMALL = (lambda width: 4), (lambda width: width // 8)
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("q", "value")], ids=["unknown", "known"])
+@pytest.mark.parametrize(
+    ("heads", "scale", "grows"),
+    [(FOUR, "root", True), (SMALL, "root", False), (FOUR, "cosine", False), (FOUR, "mup", False)],
+    ids=["heads grow", "heads stay", "cosines", "1/d_head in code"],
+)
+def test_attention_is_told_by_its_product_and_not_by_its_name(heads, scale, grows, names):
+    def build(width):
+        return net(width, heads, scale=scale, names=names)
+
+    assert ("the size of a head grows" in said(build)) == grows
+    if grows:
+        assert said(build, factors={r"^[0-9]+$": None}) == ""
+
+
+class Towers(nn.Module):
+    def __init__(self, width, normed=False, biased=False, divided=False):
+        super().__init__()
+        self.user, self.item = nn.Embedding(5, width), nn.Embedding(6, width)
+        self.last = nn.Linear(width, width, bias=biased)
+        self.normed, self.divided = normed, divided
+
+    def forward(self, user, item):
+        one, other = self.last(self.user(user)), self.item(item)
+        if self.normed:
+            one, other = (x / x.pow(2).sum(-1, keepdim=True) ** 0.5 for x in (one, other))
+        product = (one * other).sum(-1)
+        return product * 16 / one.shape[-1] if self.divided else product
+
+
+PAIR = {"user": torch.tensor([1, 2]), "item": torch.tensor([3, 4])}
+
+
+def test_a_dot_product_that_is_the_output_is_a_warning_whose_suggestions_paste():
+    text = said(Towers, example=PAIR)
+    assert "last: what it puts out is multiplied by another activation and summed over" in text
+    assert "factors={r'^last$': 'width^-1'}" in text and "factors={r'^last$': None}" in text
+    assert said(Towers, example=PAIR, factors={r"^last$": "width^-1"}) == ""
+    assert said(Towers, example=PAIR, factors={r"^last$": None}) == ""
+    assert "width^-1" not in said(lambda width: Towers(width, biased=True), example=PAIR)
+
+
+@pytest.mark.parametrize("option", ["normed", "divided"])
+def test_cosines_and_products_that_the_code_divides_are_right_as_they_are(option):
+    assert said(lambda width: Towers(width, **{option: True}), example=PAIR) == ""
+
+
+def test_the_suggested_factor_makes_a_dot_product_flat_in_width():
+    """The change of the output in three steps of AdamW grows without it and stays with it."""
+    torch.manual_seed(0)
+    user, item = torch.arange(64) % 5, torch.arange(64) % 6
+    target = torch.randn(5, 6)[user, item]
+
+    def change(width, factors):
+        torch.manual_seed(0)
+        model = Towers(width)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            plan = paramz.parametrize_(
+                model, "mup", base=Towers, base_width=32, factors=factors, example=PAIR
+            )
+        optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=2**-7))
+        before = model(user, item).detach()
+        for _ in range(3):
+            F.mse_loss(model(user, item), target).backward()
+            optimizer.step(), optimizer.zero_grad()
+        return (model(user, item) - before).pow(2).mean().sqrt().item()
+
+    with_it, without = ([change(w, f) for w in (32, 512)] for f in ({r"^last$": "width^-1"}, {}))
+    assert 0.5 < with_it[1] / with_it[0] < 2 < 3 < without[1] / without[0]
