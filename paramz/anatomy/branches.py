@@ -30,7 +30,8 @@ class Residual:
         ends: names of the parameters that the output of a branch is linear in.
         hooked: paths of the ends without such parameters.
         modules: path of every end -> that of its block.
-        ratios: path of every block -> the depth of its stack over that of the base.
+        ratios: path of every block -> target / base of ``depth``, the runs of all blocks of its
+            stack, and ``loops``, its own, where they grow.
         called: path of an end -> that of the module whose forward runs, where they differ.
         notes: what a reader of the plan should know, one sentence each.
     """
@@ -39,7 +40,7 @@ class Residual:
     ends: frozenset[str]
     hooked: tuple[str, ...]
     modules: Mapping[str, str]
-    ratios: Mapping[str, float]
+    ratios: Mapping[str, Mapping[str, float]]
     called: Mapping[str, str]
     notes: tuple[str, ...] = ()
 

@@ -23,8 +23,8 @@ def depth_ratios(
     runs: Mapping[str, int],
     base_runs: Mapping[str, int],
     declared: str | None = None,
-) -> tuple[dict[str, float], list[str]]:
-    """Depth of every block's stack over that of the base, and notes on what was counted.
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Target / base of every block: depth, the runs of all blocks of its stack, and loops, its own.
 
     Args:
         model: the target.
@@ -34,25 +34,31 @@ def depth_ratios(
         declared: the attribute that holds the number of runs of all blocks together, such as
             ``"depth"`` or ``"config.num_hidden_layers"``.
 
+    Returns:
+        path of every block -> its ratios, and notes on what was counted.
+
     Raises:
         ValueError: a stack has no block in the base; the declared attribute is none; or attributes
             say that a block runs several times and not which.
     """
     if declared is not None:
         ratio = _count_in(model, declared) / _count_in(base, declared)
-        return dict.fromkeys(runs, ratio), []
+        return _all_looped(ratio, runs, base_runs), []
     whole = (_grouped_layers(model), _grouped_layers(base))
     if whole[0] is not None and whole[1] is not None:
         note = f"groups of shared layers run {whole[0]} times in all, {whole[1]} in the base"
-        return dict.fromkeys(runs, whole[0] / whole[1]), [note]
+        return _all_looped(whole[0] / whole[1], runs, base_runs), [note]
     sizes, base_sizes = _sizes(model), _sizes(base)
     stacks = {path: _stack(path, sizes, base_sizes) for path in runs}
     counts: Counter[str] = Counter()
     base_counts: Counter[str] = Counter()
+    different: Counter[str] = Counter()
     for path, number in runs.items():
         counts[stacks[path]] += number
     for path, number in base_runs.items():
-        base_counts[_stack(path, base_sizes, sizes)] += number
+        stack = _stack(path, base_sizes, sizes)
+        base_counts[stack] += number
+        different[stack] += 1
     missing = [stack for stack in counts if not base_counts[stack]]
     if missing:
         raise ValueError(
@@ -62,8 +68,23 @@ def depth_ratios(
     ratios = {stack: counts[stack] / base_counts[stack] for stack in counts}
     looped, notes = _looped(model, base, ratios, distinct=len(runs), base_distinct=len(base_runs))
     if looped is not None:
-        return dict.fromkeys(runs, looped), notes
-    return {path: ratios[stack] for path, stack in stacks.items()}, notes
+        return _all_looped(looped, runs, base_runs), notes
+    return {
+        path: _ratios(ratios[stack], runs[path] * different[stack] / base_counts[stack])
+        for path, stack in stacks.items()
+    }, notes
+
+
+def _all_looped(
+    depth: float, runs: Mapping[str, int], base_runs: Mapping[str, int]
+) -> dict[str, dict[str, float]]:
+    """The ratios where blocks are shared alike: each runs depth / (ratio of blocks) as often."""
+    loops = depth * len(base_runs) / len(runs)
+    return {path: _ratios(depth, loops) for path in runs}
+
+
+def _ratios(depth: float, loops: float) -> dict[str, float]:
+    return {"depth": depth} if loops == 1 else {"depth": depth, "loops": loops}
 
 
 def numbered_containers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

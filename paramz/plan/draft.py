@@ -114,7 +114,7 @@ def _inside_branch(row: Row, residual: Residual) -> Row:
         return row
     return replace(
         row,
-        ratios={**row.ratios, "depth": residual.ratios[block]},
+        ratios={**row.ratios, **residual.ratios[block]},
         block=block,
         ends=row.name in residual.ends,
     )
@@ -129,7 +129,7 @@ def branch_hooks(residual: Residual, power: Power, fold: bool) -> dict[str, floa
         fold: it is folded into weights where there are any.
     """
     factors = {
-        residual.called[path]: power({"depth": residual.ratios[residual.modules[path]]})
+        residual.called[path]: power(residual.ratios[residual.modules[path]])
         for path in (residual.hooked if fold else residual.modules)
     }
     return {path: factor for path, factor in factors.items() if factor != 1.0}
@@ -137,18 +137,23 @@ def branch_hooks(residual: Residual, power: Power, fold: bool) -> dict[str, floa
 
 def _depth_notes(residual: Residual, power: Power) -> list[str]:
     """The depth of every stack, or that of all of them, where it is one."""
-    stacks: dict[float, list[str]] = {}
-    for block, ratio in residual.ratios.items():
-        stacks.setdefault(ratio, []).append(block)
-    said = {
-        ratio: f"times {ratio:.4g}: residual branches times {power({'depth': ratio}):.4g}"
-        for ratio in stacks
-    }
+    stacks: dict[tuple[tuple[str, float], ...], list[str]] = {}
+    for block, ratios in residual.ratios.items():
+        stacks.setdefault(tuple(ratios.items()), []).append(block)
+    said = {}
+    for key in stacks:
+        ratios = dict(key)
+        shared = (
+            f" (a block runs {ratios['loops']:.4g} times as often)" if "loops" in ratios else ""
+        )
+        said[key] = (
+            f"times {ratios['depth']:.4g}{shared}: residual branches times {power(ratios):.4g}"
+        )
     if len(stacks) == 1:
         return [f"depth {text}" for text in said.values()]
     return [
-        f"depth of the stack of {blocks[0]} to {blocks[-1]} {said[ratio]}"
-        for ratio, blocks in stacks.items()
+        f"depth of the stack of {blocks[0]} to {blocks[-1]} {said[key]}"
+        for key, blocks in stacks.items()
     ]
 
 

@@ -128,13 +128,22 @@ def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
 
 def _cells(rulebook: Rulebook, row: Row, shared: _Shared) -> tuple[str, ...]:
     return (
-        row.name + "".join(f" = {alias}" for alias in row.aliases),
+        _all_names(row),
         "x".join(map(str, row.shape)) or "()",
         row.role,
         row.why,
         _init(rulebook, row, shared),
         *shared.cells,
     )
+
+
+def _all_names(row: Row) -> str:
+    """A tensor's names; of a block that stands in many places the first two."""
+    shown, hidden = row.aliases, len(row.aliases) - 1
+    if hidden > 1:
+        shown = row.aliases[:1]
+    more = f" and {hidden} more" if hidden > 1 else ""
+    return row.name + "".join(f" = {alias}" for alias in shown) + more
 
 
 def _init(rulebook: Rulebook, row: Row, shared: _Shared) -> str:

@@ -17,6 +17,7 @@ IN = Power(fan_in=1)
 OUT = Power(fan_out=1)
 HEAD = Power(head=1)
 DEPTH = Power(depth=1)
+LOOPS = Power(loops=1)
 EXPERTS = Power(experts=1)
 NONE = None  # the theory has no rule here
 

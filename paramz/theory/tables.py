@@ -4,7 +4,9 @@ How to read a table. Every entry is a power of scale ratios, target / base, so i
 
     IN, OUT   the ratio of a tensor's fan_in or fan_out, where that grows with width; else 1
     HEAD      the ratio of head sizes
-    DEPTH     the ratio of the numbers of blocks, for tensors inside residual branches; else 1
+    DEPTH     the ratio of the numbers of blocks, for tensors inside residual branches; else 1.
+              A block that runs several times counts as often
+    LOOPS     the ratio of how often one block runs (shared blocks), for the same tensors
     EXPERTS   the ratio of the numbers of experts, for tensors of experts and routers; else 1
 
 `init` multiplies the std of the weight, `mult` is the factor in front of it in the forward pass,
@@ -45,6 +47,7 @@ from paramz.theory.printed import (
     HALF,
     HEAD,
     IN,
+    LOOPS,
     NONE,
     OUT,
     SECOND,
@@ -147,17 +150,22 @@ MEAN_FIELD = with_columns(
 # With the branch factor DEPTH^-a the gradient inside a branch is DEPTH^-a times smaller, and the
 # branches' updates have to add up to one over DEPTH of them. An update of degree 1 - 2e in the
 # gradient (SGD e = 0, normalised ones e = 1/2) then needs lr * DEPTH^(2a(1-e) - 1).
+# A block that runs LOOPS times has the gradients of all its runs, which add up, and so do its runs
+# at init: they are not independent. So Depth-muP's branches have LOOPS^-1 (DEPTH / LOOPS)^-1/2, and
+# what depends on the size of a gradient goes by _BLOCKS, the ratio of the numbers of different blocks
+# ("Loops": arXiv 2606.18524 for Adam, derived and measured here for the others).
+_BLOCKS = DEPTH / LOOPS
 DEPTH_MUP = tabulate(
     "depth-mup", "Depth-muP, branch factor depth^-1/2: Yang et al. 2023 (TP-VI, arXiv 2310.02244); "
     "Bordelon et al. 2023 (arXiv 2309.16620); Muon by the spectral condition",
     attention=HEAD**-HALF,
-    branch=DEPTH**-HALF,
-    columns=("init", "mult", "sgd.lr", "adam.lr",    "adam.eps",   "muon.lr",    "muon.eps"),
-    input  =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
-    hidden =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
-    output =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF, DEPTH**-HALF),
-    vector =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
-    scalar =(ONE,     ONE,    ONE,      DEPTH**-HALF, DEPTH**-HALF, NONE,         NONE),
+    branch=_BLOCKS**-HALF / LOOPS,
+    columns=("init", "mult", "sgd.lr", "adam.lr",      "adam.eps",     "muon.lr",      "muon.eps"),
+    input  =(ONE,     ONE,    ONE,      _BLOCKS**-HALF, _BLOCKS**-HALF, _BLOCKS**-HALF, _BLOCKS**-HALF),
+    hidden =(ONE,     ONE,    ONE,      _BLOCKS**-HALF, _BLOCKS**-HALF, _BLOCKS**-HALF, _BLOCKS**-HALF),
+    output =(ONE,     ONE,    ONE,      _BLOCKS**-HALF, _BLOCKS**-HALF, _BLOCKS**-HALF, _BLOCKS**-HALF),
+    vector =(ONE,     ONE,    ONE,      _BLOCKS**-HALF, _BLOCKS**-HALF, NONE,           NONE),
+    scalar =(ONE,     ONE,    ONE,      _BLOCKS**-HALF, _BLOCKS**-HALF, NONE,           NONE),
 )
 DEPTH_MUP = with_columns(DEPTH_MUP, columns=SECOND, **dict.fromkeys(USUAL, (1 / DEPTH, ONE, 1 / DEPTH, ONE, ONE)))
 
@@ -166,14 +174,14 @@ COMPLETEP = tabulate(
     "SGD and Muon by the same condition",
     attention=HEAD**-HALF,
     branch=1 / DEPTH,
-    columns=("init", "mult", "sgd.lr", "adam.lr", "adam.eps", "muon.lr", "muon.eps"),
-    input  =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
-    hidden =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
-    output =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  ONE,       1 / DEPTH),
-    vector =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
-    scalar =(ONE,     ONE,    DEPTH,    ONE,       1 / DEPTH,  NONE,      NONE),
+    columns=("init", "mult", "sgd.lr", "adam.lr", "adam.eps",  "muon.lr", "muon.eps"),
+    input  =(ONE,     ONE,    _BLOCKS,  ONE,       1 / _BLOCKS, ONE,       1 / _BLOCKS),
+    hidden =(ONE,     ONE,    _BLOCKS,  ONE,       1 / _BLOCKS, ONE,       1 / _BLOCKS),
+    output =(ONE,     ONE,    _BLOCKS,  ONE,       1 / _BLOCKS, ONE,       1 / _BLOCKS),
+    vector =(ONE,     ONE,    _BLOCKS,  ONE,       1 / _BLOCKS, NONE,      NONE),
+    scalar =(ONE,     ONE,    _BLOCKS,  ONE,       1 / _BLOCKS, NONE,      NONE),
 )
-COMPLETEP = with_columns(COMPLETEP, columns=SECOND, **dict.fromkeys(USUAL, (1 / DEPTH, ONE, DEPTH**-2, DEPTH, ONE)))
+COMPLETEP = with_columns(COMPLETEP, columns=SECOND, **dict.fromkeys(USUAL, (1 / DEPTH, ONE, DEPTH**-2, _BLOCKS, ONE)))
 
 # An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
 # 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has

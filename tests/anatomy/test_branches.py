@@ -134,7 +134,7 @@ def test_hooks_scale_what_folding_scales(name):
             parameters[end].mul_(2.0)
         for handle in handles:
             handle.remove()
-        deeper = replace(residual, ratios=dict.fromkeys(residual.ratios, 2.0))
+        deeper = replace(residual, ratios=dict.fromkeys(residual.ratios, {"depth": 2.0}))
         factors = branch_hooks(deeper, Power(depth=-1), fold=False)
         assert halved.items() <= factors.items()
         for path, factor in factors.items():
@@ -199,7 +199,7 @@ def test_a_branch_without_a_known_end_is_an_error_and_can_be_declared():
         find_branches(odd(), odd())
     declared = Branches(inside=r"^1[.][0-9]+[.]", ends=r"(mixer[.]1|attention[.]proj)$")
     residual = find_branches(odd(depth=6), odd(), declared)
-    assert set(residual.ratios.values()) == {3.0}
+    assert list(residual.ratios.values()) == [{"depth": 3.0}] * 6
     assert sorted(residual.ends)[:2] == ["1.0.attention.proj.bias", "1.0.attention.proj.weight"]
     model = odd(16, depth=4)
     plan = paramz.parametrize_(model, "mup+completep", base=odd, branches=declared)

@@ -40,13 +40,15 @@ def batch():
 @pytest.mark.parametrize(("table", "a"), [(DEPTH_MUP, HALF), (COMPLETEP, Fraction(1))])
 @pytest.mark.parametrize(("column", "e"), [("sgd", Fraction(0)), ("adam", HALF), ("muon", HALF)])
 def test_every_role_has_the_formula(table, a, column, e):
-    # The gradient in a branch is depth^-a; depth updates of degree 1 - 2e must add up to one.
-    assert table.branch == Power(depth=-a)
+    # The gradient in a branch is depth^-a; depth updates of degree 1 - 2e must add up to one. The
+    # runs of a shared block add up by themselves: at init, and in its gradient.
+    blocks = Power(depth=1, loops=-1)
+    assert table.branch == blocks**-a * Power(loops=-1)
     for role in ("input", "hidden", "output", "expert", "router"):
         rule = table.rule(column, role)
-        assert rule.lr == Power(depth=2 * a * (1 - e) - 1)
+        assert rule.lr == blocks ** (2 * a * (1 - e) - 1)
         assert rule.lr * rule.weight_decay == Power()
-        assert rule.eps == (Power() if column == "sgd" else Power(depth=-a))
+        assert rule.eps == (Power() if column == "sgd" else blocks**-a)
 
 
 SCHEMES = ("mup+depth-mup", "mup+completep", "mup+completep+moe", "sp+completep", "ntp+depth-mup")

@@ -1,0 +1,119 @@
+"""Blocks that run several times: their runs add up, at init and in their gradient."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+import paramz
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.ffn = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, x):
+        return x + self.ffn(self.norm(x))
+
+
+class Looped(nn.Module):
+    """A stack of `blocks` different blocks, each of which runs `depth` times on end."""
+
+    def __init__(self, width=64, depth=1, blocks=1):
+        super().__init__()
+        self.first, self.head = nn.Linear(16, width), nn.Linear(width, 8)
+        self.norm = nn.LayerNorm(width)
+        own = [Block(width) for _ in range(blocks)]
+        self.blocks = nn.ModuleList([block for block in own for _ in range(depth)])
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+def batch():
+    torch.manual_seed(0)
+    x = torch.randn(128, 16)
+    return x, (x @ torch.randn(16, 8)).argmax(1)
+
+
+def planned(model, scheme, **base):
+    return paramz.make_plan(
+        model, scheme, base=functools.partial(Looped, **base), base_width=64, example=batch()[0]
+    )
+
+
+def lr_of(plan, model, optimizer, name):
+    groups = plan.param_groups(model, optimizer, lr=1.0, split="tensor")
+    wanted = dict(model.named_parameters())[name]
+    (group,) = (g for g in groups if g["params"][0] is wanted)
+    return group["lr"]
+
+
+# Scheme, different blocks and runs of each in the target and in the base -> branch factor, and
+# the lr of SGD and AdamW inside of branches.
+RULES = [
+    ("mup+completep", (1, 8), (1, 2), 1 / 4, 1, 1),
+    ("mup+completep", (2, 4), (2, 1), 1 / 4, 1, 1),
+    ("mup+completep", (4, 1), (1, 1), 1 / 4, 4, 1),
+    ("mup+depth-mup", (1, 8), (1, 2), 1 / 4, 1, 1),
+    ("mup+depth-mup", (2, 4), (2, 1), 1 / 4, 1, 1),
+    ("mup+depth-mup", (4, 1), (1, 1), 1 / 2, 1, 1 / 2),
+]
+
+
+@pytest.mark.parametrize(("scheme", "target", "base", "branch", "sgd", "adamw"), RULES)
+def test_runs_of_one_block_and_different_blocks_have_rules_of_their_own(
+    scheme, target, base, branch, sgd, adamw
+):
+    model = Looped(blocks=target[0], depth=target[1])
+    plan = planned(model, scheme, blocks=base[0], depth=base[1])
+    rows = {row.name: row for row in plan.rows}
+    row = rows["blocks.0.ffn.0.weight"]
+    assert row.ratios["depth"] == 4
+    assert row.ratios.get("loops", 1) == target[1] / base[1]
+    end = rows["blocks.0.ffn.2.weight"]
+    assert plan.rulebook.branch_factor(end) == pytest.approx(branch)
+    assert lr_of(plan, model, "sgd", row.name) == pytest.approx(sgd)
+    assert lr_of(plan, model, "adamw", row.name) == pytest.approx(adamw)
+
+
+def test_a_block_that_is_shared_beside_others_counts_its_own_runs():
+    a, b = Block(64), Block(64)
+    model = Looped()
+    model.blocks = nn.ModuleList([a, b, b, b])
+    ratios = {row.name: row.ratios for row in planned(model, "mup+completep", blocks=2).rows}
+    same = {"fan_in": 1.0, "fan_out": 1.0, "depth": 2.0}
+    assert ratios["blocks.0.ffn.0.weight"] == same
+    assert ratios["blocks.1.ffn.0.weight"] == {**same, "loops": 3.0}
+
+
+def test_a_plan_with_loops_says_so_and_survives_saving(tmp_path):
+    plan = planned(Looped(depth=8), "mup+completep", depth=2)
+    text = str(plan.summary())
+    assert "depth times 4 (a block runs 4 times as often): residual branches times 0.25" in text
+    assert "blocks.0.norm.weight = blocks.1.norm.weight and 6 more" in text
+    plan.save(tmp_path / "plan.json")
+    assert paramz.Plan.load(tmp_path / "plan.json").rows == plan.rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["mup+completep", "mup+depth-mup", "mup"])
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 2**-4), ("adamw", 2**-8)])
+def test_over_loops_checks_pass_with_a_depth_scheme_and_fail_without(scheme, optimizer, lr):
+    table = paramz.coord_check(
+        Looped,
+        batch(),
+        depths=[1, 2, 4, 8, 16],
+        base_width=64,
+        parametrization=scheme,
+        optimizer=optimizer,
+        lr=lr,
+    )
+    verdict = paramz.judge(table)
+    assert verdict.outcome == ("fail" if scheme == "mup" else "pass"), verdict.sentence
