@@ -31,7 +31,8 @@ HEAD = """# Parametrizations
 A rule is a power of scale ratios, target / base, so that every rule is 1 at the base:
 **fan_in** and **fan_out** of the tensor, where they grow with width; **head**, the size of an
 attention head; **depth**, the number of blocks, for tensors inside residual branches, where a block
-that runs several times counts as often; **loops**, how often one block runs; **experts**, their number, for tensors of experts and routers. *init* is the std of the weight,
+that runs several times counts as often; **loops**, how often one block runs;
+**experts**, their number, for tensors of experts and routers. *init* is the std of the weight,
 *mult* the factor in front of it, *lr* and *eps* multiply the base values. Decay keeps lr · wd
 constant unless another [policy](#weight-decay) is chosen.
 
@@ -228,7 +229,7 @@ derived here), and what follows the size of a gradient, SGD's lr and epsilon, go
 different blocks, depth / loops. One block that runs 1 to 16 times (feed-forward behind a norm,
 width 64, three steps, four seeds; the largest slope of any module's change):
 
-| optimizer, lr | mup | mup+completep | mup+depth-mup | the rules of different blocks: completep, depth-mup |
+| optimizer, lr | mup | mup+completep | mup+depth-mup | both, as for different blocks |
 | --- | --- | --- | --- | --- |
 | AdamW, 2^-8 | +0.59 fail | +0.01 pass | +0.01 pass | +0.01 pass, -0.41 |
 | SGD, 2^-4 | +1.05 fail | +0.02 pass | +0.02 pass | +0.95 fail, +0.61 fail |
@@ -236,7 +237,7 @@ width 64, three steps, four seeds; the largest slope of any module's change):
 | K-FAC, 2^-6 | | -0.02 pass | -0.02 pass | |
 | FOOF, 2^-6 | | +0.01 pass | +0.01 pass | +0.95 fail, |
 | Shampoo(-1/4), 2^-6 | | +0.01 pass | +0.01 pass | |
-| Shampoo(-1/2), 2^-6, eps 1e-2 | | -0.24 pass | -0.24 pass | |
+| Shampoo(-1/2), 2^-6, eps 1e-2 | | +0.01 pass | +0.01 pass | -0.24 pass, -0.24 pass |
 
 Two different blocks, each of which runs 1 to 16 times, do the same under AdamW and SGD. No sweep of
 the learning rate over loops was run. Stacks in which the base shares blocks in another way than the

@@ -238,7 +238,10 @@ class Parametrization:
         if family.graft is not None:
             lr = self.rule(family.graft, role).lr
         elif e != Fraction(1, 2):
-            lr = lr * self.rule("kfac", role).lr ** (2 * e - 1)
+            whole = self.rule("kfac", role).lr
+            # K-FAC's B is a sum over the runs of a shared block, and Shampoo's factors are not.
+            runs = dict(whole.exponents).get("depth", Fraction(0))
+            lr = lr * (whole * Power(loops=-runs)) ** (2 * e - 1)
         return replace(half, lr=lr, eps=half.eps**2, weight_decay=1 / lr)
 
     def _entry(self, column: str, role: str) -> Rule | None:

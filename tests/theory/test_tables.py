@@ -10,7 +10,7 @@ import pytest
 import paramz
 from paramz.theory.families import COLUMNS, shampoo
 from paramz.theory.power import ONE, Power
-from paramz.theory.printed import DEPTH, EXPERTS, HALF, HEAD, IN, OUT, tabulate
+from paramz.theory.printed import DEPTH, EXPERTS, HALF, HEAD, IN, LOOPS, OUT, tabulate
 from paramz.theory.rules import ROLES, Parametrization
 from paramz.theory.tables import PARAMETRIZATIONS
 
@@ -55,8 +55,9 @@ def test_shampoo_of_any_exponent_is_the_spectral_formula(e, role):
     assert rule.lr * rule.weight_decay == ONE
     for factor, a in ((paramz.DEPTH_MUP, HALF), (paramz.COMPLETEP, Fraction(1))):
         inner = factor.entry(shampoo(e), "hidden")
-        assert inner.lr == DEPTH ** (2 * a * (1 - e) - 1)
-        assert inner.eps == DEPTH ** (-2 * a)
+        blocks = DEPTH / LOOPS  # runs of one block add up in its gradient
+        assert inner.lr == blocks ** (2 * a * (1 - e) - 1)
+        assert inner.eps == blocks ** (-2 * a)
         both = (paramz.MUP * factor).entry(shampoo(e), role)
         assert both.lr == rule.lr * inner.lr
         assert both.eps == rule.eps * inner.eps
