@@ -1,7 +1,7 @@
 """Plans that were saved before the package was laid out in folders still load and mean the same."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import paramz
+from paramz.theory.power import Power
 
 SAVED = Path(__file__).parent / "saved_before"
 NAMES = ("tied_mup", "completep", "weight_norm", "umup")
@@ -80,13 +81,21 @@ def test_a_saved_plan_loads_and_gives_the_same_groups(name):
         assert now == groups_before[optimizer]
 
 
+def without_loops(rule):
+    def plain(power):
+        return Power(**{s: e for s, e in power.exponents if s != "loops"})
+
+    return replace(rule, **{each.name: plain(getattr(rule, each.name)) for each in fields(rule)})
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_model_has_the_same_plan_today(name):
     _, plan = planned(name)
     before = paramz.Plan.load(SAVED / f"{name}.json")
-    # muP has got rules for a role that these models lack.
+    # muP has got rules for a role that these models lack, and depth schemes powers of loops, which
+    # are 1 where no block is shared.
     table, saved = plan.parametrization.rules, before.parametrization.rules
-    assert {key: table[key] for key in saved} == saved
+    assert {key: without_loops(table[key]) for key in saved} == saved
     assert {role for _, role in table.keys() - saved.keys()} <= {"inward"}
     assert replace(plan, parametrization=before.parametrization) == before
     assert plan.summary().cells == before.summary().cells
