@@ -41,7 +41,7 @@ class Scheme:
 
     Attributes:
         name: as `parametrize_` takes it; names multiply with ``+``.
-        axes: the sizes that may differ from the base: width, depth, experts.
+        axes: the sizes that may differ from the base: width, depth, loops (runs of one block), experts.
         use: what it is used with.
         optimizers: the columns of its table.
         status: how far it was measured here.
@@ -56,17 +56,32 @@ class Scheme:
     source: str
 
 
-def schemes() -> tuple[Scheme, ...]:
+class Schemes(tuple[Scheme, ...]):
+    """Schemes in the order of their tables; they print as a table."""
+
+    def __repr__(self) -> str:
+        cells = [(each.name, ", ".join(each.axes), each.use, each.status) for each in self]
+        wide = [max(len(row[i]) for row in cells) for i in range(3)] if cells else []
+        lines = [
+            "  ".join([*(c.ljust(w) for c, w in zip(row, wide, strict=False)), row[3]])
+            for row in cells
+        ]
+        return "\n".join(lines)
+
+
+def schemes() -> Schemes:
     """Every named parametrization, in the order of the tables.
 
     >>> [scheme.axes for scheme in schemes() if scheme.name in ("mup", "completep")]
-    [('width',), ('depth',)]
+    [('width',), ('depth', 'loops')]
+    >>> print(str(schemes()).splitlines()[0])
+    sp  ...
     """
     found = []
     for name, table in PARAMETRIZATIONS.items():
         scales = table.scales
         axes = ["width"] if scales & {"fan_in", "fan_out"} else []
-        axes += [scale for scale in ("depth", "experts") if scale in scales]
+        axes += [scale for scale in ("depth", "loops", "experts") if scale in scales]
         use, status = _KNOWN[name]
         found.append(Scheme(name, tuple(axes), use, table.columns, status, table.source))
-    return tuple(found)
+    return Schemes(found)

@@ -71,7 +71,7 @@ def test_a_model_that_no_scheme_can_plan_says_why():
 def test_every_scheme_is_listed_with_its_axes():
     listed = {scheme.name: scheme for scheme in paramz.schemes()}
     assert list(listed) == list(PARAMETRIZATIONS)
-    assert listed["mup"].axes == ("width",) and listed["completep"].axes == ("depth",)
+    assert listed["mup"].axes == ("width",) and listed["completep"].axes == ("depth", "loops")
     assert "experts" in listed["moe"].axes and set(listed["u-mup"].axes) == {"width", "depth"}
     for scheme in listed.values():
         assert (
