@@ -41,7 +41,8 @@ class Scheme:
 
     Attributes:
         name: as `parametrize_` takes it; names multiply with ``+``.
-        axes: the sizes that may differ from the base: width, depth, loops (runs of a block), experts.
+        axes: the sizes that may differ from the base: width, depth, runs of a block (loops),
+            experts.
         use: what it is used with.
         optimizers: the columns of its table.
         status: how far it was measured here.
