@@ -109,7 +109,7 @@ def _minimum(x: Array, y: Array, reach: float) -> dict[str, float | int | str]:
 
 def _half_width(x: Array, y: Array, a: float, b: float) -> float:
     """Half the 95 % interval of the vertex, by the delta method; NaN without spare points."""
-    from scipy.stats import t as student
+    from scipy.special import stdtrit  # slow to import, and needed only here
 
     spare = len(x) - 3
     if spare < 1:
@@ -118,4 +118,4 @@ def _half_width(x: Array, y: Array, a: float, b: float) -> float:
     residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
     cov = np.linalg.inv(design.T @ design) * (residual @ residual) / spare
     slope = np.array([b / (2 * a**2), -1 / (2 * a), 0.0])
-    return float(student.ppf(0.975, spare) * np.sqrt(slope @ cov @ slope))
+    return float(stdtrit(spare, 0.975) * np.sqrt(slope @ cov @ slope))

@@ -17,6 +17,7 @@ from paramz.theory.families import Family
 from paramz.theory.power import ONE, Power
 
 _COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr")
+_NUMBERS = re.compile(r"(\d+)")
 _STD = _COLUMNS.index("init std")
 
 
@@ -75,10 +76,12 @@ def summarize(
         full: one line per tensor; else repeated blocks are collapsed.
     """
     known: dict[tuple[Any, ...], _Shared] = {}
+    lines = []
     for row in rows:
-        if row.kind not in known:
-            known[row.kind] = _shared(rulebook, row, family)
-    lines = [_cells(rulebook, row, known[row.kind]) for row in rows]
+        kind = row.kind
+        if kind not in known:
+            known[kind] = _shared(rulebook, row, family)
+        lines.append(_cells(row, known[kind]))
     if not full:
         lines = _collapse(_pool_std(lines))
     notes = list(changes)
@@ -97,9 +100,10 @@ def summarize(
 
 
 class _Shared(NamedTuple):
-    """What all rows of one kind show: the power of their init, and the cells behind it."""
+    """What all rows of one kind show: what multiplies their init, and the cells behind it."""
 
-    init: Power
+    init: float
+    branch: float
     init_text: str
     cells: tuple[str, ...]
 
@@ -107,12 +111,13 @@ class _Shared(NamedTuple):
 def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
     weight = rulebook.weight(row)
     init_text = _power(row, weight.init_std)
+    init = weight.init_std(row.ratios), rulebook.branch_factor(row), init_text
     multiplier = _entry(row, weight.multiplier, weight.multiplier(row.ratios))
     try:
         rule = rulebook.rule(row, family)
     except KeyError:
         none = "no rule", "", *([""] if family.damping is None else ["", ""])
-        return _Shared(weight.init_std, init_text, (multiplier, *none))
+        return _Shared(*init, (multiplier, *none))
     powers = [] if family.eps is None else [rule.eps]
     if family.damping is not None:
         powers = [rule.damping_a, rule.damping_b]
@@ -123,20 +128,21 @@ def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
         *([_entry(row, power, power(row.ratios)) for power in powers] or [""]),
         _entry(row, decay, decay_ratio(rulebook, row, family)),
     )
-    return _Shared(weight.init_std, init_text, cells)
+    return _Shared(*init, cells)
 
 
-def _cells(rulebook: Rulebook, row: Row, shared: _Shared) -> tuple[str, ...]:
+def _cells(row: Row, shared: _Shared) -> tuple[str, ...]:
     return (
         _all_names(row),
         "x".join(map(str, row.shape)) or "()",
         row.role,
         row.why,
-        _init(rulebook, row, shared),
+        _init(row, shared),
         *shared.cells,
     )
 
 
+<<<<<<< HEAD
 def _all_names(row: Row) -> str:
     """A tensor's names; of a block that stands in many places the first two."""
     shown, hidden = row.aliases, len(row.aliases) - 1
@@ -148,12 +154,15 @@ def _all_names(row: Row) -> str:
 
 def _init(rulebook: Rulebook, row: Row, shared: _Shared) -> str:
     factor = shared.init(row.ratios)
+=======
+def _init(row: Row, shared: _Shared) -> str:
+>>>>>>> f6e25d6 (A summary works a rule's number out once per kind of row; an isoFLOP interval needs no scipy.stats)
     if row.base_init is None:
-        return f"{shared.init_text}{factor:.4g}"
+        return f"{shared.init_text}{shared.init:.4g}"
     if row.base_init.kind == "constant":
-        return f"all {row.base_init.value * rulebook.branch_factor(row):g}"
+        return f"all {row.base_init.value * shared.branch:g}"
     # Two digits: the base is a sample, and equal blocks should look equal.
-    return f"{shared.init_text}{row.base_init.std * factor:.2g}"
+    return f"{shared.init_text}{row.base_init.std * shared.init:.2g}"
 
 
 def _entry(row: Row, power: Power, value: float) -> str:
@@ -172,7 +181,7 @@ def _pool_std(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     keys, found = [], dict[tuple[str, ...], set[str]]()
     for line in lines:
         power, equals, number = line[at].rpartition(" = ")
-        keys.append((re.sub(r"\d+", "#", line[0]), *line[1:at], power + equals, *line[at + 1 :]))
+        keys.append((_NUMBERS.sub("#", line[0]), *line[1:at], power + equals, *line[at + 1 :]))
         found.setdefault(keys[-1], set()).add(number)
     pooled = []
     for line, key in zip(lines, keys, strict=True):
@@ -188,8 +197,8 @@ def _collapse(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """One line for the same tensor of repeated blocks: layers.{0..3}.mlp.weight."""
     groups: dict[tuple[Any, ...], list[list[str]]] = {}
     for name, *rest in lines:
-        key = (re.sub(r"\d+", "#", name), *rest)
-        groups.setdefault(key, []).append(re.findall(r"\d+", name))
+        parts = _NUMBERS.split(name)
+        groups.setdefault(("#".join(parts[::2]), *rest), []).append(parts[1::2])
     collapsed = []
     for (pattern, *rest), numbers in groups.items():
         for column in zip(*numbers, strict=True):
