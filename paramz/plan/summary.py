@@ -142,7 +142,6 @@ def _cells(row: Row, shared: _Shared) -> tuple[str, ...]:
     )
 
 
-<<<<<<< HEAD
 def _all_names(row: Row) -> str:
     """A tensor's names; of a block that stands in many places the first two."""
     shown, hidden = row.aliases, len(row.aliases) - 1
@@ -152,11 +151,7 @@ def _all_names(row: Row) -> str:
     return row.name + "".join(f" = {alias}" for alias in shown) + more
 
 
-def _init(rulebook: Rulebook, row: Row, shared: _Shared) -> str:
-    factor = shared.init(row.ratios)
-=======
 def _init(row: Row, shared: _Shared) -> str:
->>>>>>> f6e25d6 (A summary works a rule's number out once per kind of row; an isoFLOP interval needs no scipy.stats)
     if row.base_init is None:
         return f"{shared.init_text}{shared.init:.4g}"
     if row.base_init.kind == "constant":
