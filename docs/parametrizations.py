@@ -32,7 +32,8 @@ A rule is a power of scale ratios, target / base, so that every rule is 1 at the
 **fan_in** and **fan_out** of the tensor, where they grow with width; **head**, the size of an
 attention head; **depth**, the number of blocks, for tensors inside residual branches, where a block
 that runs several times counts as often; **loops**, how often one block runs;
-**experts**, their number, for tensors of experts and routers. *init* is the std of the weight,
+**experts**, their number, for tensors of experts and routers; **rank** and **scaling** of
+[adapters](adapters.md), for their tensors. *init* is the std of the weight,
 *mult* the factor in front of it, *lr* and *eps* multiply the base values. Decay keeps lr · wd
 constant unless another [policy](#weight-decay) is chosen.
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What a check may vary; the table has one of these columns.
-AXES = ("width", "depth", "experts")
+AXES = ("width", "depth", "experts", "rank")
+
+# Sizes of sums, with a random part that any finite size adds: a rank is an adapter's width.
+_SUMMED = ("width", "rank")
 
 NEXT = 0.5
 """The distance between neighbouring exponents of the theory."""
@@ -60,7 +63,7 @@ def axis_of(df: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Slope:
-    """How one quantity of one module moves with width (or depth, or experts): log against log.
+    """How one quantity of one module moves with width (or depth, experts, rank): log against log.
 
     Attributes:
         module: its path.
@@ -112,7 +115,7 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
             continue
         sizes, rms = positive[axis].to_numpy(dtype=float), positive.rms.to_numpy(dtype=float)
         # The aligned part is what the fit of a limit looks for: nothing random is left in it.
-        limited = axis == "width" and quantity != "aligned"
+        limited = axis in _SUMMED and quantity != "aligned"
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
         slope = Slope(module, role, int(step), quantity, *found, None, last=module in last_maps)
         if _is_claimed(slope, axis):
@@ -121,7 +124,8 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
             if axis != "width" and slope.quantity == "update" and not slope.proved:
                 slope = replace(slope, passed=True)
         slopes.append(slope)
-    slopes = [_excused(slope, slopes, tolerance) for slope in slopes]
+    if axis != "rank":  # What adds up over a rank are not the rows of a batch.
+        slopes = [_excused(slope, slopes, tolerance) for slope in slopes]
     return sorted(slopes, key=lambda s: (s.step, order.get(s.module, -1), s.quantity))
 
 

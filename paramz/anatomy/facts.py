@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from paramz.anatomy.adapters import AdapterPart, adapter_notes, adapter_ratios, find_adapters
 from paramz.anatomy.attention import (
     GrowingHeads,
     find_growing_heads,
@@ -63,6 +64,8 @@ class TensorFacts:
         moe: what it is of a mixture-of-experts layer, if it is in one.
         expert_ratios: the layer's numbers of experts (``experts``) and of active ones (``top_k``),
             target / base; empty outside such layers.
+        adapter: what it is of an adapter, if it is of one.
+        adapter_ratios: its ``rank`` and ``scaling``, target / base, where ranks may differ.
     """
 
     tensor: ModelTensor
@@ -72,6 +75,8 @@ class TensorFacts:
     place: Place = Place()
     moe: MoePart | None = None
     expert_ratios: Mapping[str, float] = field(default_factory=dict)
+    adapter: AdapterPart | None = None
+    adapter_ratios: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -131,7 +136,8 @@ def read_facts(
         probes: base and wider model, matched to the model by `Probes.matched` where numbers of
             blocks or experts may differ.
         scales: what is scaled beside width: with ``depth`` or ``experts`` the numbers of blocks or
-            experts may differ from the base's, and residual branches or experts are looked for.
+            experts may differ from the base's, and residual branches or experts are looked for;
+            with ``rank`` the ranks of adapters may.
         branches: where the residual branches are, for models whose blocks paramz does not know.
         factors: factors in the model's code that the user declares.
         example: what to call the model with, to see where its readouts are; inputs are guessed if
@@ -149,7 +155,7 @@ def read_facts(
     base, wider = read_tensors(probes.base), read_shapes(probes.wider)
     require_same_names(base, wider, ("the base model", "the wider probe"))
     places = find_places(probes, base, wider, example)
-    tensors = _tensors(model, probes, (base, wider), places, "experts" in scales)
+    tensors = _tensors(model, probes, (base, wider), places, scales)
     heads: Sequence[GrowingHeads] = find_growing_heads(model, probes)
     products = _products(model, probes, heads, example)
     heads = tuple(shown_heads(heads, products))
@@ -175,6 +181,7 @@ def read_facts(
     notes += [*loose_notes(moving, claimed, weighted)]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
+    notes = [*adapter_notes(t.adapter_ratios for t in tensors), *notes]
     return Facts(
         tensors=tensors,
         heads=heads,
@@ -224,18 +231,23 @@ def _tensors(
     probes: Probes,
     read: tuple[Mapping[str, ModelTensor], Mapping[str, tuple[int, ...]]],
     places: Mapping[str, Place],
-    experts: bool,
+    scales: Set[str],
 ) -> tuple[TensorFacts, ...]:
     target, (base, wider) = read_tensors(model), read
     twins = _twin_names(model, probes, target, base)
     layers, base_layers = find_layers(model), find_layers(probes.base)
     parts = find_parts(model, layers)
+    adapters, base_adapters = find_adapters(model), find_adapters(probes.base)
     found = []
     for name, tensor in target.items():
         twin, part = twins[name], parts.get(name)
         ratios: Mapping[str, float] = {}
-        if part is not None and experts:
+        if part is not None and "experts" in scales:
             ratios = _ratios(layers[part.layer], base_layers[probes.twin(part.layer) or ""])
+        adapter, own = adapters.get(name), base_adapters.get(twin)
+        ranks: Mapping[str, float] = {}
+        if adapter is not None and own is not None and "rank" in scales:
+            ranks = adapter_ratios(adapter, tensor.shape, own, base[twin].shape)
         found.append(
             TensorFacts(
                 tensor=tensor,
@@ -244,6 +256,8 @@ def _tensors(
                 place=places.get(twin, Place()),
                 moe=part,
                 expert_ratios=ratios,
+                adapter=adapter,
+                adapter_ratios=ranks,
             )
         )
     return tuple(found)

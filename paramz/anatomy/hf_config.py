@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.adapters import config_at_rank
 from paramz.anatomy.hf_depth import present, set_depth_
 from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_
 
@@ -76,19 +77,24 @@ def _set_experts(config: Any, experts: int) -> None:
     config.num_experts_per_tok = int(top_k)
 
 
-def config_factory(model: nn.Module, **options: Any) -> Callable[[int], nn.Module]:
+def config_factory(
+    model: nn.Module, *, rank: int | None = None, **options: Any
+) -> Callable[[int], nn.Module]:
     """A factory ``width -> model`` from a Hugging Face model's own config.
 
-    A model with PEFT adapters gets the same adapters at every width. With ``depth`` or ``experts``
-    it builds the base of a model that has more of them, as in
+    A model with PEFT adapters gets the same adapters at every width, or with ``rank`` those of
+    another rank (and the same ``lora_alpha``). With ``depth`` or ``experts`` it builds the base of
+    a model that has more of them, as in
     ``parametrize_(model, "mup+completep", base=config_factory(model, depth=4), base_width=256)``.
 
     Args:
         model: the model.
+        rank: of the adapters; None keeps theirs.
         **options: as for `scaled_config`, such as ``heads="size"`` or ``kv_heads="keep"``.
 
     Raises:
         TypeError: the model has no config.
+        ValueError: a rank is given and there are no adapters, or one would not be whole.
     """
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "to_dict"):
@@ -98,6 +104,10 @@ def config_factory(model: nn.Module, **options: Any) -> Callable[[int], nn.Modul
         )
     adapters = getattr(model, "peft_config", None)
     wrapped = adapters is not None and hasattr(model, "get_base_model")
+    if rank is not None:
+        if adapters is None or not wrapped:
+            raise ValueError(f"rank={rank}: {type(model).__name__} has no adapters of PEFT")
+        adapters = {name: config_at_rank(each, rank) for name, each in dict(adapters).items()}
     kind: Callable[[Any], nn.Module] = type(model.get_base_model() if wrapped else model)  # type: ignore[operator]
 
     def scaled(width: int) -> Any:

@@ -36,6 +36,28 @@ ACTIVATIONS = {
 
 # Maps of PEFT from a frozen layer's input into the rank.
 FROZEN_INPUT = ("lora_A", "lora_embedding_A")
+# Adapters: the factors into the rank and out of it, as PEFT's layers keep them by adapter.
+EMBEDDING_DOWN = "lora_embedding_A"
+ADAPTER_PAIRS = (("lora_A", "lora_B"), (EMBEDDING_DOWN, "lora_embedding_B"))
+# Gains of adapters -> their axis of the rank; None where they have none (VeRA, DoRA, IA3).
+ADAPTER_GAINS = {
+    "vera_lambda_d": 0, "vera_lambda_b": None, "lora_magnitude_vector": None, "ia3_l": None,
+}  # fmt: skip
+ADAPTER_SCALING = "scaling"
+ADAPTER_CONFIGS = "peft_config"
+# Kinds of PEFT that the table for adapters has rules for, and what is missing for others.
+ADAPTER_KINDS = ("LORA", "VERA", "IA3")
+_PRODUCT = "its update is a product of two low-rank matrices, entry by entry, whose size at init "
+ADAPTERS_WITHOUT_RULE = {
+    "ADALORA": "its ranks change while it trains, so there is no ratio of ranks",
+    "LOHA": f"{_PRODUCT}moves with its rank",
+    "LOKR": "its rank belongs to a factor of a Kronecker product, beside the sizes of its blocks",
+    "VBLORA": "its factors are mixtures of shared vectors, with a number and a size of their own",
+    "OFT": "what it calls r is the number of blocks of a rotation, whose size falls as r grows",
+    "BOFT": "its blocks are those of a rotation and no rank",
+    "MISS": "it adds sums over blocks of inputs, whose number is fan_in over r",
+    "XLORA": "it mixes adapters that are trained already",
+}
 # Learned tables that users and libraries keep as bare parameters, one row per position or token.
 TABLES = (
     "pos_emb",

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from paramz.anatomy.adapters import at_rank
 from paramz.anatomy.drawn import Laws, build_drawn
 from paramz.anatomy.hf_config import config_factory, config_notes
 from paramz.anatomy.paths import join, split
@@ -73,6 +74,7 @@ def build_probes(
     base_width: int | None = None,
     wider: nn.Module | int | None = None,
     measure: bool = True,
+    scales: Set[str] = frozenset({"fan_in", "fan_out"}),
 ) -> Probes:
     """Build both probes from whatever the user gave.
 
@@ -86,11 +88,16 @@ def build_probes(
         measure: build the base for real, so that its init can be measured; else on meta. For a
             target on meta, whose values cannot be scaled, it is enough to know how the base's would
             be drawn, so it is built on meta where that shows it.
+        scales: what the scheme scales. Where only ranks may differ from the base's, nothing grows
+            with width, so the base is its own wider probe, and a number as base is its rank.
 
     Raises:
         TypeError: something is missing or of the wrong kind; the message says what to pass.
-        ValueError: the wider width is the base width.
+        ValueError: the wider width is the base width, or as for `paramz.anatomy.adapters.at_rank`.
     """
+    if "rank" in scales and not scales & {"fan_in", "fan_out"} and base is not None:
+        base = _of_one_width(model, base, base_width)
+        return Probes(base, base)
     if base is None:
         raise TypeError(
             "base is missing. A parametrization says how hyperparameters move from a base model, "
@@ -131,6 +138,15 @@ def _build_base(model: nn.Module, factory: Factory, width: int, measure: bool) -
             return Probes(drawn, drawn, laws=laws, build=build)
     base = _build(factory, width, on_meta=not measure)
     return Probes(base, base)
+
+
+def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
+    """The base whose adapters may have another rank than the model's, and nothing else."""
+    if isinstance(base, nn.Module):
+        return base
+    if isinstance(base, int):
+        return at_rank(model, base)
+    return _build(base, _default_width(base) if width is None else width, on_meta=False)
 
 
 def _default_width(factory: Callable[..., Any]) -> int:

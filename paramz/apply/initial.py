@@ -150,6 +150,8 @@ def _nearest_law(row: Row, wanted: float, base: Init, target: Init) -> float | N
             laws.append(math.sqrt(sum(row.base_shape[:2]) / sum(row.shape[:2])))  # Glorot
     else:
         error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
+    if "rank" in row.ratios:  # PEFT draws A at 1 / rank or regardless of it, torch B at rank^-1/2
+        laws += [law * row.ratios["rank"] ** p for law in laws[1:] for p in (-0.5, -1.0)]
     if "depth" in row.ratios:  # GPT-2 and its heirs start the end of a branch at std / sqrt(2 L)
         laws += [law * row.ratios["depth"] ** -0.5 for law in laws[1:]]
     measured = _ratio(base, target)
@@ -244,7 +246,11 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
     )
     rulebook = made.rulebook
     rows, falling = [], 0
+    adapted = "rank" in made.parametrization.scales
     for row in made.rows:
+        if adapted and "rank" not in row.ratios:
+            rows.append(row)  # of the trained model that the adapters are on
+            continue
         twin = probes.twin_name(row.name) or row.name
         base_init = _base_init(probes, twin, base_parameters[twin])
         parameter = parameters[row.name]

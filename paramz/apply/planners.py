@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from paramz.anatomy.adapters import require_fresh, require_rules
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.factors import Factors
 from paramz.anatomy.facts import Facts, read_facts
@@ -99,15 +100,16 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
             f"alphas are hyperparameters of u-mup, and {scheme.name} has none: leave alphas out"
         )
     scales_values = asked.init and before is None
+    adapted = "rank" in scheme.scales
     if scales_values and not asked.trained:
-        refuse_trained(model)
+        (require_fresh if adapted else refuse_trained)(model)
     # An earlier plan changed scales and hooks; the same call again must find what it found then.
     facts, probes = _read(model, asked, measure=asked.init)
     if before is not None:
         return _again(before, asked, find_rows(facts, scheme, asked.roles))
     made = draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles)
     if scales_values:
-        if not asked.trained:
+        if not asked.trained and not adapted:
             refuse_changed(model, probes, made.rows, asked.computed)
         made = initialise_(model, probes, made)
     install_(model, made)
@@ -116,11 +118,34 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
 
 def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Probes]:
     scales = asked.scheme.scales
+    if "rank" in scales:
+        require_rules(model, wide=bool(scales & {"fan_in", "fan_out"}))
+        _require_untouched(asked)
     probes = build_probes(
-        model, asked.base, base_width=asked.base_width, wider=asked.wider, measure=measure
+        model,
+        asked.base,
+        base_width=asked.base_width,
+        wider=asked.wider,
+        measure=measure,
+        scales=scales,
     ).matched(model, scales)
     asked_for = asked.branches, asked.factors, asked.example
     return read_facts(model, probes, scales, *asked_for), probes
+
+
+def _require_untouched(asked: Request) -> None:
+    """Raise if what was asked for would change the model that adapters are put on."""
+    name = asked.scheme.name
+    if not asked.fold:
+        raise ValueError(
+            f"{name}: fold=False puts multipliers on layers that adapters leave as they were "
+            "trained. Use fold=True"
+        )
+    if asked.scheme.scales & {"depth", "experts"}:
+        raise ValueError(
+            f"{name} has rules for depth or experts, whose factors would change the trained model "
+            "that the adapters are put on. Use 'lora', or 'mup+lora' where the width differs, too"
+        )
 
 
 def _again(before: Plan, asked: Request, rows: list[Row]) -> Plan:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from paramz.anatomy.adapters import find_adapters
 from paramz.apply.parametrize import make_plan
 from paramz.plan.plan import Plan
 from paramz.theory.families import Family
@@ -63,10 +64,10 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     scheme, plan, said = _first_that_plans(model, base)
     ratios = {
         scale: max((row.ratios.get(scale, 1.0) for row in plan.rows), default=1.0)
-        for scale in ("fan_in", "fan_out", "depth", "experts", "top_k")
+        for scale in ("fan_in", "fan_out", "depth", "experts", "top_k", "rank")
     }
     width = max(ratios["fan_in"], ratios["fan_out"])
-    differs = {"width": width, "depth": ratios["depth"], "experts": ratios["experts"]}
+    differs = {"width": width, **{name: ratios[name] for name in ("depth", "experts", "rank")}}
     because = [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
         said.append(
@@ -87,7 +88,11 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
 def _first_that_plans(model: nn.Module, base: dict[str, Any]) -> tuple[str, Plan, list[str]]:
     """A scheme, its plan, and what the plan warned of."""
     first: ValueError | None = None
-    for scheme in _CANDIDATES:
+    candidates = _CANDIDATES
+    if find_adapters(model):  # A number is the base's width, as everywhere but under lora alone.
+        alone = () if isinstance(base.get("base"), int) else ("lora",)
+        candidates = (*alone, *_CANDIDATES, "mup+lora")
+    for scheme in candidates:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:

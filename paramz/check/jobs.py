@@ -46,7 +46,7 @@ class CheckJob:
         task: the task, or the name of a function that returns it.
         config: passed to that function.
         parametrization, optimizer, options, lrs, steps: as of the `Check`.
-        axis: the scale that is varied: width, depth or experts.
+        axis: the scale that is varied: width, depth, experts or rank.
         base: its value at the base.
         scale: its value in this model.
         width: of all models, where the axis is another.
@@ -75,8 +75,9 @@ class Check:
         widths: model widths; (64, 128, 256, 512) if nothing is varied.
         depths: numbers of blocks, instead.
         experts: numbers of experts, instead.
-        base_width: the base of the parametrization, by default the smallest width; over depths or
-            experts the width of all models, by default 64.
+        ranks: ranks of adapters, instead.
+        base_width: the base of the parametrization, by default the smallest width; over depths,
+            experts or ranks the width of all models, by default 64.
         parametrization: name or table.
         optimizer: name or class of an optimizer, or a function that makes it.
         lr: base learning rate, or several.
@@ -89,6 +90,7 @@ class Check:
     widths: Sequence[int] | None = None
     depths: Sequence[int] | None = None
     experts: Sequence[int] | None = None
+    ranks: Sequence[int] | None = None
     base_width: int | None = None
     parametrization: str | Parametrization = "mup"
     optimizer: str | type | MakesOptimizers = "adamw"
@@ -107,11 +109,17 @@ class Check:
         >>> Check(depths=[2, 4]).axis()
         ('depth', [2, 4])
         """
-        given = {"width": self.widths, "depth": self.depths, "experts": self.experts}
+        given = {
+            "width": self.widths,
+            "depth": self.depths,
+            "experts": self.experts,
+            "rank": self.ranks,
+        }
         chosen = {axis: scales for axis, scales in given.items() if scales is not None}
         if len(chosen) > 1:
             raise ValueError(
-                f"a check is over one of widths, depths and experts; got {' and '.join(chosen)}"
+                "a check is over one of widths, depths, experts and ranks; got "
+                f"{' and '.join(chosen)}"
             )
         axis, scales = next(iter(chosen.items()), ("width", (64, 128, 256, 512)))
         if len(set(scales)) < 2:

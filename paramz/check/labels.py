@@ -91,6 +91,18 @@ def held_units(plan: Plan) -> dict[str, float]:
     return units
 
 
+def adapter_units(plan: Plan) -> dict[str, float]:
+    """Last factors of adapters -> what has to be divided out for the scaling in forward code.
+
+    Their output times that scaling is what the layer gets, which is to keep its size.
+    """
+    return {
+        split(row.name)[0]: 1.0 / row.ratios["scaling"]
+        for row in plan.rows
+        if row.ratios.get("scaling", 1.0) != 1.0
+    }
+
+
 def module_roles(plan: Plan) -> dict[str, str]:
     """Module path -> role of its main tensor, the largest one; a tied readout is an output."""
     largest: dict[str, Row] = {}

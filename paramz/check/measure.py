@@ -21,6 +21,7 @@ from paramz.check.downstream import last_of
 from paramz.check.jobs import CheckJob, Rows, optimizer_name
 from paramz.check.labels import (
     Labels,
+    adapter_units,
     branch_units,
     growing,
     held_units,
@@ -50,7 +51,7 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
     labels = Labels(
         head=(plan.parametrization.name, optimizer_name(job.optimizer), job.scale, job.seed),
         shown=None if job.axis == "width" else _shown(model, task, job),
-        units=branch_units(plan) | held_units(plan),
+        units=branch_units(plan) | held_units(plan) | adapter_units(plan),
         roles=module_roles(plan),
         scaled=frozenset(plan.multipliers),
     )

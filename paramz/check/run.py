@@ -1,8 +1,8 @@
 """Coordinate check: train models of several sizes for a few steps and measure activations.
 
-The sizes differ in width, or in depth, or in the number of experts. Under a parametrization that
-transfers, every activation's change is as large at one of them as at another (Yang et al. 2022,
-TP-V, appendix D.1). The judgement is in `paramz.judge`.
+The sizes differ in width, in depth, in the number of experts, or in the rank of adapters. Under a
+parametrization that transfers, every activation's change is as large at one of them as at another
+(Yang et al. 2022, TP-V, appendix D.1). The judgement is in `paramz.judge`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def coord_check(
     widths: Sequence[int] | None = None,
     depths: Sequence[int] | None = None,
     experts: Sequence[int] | None = None,
+    ranks: Sequence[int] | None = None,
     base_width: int | None = None,
     parametrization: str | Parametrization = Check.parametrization,
     optimizer: str | type | MakesOptimizers = Check.optimizer,
@@ -70,8 +71,8 @@ def coord_check(
     factor. Over experts, the first ones are compared.
 
     Args:
-        build: ``width -> model``, with a keyword ``depth`` or ``experts`` to check over those; or a
-            `Task`; or the name of a function that returns one, such as
+        build: ``width -> model``, with a keyword ``depth``, ``experts`` or ``rank`` to check over
+            those; or a `Task`; or the name of a function that returns one, such as
             ``"sweeps/train_lm.py:task"``.
         batch: the batch trained on at every step (needed with a plain ``build``).
         loss: ``(model, batch) -> scalar``; the default knows pairs ``(x, y)``, and mappings for
@@ -80,8 +81,9 @@ def coord_check(
             ratio of 8 make a useful slope.
         depths: numbers of blocks instead; the smallest is the base.
         experts: numbers of experts instead; the smallest is the base.
-        base_width: the base of the parametrization, by default the smallest width; over depths or
-            experts the width of all models, by default 64.
+        ranks: ranks of adapters instead; the smallest is the base.
+        base_width: the base of the parametrization, by default the smallest width; over depths,
+            experts or ranks the width of all models, by default 64.
         parametrization: name or table.
         optimizer: a name, as for `paramz.make_optimizers`: a torch optimizer's, ``"kfac"``,
             ``"foof"``, ``"shampoo"`` or ``"soap"``. Beside Muon, an AdamW takes all but hidden
@@ -105,15 +107,15 @@ def coord_check(
             wrong.
 
     Returns:
-        a DataFrame with columns parametrization, optimizer, width (or depth, or experts), seed, lr,
-        step, module, role, quantity, rms and last. Quantity ``output`` is the root mean square of a
-        module's output, ``delta`` that of its change since step 0, ``update`` that of the part of
-        the change which the module's own weights made (the last step only; of a linear layer over
-        about 256 rows of the batch), ``reach`` that of scale * |q| * |k| in attention. Evidence for
-        causes: ``aligned`` (the part of an update that adds up), ``input`` and ``expected`` (what
-        goes into a module, and what its weight, drawn at random, would make of it) and ``step``
-        (the first step of its weight, in learning rates). The role is that of its weight; ``last``
-        tells that nothing which grows is applied after it.
+        a DataFrame with columns parametrization, optimizer, width (or depth, experts, rank), seed,
+        lr, step, module, role, quantity, rms and last. Quantity ``output`` is the root mean square
+        of a module's output, ``delta`` that of its change since step 0, ``update`` that of the part
+        of the change which the module's own weights made (the last step only; of a linear layer
+        over about 256 rows of the batch), ``reach`` that of scale * |q| * |k| in attention.
+        Evidence for causes: ``aligned`` (the part of an update that adds up), ``input`` and
+        ``expected`` (what goes into a module, and what its weight, drawn at random, would make of
+        it) and ``step`` (the first step of its weight, in learning rates). The role is that of its
+        weight; ``last`` tells that nothing which grows is applied after it.
 
     Raises:
         ValueError: fewer than two scales, more than one kind of them, or a build that cannot be
@@ -138,6 +140,7 @@ def coord_check(
         widths=widths,
         depths=depths,
         experts=experts,
+        ranks=ranks,
         base_width=base_width,
         parametrization=parametrization,
         optimizer=optimizer,

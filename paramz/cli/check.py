@@ -57,9 +57,12 @@ def check(
     experts: Annotated[
         str | None, typer.Option(help="Instead of widths: numbers of experts, for +moe.")
     ] = None,
+    ranks: Annotated[
+        str | None, typer.Option(help="Instead of widths: ranks of adapters, for lora.")
+    ] = None,
     base_width: Annotated[
         int | None,
-        typer.Option(min=1, help="Default: the smallest width; with depths or experts, 64."),
+        typer.Option(min=1, help="Default: the smallest width; else, 64."),
     ] = None,
     parametrization: Scheme = "mup",
     optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = "adamw",
@@ -108,6 +111,7 @@ def check(
             "widths": _whole("--widths", widths),
             "depths": _whole("--depths", depths),
             "experts": _whole("--experts", experts),
+            "ranks": _whole("--ranks", ranks),
             "base_width": base_width,
             "parametrization": parametrization,
             "optimizer": optimizer,

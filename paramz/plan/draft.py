@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from paramz.anatomy.bottlenecks import notes_on_places
 from paramz.anatomy.branches import Residual
-from paramz.anatomy.facts import Facts
+from paramz.anatomy.facts import Facts, TensorFacts
 from paramz.anatomy.tensors import ModelTensor, Use
 from paramz.plan.factors import (
     code_multipliers,
@@ -44,6 +44,9 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     scheme = rulebook.scheme
     rows = find_rows(facts, scheme, roles)
     attention = scheme.attention
+    if "rank" in scheme.scales:
+        facts = replace(facts, heads=(), embeddings=(), declared=(), written=())
+        attention = USUAL_ATTENTION
     in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
     doubts = [*facts.doubts, *in_code, *_doubts(facts, rows)]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
@@ -53,9 +56,9 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     if facts.residual is not None:
         notes = (*_depth_notes(facts.residual, scheme.branch), *facts.residual.notes, *notes)
         branches = branch_hooks(facts.residual, scheme.branch, rulebook.folded)
-    scales = module_scales(facts, scheme.attention)
+    scales = module_scales(facts, attention)
     multipliers = _multipliers(facts, rulebook, rows)
-    held, code_notes = code_multipliers(facts, scheme.attention)
+    held, code_notes = code_multipliers(facts, attention)
     notes = (*notes, *code_notes)
     for path, value in held.items():
         multipliers[path] = multipliers.get(path, 1.0) * value
@@ -83,7 +86,7 @@ def _doubts(facts: Facts, rows: Sequence[Row]) -> list[str]:
         {
             tensor.name: tensor.place
             for tensor, row in zip(facts.tensors, rows, strict=True)
-            if row.role in unsaid and not row.why.startswith("roles[")
+            if row.role in unsaid and not row.why.startswith(("roles[", "adapter"))
         },
         [tensor.name for tensor in facts.tensors],
     )
@@ -95,16 +98,35 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
     Raises:
         ValueError: as for `find_roles`, or the width grows under a scheme that has no rule for it.
     """
+    if "rank" in scheme.scales and not scheme.scales & {"fan_in", "fan_out"}:
+        other = next((t for t in facts.tensors if _differs_beside_rank(t)), None)
+        if other is not None:
+            raise _no_width(other.name, other.tensor.shape, other.base_shape, scheme)
     rows = find_roles(facts.tensors, roles)
+    if "rank" in scheme.scales:
+        # What adapters are put on is trained: its function stays, with all factors in it.
+        rows = [replace(row, readouts=()) for row in rows]
     wider = next((row for row in rows if any(r != 1.0 for r in row.widths)), None)
     if wider is not None and not scheme.scales & {"fan_in", "fan_out"}:
-        raise ValueError(
-            f"{wider.name} is {wider.shape} and {wider.base_shape} in the base, but {scheme.name} "
-            f"has no rule for width. Multiply it with a scheme that has: 'mup+{scheme.name}'"
-        )
+        raise _no_width(wider.name, wider.shape, wider.base_shape, scheme)
     if facts.residual is None:
         return rows
     return [_inside_branch(row, facts.residual) for row in rows]
+
+
+def _differs_beside_rank(facts: TensorFacts) -> bool:
+    rank = None if facts.adapter is None else facts.adapter.rank
+    sizes = zip(facts.tensor.shape, facts.base_shape, strict=False)
+    return any(a != b and axis != rank for axis, (a, b) in enumerate(sizes))
+
+
+def _no_width(
+    name: str, shape: tuple[int, ...], base: tuple[int, ...], scheme: Parametrization
+) -> ValueError:
+    return ValueError(
+        f"{name} is {shape} and {base} in the base, but {scheme.name} has no rule for width. "
+        f"Multiply it with a scheme that has: 'mup+{scheme.name}'"
+    )
 
 
 def _inside_branch(row: Row, residual: Residual) -> Row:

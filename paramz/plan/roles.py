@@ -73,7 +73,7 @@ def find_roles(tensors: Sequence[TensorFacts], overrides: Overrides | None = Non
             problems.append(named_apart(str(error), facts, tensors))
     if problems:
         raise ValueError("\n".join(problems))
-    if not any(row.growing for row in rows):
+    if not any(row.growing or "rank" in row.ratios for row in rows):
         raise ValueError(
             "base and wider probe have the same shapes everywhere: nothing grows with width. Does "
             "the factory use its width argument?"
@@ -117,6 +117,8 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
     role, why = found.role, found.why
     if override is None and facts.moe is not None and (role, facts.moe.kind) in _PARTS:
         role, why = facts.moe.kind, f"{facts.moe.kind}: {why}"
+    elif override is None and facts.adapter_ratios:
+        role, why = _adapted(facts)
     elif override is None and not found.readouts:
         role, why = _inner(role, why, facts.place)
     ratios = {
@@ -134,7 +136,7 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
         base_shape=facts.base_shape,
         role=role,
         why=why,
-        ratios={**ratios, **facts.expert_ratios},
+        ratios={**ratios, **facts.expert_ratios, **facts.adapter_ratios},
         growing=growing,
         readouts=found.readouts,
     )
@@ -148,9 +150,10 @@ def _require_known_shape(facts: TensorFacts) -> None:
         raise ValueError(
             f"{name}: base {base}, wider {wider} and target {target} differ in their number of axes"
         )
-    free = facts.moe.axis if facts.moe is not None and facts.expert_ratios else None
+    free = [facts.moe.axis] if facts.moe is not None and facts.expert_ratios else []
+    free += [facts.adapter.rank] if facts.adapter is not None and facts.adapter_ratios else []
     for axis, (b, t) in enumerate(zip(base, target, strict=True)):
-        if b != t and axis not in facts.growing and axis != free:
+        if b != t and axis not in facts.growing and axis not in free:
             raise ValueError(
                 f"{name}: axis {axis} is {b} in the base and {t} in the target, but the same in "
                 f"base and wider probe {wider}, so no rule covers it. Give base and target "
@@ -167,6 +170,17 @@ def _inner(role: Role, why: str, place: Place) -> tuple[Role, str]:
     if role == "input" and place.fed:
         return "outward", f"{why}, and its input was made of width"
     return role, why
+
+
+def _adapted(facts: TensorFacts) -> tuple[Role, str]:
+    """The role of an adapter's tensor, where ranks may differ from the base's."""
+    part = facts.adapter
+    if part is None or part.kind == "gain":
+        return "vector", "adapter: a gain for every coordinate of the rank"
+    if part.kind == "up":
+        return "outward", "adapter: out of the rank"
+    start = "zero" if part.zero else "random"
+    return "inward" if part.zero else "latent", f"adapter: into the rank, starts {start}"
 
 
 # In a mixture-of-experts layer, the role that a matrix would have elsewhere, and what it is there:
@@ -189,6 +203,10 @@ def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
         return _overridden(tensor, growing, override)
     if not growing:
         return _Finding("scalar", "no axis grows", Axes())
+    if facts.adapter is not None:
+        axes = facts.adapter.axes
+        role, why = role_by_axes(axes, growing, tensor.uses[0].kind)
+        return _Finding(role, why, axes)
     if shown is not None:
         role, why = role_by_axes(shown, growing, f"{tensor.uses[0].kind}, used transposed")
         return _Finding(role, why, shown)

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
-Scale = Literal["fan_in", "fan_out", "head", "depth", "loops", "experts", "top_k", "batch", "steps"]
+Scale = Literal[
+    "fan_in", "fan_out", "head", "depth", "loops", "experts", "top_k", "rank", "scaling", "batch",
+    "steps",
+]  # fmt: skip
 
 _EXPONENT = re.compile(r"-?\d{1,9}(/0*[1-9]\d{0,8})?")
 

@@ -43,6 +43,11 @@ SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# The scale that counts a tensor's outputs, where that is not fan_out.
+_COUNTS_OUTPUTS: Mapping[str, str] = MappingProxyType(
+    {"router": "experts", "latent": "rank", "inward": "rank"}
+)
+
 # Decay keeps lr * weight_decay constant unless a scheme says otherwise.
 USUAL_DECAY = "lr-constant"
 
@@ -215,7 +220,7 @@ class Parametrization:
         SOAP's steps have entries of one size in the rotated basis, where an input lies along few
         directions: the size of an output's change is lr times the size of the input, whatever the
         number of outputs. So it has muon's learning rates without their powers of fan_out, which
-        for a router is the number of experts.
+        for a router is the number of experts, and for an adapter's first factor its rank.
 
         Raises:
             KeyError: the table has no such entry; the message lists what it has.
@@ -228,7 +233,7 @@ class Parametrization:
         e = family.exponent
         if family.rotated:
             muon = self.rule("muon", role)
-            without = ("fan_out", "experts") if role == "router" else ("fan_out",)
+            without = ("fan_out", _COUNTS_OUTPUTS.get(role, "fan_out"))
             lr = Power(**{s: x for s, x in muon.lr.exponents if s not in without})
             return replace(muon, lr=lr, weight_decay=1 / lr)
         if e is None:

@@ -27,6 +27,10 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "full-align": ("times sp", "published, not measured here"),
         "no-align": ("times sp", "published, not measured here"),
         "large-vocab": ("times mup", "published, not measured here"),
+        "lora": (
+            "alone, or times a width scheme, on models with adapters",
+            "checks pass under SGD, AdamW, Muon; best lr stays where A starts at random",
+        ),
         "u-mup": (
             "alone, without a base",
             "beta: no layers for experts; embedding moves as published",
@@ -42,7 +46,7 @@ class Scheme:
     Attributes:
         name: as `parametrize_` takes it; names multiply with ``+``.
         axes: the sizes that may differ from the base: width, depth, runs of a block (loops),
-            experts.
+            experts, rank.
         use: what it is used with.
         optimizers: the columns of its table.
         status: how far it was measured here.
@@ -82,7 +86,7 @@ def schemes() -> Schemes:
     for name, table in PARAMETRIZATIONS.items():
         scales = table.scales
         axes = ["width"] if scales & {"fan_in", "fan_out"} else []
-        axes += [scale for scale in ("depth", "loops", "experts") if scale in scales]
+        axes += [scale for scale in ("depth", "loops", "experts", "rank") if scale in scales]
         use, status = _KNOWN[name]
         found.append(Scheme(name, tuple(axes), use, table.columns, status, table.source))
     return Schemes(found)

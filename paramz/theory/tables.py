@@ -8,6 +8,7 @@ How to read a table. Every entry is a power of scale ratios, target / base, so i
               A block that runs several times counts as often
     LOOPS     the ratio of how often one block runs (shared blocks), for the same tensors
     EXPERTS   the ratio of the numbers of experts, for tensors of experts and routers; else 1
+    RANK      the ratio of ranks, for tensors of adapters (`adapters.py`); else 1
 
 `init` multiplies the std of the weight, `mult` is the factor in front of it in the forward pass,
 `*.lr` and `*.eps` multiply the learning rate and epsilon that were tuned at the base. Weight decay
@@ -40,6 +41,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from paramz.theory.adapters import LORA
 from paramz.theory.power import ONE
 from paramz.theory.printed import (
     DEPTH,
@@ -262,6 +264,7 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
             FULL_ALIGN,
             NO_ALIGN,
             LARGE_VOCAB,
+            LORA,
             U_MUP,
         )
     }

@@ -14,6 +14,7 @@ ELSEWHERE = {
 }
 # Pages that take longer than about two seconds.
 SLOW = {
+    "docs/adapters.md",
     "docs/analysis.md",
     "docs/command_line.md",
     "docs/coordinate_check.md",

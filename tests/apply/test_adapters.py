@@ -1,0 +1,282 @@
+"""Adapters over rank: PEFT's LoRA and its relatives under `lora` and `mup+lora`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import paramz
+from paramz.anatomy.adapters import at_rank
+from paramz.plan.plan import Plan
+
+peft = pytest.importorskip("peft")
+
+WIDTH = 32
+
+
+class Net(nn.Module):
+    """Two residual layers between an embedding and a readout."""
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, width)
+        self.one, self.two = nn.Linear(width, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.embed(ids)
+        x = x + self.one(x).relu()
+        return self.head(x + self.two(x).relu())
+
+
+def adapted(width=WIDTH, rank=4, *, kind=peft.LoraConfig, modules=("one", "two"), **options):
+    torch.manual_seed(0)
+    if kind is peft.LoraConfig:
+        options = {"lora_alpha": rank, **options}
+    if kind is not peft.IA3Config:
+        options["r"] = rank
+    return peft.get_peft_model(Net(width), kind(target_modules=list(modules), **options))
+
+
+def random_up(width=WIDTH, rank=4, **options):
+    """Adapters whose second factor starts at random, and the first at zero."""
+    model = adapted(width, rank, **options)
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            nn.init.zeros_(parameter)
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=rank**-0.5)
+    return model
+
+
+def rates(plan: Plan, model: nn.Module, optimizer="adamw") -> dict[str, tuple[float, float]]:
+    groups = plan.param_groups(model, optimizer, lr=1.0, weight_decay=0.1)
+    return {
+        role: (group["lr"], group["weight_decay"]) for group in groups for role in group["roles"]
+    }
+
+
+A, B = (f"base_model.model.one.lora_{factor}.default.weight" for factor in "AB")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "wanted"),
+    [
+        ("adamw", {}, {"latent": (1.0, 0.1), "outward": (0.25, 0.4)}),
+        ("adamw", {"lora_alpha": 8}, {"latent": (1.0, 0.1), "outward": (1.0, 0.1)}),
+        (
+            "adamw",
+            {"lora_alpha": 8, "use_rslora": True},
+            {"latent": (1.0, 0.1), "outward": (0.5, 0.2)},
+        ),
+        ("sgd", {}, {"latent": (4.0, 0.025), "outward": (0.25, 0.4)}),
+        ("sgd", {"lora_alpha": 8}, {"latent": (4.0, 0.025), "outward": (4.0, 0.025)}),
+    ],
+)
+def test_rates_follow_the_rank_and_the_scaling_in_the_layer(optimizer, options, wanted):
+    model = adapted(rank=16, **options)
+    plan = paramz.parametrize_(model, "lora", base=adapted(rank=4, **options))
+    found = rates(plan, model, optimizer)
+    assert {role: pytest.approx(values) for role, values in wanted.items()} == found
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_the_scaling_is_an_abc_shift_of_the_second_factor(optimizer):
+    """A rule for the product s B gives that of B, as s stands behind it."""
+    family = paramz.family(optimizer)
+    rule = paramz.parametrization("lora").rule(family.column, "outward")
+    fields = ("init_std", "lr", "eps", "weight_decay")
+
+    def over_rank(power: paramz.Power) -> paramz.Power:
+        return paramz.Power(**{scale: e for scale, e in power.exponents if scale == "rank"})
+
+    whole = paramz.Rule(**{name: over_rank(getattr(rule, name)) for name in fields})
+    shifted = whole.shift(paramz.Power(scaling=1), family, behind=True)
+    assert [getattr(shifted, name) for name in fields] == [getattr(rule, name) for name in fields]
+
+
+def test_at_the_base_nothing_changes():
+    model, plain = adapted(), adapted()
+    plan = paramz.parametrize_(model, "lora", base=adapted())
+    for (name, one), two in zip(model.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, two), name
+    assert {lr for lr, _ in rates(plan, model).values()} == {1.0}
+    assert Plan.from_json(plan.to_json()) == plan
+    assert paramz.parametrize_(model, "lora", base=adapted()) is plan  # the same call again
+
+
+def test_the_trained_model_stays_as_it_is_bit_for_bit():
+    """Its values, its factors, and what it computes; only adapters are drawn by the rule."""
+    build = partial(adapted, init_lora_weights="gaussian")  # A at 1 / rank
+    model, ids = build(64, 16), torch.arange(11)[None]
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    out = model(ids)
+    plan = paramz.parametrize_(
+        model, "mup+lora", base=partial(build, rank=4), base_width=WIDTH, example=ids
+    )
+    changed = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
+    assert changed == [A, A.replace("one", "two")]
+    assert torch.equal(model(ids), out)
+    assert (plan.attention, plan.multipliers, plan.branches) == ((), {}, {})
+    assert "adapters: rank times 4, scaling times 1" in plan.notes
+    # width^-1/2 of muP; over the rank none, where PEFT's own draw has 1 / rank
+    assert float(model.get_parameter(A).detach().std()) == pytest.approx(0.25 * 0.5**0.5, rel=0.15)
+    assert rates(plan, model) == {"latent": (0.5, 0.2), "outward": (0.25, 0.4)}
+
+
+def test_a_random_second_factor_starts_at_the_root_of_the_rank_over_the_scaling():
+    model = random_up(rank=16, lora_alpha=8)
+    plan = paramz.parametrize_(model, "lora", base=random_up(rank=4, lora_alpha=8))
+    roles = {row.name: row.role for row in plan.rows}
+    assert (roles[A], roles[B]) == ("inward", "outward")
+    # at rank 4 it was drawn at 1/2 with scaling 2; here the scaling is 1/2
+    assert float(model.get_parameter(B).detach().std()) == pytest.approx(0.5 * 0.5 * 4, rel=0.1)
+    assert rates(plan, model)["inward"][0] == 1.0
+
+
+def test_a_number_is_the_rank_of_the_base_on_the_same_tensors():
+    model = adapted(rank=16, lora_alpha=16, rank_pattern={"two": 8})
+    twin = at_rank(model, 4)
+    assert twin.get_parameter(A).shape == (4, WIDTH)
+    assert twin.get_parameter(A.replace("one", "two")).shape == (2, WIDTH)
+    head = "base_model.model.head.weight"
+    assert twin.get_parameter(head) is model.get_parameter(head)
+    by_number = paramz.parametrize_(model, "lora", base=4)
+    assert "adapters: rank times 4, scaling times 0.25" in by_number.notes
+    assert rates(by_number, model)["outward"][0] == 1.0
+    with pytest.raises(ValueError, match="rank_pattern.'two'. = 8 would be 1.5 at r=3"):
+        at_rank(model, 3)
+
+
+def test_dora_and_ia3_have_gains_without_a_rank():
+    model = adapted(rank=16, use_dora=True)
+    plan = paramz.parametrize_(model, "lora", base=adapted(rank=4, use_dora=True))
+    gain = next(row for row in plan.rows if "magnitude" in row.name)
+    assert (gain.role, dict(gain.ratios)) == ("scalar", {})
+    ia3 = adapted(kind=peft.IA3Config, feedforward_modules=["two"])
+    with pytest.raises(ValueError, match="gains without a rank, so over ranks nothing moves"):
+        paramz.make_plan(ia3, "lora", base=ia3)
+    wide = partial(adapted, kind=peft.IA3Config, feedforward_modules=["two"])
+    plan = paramz.make_plan(
+        wide(64), "mup+lora", base=wide, base_width=WIDTH, example=torch.arange(11)[None]
+    )
+    assert [row.role for row in plan.rows if "ia3" in row.name] == ["vector", "vector"]
+
+
+def test_vera_has_a_gain_for_every_coordinate_of_the_rank():
+    build = partial(adapted, kind=peft.VeraConfig)
+    model = build(rank=64)
+    plan = paramz.parametrize_(model, "lora", base=build(rank=16))
+    d, b = (next(r for r in plan.rows if f"lambda_{which}" in r.name) for which in "db")
+    assert (d.role, dict(d.ratios)) == ("vector", {"rank": 4.0})
+    assert (b.role, dict(b.ratios)) == ("scalar", {})
+    by_eps = {group["eps"] for group in plan.param_groups(model, "adamw", lr=1.0)}
+    assert by_eps == {1e-8, 0.5e-8}
+
+
+def test_adapters_on_an_embedding_start_at_zero_in_the_table():
+    build = partial(adapted, modules=("embed",))
+    model = build(64, 16)
+    plan = paramz.parametrize_(
+        model, "mup+lora", base=partial(build, rank=4), base_width=WIDTH,
+        example=torch.arange(11)[None],
+    )  # fmt: skip
+    table, up = (row for row in plan.rows if "lora_embedding" in row.name)
+    assert (table.role, dict(table.ratios)) == ("inward", {"rank": 4.0})
+    assert (up.role, dict(up.ratios)) == ("outward", {"fan_out": 2.0, "rank": 4.0, "scaling": 1.0})
+    assert float(model.get_parameter(up.name).detach().std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_kinds_without_a_rule_are_refused_with_what_is_missing():
+    model = adapted(kind=peft.LoHaConfig)
+    with pytest.raises(ValueError, match="kind LOHA: its update is a product of two") as error:
+        paramz.parametrize_(model, "lora", base=model)
+    assert "It has rules for LORA, VERA, IA3" in str(error.value)
+    with pytest.raises(ValueError, match="lora is for adapters, and this Net has none"):
+        paramz.parametrize_(Net(), "lora", base=Net())
+    model = adapted(init_lora_weights="olora")
+    with pytest.raises(ValueError, match="neither factor of .* starts at zero"):
+        paramz.parametrize_(model, "lora", base=4)
+
+
+def test_what_would_change_the_trained_model_is_refused():
+    model = adapted(rank=16)
+    with pytest.raises(ValueError, match="rules for depth or experts, whose factors would change"):
+        paramz.parametrize_(model, "mup+completep+lora", base=4)
+    with pytest.raises(ValueError, match="fold=False puts multipliers on layers"):
+        paramz.parametrize_(model, "lora", base=4, fold=False)
+    with pytest.raises(ValueError, match="lora has no rule for width.*'mup.lora'"):
+        paramz.parametrize_(adapted(64, 16), "lora", base=adapted(32, 4))
+
+
+def test_trained_adapters_are_adopted_as_they_are():
+    model = adapted(rank=16)
+    nn.init.ones_(model.get_parameter(B))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    with pytest.raises(ValueError, match="paramz.adopt_.model, .... gives them their learning"):
+        paramz.parametrize_(model, "lora", base=4)
+    plan = paramz.adopt_(model, "lora", base=adapted(rank=4))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert rates(plan, model)["outward"][0] == 0.25
+
+
+def test_adapters_go_on_a_model_that_was_adopted():
+    net = Net(64)
+    ids, out = torch.arange(11)[None], net(torch.arange(11)[None])
+    paramz.adopt_(net, "mup", base=Net, base_width=WIDTH)
+    model = peft.get_peft_model(net, peft.LoraConfig(r=16, lora_alpha=16, target_modules=["one"]))
+    plan = paramz.parametrize_(model, "lora", base=4)
+    assert torch.equal(model(ids), out)
+    assert [row.role for row in plan.rows if "lora" in row.name] == ["latent", "outward"]
+
+
+def test_adapters_of_another_rank_are_suggested_their_scheme():
+    found = paramz.suggest(adapted(rank=16), "adamw", base=adapted(rank=4))
+    assert (found.scheme, found.because) == ("lora", ("rank times 4",))
+
+
+def test_a_config_builds_the_base_at_another_width_and_rank():
+    from cases import llama
+
+    def build(width, rank):
+        config = peft.LoraConfig(r=rank, lora_alpha=8, target_modules=["q_proj", "down_proj"])
+        return peft.get_peft_model(llama(width), config)
+
+    model = build(64, 16)
+    base = paramz.hf.config_factory(model, rank=4)
+    plan = paramz.parametrize_(model, "mup+lora", base=base, base_width=32)
+    assert "adapters: rank times 4, scaling times 0.25" in plan.notes
+    assert rates(plan, model) == {"latent": (0.5, 0.2), "outward": (1.0, 0.1)}
+
+
+def targets(model, batch):
+    ids, labels = batch
+    return nn.functional.cross_entropy(model(ids).flatten(0, 1), labels.flatten())
+
+
+def checked(parametrization, optimizer, lr, **options):
+    ids = torch.arange(128).remainder(11).reshape(4, 32)
+    labels = (ids * 7 + ids.roll(1, 1)).remainder(3)
+    frame = paramz.coord_check(
+        partial(adapted_for_check, **options), (ids, labels), loss=targets, ranks=[4, 8, 16, 32],
+        base_width=64, parametrization=parametrization, optimizer=optimizer, lr=lr, steps=2,
+        seeds=2,
+    )  # fmt: skip
+    return paramz.judge(frame)
+
+
+def adapted_for_check(width, rank, **options):
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=["one", "two"], **options)
+    return peft.get_peft_model(Net(width), config)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr"),
+    [("adamw", 2**-9), pytest.param("sgd", 0.1, marks=pytest.mark.slow)],
+)
+def test_changes_keep_their_size_over_ranks_with_the_rule_only(optimizer, lr):
+    assert checked("lora", optimizer, lr).outcome == "pass"
+    assert checked("sp", optimizer, lr).outcome == "fail"
