@@ -51,8 +51,10 @@ would not be whole the error lists widths that work. The plan's notes say which 
 `base=net, base_width=64`.
 
 Factors in a model's own code are set where paramz has evidence of what they are: on attention logits
-1/d_head, on embeddings the base's value. All that a plan sets is listed below its summary; a number
-that moves with width and was left is in its notes. `factors=` declares, overrides and refuses:
+1/d_head, on embeddings, layers and weights the base's value. Where names do not tell, one run of
+the base and of a wider model does: attention is a product of activations that a softmax takes. All
+that a plan sets is listed below its summary; a number that moves with width and was left is in its
+notes. `factors=` declares, overrides and refuses:
 
 | `factors={...: value}` | what happens |
 |---|---|
