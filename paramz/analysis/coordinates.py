@@ -284,7 +284,7 @@ def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
     worst = max(strict, key=lambda s: abs(s.slope))
     exempt = len({s.module for s in judged if s.last})
     readouts = (
-        f"; {exempt} that only read out may shrink, which their initial weights do"
+        f"; {exempt} of them may shrink with {axis}, as what only reads out does"
         if exempt and strict is not judged
         else ""
     )

@@ -108,6 +108,21 @@ def records_itself(command: Command) -> bool:
     return any("paramz" in text and _CALLS.search(text) for text in texts)
 
 
+def first_of(sweep: Sweep) -> Sweep:
+    """The smallest run of such a check alone: without a record from it the others are in vain.
+
+    >>> words = ["python", "-m", "lab", "--width={width}", "--lr={lr}", "--seed={seed}"]
+    >>> check = Check(widths=[64, 128], seeds=2)
+    >>> first = first_of(script_sweep(words, check, folder=Path(), minutes=5))
+    >>> [(config["width"], config["seed"]) for config in first.configs()]
+    [(64, 0)]
+    """
+    smallest = min(sweep.configs(), key=lambda config: config["width"])
+    axes = {name: [smallest[name]] for name in sweep.axes}
+    fields = sweep.model_dump(exclude_defaults=True) | {"axes": axes}
+    return Sweep.model_validate(fields, context={"folder": sweep.folder})
+
+
 def gather_script(sweep: Sweep, store: Store) -> pd.DataFrame | None:
     """The table of such a check; None if trials have no result yet.
 

@@ -18,7 +18,7 @@ COPIES = {
 PROFILE = "slurm.yaml"
 NOTEBOOK = "analysis.ipynb"
 NEXT = {
-    "paramz plan train_lm.py:task --width 256 --base-width 32": "which tensor gets what, and why",
+    "paramz plan train_lm.py:task --target width=256 --base width=32": "what each tensor gets",
     "paramz check train_lm.py:task": "activations keep their size",
     "paramz sweep sweep.yaml": "about four minutes on two cores",
     "paramz report runs/sweep": "did the learning rate transfer?",

@@ -103,6 +103,7 @@ def _of_spec(path: Path) -> Source:
         fields["train"], task = _pair(locate(str(fields["train"]), path.parent))
     elif "command" in fields:
         folder = Path(os.path.normpath(folder / str(fields.get("cwd") or "")))
+        fields["cwd"] = str(folder)  # the specs of the steps lie elsewhere
     else:
         raise ValueError(f"{path}: it has neither train nor command, so there is nothing to tune")
     return Source(fields, task, dict(data.get("base") or {}), dict(data.get("axes") or {}), folder)

@@ -172,7 +172,7 @@ def test_larger_gradients_everywhere_are_blamed_on_the_readout_that_makes_them()
 def test_the_sentence_of_a_pass_names_the_largest_slope_and_what_is_exempt() -> None:
     head = ("head", "output", 0, "output", power(-0.5))
     verdict = judge(table(*flat_layer(), head, last=("head",)))
-    assert "1 that only read out may shrink" in verdict.finding
+    assert "1 of them may shrink with width, as what only reads out does" in verdict.finding
     largest = max((abs(s.slope) for s in verdict.slopes if s.passed and not s.last), default=0)
     assert f"{largest:.2f}" in verdict.finding
 

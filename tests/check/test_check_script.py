@@ -229,6 +229,16 @@ def test_what_does_not_reach_the_script_is_refused(arguments, said, tmp_path, mo
     assert re.search(said, result.output), result.output
 
 
+def test_a_script_that_never_records_is_run_once_and_told_the_two_lines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("import sys\nopen('ran', 'a').write(' '.join(sys.argv) + '\\n')\n")
+    words = ["--command", "python train.py {width} {lr} {seed}", "--widths", "32,64,128"]
+    result = CliRunner().invoke(app, ["check", *words])
+    assert result.exit_code == 2
+    assert "ended without a call of paramz.record; two lines make it: import" in result.output
+    assert [line.split()[1] for line in Path("ran").read_text().splitlines()] == ["32"]
+
+
 @pytest.mark.slow
 def test_the_verb_runs_a_command_and_a_spec(tmp_path):
     """The whole way: processes, a store, verdict, report and exit codes."""

@@ -37,7 +37,7 @@ APART = {"README.md"}
 PRINTED = {
     "README.md": ["fan_in^-1 = 0.0625", "PASS"],
     "docs/analysis.md": ["it transfers"],
-    "docs/index.md": ["sp: best lr moves -1."],
+    "docs/index.md": ["sp: best lr moves -1.2", "mup: best lr moves +0."],
     "docs/export.md": ["config_overrides = {"],
 }
 

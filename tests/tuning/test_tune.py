@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,10 +168,11 @@ def test_too_few_widths_for_a_law_are_no_prediction(tmp_path, quick):
 
 
 def test_a_script_goes_through_tune_and_report(tmp_path):
-    """An argparse script with a CSV log that does not import paramz."""
+    """An argparse script with a CSV log that does not import paramz, named as in its own folder."""
+    shutil.copy(SCRIPT, tmp_path / "train.py")
     spec = tmp_path / "script.yaml"
     spec.write_text(
-        f"command: [python, {SCRIPT}, --n-embd, '{{width}}', --lr, '{{lr}}', "
+        "command: [python, train.py, --n-embd, '{width}', --lr, '{lr}', "
         "--out, '{trial.directory}']\n"
         "metrics: {file: '{trial.directory}/log.csv', step: iter, loss: val loss}\n"
     )

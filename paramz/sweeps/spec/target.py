@@ -46,8 +46,13 @@ def locate(target: str, folder: Path) -> str:
     target = present_name(target)
     module, _, name = target.rpartition(":")
     if not module or not name.isidentifier():
+        hint = (
+            ". A script that trains when it is run is a command: [python, train.py, ...] in a spec "
+            "(docs/tutorials/own_script.md), or paramz check --command 'python train.py ...'"
+        )
         raise ValueError(
             f"{target!r} names no function; write path/to/file.py:function or module:function"
+            + (hint if target.endswith(".py") else "")
         )
     if not module.endswith(".py"):
         return target
