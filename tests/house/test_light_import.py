@@ -3,11 +3,13 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import paramz
 
+ANALYSIS = Path(__file__).parents[1] / "analysis"
 HEAVY = ("torch", "pandas", "seaborn", "submitit", "transformers", "matplotlib", "scipy")
 
 
@@ -20,6 +22,30 @@ def loaded_by(statement):
 
 def test_import_paramz_loads_nothing_heavy():
     assert loaded_by("import paramz; dir(paramz); paramz.__version__") == []
+
+
+def test_help_loads_nothing_heavy():
+    help_ = "from paramz.cli import app\ntry: app(['--help'])\nexcept SystemExit: print()"
+    assert not set(loaded_by(help_)) & set(HEAVY)
+
+
+def test_judging_a_saved_table_draws_nothing_and_needs_no_model():
+    statement = (
+        f"sys.path.insert(0, {str(ANALYSIS)!r})\n"
+        "import paramz, test_judge as made\n"
+        "assert paramz.judge(made.table(*made.flat_layer())).passed"
+    )
+    assert set(loaded_by(statement)) == {"pandas", "scipy"}
+
+
+def test_judging_loads_one_part_of_scipy():
+    statement = (
+        f"sys.path.insert(0, {str(ANALYSIS)!r})\n"
+        "import paramz, test_judge as made\n"
+        "paramz.judge(made.table(*made.flat_layer()))\n"
+        "assert not {'scipy.stats', 'scipy.optimize'} & set(sys.modules)"
+    )
+    loaded_by(statement)
 
 
 @pytest.mark.parametrize("module", ["rules", "tables", "families", "sweeps", "slurm"])
