@@ -2,14 +2,15 @@
 
     python benchmarks/planning.py
 
-On 2 shared cores of an AMD EPYC, 2026-11-28, before -> after the base's init was read from the calls
-that draw it and the target's own was measured by parts:
+On 2 shared cores of an AMD EPYC, 2026-11-28, before and after the base's init was read from the
+calls that draw it, and the target's own was measured by parts:
 
-    a 70B Llama on meta, base 1024        18.7 s, 4668 MB -> 0.73 s (0.58, 0.73, 0.75), 17 MB
-    a real Llama of 300M, base 256        3.0 s -> 1.1 to 1.6 s, the same weights bit for bit
+    a 70B Llama on meta, base 1024        18.7 s, 4668 MB -> 0.73 s (0.58 to 0.76), 17 MB
+    a real Llama of 300M, base 256        3.0 s -> 1.6 s (1.3 to 2.1), the same weights bit for bit
 
-The machine was loaded with 4 to 12 processes, so the seconds are upper bounds. Of the real model's,
-0.5 s build and measure the real base, and the rest reads and scales 1.2 GB.
+The machine was loaded with 4 to 12 processes, more of them after than before, so the seconds are
+upper bounds. Of the real model's, a third builds and measures the real base, and the rest reads and
+scales 1.2 GB.
 """
 
 from __future__ import annotations
