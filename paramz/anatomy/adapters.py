@@ -184,13 +184,32 @@ def at_rank(model: nn.Module, rank: int) -> nn.Module:
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
         if name not in adapted
     }
+    trained = [(each, each.requires_grad) for each in model.parameters()]
     twin: Any = copy.deepcopy(model, kept)
     configs = {name: config_at_rank(config, rank) for name, config in _configs(model).items()}
+    plain = twin.unload()
+    vars(plain).pop(names.ADAPTER_CONFIGS, None)
     with torch.random.fork_rng(devices=[]):
-        for name, config in configs.items():
-            twin.delete_adapter(name)
-            twin.add_adapter(name, config)
-    made: nn.Module = twin
+        made = with_adapters(plain, configs)
+    for parameter, flag in trained:  # PEFT freezes what it is put on, and the model shares that.
+        parameter.requires_grad_(flag)
+    return made
+
+
+def with_adapters(model: nn.Module, configs: Mapping[str, Any]) -> nn.Module:
+    """Adapters on a model, as PEFT puts them there.
+
+    Args:
+        model: without any.
+        configs: adapter's name -> PEFT's config.
+    """
+    from peft import get_peft_model
+
+    (name, first), *more = copy.deepcopy(dict(configs)).items()
+    adapted: Any = get_peft_model(model, first, adapter_name=name)
+    for name, config in more:
+        adapted.add_adapter(name, config)
+    made: nn.Module = adapted
     return made
 
 

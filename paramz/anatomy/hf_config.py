@@ -13,7 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.adapters import config_at_rank
+from paramz.anatomy.adapters import config_at_rank, with_adapters
 from paramz.anatomy.hf_depth import present, set_depth_
 from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_
 
@@ -113,9 +113,9 @@ def config_factory(
     def scaled(width: int) -> Any:
         return scaled_config(config, width, **options)
 
-    if not wrapped:
+    if adapters is None or not wrapped:
         return lambda width: kind(scaled(width))
-    return lambda width: _with_adapters(kind(scaled(width)), adapters)
+    return lambda width: with_adapters(kind(scaled(width)), adapters)
 
 
 def config_notes(model: nn.Module, base: Any) -> list[str]:
@@ -135,15 +135,3 @@ def config_notes(model: nn.Module, base: Any) -> list[str]:
         f"base={base} leaves these sizes of the config as they are: {', '.join(left)}. "
         "paramz.hf.config_factory(model, also=(...)) as base scales them, too"
     ]
-
-
-def _with_adapters(model: nn.Module, adapters: Any) -> nn.Module:
-    """The same adapters on another model, as PEFT puts them there."""
-    from peft import get_peft_model
-
-    (name, first), *more = copy.deepcopy(dict(adapters)).items()
-    adapted: Any = get_peft_model(model, first, adapter_name=name)
-    for name, config in more:
-        adapted.add_adapter(name, config)
-    made: nn.Module = adapted
-    return made

@@ -151,6 +151,21 @@ def test_a_number_is_the_rank_of_the_base_on_the_same_tensors():
         at_rank(model, 3)
 
 
+def test_a_head_that_is_trained_beside_the_adapters_stays_as_it_is():
+    model = adapted(rank=16, modules_to_save=["head"])
+    model.add_adapter("other", peft.LoraConfig(r=8, target_modules=["one"]))
+    head = model.get_parameter("base_model.model.head.modules_to_save.default.weight")
+    before = head.detach().clone()
+    trained = [p.requires_grad for p in model.parameters()]
+    plan = paramz.parametrize_(model, "lora", base=4)
+    assert torch.equal(head, before)
+    assert [p.requires_grad for p in model.parameters()] == trained
+    ratios = {row.name: dict(row.ratios) for row in plan.rows}
+    assert ratios[A] == {"rank": 4.0}
+    assert ratios[A.replace("default", "other")] == {"rank": 2.0}
+    assert rates(plan, model)["scalar"] == (1.0, 0.1)
+
+
 def test_dora_and_ia3_have_gains_without_a_rank():
     model = adapted(rank=16, use_dora=True)
     plan = paramz.parametrize_(model, "lora", base=adapted(rank=4, use_dora=True))
