@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -133,11 +134,11 @@ def choose(wanted: Wanted, cost: Cost, seconds: float) -> Design:
             f"the widths {', '.join(map(str, wanted.widths))} are fewer than {_FEWEST_WIDTHS}: a "
             "larger target, or axes: {width: [...]} in a spec, gives more"
         )
-    listed = ", ".join(map(str, least.widths))
+    listed, needed = ", ".join(map(str, least.widths)), math.ceil(least.seconds / _RESERVE)
     raise ValueError(
         f"the budget is {seconds:.0f} s of trials; the smallest design (widths {listed}, "
         f"{least.seeds} seed{'s' * (least.seeds > 1)}{_for(least.steps)}) takes "
-        f"{least.seconds / _RESERVE:.0f} s: give more, or fewer steps"
+        f"{needed:.0f} s: give {needed - seconds:.0f} s more, or fewer steps"
     )
 
 

@@ -168,7 +168,10 @@ class Work:
                 "base, or sweep them with paramz sweep"
             )
         if own is not None and not (isinstance(own, list) and len(set(own)) > 2):
-            raise ValueError(f"axes: width: {own}: give a list of three widths or more")
+            raise ValueError(
+                f"axes: width: {own}: give a list of three widths or more, or leave width out of "
+                "the spec's axes, and the widths are chosen"
+            )
         widths = tuple(sorted(set(own))) if own else self._buildable()
         points = None
         if grid is not None:

@@ -233,8 +233,17 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, changes, messa
 def test_a_budget_that_pays_for_nothing_says_what_would_do(tmp_path):
     cost = Cost((32.0,), (1.0,), 0.0)
     wanted = Wanted((32, 48, 64), lambda width: None, 100)
-    with pytest.raises(ValueError, match=r"\(widths 32, 48, 64, 1 seed, 50 steps\) takes 5362 s"):
+    with pytest.raises(ValueError, match=r"\(widths 32, 48, 64, 1 seed, 50 steps\) takes 5363 s"):
         choose(wanted, cost, 60.0)
+    with pytest.raises(ValueError, match="give 5303 s more, or fewer steps"):
+        choose(wanted, cost, 60.0)
+
+
+def test_two_widths_of_a_spec_are_refused_with_the_way_out(tmp_path):
+    spec = tmp_path / "s.yaml"
+    spec.write_text(f"train: {FUNCTION}\naxes: {{width: [64, 256]}}\n")
+    with pytest.raises(ValueError, match="three widths or more, or leave width out of the spec's"):
+        paramz.tune(str(spec), "width=512", "1cpu-hour", out=tmp_path / "tune")
 
 
 @pytest.mark.parametrize("steps", [10, 1000])
