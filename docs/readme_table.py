@@ -3,8 +3,9 @@
 python docs/readme_table.py
 
 A scheme is called stable by one rule (docs/protocol.md): its drift's interval lies within the
-tolerance over at least 16x of width or 8x of depth or experts, with at least three seeds, at least
-1000 steps, and weight decay. Where nothing was measured it says so.
+tolerance over at least 16x of width or of steps, or 8x of depth or experts, with at least three
+seeds, at least 1000 steps (over steps: the longest), and weight decay. Where nothing was measured it
+says so.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 
 import pandas as pd
 
+from paramz import HORIZONS
 from paramz.analysis import transfer
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "analysis/data"
 START, END = "<!-- --8<-- [start:measured] -->\n", "<!-- --8<-- [end:measured] -->\n"
 TOLERANCE = 0.1
-SPAN = {"width": 16, "depth": 8, "experts": 8}
+SPAN = {"width": 16, "steps": 16, "depth": 8, "experts": 8}
 FEWEST_STEPS, FEWEST_SEEDS = 1000, 3
 
 
@@ -38,6 +40,8 @@ class Measured:
         decay: with weight decay.
         what: the task, and the optimizer where it is not AdamW.
         only: further values of columns.
+        rule: a run rule that moves lr alone, relative to which lr counts: since it multiplies lr by
+            a number for each length of the run, the trials without it are those with it.
     """
 
     file: str
@@ -48,6 +52,7 @@ class Measured:
     what: str = "GPT"
     hp: str = "lr"
     only: dict[str, Any] = field(default_factory=dict)
+    rule: str | None = None
 
 
 def trials(m: Measured) -> pd.DataFrame:
@@ -58,6 +63,9 @@ def trials(m: Measured) -> pd.DataFrame:
         df = df.assign(lr=2.0**df.log2lr, seed=0)
     for column, value in {"parametrization": m.scheme, **m.only}.items():
         df = df[df[column] == value]
+    if m.rule is not None:
+        moved = HORIZONS[m.rule].columns["adam"].lr
+        df = df.assign(lr=df.lr / [moved({"steps": steps / 1000}) for steps in df.steps])
     return df
 
 
@@ -82,7 +90,7 @@ def cells(m: Measured) -> tuple[str, str, str]:
     plural = "s" if seeds > 1 else ""
     basis = (
         f"{m.what}, {m.scale} {sizes[0]:.0f} to {sizes[-1]:.0f}, {seeds} seed{plural}, "
-        f"{'20 epochs' if m.steps is None else f'{m.steps} steps'}, "
+        f"{'' if m.scale == 'steps' else '20 epochs, ' if m.steps is None else f'{m.steps} steps, '}"
         f"{'decay' if m.decay else 'no decay'}"
     )
     size = f"{drift['slope']:+.2f} [{drift['lo']:+.2f}, {drift['hi']:+.2f}]"
@@ -112,6 +120,11 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         Measured(
             "lr_experts.csv", "experts", "mup+moe", 60, what="GPT, SGD, experts' lr", hp="expert_lr"
         ),
+    ),
+    ("`mup` over steps, no rule", Measured("lr_steps.csv", "steps", "mup", 4000, decay=True)),
+    (
+        "`mup`, run rule `token-horizon`",
+        Measured("lr_steps.csv", "steps", "mup", 4000, decay=True, rule="token-horizon"),
     ),
     ("`u-mup`", Measured("lr_width_umup.csv", "width", "u-mup", 80)),
     ("`mup`, Muon, SOAP", "n.a.: coordinate checks only"),
