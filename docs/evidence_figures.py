@@ -16,6 +16,7 @@ FIGURES = {"width_adamw": ("lr_width_adamw.csv", "width"), "horizon": ("lr_steps
 
 
 def main() -> None:
+    """Draw all of them."""
     for name, (table, scale) in FIGURES.items():
         df = pd.read_csv(HERE.parent / "analysis/data" / table, comment="#")
         figure = plots.transfer(transfer(df, scale=scale))[0].figure

@@ -4,8 +4,8 @@ python docs/readme_table.py
 
 A scheme is called stable by one rule (docs/protocol.md): its drift's interval lies within the
 tolerance over at least 16x of width or of steps, or 8x of depth or experts, with at least three
-seeds, at least 1000 steps (over steps: the longest), and weight decay. Where nothing was measured it
-says so.
+seeds, at least 1000 steps (over steps: the longest), and weight decay. Where nothing was measured
+it says so.
 """
 
 from __future__ import annotations
@@ -88,9 +88,10 @@ def cells(m: Measured) -> tuple[str, str, str]:
     if inside:
         status = "stable" if enough else "inside 0.1, by too small a sweep"
     plural = "s" if seeds > 1 else ""
+    lasted = "20 epochs, " if m.steps is None else f"{m.steps} steps, "
     basis = (
         f"{m.what}, {m.scale} {sizes[0]:.0f} to {sizes[-1]:.0f}, {seeds} seed{plural}, "
-        f"{'' if m.scale == 'steps' else '20 epochs, ' if m.steps is None else f'{m.steps} steps, '}"
+        f"{'' if m.scale == 'steps' else lasted}"
         f"{'decay' if m.decay else 'no decay'}"
     )
     size = f"{drift['slope']:+.2f} [{drift['lo']:+.2f}, {drift['hi']:+.2f}]"
