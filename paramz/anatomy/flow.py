@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramz.anatomy.paths import unnumbered
-from paramz.anatomy.runs import device_of, moved_to, outputs, run, tensors_in
+from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
         follower.know(parameter, _State(frozenset([name]) & wanted))
         if name in wanted:
             follower.expect(name, parameter)
-    moved = moved_to(device_of(model), inputs)
+    moved = copied_to(device_of(model), inputs)
     for tensor in tensors_in(moved):
         follower.know(tensor, _State(data=True))
     states = [follower.state(tensor) for tensor in outputs(run(model, moved, follower, kept))]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paramz.anatomy.runs import device_of, moved_to, outputs, run, tensors_in
+from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     watcher = _Watcher()
     for name, parameter in model.named_parameters():
         watcher.know(parameter, _State(frozenset([name]), raw=True))
-    moved = moved_to(device_of(model), inputs)
+    moved = copied_to(device_of(model), inputs)
     for tensor in tensors_in(moved):
         watcher.know(tensor, _State(data=True))
     for tensor in outputs(run(model, moved, watcher, kept)):

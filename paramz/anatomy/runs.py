@@ -7,6 +7,7 @@ gets, whether a value is true) gets one that lets the run go on.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -30,7 +31,7 @@ def run(
 
     Args:
         model: on any device.
-        inputs: the model's one argument, or a mapping of keyword arguments.
+        inputs: the model's one argument, or a mapping of keyword arguments, of `copied_to`.
         watcher: the mode that sees every operation.
         kept: how many blocks of one kind run of a list of them; None: all.
 
@@ -38,7 +39,6 @@ def run(
         what the model returns.
     """
     device = device_of(model)
-    moved = moved_to(device, inputs)
     with ExitStack() as stack:
         if kept is not None:
             stack.enter_context(short_lists(model, kept))
@@ -48,7 +48,7 @@ def run(
         if device.type == "meta":
             stack.enter_context(_Answers())  # type: ignore[no-untyped-call]
         stack.enter_context(watcher)
-        return model(**moved) if isinstance(moved, Mapping) else model(moved)
+        return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -56,9 +56,18 @@ def device_of(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def moved_to(device: torch.device, inputs: Any) -> Any:
-    """Inputs on a device; those that are there already are the same tensors."""
-    return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
+def copied_to(device: torch.device, inputs: Any) -> Any:
+    """Inputs on a device, as copies: code may change them, and fill caches that it is given."""
+
+    def copied(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return x.detach().to(device, copy=True)
+        try:
+            return copy.deepcopy(x)
+        except Exception:  # what cannot be copied is handed on, as a call of the model would
+            return x
+
+    return tree_map(copied, inputs)
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.runs import outputs, run
+from paramz.anatomy.runs import copied_to, device_of, outputs, run
 
 _TIMES = frozenset({"mul", "mul_", "multiply", "__mul__", "__rmul__"})
 _DIVIDED = frozenset({"div", "div_", "true_divide", "divide", "__truediv__"})
@@ -139,7 +139,8 @@ def _runs(probes: Probes, example: Any) -> tuple[list[_Seen], list[_Seen]] | Non
 def _seen(model: nn.Module, inputs: Any, kept: int | None) -> list[_Seen]:
     reader = _Reader({id(parameter): name for name, parameter in model.named_parameters()})
     with torch.no_grad():
-        reader.end(outputs(run(model, inputs, reader, kept)))
+        copied = copied_to(device_of(model), inputs)
+        reader.end(outputs(run(model, copied, reader, kept)))
     return reader.seen
 
 

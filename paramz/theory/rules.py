@@ -180,7 +180,7 @@ class Parametrization:
 
         >>> import paramz
         >>> sorted(paramz.COMPLETEP.scales)
-        ['depth']
+        ['depth', 'loops']
         """
         powers = [getattr(rule, f) for rule in self.rules.values() for f in _RULE_FIELDS]
         return frozenset(scale for power in [*powers, self.branch] for scale, _ in power.exponents)

@@ -151,11 +151,12 @@ def test_without_the_scheme_routers_are_readouts_and_experts_hidden(moe_gpt):
 def test_composition_multiplies_every_factor():
     table = paramz.parametrization("mup+completep+moe")
     assert table == paramz.MUP * paramz.COMPLETEP * paramz.MOE_MUP
-    assert table.rule("sgd", "expert").lr == Power(fan_out=1, fan_in=-1, depth=1, experts=1)
-    assert table.rule("adam", "expert").eps == Power(fan_out=-1, depth=-1, experts=-1)
+    blocks = Power(depth=1, loops=-1)  # different ones
+    assert table.rule("sgd", "expert").lr == blocks * Power(fan_out=1, fan_in=-1, experts=1)
+    assert table.rule("adam", "expert").eps == 1 / blocks * Power(fan_out=-1, experts=-1)
     assert table.rule("adam", "router").init_std == Power(fan_in=-1)
     assert (table.attention, table.branch) == (Power(head=-1), Power(depth=-1))
-    assert table.scales == {"fan_in", "fan_out", "depth", "experts", "head"} - {"head"}
+    assert table.scales == {"fan_in", "fan_out", "depth", "loops", "experts"}
 
 
 def test_gates_that_do_not_add_up_alike_are_reported():

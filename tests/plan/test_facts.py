@@ -89,7 +89,7 @@ def test_heads_without_a_scale_to_set_are_warned_about_under_mup_only():
 def test_tensors_inside_branches_have_a_depth():
     residual = Residual(
         blocks={"hidden.weight": "layers.0"}, ends=frozenset({"hidden.weight"}),
-        hooked=("layers.0.conv",), ratios={"layers.0": 3.0},
+        hooked=("layers.0.conv",), ratios={"layers.0": {"depth": 3.0}},
         modules={"hidden": "layers.0", "layers.0.conv": "layers.0"},
         called={"hidden": "hidden", "layers.0.conv": "layers.0"},
     )  # fmt: skip
