@@ -130,6 +130,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`u-mup`", Measured("lr_width_umup.csv", "width", "u-mup", 80)),
     ("`mup`, Muon, SOAP", "n.a.: coordinate checks only"),
     ("`mup`, K-FAC, Shampoo", "docs/second_order.md"),
+    ("`lora` over rank", "docs/adapters.md"),
 )
 
 
