@@ -210,8 +210,9 @@ def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
     """What to be careful about in a fit."""
     problem, free = fit._problem, fit._problem.free
     if fit.nobs < free + 3:
+        held = f" ({len(fit.held_out)} more are held out)" if len(fit.held_out) else ""
         yield (
-            f"{fit.nobs} rows for {free} parameters: fewer than 3 to spare, so the "
+            f"{fit.nobs} rows{held} for {free} parameters: fewer than 3 to spare, so the "
             f"intervals rest on hardly any residuals; {free + 3} rows would do"
         )
     floor = 1e-4 * float(fit.data[fit.loss].astype(float).min())
