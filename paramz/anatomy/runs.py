@@ -8,6 +8,8 @@ gets, whether a value is true) gets one that lets the run go on.
 from __future__ import annotations
 
 import copy
+import functools
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -46,9 +48,33 @@ def run(
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.device(device))
         if device.type == "meta":
+            stack.enter_context(_no_cached(model))
             stack.enter_context(_Answers())  # type: ignore[no-untyped-call]
         stack.enter_context(watcher)
         return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+
+
+@contextmanager
+def _no_cached(model: nn.Module) -> Iterator[None]:
+    """Caches beside the model's code forget what they got meanwhile: functools', and dictionaries.
+
+    A mask that was made on the meta device would meet the real model's tensors in its next pass.
+    """
+    files = {sys.modules.get(type(module).__module__) for module in model.modules()} - {None}
+    beside = [value for file in files for value in vars(file).values()]
+    functions = [each for each in beside if isinstance(each, functools._lru_cache_wrapper)]
+    tables = [(each, set(each)) for each in beside if type(each) is dict]
+    misses = [each.cache_info().misses for each in functions]
+    try:
+        yield
+    finally:
+        for function, before in zip(functions, misses, strict=True):
+            if function.cache_info().misses != before:
+                function.cache_clear()
+        for table, known in tables:
+            for key in set(table) - known:
+                if any(x.is_meta for x in tensors_in(table[key])):
+                    del table[key]
 
 
 def device_of(model: nn.Module) -> torch.device:

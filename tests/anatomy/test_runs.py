@@ -1,0 +1,58 @@
+"""A run that only looks leaves nothing behind."""
+
+import functools
+
+import torch
+from torch import nn
+
+import paramz
+
+
+@functools.lru_cache
+def causal(length: int) -> torch.Tensor:
+    """A mask as many models keep it, for every length once."""
+    return torch.tril(torch.ones(length, length))
+
+
+KEPT: dict[int, torch.Tensor] = {}
+
+
+def positions(length: int) -> torch.Tensor:
+    """The same in a dictionary of one's own."""
+    if length not in KEPT:
+        KEPT[length] = torch.arange(length).float()
+    return KEPT[length]
+
+
+class Masked(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.mix, self.head = (
+            nn.Linear(3, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 2),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        scores = self.mix(h) @ h.transpose(-1, -2)
+        return self.head((scores * causal(x.shape[1])) @ h * positions(x.shape[1])[:, None])
+
+
+def test_a_mask_that_was_made_on_meta_is_forgotten() -> None:
+    causal.cache_clear()
+    with torch.device("meta"):
+        model = Masked(32)
+    plan = paramz.make_plan(model, "mup", base=Masked, base_width=8, example=torch.zeros(2, 5, 3))
+    assert plan.rows
+    assert not causal(5).is_meta and not KEPT
+    model.to_empty(device="cpu")
+    assert not model(torch.zeros(2, 5, 3)).is_meta
+
+
+def test_what_a_real_run_has_cached_stays() -> None:
+    causal.cache_clear()
+    Masked(8)(torch.zeros(2, 7, 3))
+    kept = causal(7)
+    paramz.make_plan(Masked(32), "mup", base=Masked, base_width=8, example=torch.zeros(2, 7, 3))
+    assert causal(7) is kept
