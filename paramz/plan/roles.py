@@ -16,6 +16,7 @@ from paramz.anatomy.bottlenecks import Place
 from paramz.anatomy.facts import TensorFacts
 from paramz.anatomy.tensors import ModelTensor, listed
 from paramz.plan.row import Row
+from paramz.plan.summary import collapse_notes
 from paramz.plan.untold import named_apart, suggest, tied_in_code, without_type
 from paramz.theory.rules import ROLES, Role
 
@@ -72,7 +73,7 @@ def find_roles(tensors: Sequence[TensorFacts], overrides: Overrides | None = Non
         except ValueError as error:
             problems.append(named_apart(str(error), facts, tensors))
     if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError("\n".join(collapse_notes(problems)))
     if not any(row.growing or "rank" in row.ratios for row in rows):
         raise ValueError(
             "base and wider probe have the same shapes everywhere: nothing grows with width. Does "
