@@ -48,8 +48,8 @@ class Table(nn.Module):
 def test_a_bare_matrix_needs_its_axes_and_the_suggestion_works():
     text = message(ValueError, Stack(24), base=Stack)
     assert text.startswith(
-        "blocks.{0..1}.w (24, 24): axes (0, 1) grow with width, and ParameterDict does not tell which "
-        "is fan_in and which fan_out. Say it: roles={'blocks[.][0-9]+[.]w$': "
+        "blocks.{0..1}.w (24, 24): axes (0, 1) grow with width, and ParameterDict does not tell "
+        "which is fan_in and which fan_out. Say it: roles={'blocks[.][0-9]+[.]w$': "
         "paramz.Axes(fan_in=(1,), fan_out=(0,))}"
     )
     (roles,) = suggestions(text)  # one line, and one override, for every block
