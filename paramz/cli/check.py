@@ -62,7 +62,7 @@ def check(
     ] = None,
     base_width: Annotated[
         int | None,
-        typer.Option(min=1, help="Default: the smallest width; else, 64."),
+        typer.Option(min=1, help="Default: the smallest width, or 64 where that stays."),
     ] = None,
     parametrization: Scheme = "mup",
     optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = "adamw",
