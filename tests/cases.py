@@ -85,6 +85,18 @@ class Attention(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(batch, length, width))
 
 
+class Plain(nn.Module):
+    """A residual feed-forward behind a norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.ffn = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.ffn(self.norm(x))
+
+
 class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -2,22 +2,12 @@
 
 import pytest
 import torch
-from cases import Block, resnet
+from cases import Block, Plain, resnet
 from torch import nn
 
 import paramz
 from paramz.anatomy.branches import find_branches
 from paramz.anatomy.postnorm import norms_of_sums
-
-
-class Plain(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.ffn = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-
-    def forward(self, x):
-        return x + self.ffn(self.norm(x))
 
 
 class Shared(nn.Module):

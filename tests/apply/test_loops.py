@@ -4,19 +4,10 @@ import functools
 
 import pytest
 import torch
+from cases import Plain
 from torch import nn
 
 import paramz
-
-
-class Block(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.ffn = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-
-    def forward(self, x):
-        return x + self.ffn(self.norm(x))
 
 
 class Looped(nn.Module):
@@ -26,7 +17,7 @@ class Looped(nn.Module):
         super().__init__()
         self.first, self.head = nn.Linear(16, width), nn.Linear(width, 8)
         self.norm = nn.LayerNorm(width)
-        own = [Block(width) for _ in range(blocks)]
+        own = [Plain(width) for _ in range(blocks)]
         self.blocks = nn.ModuleList([block for block in own for _ in range(depth)])
 
     def forward(self, x):
@@ -84,7 +75,7 @@ def test_runs_of_one_block_and_different_blocks_have_rules_of_their_own(
 
 
 def test_a_block_that_is_shared_beside_others_counts_its_own_runs():
-    a, b = Block(64), Block(64)
+    a, b = Plain(64), Plain(64)
     model = Looped()
     model.blocks = nn.ModuleList([a, b, b, b])
     ratios = {row.name: row.ratios for row in planned(model, "mup+completep", blocks=2).rows}
