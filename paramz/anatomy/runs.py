@@ -48,17 +48,16 @@ def run(
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.device(device))
         if device.type == "meta":
-            stack.enter_context(_no_cached(model))
             stack.enter_context(_Answers())  # type: ignore[no-untyped-call]
         stack.enter_context(watcher)
         return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 
 @contextmanager
-def _no_cached(model: nn.Module) -> Iterator[None]:
+def nothing_cached(model: nn.Module) -> Iterator[None]:
     """Caches beside the model's code forget what they got meanwhile: functools', and dictionaries.
 
-    A mask that was made on the meta device would meet the real model's tensors in its next pass.
+    A mask that a run or a build on the meta device made would meet the real model's tensors later.
     """
     files = {sys.modules.get(type(module).__module__) for module in model.modules()} - {None}
     beside = [value for file in files for value in vars(file).values()]

@@ -14,6 +14,7 @@ from paramz.anatomy.branches import Branches
 from paramz.anatomy.embeddings import zero_padding_rows_
 from paramz.anatomy.factors import Factors
 from paramz.anatomy.probes import Factory
+from paramz.anatomy.runs import nothing_cached
 from paramz.anatomy.tensors import is_trainable_kind
 from paramz.apply.fresh import refuse_computed, refuse_wrapped
 from paramz.apply.hooks import unhook_
@@ -54,7 +55,7 @@ def make_plan(
     """
     scheme = find_parametrization(parametrization)
     refuse_wrapped(model)
-    with _nothing_is_garbage(), plain_weights(model, base, wider) as plain:
+    with _nothing_is_garbage(), nothing_cached(model), plain_weights(model, base, wider) as plain:
         refuse_computed(model, roles or ())
         asked = Request(
             scheme=scheme,
@@ -145,7 +146,7 @@ def parametrize_(
     """
     scheme = find_parametrization(parametrization)
     refuse_wrapped(model)
-    with _nothing_is_garbage(), plain_weights(model, base, wider) as plain:
+    with _nothing_is_garbage(), nothing_cached(model), plain_weights(model, base, wider) as plain:
         refuse_computed(model, roles or ())
         asked = Request(
             scheme=scheme,

@@ -56,3 +56,24 @@ def test_what_a_real_run_has_cached_stays() -> None:
     kept = causal(7)
     paramz.make_plan(Masked(32), "mup", base=Masked, base_width=8, example=torch.zeros(2, 7, 3))
     assert causal(7) is kept
+
+
+@functools.lru_cache
+def angles(length: int) -> torch.Tensor:
+    """A table that a model takes when it is built."""
+    return torch.arange(length).float()
+
+
+class Built(nn.Sequential):
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(3, width), nn.Linear(width, 2))
+        self.register_buffer("angles", angles(4))
+
+
+def test_a_table_that_was_made_for_a_base_on_meta_is_forgotten() -> None:
+    angles.cache_clear()
+    with torch.device("meta"):
+        model = Built(32)
+    angles.cache_clear()  # what building the target did is the caller's
+    paramz.parametrize_(model, "mup", base=Built, base_width=8)
+    assert not Built(8).angles.is_meta
