@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -127,22 +128,31 @@ def short_lists(model: nn.Module, kept: int) -> Iterator[None]:
         model: the model.
         kept: how many of one kind stay.
     """
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > kept]
-    whole = [dict(each._modules) for each in lists]
-    for each in lists:
-        kinds: dict[Any, int] = {}
-        blocks = []
-        for block in each:
-            kind = signature(block)
-            kinds[kind] = kinds.get(kind, 0) + 1
-            if kinds[kind] <= kept:
-                blocks.append(block)
-        each._modules = {str(n): block for n, block in enumerate(blocks)}
+    whole: list[tuple[nn.ModuleList, Any]] = []
+    left = [model]
+    while left:  # from the outside in: what is in blocks that do not run need not be looked at
+        each = left.pop()
+        if isinstance(each, nn.ModuleList) and len(each) > kept:
+            whole.append((each, each._modules))
+            each._modules = {str(n): block for n, block in enumerate(_first(each, kept))}
+        left += [child for child in each._modules.values() if child is not None]
     try:
         yield
     finally:
-        for each, before in zip(lists, whole, strict=True):
+        for each, before in whole:
             each._modules = before
+
+
+def _first(blocks: nn.ModuleList, kept: int) -> list[nn.Module]:
+    """The first blocks of each kind."""
+    kinds: Counter[Any] = Counter()
+    found = []
+    for block in blocks:
+        kind = signature(block)
+        kinds[kind] += 1
+        if kinds[kind] <= kept:
+            found.append(block)
+    return found
 
 
 class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -78,5 +78,16 @@ def _number(name: str) -> int:
 
 def signature(module: nn.Module) -> tuple[str, frozenset[str]]:
     """What modules of one kind have in common: their class and the names of their parameters."""
-    names = (unnumbered(name) for name, _ in module.named_parameters())
-    return type(module).__name__, frozenset(names)
+    return type(module).__name__, _names(module)
+
+
+def _names(module: nn.Module) -> frozenset[str]:
+    """The names of a module's parameters without numbers: a list of equal blocks has those of one.
+
+    It is asked for every expert of every block, so it is gathered from the modules up.
+    """
+    found = {unnumbered(name) for name, one in module._parameters.items() if one is not None}
+    for name, child in module._modules.items():
+        if child is not None:
+            found.update([join(unnumbered(name), below) for below in _names(child)])
+    return frozenset(found)

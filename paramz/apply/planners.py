@@ -169,7 +169,13 @@ _RELATIVE = Planner(_draft, _apply_, uninstall_, fold_weights_, replaces_layers=
 
 
 def _draft_unit_scaled(model: nn.Module, asked: Request) -> Plan:
-    copied = copy.deepcopy(model)
+    # The layers are replaced in a copy whose weights are the model's own, as none of them changes.
+    shared = {
+        id(one): nn.Parameter(one.detach(), one.requires_grad)
+        for one in model.parameters()
+        if type(one) is nn.Parameter
+    }
+    copied = copy.deepcopy(model, shared)
     return unit_scaled_plan(copied, asked.example, roles=asked.roles, init=False)
 
 

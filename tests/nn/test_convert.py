@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from umup_models import VOCABULARY, Plain, mean_loss, tokens
 
 import paramz
@@ -298,3 +299,28 @@ def test_autocast_computes_in_bfloat16_forward_and_backward():
     assert all(
         p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters()
     )
+
+
+class Clones(TorchDispatchMode):
+    """Notes how many entries each copy of a tensor has."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ == "clone":
+            self.sizes.append(args[0].numel())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_plan_alone_copies_no_weights_and_leaves_them_as_they_are():
+    model = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 2))
+    before = {name: (one, one.clone(), one._version) for name, one in model.named_parameters()}
+    with Clones() as clones:
+        plan = paramz.make_plan(model, "u-mup", example=torch.zeros(3, 4))
+    assert len(plan.rows) == 6 and 64 * 64 not in clones.sizes
+    for name, now in model.named_parameters():
+        one, value, version = before[name]
+        assert now is one and torch.equal(now, value) and now._version == version
+    assert [type(layer) for layer in model] == [nn.Linear, nn.ReLU, nn.Linear, nn.Linear]
