@@ -236,15 +236,20 @@ def notes_on_places(places: Mapping[str, Place], others: Iterable[str] = ()) -> 
         if place.why == "structure":
             found.setdefault(_taken(place), {})[pattern(name)] = name
     kinds = {name: _taken(place) for name, place in places.items() if place.why == "structure"}
-    return [
-        _note(taken, alike, pattern_of(first, [n for n, k in kinds.items() if k == taken], others))
-        for taken, alike in found.items()
-        for first in [next(iter(alike.values()))]
-    ]
+    notes = []
+    for taken, alike in found.items():
+        firsts, same = list(alike.values()), [name for name, kind in kinds.items() if kind == taken]
+        notes.append(_note(taken, firsts, [pattern_of(name, same, others) for name in firsts]))
+    return notes
 
 
-# What a map is taken for -> the role that it has if that is wrong.
-_ELSE = {"maps inside the network": "output", "readouts": "inward", "first layers": "outward"}
+# What a map is taken for -> the role that it then has, and the one that it has if that is wrong,
+# with how to tell.
+_ELSE = {
+    "maps inside the network": ("inward", "output", "if they make the model's output"),
+    "readouts": ("output", "inward", "if more of the network takes what they make"),
+    "first layers": ("input", "outward", "if what goes in was made of width"),
+}
 
 
 def _taken(place: Place) -> str:
@@ -253,10 +258,11 @@ def _taken(place: Place) -> str:
     return "maps inside the network" if place.inside else "readouts"
 
 
-def _note(taken: str, alike: Mapping[str, str], named: str) -> str:
-    regex = f"{named}$"
+def _note(taken: str, alike: list[str], named: Sequence[str]) -> str:
+    own, other, when = _ELSE[taken]
+    said = ", ".join(f"{regex + '$'!r}: {own!r}" for regex in dict.fromkeys(named))
     return (
-        f"{listed(list(alike.values()), 4)}: read as {taken} by the order of the modules, because "
+        f"{listed(alike, 4)}: read as {taken} by the order of the modules, because "
         "the model could not be run to see what goes in and where it goes. Give example=, a batch "
-        f"to run it with, or say it: roles={{{regex!r}: {_ELSE[taken]!r}}}"
+        f"to run it with, or say which: roles={{{said}}} if they are, {other!r} {when}"
     )

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from paramz.nn.convolution import conv_fans
 from paramz.nn.linear import scaled_linear
-from paramz.nn.scale import Scale, scale
+from paramz.nn.scale import Scale, scale, transformed
 
 Constraint = Literal["output", "none"]
 
@@ -230,6 +230,8 @@ def residual_split(x: Tensor, tau: float) -> tuple[Tensor, Tensor]:
 def residual_add(branch: Tensor, skip: Tensor, tau: float) -> Tensor:
     """The weighted sum of branch and skip (see `branch_weights`), made by `residual_split`."""
     a, b = branch_weights(tau)
+    if transformed():
+        return scale(branch, a, 1.0) + scale(skip, b, 1.0)
     summed: Tensor = _ResidualAdd.apply(branch, skip, a, b)  # type: ignore[no-untyped-call]
     return summed
 

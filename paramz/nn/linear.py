@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from paramz.nn.fp8 import Fp8
-from paramz.nn.scale import PLAIN, Scale, product
+from paramz.nn.scale import PLAIN, Scale, product, transformed
+from paramz.nn.scale import scale as scaled
 
 
 def scaled_linear(
@@ -44,6 +46,11 @@ def scaled_linear(
     y: Tensor
     tokens = x.numel() // x.shape[-1]
     if fp8 is not None:
+        if transformed():
+            raise RuntimeError(
+                "torch.func cannot differentiate a linear map in FP8, whose backward pass is "
+                "written by hand: transform the model without low precision, or call .backward()"
+            )
         y = _Fp8Linear.apply(x, weight, bias, scale.at(tokens), fp8)  # type: ignore[no-untyped-call]
         return y
     grad, own = scale.grad_output, scale.grad_weight
@@ -53,8 +60,23 @@ def scaled_linear(
         own *= tokens**scale.weight_tokens
     alphas = (scale.input * scale.output, grad * scale.grad_input, grad * own * scale.input)
     betas = (scale.output, grad * own)
+    if transformed():
+        return _formula(x, weight, bias, alphas, betas)
     y = _ScaledLinear.apply(x, weight, bias, alphas, betas)  # type: ignore[no-untyped-call]
     return y
+
+
+def _formula(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    alphas: tuple[float, float, float],
+    betas: tuple[float, float],
+) -> Tensor:
+    """What `_ScaledLinear` computes, made of operations that torch.func can transform."""
+    out, to_x, to_weight = alphas
+    y = F.linear(scaled(x, out, to_x), scaled(weight, 1.0, to_weight / out))
+    return y if bias is None else y + scaled(bias, *betas)
 
 
 class _ScaledLinear(torch.autograd.Function):

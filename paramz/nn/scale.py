@@ -7,6 +7,7 @@ GEMM), so the factors of everything around a linear map are folded into its thre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +71,23 @@ class Scale:
 
 PLAIN = Scale()
 
+# What torch.autograd.Function itself asks before it refuses to run under torch.func.
+_in_transform: Callable[[], bool] = getattr(
+    torch._C, "_are_functorch_transforms_active", lambda: False
+)
+
+
+def transformed() -> bool:
+    """Whether grad, vmap or another transform of torch.func runs.
+
+    They differentiate formulas and no hand-written backward pass. Each sees the call inside it, so
+    under vmap a token count is that of one sample, as in a loop over samples.
+
+    >>> transformed(), torch.func.vmap(lambda x: x + transformed())(torch.zeros(2)).tolist()
+    (False, [1.0, 1.0])
+    """
+    return not torch.compiler.is_compiling() and _in_transform()
+
 
 def scale(x: Tensor, forward: float = 1.0, backward: float = 1.0) -> Tensor:
     """``forward * x``, with a gradient that is multiplied by ``backward`` instead.
@@ -89,6 +107,9 @@ def scale(x: Tensor, forward: float = 1.0, backward: float = 1.0) -> Tensor:
         return x
     if forward == backward:
         return x * forward
+    if transformed():
+        slope = x * backward
+        return (x * forward).detach() + (slope - slope.detach())
     scaled: Tensor = _Scale.apply(x, forward, backward)  # type: ignore[no-untyped-call]
     return scaled
 

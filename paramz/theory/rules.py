@@ -185,11 +185,16 @@ class Parametrization:
         powers = [getattr(rule, f) for rule in self.rules.values() for f in _RULE_FIELDS]
         return frozenset(scale for power in [*powers, self.branch] for scale, _ in power.exponents)
 
-    def rule(self, column: str, role: str) -> Rule:
+    def rule(self, column: str, role: str, name: str = "") -> Rule:
         """The rule of a column and role.
 
         A router reads ``output`` where the table has no row for it; an expert ``hidden``, and so
         do the maps into a bottleneck and out of it.
+
+        Args:
+            column: of the table.
+            role: the tensor's.
+            name: of the optimizer that reads the column, for the message.
 
         Raises:
             KeyError: the table has no such entry; the message lists what it has.
@@ -197,17 +202,17 @@ class Parametrization:
         found = self._entry(column, role)
         if found is not None:
             return found
+        who = name or column
         have = sorted(r for c, r in self.rules if c == column)
+        hint = f"{who} has rules for {', '.join(have)}"
         if not have:
             hint = f"its columns are {', '.join(self.columns)}"
-        else:
-            hint = f"{column} has rules for {', '.join(have)}"
-        if column == "muon" and role in ("vector", "scalar"):
+        elif column == "muon" and role in ("vector", "scalar"):
             hint += (
-                "; it takes matrices only, so give the rest to another optimizer: "
-                "plan.split_groups(model, muon=dict(lr=...), adamw=dict(lr=...))"
+                "; they are for matrices only, so give the rest to another optimizer: "
+                f"plan.split_groups(model, {who}=dict(lr=...), adamw=dict(lr=...))"
             )
-        raise KeyError(f"{self.name} has no rule for {column} x {role}: {hint}")
+        raise KeyError(f"{self.name} has no rule for {who} x {role}: {hint}")
 
     def entry(self, family: Family, role: str) -> Rule:
         """The rule of an optimizer's family and a role.
@@ -232,13 +237,13 @@ class Parametrization:
         """
         e = family.exponent
         if family.rotated:
-            muon = self.rule("muon", role)
+            muon = self.rule("muon", role, family.name)
             without = ("fan_out", _COUNTS_OUTPUTS.get(role, "fan_out"))
             lr = Power(**{s: x for s, x in muon.lr.exponents if s not in without})
             return replace(muon, lr=lr, weight_decay=1 / lr)
         if e is None:
-            return self.rule(family.column, role)
-        half = self.rule("muon", role)
+            return self.rule(family.column, role, family.name)
+        half = self.rule("muon", role, family.name)
         lr = half.lr ** (2 - 2 * e)
         if family.graft is not None:
             lr = self.rule(family.graft, role).lr

@@ -158,15 +158,22 @@ def test_a_model_that_cannot_run_is_read_by_its_structure_and_says_so():
     assert inside == (
         "branch.down.weight: read as maps inside the network by the order of the modules, because "
         "the model could not be run to see what goes in and where it goes. Give example=, a batch "
-        "to run it with, or say it: roles={'branch[.]down[.]weight$': 'output'}"
+        "to run it with, or say which: roles={'branch[.]down[.]weight$': 'inward'} if they are, "
+        "'output' if they make the model's output"
     )
     assert outside.startswith("heads.0.weight, tail.0.1.weight")
     assert "read as readouts" in outside
+    assert outside.endswith(
+        "roles={'heads[.][0-9]+[.]weight$': 'output', 'tail[.]0[.]1[.]weight$': 'output'} "
+        "if they are, "
+        "'inward' if more of the network takes what they make"
+    )
 
 
 def test_the_suggestion_of_a_note_pastes_in():
-    pasted = {"branch[.]down[.]weight$": "output"}
-    assert roles(Unrunnable, roles=pasted)["branch.down"] == "output"
+    for role in ("inward", "output"):
+        pasted = {"branch[.]down[.]weight$": role}
+        assert roles(Unrunnable, roles=pasted)["branch.down"] == role
 
 
 def test_running_a_probe_leaves_nothing_behind():
