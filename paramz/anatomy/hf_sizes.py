@@ -13,10 +13,11 @@ from paramz.anatomy.paths import join
 
 # Integers that are sizes by their name, so that a reader wants to know that they stay.
 _SIZE = re.compile(
-    r"(^|_)(dims?|sizes?|width|ranks?|heads|hidden|latents?|units|headdim)(_|$)|^d_|_d_"
+    r"(^|_)(dims?|sizes?|width|(low)?ranks?|heads|hidden|latents?|units|headdim|channels?|d?ff)(_|$)"
+    r"|^d_|_d_"
 )
 _NO_SIZE = re.compile(
-    r"vocab|image|patch|kernel|chunk|window|type_|batch|block_size|stride|length|position|state|conv"
+    r"vocab|num_channels|in_channels|out_channels|mask_input|image|patch|kernel|chunk|window|type_|batch|block_size|stride|length|position|state|conv"
     r"|tokens?_|_token|cache|resolution|crop"
 )
 
@@ -118,17 +119,21 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
     """Path, config, name and values of every field that moves; of synonyms the real one."""
     fields = sizes.moving()
     width = main_width(config)
+    widths = {getattr(part, "hidden_size", None) for _, part in parts(config)}
     for path, part in parts(config):
         synonyms = getattr(part, "attribute_map", {})
         # Sorted, so that of several sizes that are not whole every process names the same one.
-        for name in sorted(fields | {*names.CONFIG_WIDTHS_IF_EQUAL}):
+        # What a config calls by another name is the real field of that.
+        own = fields | {synonyms[name] for name in fields if name in synonyms}
+        others = [n for n in vars(part) if names.CONFIG_WIDTH_OF_A_PART.search(n)]
+        for name in sorted({*own, *others, *names.CONFIG_WIDTHS_IF_EQUAL}):
             value = getattr(part, name, None)
             values = _integers(value)
             if name in synonyms or name in sizes.keep or not values:
                 continue
             # An embedding as wide as the model has no projection, and another one would have it.
             equal = value == getattr(part, "hidden_size", width)
-            if name in fields or equal:
+            if name in own or equal or (name in others and value in widths):
                 yield path, part, name, values
 
 
@@ -170,11 +175,11 @@ def fields_left(config: Any, sizes: Sizes) -> list[str]:
     for path, part in parts(config):
         synonyms = getattr(part, "attribute_map", {})
         for name, value in vars(part).items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 2:
-                continue
-            if (path, name) in moving or name in synonyms or name in by_head:
+            values = _integers(value)
+            if max(values, default=0) < 2 or (path, name) in moving:
                 continue
             sized = _SIZE.search(name) and not _NO_SIZE.search(name)
-            if sized and name not in (*names.CONFIG_EXPERTS, *names.CONFIG_DEPTHS):
+            known = (*by_head, *names.CONFIG_EXPERTS, *names.CONFIG_DEPTHS)
+            if sized and name not in synonyms and name not in known:
                 found.append(f"{join(path, name)} = {value}")
     return found

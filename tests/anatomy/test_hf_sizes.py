@@ -5,6 +5,7 @@ import torch
 import transformers
 
 import paramz
+from paramz.anatomy.hf_sizes import Sizes, fields_left
 from paramz.apply.hf import config_factory, scaled_config
 
 TEXT = {
@@ -33,6 +34,19 @@ FOLLOWS = {
         {"vocab_size": 40, "dim": 64, "hidden_dim": 96, "n_heads": 4},
         {"dim": 128, "hidden_dim": 192, "n_heads": 8},
     ),
+    # The width under a name of its own, which the config maps hidden_size to.
+    "XLM": ({"emb_dim": 64, "n_heads": 4, "n_layers": 1}, {"emb_dim": 128, "n_heads": 8}),
+    "CTRL": ({"n_embd": 64, "dff": 96, "n_head": 4}, {"n_embd": 128, "dff": 192, "n_head": 8}),
+    "ProphetNet": (
+        {"hidden_size": 64, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4},
+        {"num_encoder_attention_heads": 8, "num_decoder_attention_heads": 8},
+    ),
+    "Reformer": (
+        {"hidden_size": 64, "feed_forward_size": 96, "num_attention_heads": 4},
+        {"feed_forward_size": 192, "num_attention_heads": 8},
+    ),
+    # The pooler's map is of the model's width, for which the config has a field.
+    "DebertaV2": ({**TEXT, "pooler_hidden_size": 64}, {"pooler_hidden_size": 128}),
     "FalconH1": (
         {**TEXT, "mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16},
         {"mamba_d_ssm": 128, "mamba_n_heads": 8, "mamba_d_head": 16},
@@ -153,6 +167,31 @@ def test_key_value_heads_may_stay():
     ) as error:
         scaled_config(one, 32)
     assert "config_factory(model, kv_heads='keep'), base_width=32" in str(error.value)
+
+
+def test_what_one_part_takes_of_another_follows_that_part():
+    sizes = {
+        "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 16,
+        "num_key_value_heads": 2, "vocab_size": 40,
+    }  # fmt: skip
+    config = config_of(
+        "T5Gemma", encoder={**sizes, "hidden_size": 32}, decoder={**sizes, "hidden_size": 64}
+    )
+    scaled = scaled_config(config, 128)
+    assert (scaled.encoder.hidden_size, scaled.decoder.cross_attention_hidden_size) == (64, 64)
+    model = on_meta("T5GemmaForConditionalGeneration", scaled)
+    roles = {row.name: row.role for row in paramz.make_plan(model, "mup", base=64).rows}
+    assert roles["model.decoder.layers.0.cross_attn.k_proj.weight"] == "hidden"
+
+
+def test_lists_of_sizes_that_stay_are_said():
+    backbone = config_of("ResNet", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+    config = config_of(
+        "Detr", backbone=None, backbone_config=backbone, use_timm_backbone=False,
+        use_pretrained_backbone=False, d_model=64,
+    )  # fmt: skip
+    left = fields_left(config, Sizes())
+    assert "backbone_config.hidden_sizes = [8, 16]" in left
 
 
 def test_what_stays_is_said_and_can_be_scaled():
