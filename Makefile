@@ -39,8 +39,8 @@ check: $(STAMP)  ## what CI lints and types, and the house rules: imports, dead 
 	$(BIN)/lint-imports
 	@! $(BIN)/vulture | grep '^paramz/'
 
-bench: $(STAMP)  ## ratios against peers, medians of alternating runs
-	for f in benchmarks/[a-z]*.py; do $(BIN)/python $$f || exit 1; done
+bench: $(STAMP)  ## ratios against peers, medians of alternating runs -> benchmarks/README.md
+	$(BIN)/python benchmarks/table.py
 
 notebooks: $(STAMP)  ## run them and keep their outputs, without the times of day
 	$(BIN)/python -m pytest --nbmake --overwrite analysis

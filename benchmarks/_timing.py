@@ -6,9 +6,13 @@ Whatever else keeps the machine busy, or changes its clock, then meets neighbour
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+
+ROWS = "PARAMZ_BENCH_ROWS"  # names the file that benchmarks/table.py reads
 
 Runs = Mapping[str, Callable[[], object]]
 Times = dict[str, list[float]]
@@ -67,3 +71,23 @@ def line(values: Sequence[float]) -> str:
     """The median of some ratios and their quartiles, as text."""
     low, middle, high = quartiles(values)
     return f"median {middle:.3f}  quartiles {low:.3f} {high:.3f}"
+
+
+def tell(
+    what: str, over: str, values: Sequence[float], goal: str = "", unit: str = "", more: str = ""
+) -> None:
+    """Print a figure, and write it down where benchmarks/table.py asks for it.
+
+    Args:
+        what: what was measured.
+        over: what it is compared with; "" for times and memory as they are.
+        values: ratios of alternating runs, or figures of several runs.
+        goal: what the figure should be, as text.
+        unit: of the values; "" for ratios.
+        more: what else is printed.
+    """
+    print(f"{what} / {over}" if over else what, f" {line(values)} {unit} {more}", flush=True)
+    if path := os.environ.get(ROWS):
+        row = {"what": what, "over": over, "figure": quartiles(values), "goal": goal, "unit": unit}
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import mup
 import torch
-from _timing import alternate, line, parser, ratios
+from _timing import alternate, parser, ratios, tell
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,22 +82,22 @@ def grouper(package: ModuleType) -> Callable[[], None]:
     return lambda: package.MuAdamW(model.parameters(), lr=1e-3)
 
 
-def compared(theirs: Callable[[], None], ours: Callable[[], None], rounds: int) -> str:
+def compared(what: str, theirs: Callable[[], None], ours: Callable[[], None], rounds: int) -> None:
     runs = {"mup": theirs, "paramz": ours}
     times = alternate(runs, rounds, warm_up=5, clock=time.perf_counter)
     own = 1e3 * statistics.median(times["paramz"])
-    return f"{line(ratios(times, 'paramz', 'mup'))}  ({own:.2f} ms)"
+    tell(
+        f"paramz.compat.mup: {what}", "mup", ratios(times, "paramz", "mup"), more=f"({own:.2f} ms)"
+    )
 
 
 def main() -> None:
     rounds = parser(__doc__, rounds=200).parse_args().rounds
     torch.set_num_threads(1)
     for maker in ("MuSGD", "MuAdam", "MuAdamW"):
-        print(f"step, {maker}: {compared(stepper(mup, maker), stepper(compat, maker), rounds)}")
-    print(
-        f"set_base_shapes (meta): {compared(setter(mup, rounds), setter(compat, rounds), rounds)}"
-    )
-    print(f"MuAdamW(parameters): {compared(grouper(mup), grouper(compat), rounds)}")
+        compared(f"step of {maker}", stepper(mup, maker), stepper(compat, maker), rounds)
+    compared("set_base_shapes on meta", setter(mup, rounds), setter(compat, rounds), rounds)
+    compared("MuAdamW(parameters)", grouper(mup), grouper(compat), rounds)
 
 
 if __name__ == "__main__":

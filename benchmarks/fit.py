@@ -30,6 +30,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from _timing import tell
 from scipy.optimize import minimize
 
 from paramz.analysis.law import ScalingLaw
@@ -126,6 +127,8 @@ def main() -> None:
     for name, a, b in (("fit", theirs, ours), ("4000 bootstraps", their_boots, our_boots)):
         first, second = statistics.median(a), statistics.median(b)
         print(f"{name}: scipy {first:.2f} s, paramz {second:.3f} s, ratio {second / first:.4f}")
+        over = [ours / theirs for theirs, ours in zip(a, b, strict=True)]
+        tell(f"law in N and D, {name}", "scipy", over)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from _tasks import BASE, WIDTH, gpt, steps
-from _timing import alternate, line, parser, ratios
+from _timing import alternate, parser, ratios, tell
 
 import paramz
 
@@ -64,7 +64,13 @@ def main() -> None:
         times = alternate(runs, arguments.rounds)
         kind = "compiled" if compiled else "eager"
         for name in list(runs)[1:]:
-            print(f"{kind:9}{name:7} / plain  {line(ratios(times, name, 'plain'))}")
+            goal = "0.99 to 1.01" if name == "paramz" else ""
+            tell(
+                f"step under folded muP, {kind}, {name}",
+                "plain",
+                ratios(times, name, "plain"),
+                goal,
+            )
 
 
 if __name__ == "__main__":

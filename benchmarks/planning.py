@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from _timing import tell
 from torch import Tensor, nn
 
 LLAMAS = {
@@ -35,6 +36,11 @@ LLAMAS = {
     "300M, real": (1024, 4096, 14, 16, 16, 256, "cpu"),
 }
 EXPERTS = "61 x 256 experts on meta"
+GOALS = {
+    "planning 70B on meta": "1",
+    "planning 300M, real": "0.3",
+    "planning 61 x 256 experts on meta": "3",
+}
 
 
 class _Experts(nn.Module):
@@ -82,7 +88,7 @@ def llama(
         return LlamaForCausalLM(config)
 
 
-def measure(case: str) -> str:
+def measure(case: str) -> None:
     """Seconds and megabytes of one `paramz.parametrize_`."""
     import paramz
 
@@ -90,11 +96,11 @@ def measure(case: str) -> str:
     parametrize_ = paramz.parametrize_  # its import is not planning
     if case != EXPERTS:
         model = llama(*LLAMAS[case])
-        return f"{case:25} {_cost(lambda: parametrize_(model, 'mup', base=LLAMAS[case][5]))}"
-    built = _cost(_on_meta)
+        _cost(f"planning {case}", lambda: parametrize_(model, "mup", base=LLAMAS[case][5]))
+        return
+    _cost(f"building {case} once, by torch alone", _on_meta)
     large = _on_meta()
-    planned = _cost(lambda: parametrize_(large, "mup", base=of_experts, base_width=1024))
-    return f"{case:25} {planned}\n{'  building it once alone':25} {built}"
+    _cost(f"planning {case}", lambda: parametrize_(large, "mup", base=of_experts, base_width=1024))
 
 
 def _on_meta() -> nn.Module:
@@ -102,18 +108,19 @@ def _on_meta() -> nn.Module:
         return of_experts(7168)
 
 
-def _cost(work: Callable[[], object]) -> str:
+def _cost(what: str, work: Callable[[], object]) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun = time.process_time()
     work()
     seconds = time.process_time() - begun
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-    return f"{seconds:6.2f} s of CPU time {more:7.0f} MB"
+    tell(what, "", [seconds], GOALS.get(what, ""), "s of CPU time")
+    tell(f"{what}, memory beyond the model", "", [more], unit="MB")
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print(measure(sys.argv[1]))
+        measure(sys.argv[1])
     else:
         for name in (*LLAMAS, EXPERTS):
             subprocess.run([sys.executable, __file__, name], check=True)

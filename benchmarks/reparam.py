@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 from _tasks import WIDTH, gpt, steps
-from _timing import alternate, line, parser, ratios
+from _timing import alternate, parser, ratios, tell
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -64,6 +64,7 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "compander, fixed": lambda m: paramz.reparametrize_(m, paramz.Compander(learned=False), HIDDEN),
     "compander, naive": torch_compander,
 }
+GOALS = {"weight norm": "torch's or below", "compander": "1.06", "compander, fixed": "1.06"}
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def main() -> None:
     times = alternate(runs, arguments.rounds, warm_up=3)
     print(f"plain: {1e3 * statistics.median(times['plain']):.0f} ms a step")
     for name in names[1:]:
-        print(f"{name:18} / plain  {line(ratios(times, name, 'plain'))}")
+        tell(f"step with {name}", "plain", ratios(times, name, "plain"), GOALS.get(name, ""))
 
 
 if __name__ == "__main__":

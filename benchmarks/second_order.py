@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 import torch
 from _tasks import BASE, WIDTH, gpt, steps
-from _timing import alternate, parser, ratios
+from _timing import alternate, parser, ratios, tell
 
 import paramz
 
@@ -89,6 +89,8 @@ CONTENDERS: dict[str, Callable[[torch.nn.Module], list[Any]]] = {
     "torch muon": ours("muon"),
 }
 
+GOALS = {"paramz shampoo": "1.6", "paramz kfac": "1.3"}
+
 
 def cycler(make: Callable[[torch.nn.Module], list[Any]]) -> Callable[[], None]:
     """Ten training steps on ten batches."""
@@ -104,6 +106,8 @@ def step_times(rounds: int, only: list[str] | None) -> pd.DataFrame:
     rows = []
     for name in names:
         over = ratios(times, name, "adamw")
+        if name != "adamw":
+            tell(f"step of {name}", "fused AdamW", over, GOALS.get(name, ""))
         rows.append(
             {
                 "optimizer": name,

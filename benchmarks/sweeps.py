@@ -2,6 +2,7 @@
 
     python benchmarks/sweeps.py            # about ten minutes, most of it to write a million files
     python benchmarks/sweeps.py 10000      # only the looks at so many results
+    python benchmarks/sweeps.py 0          # all but the looks
 
 Ratios are medians over alternating runs. The CPU time is given beside the wall time, because the
 wall time also depends on other processes and on the file cache.
@@ -21,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from _timing import tell
 
 from paramz.slurm import Profile, pack
 from paramz.sweeps import Sweep
@@ -78,8 +81,8 @@ def seconds(folder: Path, name: str, function: str, trials: int, workers: int) -
 
 def overhead(folder: Path) -> None:
     """Time of a trial that does nothing: dispatch, attempt, log, result on disk."""
-    each = [seconds(folder, f"nothing{i}", "nothing", 100, 1) / 100 for i in range(ROUNDS)]
-    print(f"overhead per trial     {1000 * statistics.median(each):8.1f} ms   (target: under 50)")
+    each = [10 * seconds(folder, f"nothing{i}", "nothing", 100, 1) for i in range(ROUNDS)]
+    tell("a trial that does nothing", "", each, "under 10", "ms")
 
 
 def beside_torch(folder: Path) -> None:
@@ -107,8 +110,8 @@ def beside_torch(folder: Path) -> None:
                 beside.append(time.perf_counter() - begun[key] - own)
 
         Pool(store, sweep.train, workers=1, on_event=note).run(assignments, Stop())
-        each.append(statistics.median(beside[2:]))
-    print(f"  with torch loaded    {1000 * statistics.median(each):8.1f} ms   (target: under 10)")
+        each.append(1000 * statistics.median(beside[2:]))
+    tell("a trial beside its function, with torch loaded", "", each, "under 10", "ms")
 
 
 def bare(folder: Path, workers: int) -> float:
@@ -129,8 +132,8 @@ def speedup(folder: Path) -> None:
         two = seconds(folder, f"two{i}", "work", PIECES, 2)
         ratios.append(one / two)
         possible.append(bare(folder, 1) / bare(folder, 2))
-    print(f"two workers over one   {statistics.median(ratios):8.2f}      (target: at least 1.8)")
-    print(f"  two bare processes over one {statistics.median(possible):.2f}")
+    tell("throughput of two workers", "one", ratios, "1.8 or more")
+    tell("throughput of two bare processes", "one", possible)
 
 
 def packing(folder: Path) -> None:
@@ -226,12 +229,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         folder = Path(name)
         (folder / "functions.py").write_text(FUNCTIONS)
-        if not sizes:
+        if not any(sizes):
             overhead(folder)
             beside_torch(folder)
             speedup(folder)
             packing(folder)
-        for results in sizes or (10_000, 100_000, 1_000_000):
+        for results in filter(None, sizes or (10_000, 100_000, 1_000_000)):
             scale(folder, results)
 
 

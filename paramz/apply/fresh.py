@@ -28,6 +28,7 @@ _WRAPPERS = {
     "FSDPModule": "fully_shard",
     "AveragedModel": "AveragedModel",
     "DeepSpeedEngine": "DeepSpeed",
+    "ScriptModule": "torch.jit",
 }
 # Classes of the hooks that torch's older functions put on a module, and what takes them off.
 _OLD_HOOKS = {

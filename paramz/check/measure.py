@@ -7,6 +7,7 @@ learning rates, and the last step needs no backward pass.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -48,6 +49,7 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
     task = task_of(job)
     torch.manual_seed(job.seed)
     model, plan = _build(task, job)
+    _warn_of_rounding(model)
     labels = Labels(
         head=(plan.parametrization.name, optimizer_name(job.optimizer), job.scale, job.seed),
         shown=None if job.axis == "width" else _shown(model, task, job),
@@ -121,6 +123,21 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
         for optimizer in measuring:
             optimizer.close()
     return rows
+
+
+def _warn_of_rounding(model: nn.Module) -> None:
+    """Warn of trained weights in half precision, whose updates are rounded, or rounded away."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            kind = str(parameter.dtype).removeprefix("torch.")
+            least = torch.finfo(parameter.dtype).eps / 2
+            warnings.warn(
+                f"{name} is {kind}: an update below {least:.1g} of a weight is rounded away, at "
+                "some widths more than at others, so the check measures that, too. Check the model "
+                "in float32, under torch.autocast if it is trained so",
+                stacklevel=3,
+            )
+            return
 
 
 def _build(task: Task, job: CheckJob) -> tuple[nn.Module, Plan]:

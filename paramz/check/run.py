@@ -103,8 +103,8 @@ def coord_check(
         **options: for the optimizer.
 
     Warns:
-        UserWarning: the batch is small, or its tokens look random, so that a right plan may look
-            wrong.
+        UserWarning: the batch is small, its tokens look random, or trained weights are of half
+            precision, so that a right plan may look wrong.
 
     Returns:
         a DataFrame with columns parametrization, optimizer, width (or depth, experts, rank), seed,

@@ -32,7 +32,8 @@ def copied(value: Any) -> Any:
 def size(values: torch.Tensor) -> torch.Tensor:
     """The root mean square of all entries (of magnitudes, if complex), still on the device."""
     flat = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
-    norm: torch.Tensor = torch.linalg.vector_norm(flat.detach(), dtype=torch.float32)
+    kind = torch.float64 if flat.dtype == torch.float64 else torch.float32
+    norm: torch.Tensor = torch.linalg.vector_norm(flat.detach(), dtype=kind).float()
     return norm / math.sqrt(values.numel())
 
 
@@ -41,5 +42,7 @@ def rms(values: torch.Tensor) -> float:
 
     >>> round(rms(torch.tensor([3.0, 4.0])), 4), rms(torch.tensor([3 + 4j]))
     (3.5355, 5.0)
+    >>> round(rms(torch.tensor([3.0, 4.0], dtype=torch.float64)), 4)
+    3.5355
     """
     return float(size(values))

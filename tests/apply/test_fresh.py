@@ -96,6 +96,8 @@ def test_parts_whose_roles_the_user_gave_are_taken():
     ("wrap", "name"),
     [
         (torch.compile, "torch.compile"),
+        (torch.jit.script, "torch.jit"),
+        (lambda model: torch.jit.trace(model, torch.ones(2, 6)), "torch.jit"),
         (nn.DataParallel, "DataParallel"),
         (torch.optim.swa_utils.AveragedModel, "AveragedModel"),
     ],

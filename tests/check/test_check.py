@@ -305,3 +305,21 @@ def test_gpt_passes_under_mup_and_fails_under_sp() -> None:
     )
     assert mup.passed, mup.sentence
     assert sp.sentence.startswith("FAIL")
+
+
+def test_models_of_float64_are_measured_like_those_of_float32() -> None:
+    x, y = data()
+    options = {"widths": [16, 32], "seeds": 1, "steps": 1}
+    wide = paramz.coord_check(lambda width: net(width).double(), (x.double(), y), **options)
+    single = paramz.coord_check(net, (x, y), **options)
+    assert wide.drop(columns="rms").equals(single.drop(columns="rms"))
+    sizes = wide.quantity.isin(["output", "delta", "input", "expected"])
+    assert np.allclose(wide.rms[sizes], single.rms[sizes], rtol=1e-3)
+
+
+def test_weights_of_half_precision_are_named_as_what_the_check_measures_too() -> None:
+    x, y = data()
+    with pytest.warns(UserWarning, match=r"0\.weight is bfloat16: an update below 0\.004 of a"):
+        paramz.coord_check(
+            lambda w: net(w).bfloat16(), (x.bfloat16(), y), widths=[16, 32], seeds=1, steps=1
+        )
