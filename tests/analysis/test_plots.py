@@ -260,3 +260,11 @@ def test_eight_widths_in_narrow_panels_have_labels_that_do_not_overlap() -> None
     boxes = [t.get_window_extent() for t in panels[0].get_xticklabels() if t.get_text()]
     assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
     matplotlib.pyplot.close("all")
+
+
+def test_the_ticks_of_two_laws_cover_both(ax: Axes) -> None:
+    wide = pd.DataFrame({"width": [16, 32, 64, 128, 256, 512]})
+    wide["loss"] = 1.5 + 4 / wide.width**0.6
+    for index, runs in enumerate((wide, wide[:4])):
+        plots.law(pa.ScalingLaw("power").fit(runs, x="width"), index=index, ax=ax)
+    assert list(ax.get_xticks()) == [16, 32, 64, 128, 256, 512]

@@ -99,10 +99,13 @@ def _draw_over_input(ax: Axes, fit: LawFit, to: float | None, color: str) -> tup
     ax.plot(x, band["mean"], color=color)
     if not fit.unclear():  # otherwise the band would fill the figure
         ax.fill_between(x, band["lo"], band["hi"], color=color, alpha=0.18, linewidth=0)
-    if x[-1] < 100 * x[0] and x[0] < LEAST:
-        power_ticks(ax, x[0] * 2.0 ** np.arange(np.log2(x[-1] / x[0]) + 0.01))
+    drawn = np.concatenate([np.asarray(line.get_xdata(), float) for line in ax.lines])
+    drawn = drawn[drawn > 0]
+    least, most = drawn.min(), drawn.max()  # of the laws that were drawn before, too
+    if most < 100 * least and least < LEAST:
+        power_ticks(ax, least * 2.0 ** np.arange(np.log2(most / least) + 0.01))
     else:
-        count_ticks(ax, "x", x[0], x[-1])
+        count_ticks(ax, "x", least, most)
     ax.set_xlabel(column)
     # The y axis follows the data: the band of a law that is not determined would flatten them.
     seen = rows[fit.loss].astype(float)
