@@ -44,7 +44,7 @@ def numbers(df: pd.DataFrame, name: str) -> Array:
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(
-            f"column {name!r} must hold numbers, but row {df.index[row]!r} holds "
+            f"column {name!r} must hold numbers, but row {df.index.tolist()[row]!r} holds "
             f"{df[name].iloc[row]!r}"
         )
     return values
@@ -70,6 +70,6 @@ def positive(df: pd.DataFrame, name: str) -> Array:
         raise ValueError(
             f"column {name!r} must be finite and above zero (its logarithm is taken), but "
             f"{int(bad.sum())} of {len(values)} rows are not; the first is row "
-            f"{df.index[row]!r} with {values[row]:g}: drop or correct them"
+            f"{df.index.tolist()[row]!r} with {values[row]:g}: drop or correct them"
         )
     return values

@@ -65,16 +65,24 @@ def tidy_runs(
         },
         index=df.index,
     )
-    twins = runs.duplicated(["group", "scale", "x", "seed"], keep=False)
+    one_run = ["group", "scale", "x", "seed"]
+    twins = runs.duplicated(one_run, keep=False)
     if twins.any():
-        a, b = df[twins].iloc[0], df[twins].iloc[1:]
+        number = runs.groupby(one_run, dropna=False).ngroup()
+        alike = df[(number == number[twins].iloc[0]).to_numpy()]
+        a, b = alike.iloc[0], alike.iloc[1:]
+        first, second, *_ = alike.index.tolist()
         known = {*names, hp, scale, seed, loss, "key", "seconds", "status", "error"}
         vary = [c for c in df.columns if c not in known and (b[c] != a[c]).any()]
-        hint = ", ".join(map(repr, vary)) or "none: are rows repeated?"
+        hint = (
+            f"select one value of, or pass in by=, the columns that differ: "
+            f"{', '.join(map(repr, vary))}"
+            if vary
+            else f"no column differs: are rows repeated, or is it seeds, which {seed!r} must tell?"
+        )
         raise ValueError(
             f"{int(twins.sum())} runs share group, {scale}, {hp} and {seed} with another run, for "
-            f"example rows {df[twins].index[0]!r} and {df[twins].index[1]!r}; select one value of, "
-            f"or pass in by=, the columns that differ: {hint}"
+            f"example rows {first!r} and {second!r}; {hint}"
         )
     if runs["scale"].nunique() < 2:
         raise ValueError(

@@ -136,6 +136,8 @@ def test_row_order_does_not_matter() -> None:
         (lambda d: d[d["width"] == 32], "at least two values of 'width'; the table has 32"),
         (lambda d: d[d["lr"] < 2.0**-9], "each at three values of 'lr' or more; width 32 has 2,"),
         (lambda d: d.assign(seed=0), "share group, width, lr and seed with another run"),
+        (lambda d: d.assign(seed=0), "no column differs: are rows repeated, or is it seeds, which"),
+        (lambda d: pd.concat([d, d[5:6]], ignore_index=True), "example rows 5 and "),
         (lambda d: d.iloc[:0], "the table has no usable rows"),
     ],
 )
