@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy.tensors import listed
+from paramz.plan.absolute import refuse_absolute
 from paramz.plan.groups import (
+    BASE_DECAY,
     NAMES,
     PLANNED_FACTOR,
     PLANNED_FOR,
@@ -24,6 +27,7 @@ from paramz.plan.own_factor import factor_words, own_factor
 from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.theory.decay import read_decoupled
 from paramz.theory.families import FAMILIES, Family
 from paramz.theory.families import family as find_family
 
@@ -78,6 +82,7 @@ def problems(
         if others := [group for group in others if group.values["params"]]:
             yield _unplanned(others)
         yield from _moved(own)
+        yield from _unread(optimizer, own)
         yield from (said for name in PLANNED_VALUES for said in _changed(own, name))
         found = [[*_for_another(g), *_of_another_plan(rulebook, by_name, g)] for g in own]
         if wrong := [each for each in found if each]:
@@ -166,6 +171,29 @@ def _moved(groups: Sequence[_Group]) -> Iterator[str]:
         )
 
 
+def _unread(optimizer: Any, groups: Sequence[_Group]) -> Iterator[str]:
+    """What its constructor got and its groups, which have their own, do not read."""
+    name, given = type(optimizer).__name__, getattr(optimizer, "defaults", {})
+    parameters = inspect.signature(type(optimizer)).parameters
+    usual = parameters["weight_decay"].default if "weight_decay" in parameters else None
+    decay, planned = given.get("weight_decay", usual), {g.values.get(BASE_DECAY) for g in groups}
+    if decay != usual and groups and planned != {None} and decay not in planned:
+        yield (
+            f"{name} got weight_decay={decay!r}, which its groups do not read: theirs comes from "
+            f"{', '.join(f'{each:.4g}' for each in planned if each is not None)} at the base. "
+            f"Give it to plan.param_groups(model, {name}, lr=..., weight_decay={decay!r})"
+        )
+    for group in groups:
+        family = _family(type(optimizer), group.values)
+        if family is None:
+            continue
+        try:
+            refuse_absolute(family, optimizer, group.values, group.values.get("weight_decay"))
+        except ValueError as error:
+            yield f"{name}: {error}"
+            return
+
+
 def _changed(groups: Sequence[_Group], key: str) -> Iterator[str]:
     """Epsilon and weight decay are those of the plan, times one factor for all."""
     known = [g for g in groups if PLANNED_VALUES[key] in g.values and key in g.values]
@@ -252,9 +280,8 @@ def _family(name: Any, options: dict[str, Any]) -> Family | None:
     called = name.__name__ if isinstance(name, type) else str(name)
     if called.lower().replace("_", "").replace("-", "") not in FAMILIES:
         return None
-    decoupled = options.get("decoupled_weight_decay", options.get("weight_decouple"))
     read = {name: options.get(name) for name in ("exponent", "graft")}
-    return find_family(called, decoupled=decoupled, **read)
+    return find_family(called, decoupled=read_decoupled(options), **read)
 
 
 def _scaling(family: Family) -> tuple[Any, ...]:

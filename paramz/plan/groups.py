@@ -25,6 +25,7 @@ PLANNED_FACTOR = "planned_factor"
 # What the base's learning rate was multiplied by, which tells the groups of another plan.
 PLANNED_RATIO = "planned_ratio"
 # The other values that the rules move, under the name that they had when they were planned.
+BASE_DECAY = "base_weight_decay"
 PLANNED_VALUES = {"weight_decay": "planned_weight_decay", "eps": "planned_eps"}
 
 Tensors = Sequence[tuple[Row, nn.Parameter]]
@@ -89,13 +90,14 @@ def _at_one_lr(
         values = known.get(row.kind) or row_values(rulebook, row, settings, lr)
         known[row.kind] = values
         apart = {None: (), "shape": row.shape, "tensor": (row.name,)}[settings.split]
-        group = merged.setdefault(
-            (*values.values(), *apart), {"params": [], **values, **settings.options, "roles": []}
-        )
+        key = (*map(float, values.values()), *apart)  # tensors are told apart even if equal
+        group = merged.setdefault(key, {"params": [], **values, **settings.options, "roles": []})
         group.setdefault(NAMES, []).append(row.name)
-        group.setdefault(PLANNED_LR, values["lr"])
+        # A number: a schedule changes a learning rate that is a tensor in place.
+        group.setdefault(PLANNED_LR, float(values["lr"]))
         group.setdefault(PLANNED_FOR, settings.family.name)
         group |= {name: values[key] for key, name in PLANNED_VALUES.items() if key in values}
+        group[BASE_DECAY] = base_decay(rulebook, settings)
         if PLANNED_RATIO not in group:
             group[PLANNED_RATIO] = lr_ratio(rulebook, row, settings.family, settings.own)
         if settings.family.shape_factor or settings.family.relative:
@@ -109,12 +111,9 @@ def _at_one_lr(
 def row_values(rulebook: Rulebook, row: Row, settings: Settings, lr: float) -> dict[str, float]:
     """The hyperparameters of one tensor at the target."""
     family = settings.family
-    # An optimizer's own default is meant to be multiplied by lr, which independent decay is not.
-    default = 0.0 if rulebook.scheme.decay == "independent" else family.weight_decay
-    decay = default if settings.weight_decay is None else settings.weight_decay
     values = {
         "lr": lr * lr_ratio(rulebook, row, family, settings.own),
-        "weight_decay": decay * policy_ratio(rulebook, row, settings, lr),
+        "weight_decay": base_decay(rulebook, settings) * policy_ratio(rulebook, row, settings, lr),
     }
     if row.role in settings.no_decay or (row.part is not None and not row.part.decays):
         values["weight_decay"] = 0.0
@@ -126,6 +125,13 @@ def row_values(rulebook: Rulebook, row: Row, settings: Settings, lr: float) -> d
         values["damping_a"] = settings.base_damping * rule.damping_a(row.ratios)
         values["damping_b"] = settings.base_damping * rule.damping_b(row.ratios)
     return values
+
+
+def base_decay(rulebook: Rulebook, settings: Settings) -> float:
+    """The weight decay that was asked for at the base, or the optimizer's own default."""
+    # That is meant to be multiplied by lr, which independent decay is not.
+    default = 0.0 if rulebook.scheme.decay == "independent" else settings.family.weight_decay
+    return default if settings.weight_decay is None else settings.weight_decay
 
 
 def _refuse_zero_readout(row: Row, parameter: nn.Parameter, family: Family) -> None:

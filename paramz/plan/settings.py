@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import torch
 
+from paramz.plan.absolute import refuse_absolute
 from paramz.plan.own_factor import OwnFactor, factor_options, own_factor, spelt_out
-from paramz.theory.decay import DECAYS
+from paramz.theory.decay import DECAYS, DECOUPLED, read_decoupled
 from paramz.theory.families import Family
 from paramz.theory.families import family as find_family
 from paramz.theory.rules import ROLES
@@ -58,18 +59,27 @@ class Settings:
     def __post_init__(self) -> None:
         if self.split not in (None, *_SPLITS):
             raise ValueError(f"split={self.split!r} is neither of {', '.join(map(repr, _SPLITS))}")
+        if self.eps is not None and self.family.eps is None:
+            raise ValueError(
+                f"eps={self.eps!r}: {self.family.name} has no epsilon that a rule moves, so "
+                "groups would not hold it"
+            )
         if self.damping is not None and self.family.damping is None:
             raise ValueError(f"damping={self.damping!r}: {self.family.name} has no damping")
-        unknown = [role for role in self.role_lr if role not in ROLES]
-        if unknown:
-            raise ValueError(
-                f"role_lr has {', '.join(map(repr, unknown))}, but the roles are {', '.join(ROLES)}"
-            )
+        for option, roles in (("role_lr", self.role_lr), ("no_decay", self.no_decay)):
+            unknown = [role for role in roles if role not in ROLES]
+            if unknown:
+                raise ValueError(
+                    f"{option} has {', '.join(map(repr, unknown))}, but the roles are "
+                    f"{', '.join(ROLES)}"
+                )
         if self.decay is not None and self.decay not in DECAYS:
             raise ValueError(f"decay={self.decay!r} is no policy; there are {', '.join(DECAYS)}")
         numbers = {name: getattr(self, name) for name in ("lr", "weight_decay", "eps", "damping")}
         numbers |= {f"role_lr[{role!r}]": lr for role, lr in self.role_lr.items()}
         for name, value in numbers.items():
+            if isinstance(value, str | tuple | list):
+                raise ValueError(f"{name}={value!r} must be a number, and not a {_kind(value)}")
             if value is not None and (not math.isfinite(value) or value < 0):
                 raise ValueError(f"{name}={value!r} must be a finite number that is not negative")
 
@@ -90,15 +100,20 @@ class Settings:
             raise TypeError(f"lr is missing: at which learning rate was {optimizer!r} tuned?")
         family = find_family(
             optimizer,
-            decoupled=given.get("decoupled_weight_decay", given.get("weight_decouple")),
+            decoupled=read_decoupled(given),
             exponent=given.get("exponent"),
             graft=given.get("graft"),
         )
         options = {name: value for name, value in given.items() if name not in _OWN}
         _refuse_unknown(options, optimizer, family)
         settings = {name: given[name] for name in _OWN if given.get(name) is not None}
+        if family.eps is None and isinstance(given.get("eps"), tuple | list):
+            options["eps"] = settings.pop("eps")  # Adafactor's two, which are relative to weights
+        refuse_absolute(family, optimizer, options, settings.get("weight_decay"))
+        if isinstance(settings.get("no_decay"), str):
+            settings["no_decay"] = (settings["no_decay"],)
         own = own_factor(family, optimizer, options)
-        options |= spelt_out(family, optimizer, options)
+        options |= spelt_out(family, optimizer, options) | _decay_spelt_out(family, optimizer)
         return cls(family=family, options=options, own=own, **settings)
 
     @property
@@ -136,6 +151,10 @@ def settings_of_two(optimizers: Mapping[str, Any]) -> tuple[Settings, Settings]:
     return first, second
 
 
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
 _OWN = ("lr", "weight_decay", "eps", "damping", "decay", "no_decay", "role_lr", "split")
 _SPLITS = ("shape", "tensor")
 
@@ -157,6 +176,14 @@ def _refuse_unknown(options: Mapping[str, Any], optimizer: Any, family: Family) 
             f"{hint} paramz takes {', '.join(_OWN)}; {family.name} takes "
             f"{', '.join(sorted(known)) or 'nothing else'}. {way_out}"
         )
+
+
+def _decay_spelt_out(family: Family, optimizer: Any) -> dict[str, Any]:
+    """The option by which groups state their kind of decay, whatever the constructor gets."""
+    kind = optimizer if isinstance(optimizer, type) else torch_optimizers().get(family.name)
+    known = _parameters(kind)[0] if kind is not None else frozenset[str]()
+    read = family.column in ("adam", "sgd")
+    return {name: family.decay == "decoupled" for name in DECOUPLED if read and name in known}
 
 
 def _looks_misspelt(name: str, known: Collection[str]) -> bool:
@@ -189,7 +216,7 @@ def _known_options(optimizer: Any, family: Family) -> tuple[frozenset[str], bool
 
 def _read_by_rules(family: Family) -> frozenset[str]:
     """Options by which the rules of a family are chosen, whether or not a class names them."""
-    read = {"decoupled_weight_decay"} if family.column == "adam" else set()
+    read = {"decoupled_weight_decay"} if family.column == "adam" else set[str]()
     if family.exponent is not None:
         read |= {"exponent", "graft"}
     return frozenset(read) | factor_options(family)

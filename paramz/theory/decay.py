@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 DECAYS: Mapping[str, str] = MappingProxyType(
     {
@@ -20,3 +21,16 @@ DECAYS: Mapping[str, str] = MappingProxyType(
         "gains: Fan et al. 2025 (arXiv 2510.15262), for AdamW in models with norms",
     }
 )
+
+# Options by which libraries choose whether decay is apart from the gradient: torch,
+# pytorch_optimizer, apex and DeepSpeed.
+DECOUPLED = ("decoupled_weight_decay", "weight_decouple", "adam_w_mode", "adamw_mode")
+
+
+def read_decoupled(options: Mapping[str, Any]) -> bool | None:
+    """Whether options say that decay is apart from the gradient; None where they say nothing.
+
+    >>> read_decoupled({"adam_w_mode": False}), read_decoupled({"momentum": 0.9})
+    (False, None)
+    """
+    return next((options[name] for name in DECOUPLED if name in options), None)

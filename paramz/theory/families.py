@@ -14,6 +14,8 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal
 
+from paramz.theory.decay import read_decoupled
+
 Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
 
 
@@ -219,6 +221,10 @@ COLUMNS: Mapping[str, Family] = MappingProxyType(
 )
 
 
+# What decay is in a column's optimizers that add it to the gradient.
+_COUPLED: Mapping[str, Decay] = {"adam": "l2-normalised", "sgd": "l2"}
+
+
 def _stated(optimizer: Any) -> Mapping[str, Any]:
     """The options of an instance, or a class's defaults; nothing of a name."""
     if isinstance(optimizer, str):
@@ -243,7 +249,7 @@ def family(
             for an optimizer that paramz does not know. What is left out below is an instance's own
             or the class's default.
         decoupled: overrides the decay kind of Adam's relatives (``decoupled_weight_decay`` of
-            torch, ``weight_decouple`` of pytorch_optimizer).
+            torch, ``weight_decouple`` of pytorch_optimizer, ``adam_w_mode`` of apex) and SGD's.
         exponent: Shampoo's, of each side or of the left and right one.
         graft: the optimizer from which Shampoo's steps get their size, and so its learning rates.
 
@@ -280,8 +286,7 @@ def family(
         own = _stated(optimizer)
         exponent = own.get("exponent") if exponent is None else exponent
         graft = own.get("graft") if graft is None else graft
-        if decoupled is None:
-            decoupled = own.get("decoupled_weight_decay", own.get("weight_decouple"))
+        decoupled = read_decoupled(own) if decoupled is None else decoupled
     if exponent is not None and found.exponent is not None:
         sides = (exponent, exponent) if isinstance(exponent, int | float) else exponent
         e = sum((Fraction(side).limit_denominator(1000) for side in sides), _0)
@@ -290,6 +295,7 @@ def family(
     if graft is not None and found.exponent is not None:
         size = family(graft)
         return replace(found, lr_shift=size.lr_shift, graft=size.column)
-    if decoupled is None or found.column != "adam":
+    coupled = _COUPLED.get(found.column)
+    if decoupled is None or coupled is None:
         return found
-    return replace(found, decay="decoupled" if decoupled else "l2-normalised")
+    return replace(found, decay="decoupled" if decoupled else coupled)

@@ -1,0 +1,122 @@
+"""Options of optimizers that change what a plan counts on: followed, or refused by name."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+import paramz
+
+library = pytest.importorskip("pytorch_optimizer")
+adafactor = pytest.importorskip("transformers.optimization").Adafactor
+
+
+def net(width=8):
+    return nn.Sequential(
+        nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.Linear(width, 3)
+    )
+
+
+class FusedAdam(torch.optim.SGD):
+    """Apex's, by its name and options."""
+
+    def __init__(self, params, lr=1e-3, weight_decay=0.0, eps=1e-8, adam_w_mode=True):
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+
+
+@pytest.fixture
+def planned():
+    model = net(32)
+    return model, paramz.parametrize_(model, "mup", base=net, base_width=8)
+
+
+def decays(groups):
+    return {tensor: group["weight_decay"] for group in groups for tensor in group["names"]}
+
+
+def refused(plan, *optimizers):
+    with pytest.raises(ValueError) as error:
+        plan.check(*optimizers)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam])
+def test_groups_state_their_kind_of_decay_whatever_the_constructor_gets(planned, kind):
+    model, plan = planned
+    for apart in (True, False):
+        options = {"weight_decay": 0.1, "decoupled_weight_decay": apart}
+        made = kind(plan.param_groups(model, kind, lr=0.1, **options))
+        other = kind(made.param_groups, decoupled_weight_decay=not apart)
+        assert {group["decoupled_weight_decay"] for group in other.param_groups} == {apart}
+
+
+def test_coupled_decay_is_read_under_every_name_that_libraries_give_it(planned):
+    model, plan = planned
+
+    def asked(kind, **options):
+        return decays(plan.param_groups(model, kind, lr=0.1, weight_decay=0.1, **options))
+
+    assert asked(FusedAdam) == asked(torch.optim.AdamW)
+    assert asked(FusedAdam, adam_w_mode=False) == asked(torch.optim.Adam)
+    assert asked(library.AdEMAMix, weight_decouple=False) == asked(torch.optim.Adam)
+    assert asked(library.SGDW, weight_decouple=False) == asked("sgd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "text"),
+    [
+        (library.Lion, {"fixed_decay": True}, "fixed_decay=True .* decay='independent'"),
+        (library.Muon, {"weight_decouple": False}, "muon without decoupled decay"),
+        ("adagrad", {"initial_accumulator_value": 0.1}, "initial_accumulator_value=0.1 is added"),
+        ("lion", {"eps": 1e-6}, "lion has no epsilon that a rule moves"),
+        ("adamw", {"no_decay": ("bias",)}, "no_decay has 'bias', but the roles are"),
+        ("adamw", {"lr": "1e-3"}, "lr='1e-3' must be a number, and not a str"),
+    ],
+)
+def test_options_that_no_rule_can_follow_are_refused(planned, kind, options, text):
+    model, plan = planned
+    with pytest.raises(ValueError, match=text):
+        plan.param_groups(model, kind, **{"lr": 0.1, "weight_decay": 0.1, **options})
+
+
+def test_the_way_out_of_a_decay_without_the_learning_rate_is_the_same_decay(planned):
+    model, plan = planned
+    groups = plan.param_groups(model, library.Lion, lr=0.1, weight_decay=0.1, decay="independent")
+    assert {round(group["lr"] * group["weight_decay"], 12) for group in groups} == {0.1}
+
+
+def test_what_a_constructor_gets_and_its_groups_do_not_read_is_named(planned):
+    model, plan = planned
+    groups = plan.param_groups(model, "adamw", lr=0.1, weight_decay=0.2)
+    plan.check(torch.optim.AdamW(groups, weight_decay=0.2))
+    said = refused(plan, torch.optim.AdamW(groups, weight_decay=0.3))
+    assert "AdamW got weight_decay=0.3, which its groups do not read: theirs comes from 0.2" in said
+    adagrad = plan.param_groups(model, "adagrad", lr=0.1)
+    said = refused(plan, torch.optim.Adagrad(adagrad, initial_accumulator_value=0.1))
+    assert said.startswith("Adagrad: initial_accumulator_value=0.1 is added to squared gradients")
+
+
+def test_the_two_epsilons_of_adafactor_reach_its_groups(planned):
+    model, plan = planned
+    plain = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+    groups = plan.param_groups(model, adafactor, lr=0.1, eps=(1e-30, 1e-3), **plain)
+    assert {group["eps"] for group in groups} == {(1e-30, 1e-3)}
+
+
+def test_one_role_without_decay_may_be_named_alone(planned):
+    model, plan = planned
+    one, several = (
+        plan.param_groups(model, "adamw", lr=0.1, no_decay=roles)
+        for roles in ("vector", ["vector"])
+    )
+    assert decays(one) == decays(several)
+
+
+def test_a_learning_rate_that_is_a_tensor_shares_groups_and_keeps_what_was_planned(planned):
+    model, plan = planned
+    groups = plan.param_groups(model, "adamw", lr=torch.tensor(0.5))
+    assert len(groups) == len(plan.param_groups(model, "adamw", lr=0.5))
+    made = torch.optim.AdamW(groups)
+    plan.check(made, model=model)
+    OneCycleLR(made, max_lr=0.5, total_steps=10)  # which fills the tensors
+    assert "the ratios between the learning rates are no longer the plan's" in refused(plan, made)
