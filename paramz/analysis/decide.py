@@ -12,6 +12,7 @@ from paramz.analysis.answer import Answer
 from paramz.analysis.curves import Curve, Regret
 from paramz.analysis.drift import Line
 from paramz.analysis.outcome import Outcome, require_outcome
+from paramz.analysis.runs import led
 
 # A hyperparameter transfers if its best value moves by less than this, in octaves per doubling of
 # the scale: over ten doublings by a factor of two.
@@ -118,9 +119,9 @@ def decide(known: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     else:
         to_decide = tuple(_to_decide(known, tolerance))
         answer = f"undecided ({limit}); to decide it, {', or '.join(to_decide)}"
-    moves = (
-        f"{known.name}: best {known.hp} moves {_slope(known)} from {small.scale:g} to "
-        f"{large.scale:g}"
+    moves = led(
+        known.name,
+        f"best {known.hp} moves {_slope(known)} from {small.scale:g} to {large.scale:g}",
     )
     there = (
         f"{known.scale} {large.scale:g} at the {known.hp} tuned at {known.scale} {small.scale:g}"

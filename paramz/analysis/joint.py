@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import Array, positive
-from paramz.analysis.runs import tidy_runs
+from paramz.analysis.runs import ALL, tidy_runs
 
 # Coefficients of a quadratic in two variables, without its constant.
 _TERMS = 5
@@ -66,7 +66,7 @@ def joint_optimum(
     size = np.log2(positive(kept, batch))
     # The batch is a group of its own, so that runs which differ in it are told apart.
     runs = tidy_runs(kept, hp=hp, loss=loss, scale=scale, by=[*names, batch], seed=seed)
-    group = [" · ".join(map(str, row)) for row in kept[names].to_numpy()] if names else "all"
+    group = [" · ".join(map(str, row)) for row in kept[names].to_numpy()] if names else ALL
     runs = runs.assign(group=group, b=size)
     runs = runs[np.isfinite(runs["loss"])]
     rng = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from paramz.analysis.counts import count_label
 from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
-from paramz.analysis.runs import tidy_runs
+from paramz.analysis.runs import ALL, led, tidy_runs
 
 # Published fits use 1e-3, against stray points among many that were read off a plot. The seed means
 # of a sweep are few and hold none, and with 1e-3 the law would pass exactly through three of them.
@@ -101,18 +101,19 @@ class Prediction:
             )
         )
         out = [
-            f"{self.group}: loss = {self.fit.formula} at {hp} {self.hp:.4g}, "
+            f"loss = {self.fit.formula} at {hp} {self.hp:.4g}, "
             f"{len(self.points)} values of {scale} from {count_label(self.points['scale'].min())} "
             f"to {count_label(self.points['scale'].max())}",
-            f"{self.group}: held out and predicted from the smaller ones: {tested or 'none'}",
+            f"held out and predicted from the smaller ones: {tested or 'none'}",
         ]
         for _, row in self.ahead.iterrows():
             top = f"{row['hi']:.5g}" if row["hi"] < 10 * row["mean"] else "no bound"
             out.append(
-                f"{self.group}: {scale} {count_label(row['scale'])}: loss {row['mean']:.5g} "
+                f"{scale} {count_label(row['scale'])}: loss {row['mean']:.5g} "
                 f"(95% {row['lo']:.5g} to {top})"
             )
-        return out + [f"{self.group}: careful: {text}" for text in self.warnings]
+        out += [f"careful: {text}" for text in self.warnings]
+        return [led(self.group, text) for text in out]
 
     def to_json(self) -> dict[str, Any]:
         """The prediction as plain data."""
@@ -201,7 +202,7 @@ def predict_each(
     """
     found: list[Prediction] = []
     refused: list[str] = []
-    for _, part in df.groupby(list(by), sort=False) if by else [("all", df)]:
+    for _, part in df.groupby(list(by), sort=False) if by else [(ALL, df)]:
         try:
             found += _predict_all(part, by, question)
         except ValueError as error:
@@ -222,7 +223,9 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
     x = float(smallest.idxmin()) if question.value is None else float(np.log2(question.value))
     points = means[np.abs(means.index.get_level_values("x") - x) < 1e-6].reset_index()
     points = points.rename(columns={"mean": "loss", "size": "seeds"})[["scale", "loss", "seeds"]]
-    name = f"{group} at {question.hp} {2**x:.4g}"
+    name = f"{question.hp} {2**x:.4g}"
+    if group != ALL:
+        name = f"{group} at {name}"
     if points.empty:
         ran = ", ".join(f"{2**v:.4g}" for v in sorted(runs["x"].unique()))
         raise ValueError(f"{name}: not run; the values of {question.hp} are {ran}")

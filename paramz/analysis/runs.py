@@ -12,6 +12,18 @@ from paramz.analysis.columns import numbers, positive, require
 # Values of a hyperparameter that are nearer than this, in octaves, differ by rounding.
 CLOSE = 0.01
 
+ALL = "all"
+"""The group of runs that no column splits into groups."""
+
+
+def led(group: str, text: str) -> str:
+    """A sentence on a group, with its name before it unless there is only one.
+
+    >>> led("mup", "best lr moves"), led(ALL, "best lr moves")
+    ('mup: best lr moves', 'Best lr moves')
+    """
+    return f"{text[:1].upper()}{text[1:]}" if group == ALL else f"{group}: {text}"
+
 
 def tidy_runs(
     df: pd.DataFrame,
@@ -54,7 +66,7 @@ def tidy_runs(
     if "status" in df.columns:
         diverged |= (df["status"] == "diverged").to_numpy()
     named = [["none" if pd.isna(v) else str(v) for v in row] for row in df[names].to_numpy()]
-    group = [" · ".join(row) for row in named] if names else "all"
+    group = [" · ".join(row) for row in named] if names else ALL
     runs = pd.DataFrame(
         {
             "group": group,

@@ -18,7 +18,7 @@ from paramz.analysis.curves import Curve, loss_curve, regret_of, speed_of
 from paramz.analysis.decide import TOLERANCE, Evidence, Verdict, decide
 from paramz.analysis.drift import line_of
 from paramz.analysis.quality import quality_of, sensitivity_of
-from paramz.analysis.runs import merge_close, tidy_runs
+from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
 
 # A parabola has three coefficients.
 _POINTS = 3
@@ -130,7 +130,7 @@ def transfer(
     ...         for w in (32, 64, 128) for x in range(-10, -2) for s in (0, 1)]
     >>> found = transfer(pd.DataFrame(rows))
     >>> print(found.verdicts["all"])
-    all: best lr moves +0.00 octave per doubling of width (95% ... to +0.00) from 32 to 128, and
+    Best lr moves +0.00 octave per doubling of width (95% ... to +0.00) from 32 to 128, and
     width 128 at the lr tuned at width 32 costs 0 in loss (95% 0 to ..., 0% of the gain): it
     transfers (tolerance 0.1 octave per doubling). Use lr = 0.014 (0.014 to 0.014) at width 128 and
     above, tuned at width 32 to 128.
@@ -147,7 +147,9 @@ def transfer(
         else:
             not_judged[str(name)] = found
     if not evidence:
-        raise ValueError("; ".join(f"{name}: {why}" for name, why in not_judged.items()))
+        raise ValueError(
+            "; ".join(why if name == ALL else f"{name}: {why}" for name, why in not_judged.items())
+        )
     curves, optima, drift, regret, speed, sensitivity = [], [], [], [], [], []
     for name, known in evidence.items():
         label = {"group": name}
@@ -160,7 +162,9 @@ def transfer(
     verdicts = {
         name: decide(evidence[name], tolerance)
         if name in evidence
-        else Verdict("undecided", f"{name}: not judged: {not_judged[name]}.", tolerance=tolerance)
+        else Verdict(
+            "undecided", led(name, f"not judged: {not_judged[name]}."), tolerance=tolerance
+        )
         for name in runs["group"].unique()
     }
     lines = {name: (known.curves, known.line) for name, known in evidence.items()}

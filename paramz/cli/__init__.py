@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
+from paramz.cli.manners import Program, Verb
+
 app = typer.Typer(
     name="paramz",
+    cls=Program,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -19,6 +22,8 @@ app = typer.Typer(
 _VERBS = "init tune sweep status logs runs merge report fit check plan convert"
 for _name in _VERBS.split():
     importlib.import_module(f"paramz.cli.{_name}").register(app)
+for _verb in app.registered_commands:
+    _verb.cls = Verb
 
 
 def _say_version(asked: bool) -> None:

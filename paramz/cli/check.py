@@ -77,7 +77,7 @@ def check(
             help="Run folder; writes coord/<label>.csv and .json. On Slurm by default runs/check."
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Default: parametrization-optimizer.")] = None,
+    label: Annotated[str | None, typer.Option(help="Default: both names, as in mup-adamw.")] = None,
     profile: Annotated[
         Path | None,
         typer.Option(help="Measure on Slurm with this profile; the same command again gathers."),
@@ -207,7 +207,8 @@ def _show(judged: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
+    # Narrow, so that names of modules fit beside it on 80 columns.
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("module", overflow="fold")
     for column in ("role", "step", "quantity", "slope", "95 % interval", ""):
         table.add_column(column, no_wrap=True)

@@ -18,11 +18,11 @@ COPIES = {
 PROFILE = "slurm.yaml"
 NOTEBOOK = "analysis.ipynb"
 NEXT = {
-    "paramz plan train_lm.py:task --target width=256 --base width=32": "what each tensor gets",
-    "paramz check train_lm.py:task": "activations keep their size",
-    "paramz sweep sweep.yaml": "about four minutes on two cores",
+    "paramz plan train_lm.py:task --target width=256 --base width=32": "what does each tensor get?",
+    "paramz check train_lm.py:task": "do activations keep their size?",
+    "paramz sweep sweep.yaml": "train the models: about four minutes on two cores",
     "paramz report runs/sweep": "did the learning rate transfer?",
-    "jupyter lab analysis.ipynb": "pip install jupyterlab",
+    "jupyter lab analysis.ipynb": "the same in a notebook, after pip install jupyterlab",
 }
 CELLS = (
     "# Did the learning rate transfer?\n\n"
@@ -74,13 +74,13 @@ def init(
     except OSError as error:
         typer.echo(f"error: {folder}: {reason(error)}", err=True)
         raise typer.Exit(2) from None
-    typer.echo(f"{folder}: {', '.join(names)}\n\nNext:\n")
+    typer.echo(f"Written: {', '.join(names)}\n\nNext:\n")
     if folder.resolve() != Path.cwd():
-        typer.echo(f"cd {folder}")
+        typer.echo(f"cd {folder}\n")
     for command, what in NEXT.items():
-        typer.echo(f"{command:<58}# {what}")
+        typer.echo(f"# {what}\n{command}\n")
     typer.echo(
-        "\nThen put a model of your own into train_lm.py, and your cluster into slurm.yaml\n"
+        "Then put a model of your own into train_lm.py, and your cluster into slurm.yaml\n"
         "(paramz sweep sweep.yaml --profile slurm.yaml)."
     )
 

@@ -60,7 +60,9 @@ def plan(
     eps: Annotated[float | None, typer.Option(min=0, help="For --export: at the base.")] = None,
     names: Annotated[
         Path | None,
-        typer.Option(help="For --export: a YAML list of [pattern, replacement] for tensor names."),
+        typer.Option(
+            help="For --export: a YAML list of pairs (pattern, replacement) for tensor names."
+        ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="One line per tensor.")] = False,
     settings: Set = None,

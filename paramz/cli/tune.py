@@ -64,6 +64,8 @@ def tune(
 ) -> None:
     """Find the learning rate and the loss of a large run by small ones.
 
+    For example: paramz tune train.py:train --target width=4096,steps=20000 --budget 8gpu-hours
+
     The steps are a pilot (what does a trial take?), a coordinate check, a wide range of the
     learning rate, a sweep over proxies, shorter runs where the target trains for longer, and runs
     at the chosen value. Each is a spec in the folder, which may be edited, and its results. The

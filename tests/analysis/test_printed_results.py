@@ -20,7 +20,7 @@ def rows() -> pd.DataFrame:
 
 def test_a_transfer_prints_its_verdicts() -> None:
     found = pa.transfer(rows())
-    assert repr(found).startswith("<Transfer of lr over width\n  all: best lr moves +0.00")
+    assert repr(found).startswith("<Transfer of lr over width\n  Best lr moves +0.00")
     assert len(repr(found).splitlines()) == 2
 
 

@@ -77,6 +77,17 @@ DECISION = {
 }
 
 
+def test_one_group_has_no_name_and_columns_have_meanings(tmp_path: Path) -> None:
+    df = made_up_sweep({"sp": -1.2}).drop(columns="parametrization")
+    store_runs(df, tmp_path / "x")
+    html = write_report(tmp_path / "x").path.read_text(encoding="utf-8")
+    assert "</b>Best lr moves" in html and ">all: " not in html
+    assert ">group<" not in html and ">all<" not in html
+    assert "<b>log2_opt</b>: log₂ of the best lr, between grid points" in html
+    # In the dark, lines are made brighter; a heat map would pale.
+    assert html.count('<figure class="map">') == 1 and html.count("<figure>") >= 2
+
+
 def test_the_baseline_comes_first(demo: Path) -> None:
     html = (demo / "report.html").read_text(encoding="utf-8")
     assert html.index("sp: best lr") < html.index("mup: best lr")

@@ -30,6 +30,7 @@ def test_a_new_project_can_be_planned_and_swept_and_is_never_overwritten(tmp_pat
     assert sweep.target == f"{lab}/train_lm.py:train"
     planned = paramz("plan", lab / "train_lm.py:task", "--width", "64", "--base-width", "32")
     assert planned.exit_code == 0 and "readout" in planned.output
+    assert said.output.count(str(lab)) == 1  # in the line that enters it
     again = paramz("init", lab)
     assert again.exit_code == 2 and "exists already; choose another folder" in again.output
 
@@ -58,6 +59,17 @@ def test_every_verb_has_help_and_the_program_a_version():
     assert "--install-completion" in paramz("-h").output
     for verb in ("plan", "check", "sweep", "fit", "init"):
         assert paramz(verb, "-h").exit_code == 0
+
+
+def test_help_flows_and_names_types_in_words():
+    said = {verb: paramz(verb, "-h").output for verb in ("check", "tune", "plan")}
+    for text in said.values():
+        assert "<bool>" not in text and "<str>" not in text.split("Options")[-1]
+    assert "For example: paramz tune train.py:train --target width=4096" in said["tune"]
+    assert "pairs (pattern," in said["plan"]  # brackets would be taken for markup
+    # A paragraph of a docstring is filled, and not broken where its source is.
+    paragraph = said["check"].split("Exits with")[1].split("╭")[0].strip().splitlines()
+    assert all(len(line) > 60 for line in paragraph[:-1])
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from matplotlib.colors import LogNorm
 
 from paramz.analysis.counts import count_label
 from paramz.analysis.plots.style import new_axes, new_row, theme
+from paramz.analysis.runs import ALL, led
 from paramz.analysis.transfer import Transfer
 
 # Regret below this share of the loss is none.
@@ -39,7 +40,7 @@ def regrets(found: Transfer) -> list[Axes]:
     panels = new_row(len(shown), width=1.6 + 0.62 * size, height=1.1 + 0.5 * size, share=False)
     for panel, group in zip(panels, shown, strict=True):
         regret(found, group, panel)
-        panel.set_title(group)
+        panel.set_title("" if group == ALL else group)
     for panel in panels[1:]:
         panel.set_ylabel("")
     _color_bar(found, panels)
@@ -64,7 +65,7 @@ def regret(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     given, ax = ax, new_axes(ax, (1.6 + 0.62 * size, 1.1 + 0.5 * size))
     ax.set(xscale="linear", yscale="linear")
     _regret_panel(found, group, ax)
-    ax.set_title(f"{group}: {found.loss} lost")
+    ax.set_title(led(group, f"{found.loss} lost"))
     if given is None:
         _color_bar(found, [ax])
     return ax

@@ -24,6 +24,7 @@ from paramz.analysis.plots.style import (
     share_labels,
     theme,
 )
+from paramz.analysis.runs import ALL
 from paramz.analysis.transfer import Transfer
 
 # Beyond this ratio of the worst to the best optimum, a linear axis hides the small ones.
@@ -45,7 +46,7 @@ def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
     panels = list(axes) if axes is not None else new_row(len(found.groups))
     for ax, group in zip(panels, found.groups, strict=True):
         loss_curves(found, group, ax)
-        ax.set_title(group)
+        ax.set_title("" if group == ALL else group)
     lo, hi = found.curves["log2_hp"].min(), found.curves["log2_hp"].max()
     for ax in panels:
         ax.set_xlim(lo - 0.4, hi + 0.4)
@@ -163,7 +164,8 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
             marker=marker,
             capsize=2,
             elinewidth=1,
-            label=f"{group}: {_in_words(*drift.loc[group, ['slope', 'lo', 'hi']])} per doubling",
+            label=("" if group == ALL else f"{group}: ")
+            + f"{_in_words(*drift.loc[group, ['slope', 'lo', 'hi']])} per doubling",
         )
         for sign, open_side in ((-1, np.isinf(below)), (1, np.isinf(above))):
             for xi, yi in zip(x[open_side], y[open_side], strict=True):

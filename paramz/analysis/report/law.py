@@ -9,7 +9,7 @@ import pandas as pd
 from paramz.analysis import plots
 from paramz.analysis.prediction import Prediction, Question, predict_each
 from paramz.analysis.report.section import Section, View, drawing
-from paramz.analysis.runs import group_columns
+from paramz.analysis.runs import ALL, group_columns
 
 # With fewer scales, the fit without the two largest would have no residuals.
 _SCALES = 6
@@ -37,7 +37,12 @@ def law_section(df: pd.DataFrame, view: View) -> Section:
         return Section()
     ax = None
     for index, prediction in enumerate(found):
-        ax = plots.law(prediction.trial, label=prediction.group, index=index, ax=ax)
+        ax = plots.law(
+            prediction.trial,
+            label="runs" if prediction.group == ALL else prediction.group,
+            index=index,
+            ax=ax,
+        )
     assert ax is not None
     sentences = [s for p in found for s in p.sentences(axis, view.hp)]
     png = view.png("law")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from paramz.analysis.counts import LEAST, count_label
@@ -115,7 +117,13 @@ def html_figure(fig: Figure, png: Path, caption: str) -> str:
     svg = with_marks(svg, marks, f"{prefix}-")
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption, quote=True)}" ', 1)
     name = escape(png.name)
+    kind = ' class="map"' if any(_is_map(ax) for ax in fig.axes) else ""
     return (
-        f'<figure>{svg}<figcaption>{escape(caption)} (<a href="{name}">{name}</a>)'
+        f'<figure{kind}>{svg}<figcaption>{escape(caption)} (<a href="{name}">{name}</a>)'
         "</figcaption></figure>"
     )
+
+
+def _is_map(ax: Axes) -> bool:
+    """Whether areas are filled by value, so that their colours have to stay what they are."""
+    return any(isinstance(part, QuadMesh) for part in ax.collections)

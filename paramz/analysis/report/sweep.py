@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -11,10 +12,18 @@ from paramz.analysis import plots
 from paramz.analysis.outcome import Outcome
 from paramz.analysis.report.decision import recommended, transfer_lines
 from paramz.analysis.report.law import law_section
+from paramz.analysis.report.meanings import (
+    DRIFT,
+    OPTIMA,
+    QUALITY,
+    REGRET,
+    SENSITIVITY,
+    explained,
+)
 from paramz.analysis.report.page import html_table
 from paramz.analysis.report.section import Section, View, drawing, judgement, stacked
 from paramz.analysis.report.settings import settings_section
-from paramz.analysis.runs import baseline_first, group_columns
+from paramz.analysis.runs import ALL, baseline_first, group_columns
 from paramz.analysis.transfer import Transfer, transfer
 
 _WORDS: dict[Outcome, str] = {
@@ -124,22 +133,33 @@ def _tables(found: Transfer) -> str:
     regret = found.regret.rename(columns={"share": "share of gain"})
     positions = dict.fromkeys(("log2_opt", "lo", "hi"), ".2f")
     best = found.comparison()
-    best = best.rename_axis(found.scale).reset_index()
+    best = best.rename(columns={ALL: found.loss}).rename_axis(found.scale).reset_index()
     return (
         "<h3>Drift of the optimum, octaves per doubling</h3>"
-        + html_table(found.drift, dict.fromkeys(("slope", "lo", "hi"), "+.3f"))
+        + explained(DRIFT, found.hp)
+        + _table(found.drift, dict.fromkeys(("slope", "lo", "hi"), "+.3f"))
         + "<h3>The optimum at each scale</h3>"
-        + html_table(optima, positions)
+        + explained(OPTIMA, found.hp)
+        + _table(optima, positions)
         + f"<h3>The lowest {escape(found.loss)}, each at its own best</h3>"
         + html_table(best)
         + "<details><summary>Regret: tuned at one scale, evaluated at another</summary>"
-        + html_table(regret, {"share of gain": ".1%"})
+        + explained(REGRET, found.hp)
+        + _table(regret, {"share of gain": ".1%"})
         + f"</details><details><summary>Sensitivity to {escape(found.hp)}, and how well a power "
         + "law holds its best values</summary>"
-        + html_table(found.sensitivity.rename(columns={"scale": found.scale}))
-        + html_table(found.quality)
+        + explained(SENSITIVITY, found.hp)
+        + _table(found.sensitivity.rename(columns={"scale": found.scale}))
+        + explained(QUALITY, found.hp)
+        + _table(found.quality)
         + "</details>"
     )
+
+
+def _table(df: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
+    """A table, without the column of groups where there is only one, which has no name."""
+    single = "group" in df.columns and (df["group"] == ALL).all()
+    return html_table(df.drop(columns="group") if single else df, formats)
 
 
 def _trial_counts(df: pd.DataFrame) -> str:

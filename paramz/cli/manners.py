@@ -1,0 +1,56 @@
+"""How --help reads: text that flows with the terminal, and types in words."""
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+# What typer calls the types of options.
+_WORDS = {
+    "<str>": "text",
+    "<path>": "path",
+    "<int>": "number",
+    "<int range>": "number",
+    "<float>": "number",
+    "<float range>": "number",
+    "<list[str]>": "text ...",
+    "<list[float]>": "number ...",
+}
+
+
+class Verb(TyperCommand):
+    """A command whose help flows, with options told in words."""
+
+    def __init__(self, *args: Any, help: str | None = None, **more: Any) -> None:
+        super().__init__(*args, help=flowing(help or ""), **more)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters; of flags no type is shown, because they take no value."""
+        return _in_words_(super().get_params(ctx), ctx)
+
+
+class Program(TyperGroup):
+    """All commands; its help flows, with options told in words."""
+
+    def __init__(self, *args: Any, help: str | None = None, **more: Any) -> None:
+        super().__init__(*args, help=flowing(help or ""), **more)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters; of flags no type is shown, because they take no value."""
+        return _in_words_(super().get_params(ctx), ctx)
+
+
+def _in_words_(params: list[Any], ctx: Any) -> list[Any]:
+    for param in params:
+        if isinstance(param, TyperOption) and param.metavar is None:
+            shown = param.display_type(ctx)
+            param.metavar = "" if param.is_flag else _WORDS.get(shown, shown)
+    return params
+
+
+def flowing(text: str) -> str:
+    r"""Paragraphs of one line each.
+
+    >>> flowing("One\ntwo.\n\nThree.")
+    'One two.\n\nThree.'
+    """
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
