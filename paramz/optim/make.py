@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from paramz.optim.constrained import constrained
 from paramz.optim.kfac.kfac import KFAC
 from paramz.optim.shampoo.shampoo import Shampoo
 from paramz.plan.groups import HIDDEN_ROLES, Group
@@ -69,6 +70,14 @@ def _muon(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
     return torch.optim.Muon(groups)
 
 
+def _adamh(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
+    return constrained(torch.optim.AdamW(groups))
+
+
+def _muonh(groups: list[Group], model: nn.Module, own: OwnOptions) -> Optimizer:
+    return constrained(torch.optim.Muon(groups))
+
+
 def _torch(kind: Callable[..., Optimizer]) -> Maker:
     return Maker(lambda groups, model, own: kind(groups))
 
@@ -96,6 +105,8 @@ MAKERS: Mapping[str, Maker] = {
     "adamw": _fused(torch.optim.AdamW),
     "sgd": _fused(torch.optim.SGD),
     "muon": Maker(_muon, takes="hidden"),
+    "adamh": Maker(_adamh, takes="hidden"),
+    "muonh": Maker(_muonh, takes="hidden"),
     "kfac": Maker(_kfac, own=_KFAC_OWN),
     "foof": Maker(_foof, own=_KFAC_OWN),
     "shampoo": Maker(_shampoo, takes="matrices"),
@@ -127,12 +138,12 @@ def make_optimizers(
         plan: the model's plan.
         model: the model.
         optimizer: the name, in any case, of an optimizer: of torch's (``"adamw"``, ``"sgd"``,
-            ``"muon"``, ...), of those that paramz brings (``"kfac"``, ``"foof"``, ``"shampoo"``),
-            or ``"soap"``, that of pytorch_optimizer.
+            ``"muon"``, ...), of those that paramz brings (``"kfac"``, ``"foof"``, ``"shampoo"``,
+            ``"adamh"``, ``"muonh"``), or ``"soap"``, that of pytorch_optimizer.
         lr: learning rate at the base.
-        rest_lr: learning rate of the AdamW beside Muon (which trains hidden matrices), Shampoo or
-            SOAP (which train all matrices). If left out, it is ``lr``, which suits SOAP, and Muon
-            with ``adjust_lr_fn="match_rms_adamw"``.
+        rest_lr: learning rate of the AdamW beside Muon, MuonH or AdamH (which train hidden
+            matrices), Shampoo or SOAP (which train all matrices). If left out, it is ``lr``, which
+            suits SOAP, and Muon with ``adjust_lr_fn="match_rms_adamw"``.
         adamw: settings of an AdamW for all but hidden matrices, such as ``dict(lr=3e-3)``. Without
             it, K-FAC and FOOF train all tensors, Shampoo and SOAP all matrices.
         **options: settings as for `Plan.param_groups`, such as weight_decay, betas or role_lr. The
@@ -165,6 +176,8 @@ def make_optimizers(
         shared = {key: value for key, value in options.items() if key in _SHARED}
         beside = {"lr": lr if rest_lr is None else rest_lr, **shared, **(adamw or {})}
         roles = ROLES if maker.takes == "matrices" and adamw is None else HIDDEN_ROLES
+        if FAMILIES[name].sphere:
+            options.pop("weight_decay", None)  # that of the AdamW beside it
         both = {name: {"lr": lr, **options}, "adamw": beside}
         groups, left = plan.split_groups(model, roles=roles, **both)
     made = [maker.make(groups, model, own)]

@@ -23,7 +23,7 @@ from paramz.plan.groups import (
     PLANNED_VALUES,
 )
 from paramz.plan.matching import trainable_rows
-from paramz.plan.own_factor import factor_words, own_factor
+from paramz.plan.own_factor import factor_words, keeps_norms, own_factor
 from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
@@ -258,7 +258,19 @@ def _for_another(group: _Group) -> Iterator[str]:
             f"with width: plan.param_groups(model, {kind.__name__}, lr=..., weight_decay=...)"
         )
         return
-    if not (meant.shape_factor or meant.relative):
+    if keeps_norms(group.optimizer) != meant.sphere:
+        yield (
+            f"{group.shown} was planned for {meant.name}, and its optimizer "
+            f"{'does not keep' if meant.sphere else 'keeps'} the norms of its matrices, so its "
+            "learning rates are right at the base only: "
+            + (
+                f"paramz.optim.constrained({kind.__name__}(groups))"
+                if meant.sphere
+                else "make the groups for 'adamh' or 'muonh'"
+            )
+        )
+        return
+    if meant.sphere or not (meant.shape_factor or meant.relative):
         return
     try:
         has = own_factor(actual or meant, group.optimizer, options).name

@@ -93,6 +93,10 @@ def own_factor(family: Family, optimizer: Any, options: Mapping[str, Any]) -> Ow
     >>> own_factor(MUON, torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"}).shape
     'match_rms_adamw'
     """
+    if family.sphere:
+        # A step has the size of the whole weight, lr R: entries of lr times their root mean square
+        # under Adam; under Muon, over sqrt(min(rows, columns)) singular values of one size.
+        return OwnFactor("match_rms_adamw" if family.shape_factor else "none", relative=True)
     if family.shape_factor:
         return _of_muon(optimizer, options)
     if family.relative:
@@ -108,6 +112,8 @@ def spelt_out(family: Family, optimizer: Any, options: Mapping[str, Any]) -> dic
         optimizer: its class, an instance or a name, as the user gave it.
         options: what the user gave.
     """
+    if family.sphere:
+        return {}
     if family.shape_factor:
         found = own_factor(family, optimizer, options).shape
         kind = _class(optimizer)
@@ -126,6 +132,13 @@ def spelt_out(family: Family, optimizer: Any, options: Mapping[str, Any]) -> dic
     return {}
 
 
+def keeps_norms(optimizer: Any) -> bool:
+    """Whether an optimizer is under `paramz.optim.constrained`."""
+    # torch has no public list of an optimizer's hooks.
+    hooks = getattr(optimizer, "_optimizer_step_post_hooks", {}).values()
+    return any(hasattr(getattr(hook, "__self__", None), "keeps_norms") for hook in hooks)
+
+
 def factor_words(family: Family) -> str:
     """The option to pass, as it stands in a call.
 
@@ -138,6 +151,8 @@ def factor_words(family: Family) -> str:
 
 def factor_options(family: Family) -> frozenset[str]:
     """Names of the options by which a factor is chosen or declared."""
+    if family.sphere:
+        return frozenset()
     if family.shape_factor:
         return frozenset({_DECLARE})
     return frozenset(_ADAFACTOR_OPTIONS if family.relative else ())

@@ -66,6 +66,11 @@ class Settings:
             )
         if self.damping is not None and self.family.damping is None:
             raise ValueError(f"damping={self.damping!r}: {self.family.name} has no damping")
+        if self.weight_decay and self.family.sphere:
+            raise ValueError(
+                f"weight_decay={self.weight_decay!r}: {self.family.name} keeps the norm of every "
+                "matrix, so decay would only turn its steps; give it to the optimizer beside it"
+            )
         for option, roles in (("role_lr", self.role_lr), ("no_decay", self.no_decay)):
             unknown = [role for role in roles if role not in ROLES]
             if unknown:

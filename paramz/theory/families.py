@@ -41,6 +41,8 @@ class Family:
             which is divided out of the table's lr.
         exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
             muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
+        sphere: for an optimizer that keeps every matrix at its first norm R, with steps of norm
+            lr R (`paramz.optim.constrained`).
         graft: the column whose learning rates it has, where another optimizer gives its steps
             their size (Shampoo).
         rotated: Adam in the eigenbasis of Shampoo's factors (SOAP), see `Parametrization.entry`.
@@ -61,6 +63,7 @@ class Family:
     weight_decay: float = 0.0
     relative: bool = False
     shape_factor: bool = False
+    sphere: bool = False
     exponent: Fraction | None = None
     graft: str | None = None
     rotated: bool = False
@@ -94,6 +97,17 @@ FOOF = Family(
 # The step is relative to the weight's RMS. `relative` takes that out again, and what is left shifts
 # like Adam's.
 ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)
+
+# Adam and Muon on the spheres of their matrices' first norms. Their steps are relative to the
+# weight's RMS, as Adafactor's are, and decay has nothing to do.
+ADAMH = replace(
+    ADAMW, name="adamh", decay="none", weight_decay=0.0, relative=True, sphere=True,
+    options=("betas", "amsgrad"),
+)  # fmt: skip
+MUONH = replace(
+    MUON, name="muonh", decay="none", weight_decay=0.0, relative=True, sphere=True,
+    options=("momentum", "nesterov", "ns_coefficients", "ns_steps"),
+)  # fmt: skip
 
 # muLO: its features are normalised, so its steps have the size of lr whatever the gradient's size.
 LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, eps=None, options=())
@@ -129,27 +143,19 @@ def shampoo(e: Fraction) -> Family:
 
 SHAMPOO = shampoo(Fraction(1, 2))
 
+
+def _named(family: Family, names: str) -> dict[str, Family]:
+    return {name: replace(family, name=name) for name in names.split()}
+
+
 # Optimizer class names, lower case, of torch and of the libraries that people use with it.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         **{name: SGD for name in ("sgd", "momentum", "nesterov", "sgd8bit")},
-        **{
-            name: replace(ADAM, name=name)
-            for name in ("adam", "nadam", "radam", "adamax", "rmsprop", "adam8bit")
-        },
+        **_named(ADAM, "adam nadam radam adamax rmsprop adam8bit"),
         "adagrad": replace(ADAM, name="adagrad", eps=1e-10),
-        **{
-            name: replace(ADAMW, name=name)
-            for name in (
-                "adamw",
-                "adamw8bit",
-                "pagedadamw",
-                "pagedadamw8bit",
-                "fusedadam",
-                "stableadamw",
-            )
-        },
-        **{name: replace(LION, name=name) for name in ("lion", "sign", "signsgd", "lion8bit")},
+        **_named(ADAMW, "adamw adamw8bit pagedadamw pagedadamw8bit fusedadam stableadamw"),
+        **_named(LION, "lion sign signsgd lion8bit"),
         # Steps of the size of lr in every entry, whatever the gradient's, as their steps show.
         **{
             name: replace(ADAMW, name=name, weight_decay=0.0)
@@ -162,28 +168,21 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "ano",
                 "schedulefreeadamw",
                 "adamwschedulefree",
-            )
+            )  # fmt: skip
         },
         **{
             name: replace(ADAMW, name=name, eps=eps, weight_decay=0.0)
             for name, eps in (("adopt", 1e-6), ("grams", 1e-6), ("laprop", 1e-15))
         },
-        "tiger": replace(LION, name="tiger", weight_decay=0.01),
-        "came": replace(LION, name="came"),
+        **_named(replace(LION, weight_decay=0.01), "tiger"),
+        **_named(LION, "came"),
         # Averages of the iterates are linear in them.
-        **{
-            name: replace(SGD, name=name, decay="decoupled")
-            for name in ("sgdw", "schedulefreesgd", "sgdschedulefree")
-        },
-        "adafactor": ADAFACTOR,
-        "muon": MUON,
+        **_named(replace(SGD, decay="decoupled"), "sgdw schedulefreesgd sgdschedulefree"),
+        **{known.name: known for known in (ADAFACTOR, MUON, ADAMH, MUONH)},
         "shampoo": SHAMPOO,
         "distributedshampoo": replace(SHAMPOO, name="distributedshampoo", options=None),
-        "soap": SOAP,
-        "kfac": KFAC,
-        "foof": FOOF,
-        "learned": LEARNED,
-        "learnedoptimizer": LEARNED,
+        **{known.name: known for known in (SOAP, KFAC, FOOF)},
+        **dict.fromkeys(("learned", "learnedoptimizer"), LEARNED),
     }
 )
 

@@ -59,11 +59,13 @@ class RunRule:
         columns: by optimizer column of the tables. ``muon`` is for Muon, for SOAP, and for Shampoo
             with exponents of -1/4, whose steps do not grow with the gradient, like Adam's. SOAP,
             which is Adam in another basis, reads adam where a rule has no muon.
+        spheres: it is for optimizers that keep the norms of their matrices only.
     """
 
     source: str
     moves: tuple[str, ...]
     columns: Mapping[str, Horizon]
+    spheres: bool = False
 
 
 _SAME = Horizon()
@@ -117,6 +119,13 @@ HORIZONS: Mapping[str, RunRule] = MappingProxyType(
             source="Bjorck et al. 2024 (arXiv 2409.19913): lr ~ tokens^-0.32",
             moves=("tokens",),
             columns={"adam": _FITTED},
+        ),
+        # The same power, fitted for optimizers that keep the norms of their matrices. No decay.
+        "hyperp": RunRule(
+            source="HyperP (arXiv 2603.28743) and its code: lr ~ tokens^-0.32; not measured here",
+            moves=("tokens",),
+            columns={"adam": _FITTED, "muon": _FITTED},
+            spheres=True,
         ),
         # lr * wd * steps stays, as in "timescale".
         "nanochat": RunRule(
@@ -176,7 +185,8 @@ def transfer_run(
     """Hyperparameters for another batch size or number of steps, ready for `Plan.param_groups`.
 
     Args:
-        rule: a key of `HORIZONS` (sde, completed, timescale, token-horizon, nanochat or constant),
+        rule: a key of `HORIZONS` (sde, completed, timescale, token-horizon, hyperp, nanochat or
+            constant),
             or a product such as ``"sde+token-horizon"`` of one for the batch size and one for the
             number of tokens.
         optimizer: name, class or instance.
@@ -244,6 +254,11 @@ def _refuse_unanswered(name: str, rules: tuple[RunRule, ...], batch: float, step
 
 def _column(name: str, rule: RunRule, family: Family) -> Horizon:
     """A rule's powers for an optimizer; a grafted step has those of the optimizer grafted on."""
+    if rule.spheres and not family.sphere:
+        raise ValueError(
+            f"{name!r} is for optimizers that keep the norms of their matrices (adamh, muonh; "
+            f"paramz.optim.constrained), and {family.name} does not"
+        )
     column = "adam" if family.rotated and "muon" not in rule.columns else family.column
     column = family.graft or column
     odd = family.exponent is not None and family.exponent != HALF and family.graft is None
