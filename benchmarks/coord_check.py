@@ -1,9 +1,10 @@
-"""Wall time of a coordinate check over mup's get_coord_data for the same work, on two processes.
+"""Time of a coordinate check over mup's get_coord_data for the same work.
 
 The byte-level GPT of sweeps/train_lm.py, widths 64, 128, 256, 8 learning rates, recorded at step 0
 and after 1 and 2 updates. mup runs one check per learning rate in this process, as it has no other
-way; paramz shares the first step between learning rates, leaves out the last backward pass and uses
-two processes with one thread each. The two alternate.
+way; paramz shares the first step between learning rates and leaves out the last backward pass. CPU
+time is measured with one thread each, wall time with two processes of one thread against mup with
+two threads. The two alternate.
 
     python benchmarks/coord_check.py [--rounds 3]
 """
@@ -11,6 +12,7 @@ two processes with one thread each. The two alternate.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import torch
 from _tasks import train_lm
@@ -21,7 +23,7 @@ import paramz
 WIDTHS, LRS, STEPS = (64, 128, 256), [2.0**-k for k in range(6, 14)], 3
 
 
-def with_paramz() -> None:
+def with_paramz(workers: int) -> None:
     """The check by paramz; STEPS records are STEPS - 1 updates."""
     paramz.coord_check(
         train_lm.task({}),
@@ -29,7 +31,7 @@ def with_paramz() -> None:
         lr=LRS,
         steps=STEPS - 1,
         seeds=1,
-        workers=2,
+        workers=workers,
     )
 
 
@@ -67,13 +69,17 @@ def with_mup() -> None:
 def main() -> None:
     """Measure and print."""
     rounds = parser(__doc__, rounds=3).parse_args().rounds
-    torch.set_num_threads(2)  # mup gets both cores as well
-    runs = {"paramz": with_paramz, "mup": with_mup}
-    times = alternate(runs, rounds, warm_up=0, clock=time.perf_counter)
-    over = ratios(times, "paramz", "mup")
-    for ours, theirs, ratio in zip(times["paramz"], times["mup"], over, strict=True):
-        print(f"paramz {ours:6.1f} s   mup {theirs:6.1f} s   ratio {ratio:.2f}")
-    tell("coordinate check of a GPT, wall time on two cores", "mup", over, "0.3")
+    cases = (
+        ("CPU time on one thread", 1, time.process_time, "0.3"),
+        ("wall time on two cores", 2, time.perf_counter, ""),
+    )
+    for what, cores, clock, goal in cases:
+        torch.set_num_threads(cores)  # mup gets both cores as well
+        runs = {"paramz": partial(with_paramz, cores), "mup": with_mup}
+        times = alternate(runs, rounds, warm_up=0, clock=clock)
+        for ours, theirs in zip(times["paramz"], times["mup"], strict=True):
+            print(f"paramz {ours:6.1f} s   mup {theirs:6.1f} s")
+        tell(f"coordinate check of a GPT, {what}", "mup", ratios(times, "paramz", "mup"), goal)
 
 
 if __name__ == "__main__":

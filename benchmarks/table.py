@@ -30,7 +30,7 @@ RUNS = {
     "u_mup": ["--rounds", "6", "--builds", "2"],
     "reparam": ["--rounds", "10"],
     "coord_check": ["--rounds", "1"],
-    "second_order": ["--rounds", "1", "--only", "torch muon", "paramz shampoo", "paramz kfac"],
+    "second_order": ["--rounds", "1", "--only", "paramz shampoo", "paramz kfac"],
     "compat_mup": ["--rounds", "60"],
     "fit": ["--repeats", "1", "--starts", "90", "--boots", "50"],
     "planning": [],
