@@ -39,6 +39,8 @@ class Place:
         axes: what its axes are in forward code, where a run shows it and its layer says otherwise.
         reads_out: a table or first layer that forward code also multiplies by, the other way round,
             to make the model's output.
+        enters: a readout by whose weight forward code also goes into width: the model's input
+            chooses rows of it, or it is multiplied by the other way round.
     """
 
     inside: bool | None = None
@@ -48,6 +50,7 @@ class Place:
     widens: bool = False
     axes: Axes | None = None
     reads_out: bool = False
+    enters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def find_places(
     grown = [m for name, t in base.items() if (m := _matrix(t, wider[name])) is not None]
     narrow = [matrix for matrix in grown if matrix.narrows]
     if len(narrow) == 1 and narrow[0] is grown[-1]:
-        return {}
+        return _last(narrow[0], probes, grown, example)
     if not narrow and any(matrix.table and matrix.shared for matrix in grown):
         return {}  # embedding and readout are one tensor
     flow = _run(probes, [matrix.name for matrix in grown], example)
@@ -112,6 +115,7 @@ def find_places(
             _place(matrix, number, grown, flow, probes.base),
             axes=shown.get(matrix.name),
             reads_out=matrix.grows_out and _multiplied(matrix, flow),
+            enters=matrix.narrows and _enters(matrix, flow),
         )
         for number, matrix in enumerate(grown)
         if matrix.grows_in != matrix.grows_out
@@ -147,6 +151,26 @@ def _multiplied(matrix: _Matrix, flow: Flow) -> bool:
     sums = flow.sums(matrix.name)
     both = matrix.table or matrix.axes.fan_in in sums
     return flow.reads_out(matrix.name) is True and both and matrix.axes.fan_out in sums
+
+
+def _last(
+    matrix: _Matrix, probes: Probes, grown: Sequence[_Matrix], example: Any
+) -> dict[str, Place]:
+    """A place for the one readout, where its weight is used for more than its name tells.
+
+    Hugging Face's models tie their weights by name, so they are spared the run.
+    """
+    if getattr(probes.wider, "config", None) is not None:
+        return {}
+    flow = _run(probes, [each.name for each in grown], example)
+    return {matrix.name: Place(enters=True)} if _enters(matrix, flow) else {}
+
+
+def _enters(matrix: _Matrix, flow: Flow) -> bool:
+    """Whether a readout's weight also makes what goes into width."""
+    sums = flow.sums(matrix.name)
+    both = matrix.axes.fan_in in sums and matrix.axes.fan_out in sums
+    return flow.reads_out(matrix.name) is True and (both or matrix.name in flow.looked_up)
 
 
 def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:

@@ -30,6 +30,7 @@ class Flow:
         fed: names of those whose input was made by one of them.
         summed: name -> the axes over which products with data sum, once for every way that occurs.
         normed: names of those whose output, or a slice of it, goes into a norm by itself.
+        looked_up: names of those of which the model's input chooses rows.
     """
 
     used: frozenset[str] = frozenset()
@@ -38,6 +39,7 @@ class Flow:
     fed: frozenset[str] = frozenset()
     summed: Mapping[str, frozenset[tuple[int, ...]]] = field(default_factory=dict)
     normed: frozenset[str] = frozenset()
+    looked_up: frozenset[str] = frozenset()
 
     def is_normed(self, name: str) -> bool | None:
         """Whether a norm follows a matrix; None where the run does not tell."""
@@ -86,6 +88,10 @@ _JOINS = frozenset(
     """add add_ sub sub_ cat stack copy_ where embedding _embedding_bag index index_select gather
     masked_fill masked_scatter index_put index_put_ slice_scatter select_scatter""".split()
 )
+
+
+# Operations that take rows of their first argument by numbers in others.
+_LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
 
 
 # Products that sum over the last axis of one factor and the last but one of the other.
@@ -157,6 +163,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
         frozenset(follower.fed),
         summed,
         frozenset(follower.normed),
+        frozenset(follower.looked_up),
     )
 
 
@@ -169,6 +176,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.feeds: set[str] = set()
         self.fed: set[str] = set()
         self.normed: set[str] = set()
+        self.looked_up: set[str] = set()
         self.summed: dict[str, set[tuple[int, ...]]] = {}
         self._matrices: dict[int, tuple[str, Tensor]] = {}
         self._states: dict[int, _State] = {}
@@ -200,9 +208,17 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.know(tensor, made if whole else made._replace(fresh=frozenset()))
             if func.overloadpacket.__name__ in _PRODUCTS:
                 self._note_sums(*args[-2:])
+            if func.overloadpacket.__name__ in _LOOKS:
+                self._note_look(*args)
             if func.overloadpacket.__name__ in _NORMS and len(made.fresh) == 1:
                 self.normed |= made.fresh
         return out
+
+    def _note_look(self, table: Tensor, *by: Any) -> None:
+        """Whether the model's input chooses rows of a matrix."""
+        known = self._matrices.get(table.untyped_storage()._cdata)
+        if known is not None and any(self.state(each).data for each in tensors_in(by)):
+            self.looked_up.add(known[0])
 
     def _note_sums(self, left: Tensor, right: Tensor) -> None:
         """Over which axes of a matrix a product with data sums."""

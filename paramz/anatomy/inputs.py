@@ -30,7 +30,7 @@ def possible_inputs(model: nn.Module, example: Any = None) -> Iterator[Any]:
         a tensor, or a mapping of keyword arguments.
 
     >>> [tuple(x.shape) for x in possible_inputs(nn.Linear(3, 2))]
-    [(2, 3), (2, 4, 3)]
+    [(2, 3), (2, 4, 3), (2, 4)]
     """
     if example is not None:
         yield example[0] if isinstance(example, tuple | list) else example
@@ -54,6 +54,7 @@ def _by_first_layer(model: nn.Module) -> Iterator[Tensor]:
         elif isinstance(module, nn.Linear):
             yield torch.zeros(2, module.in_features)
             yield torch.zeros(2, _TOKENS, module.in_features)
+            yield torch.zeros(2, _TOKENS, dtype=torch.long)  # of a table that no layer is
         elif isinstance(module, nn.RNNBase):
             yield torch.zeros(2, _TOKENS, module.input_size)
         elif isinstance(module, nn.modules.conv._ConvNd):

@@ -17,7 +17,13 @@ from paramz.anatomy.facts import TensorFacts
 from paramz.anatomy.tensors import ModelTensor, listed
 from paramz.plan.row import Row
 from paramz.plan.summary import collapse_notes
-from paramz.plan.untold import named_apart, suggest, tied_in_code, without_type
+from paramz.plan.untold import (
+    entered_in_code,
+    named_apart,
+    suggest,
+    tied_in_code,
+    without_type,
+)
 from paramz.theory.rules import ROLES, Role
 
 Overrides = Mapping[str, Role | Axes]
@@ -221,6 +227,8 @@ def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
     if len(found) == 1:
         if facts.place.reads_out:
             raise ValueError(tied_in_code(tensor))
+        if facts.place.enters:
+            raise ValueError(entered_in_code(tensor))
         role, (why, axes, _) = next(iter(found.items()))
         return _Finding(role, why, axes)
     if set(found) == {"input", "output"}:

@@ -54,6 +54,18 @@ def tied_in_code(tensor: ModelTensor) -> str:
     )
 
 
+def entered_in_code(tensor: ModelTensor) -> str:
+    """What to say of a readout by whose weight forward code also goes into width."""
+    name, kind = tensor.names[0], tensor.uses[0].kind
+    return (
+        f"{name} {tensor.shape}: the weight of a {kind} that reads out, and that forward code also "
+        "takes the other way, as a table or first layer into width. These have other rules. If all "
+        f"that is read out goes through the {kind} itself, say {suggest(name, 'input')}: it then "
+        "counts as what goes in, and the layer has the readout's factor. Else give what goes in a "
+        f"weight of its own. {suggest(name, 'output')} says that it is a readout above all"
+    )
+
+
 def named_apart(problem: str, facts: TensorFacts, tensors: Sequence[TensorFacts]) -> str:
     """What to say of a tensor, with a pattern that names none of another kind."""
     changed = _changed(facts)

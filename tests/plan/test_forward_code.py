@@ -43,6 +43,46 @@ def test_the_layer_that_the_error_suggests_is_planned_as_tied():
     assert plan.multipliers == {"head": pytest.approx(1 / 4)}
 
 
+class EntersByReadout(nn.Module):
+    """The table is the readout's: its rows are looked up, or it is multiplied by the other way."""
+
+    def __init__(self, width, how="embedding"):
+        super().__init__()
+        self.how = how
+        self.body, self.head = nn.Linear(width, width), nn.Linear(width, 20, bias=False)
+
+    def forward(self, x):
+        table = self.head.weight
+        match self.how:
+            case "embedding":
+                h = F.embedding(x, table)
+            case "index":
+                h = table[x]
+            case "product":  # the other half of an autoencoder
+                h = x @ table
+            case "soft":
+                h = F.one_hot(x, 20).float() @ table
+        return self.head(torch.relu(self.body(h)))
+
+
+@pytest.mark.parametrize("how", ["embedding", "index", "product", "soft"])
+def test_a_readout_by_whose_weight_the_input_enters_is_refused(how):
+    def build(width):
+        return EntersByReadout(width, how)
+
+    example = {"example": torch.zeros(2, 20)} if how == "product" else {}
+    ids = {"example": torch.zeros(2, 4, dtype=torch.long)} if how == "soft" else {}
+    with pytest.raises(ValueError) as refused:
+        paramz.make_plan(build(32), "mup", base=build, base_width=16, **example, **ids)
+    assert "head.weight (20, 32): the weight of a Linear that reads out, and that" in str(
+        refused.value
+    )
+    said = {"roles": {"head[.]weight$": "input"}}
+    assert f"say roles={said['roles']}" in str(refused.value)
+    plan = paramz.make_plan(build(64), "mup", base=build, base_width=16, **said)
+    assert plan.multipliers == {"head": pytest.approx(1 / 4)}
+
+
 class Codebook(nn.Module):
     """Distances to a table's rows choose one of them: that is no readout."""
 
