@@ -9,17 +9,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from paramz.analysis import plots, transfer
+from paramz.analysis import plots, predict_loss, transfer
 
 HERE = Path(__file__).parent
 FIGURES = {"width_adamw": ("lr_width_adamw.csv", "width"), "horizon": ("lr_steps.csv", "steps")}
 
 
+def read(table: str) -> pd.DataFrame:
+    """A table of trials."""
+    return pd.read_csv(HERE.parent / "analysis/data" / table, comment="#")
+
+
 def main() -> None:
     """Draw all of them."""
-    for name, (table, scale) in FIGURES.items():
-        df = pd.read_csv(HERE.parent / "analysis/data" / table, comment="#")
-        figure = plots.transfer(transfer(df, scale=scale))[0].figure
+    figures = {
+        name: plots.transfer(transfer(read(table), scale=scale))[0].figure
+        for name, (table, scale) in FIGURES.items()
+    }
+    ax = None
+    for index, found in enumerate(predict_loss(read("loss_width_long.csv"))):
+        ax = plots.law(found.trial, label=found.group, index=index, ax=ax)
+    ax.set_xlabel("width")
+    figures["width_loss"] = ax.figure
+    for name, figure in figures.items():
         figure.savefig(HERE / "img" / f"{name}.png", dpi=130, bbox_inches="tight")
 
 

@@ -108,7 +108,8 @@ END = """
   on a probe with an embedding in it, and held at the base's value. Where it cannot, nothing shows
   them, and the coordinate check then fails at that module with slope +0.5.
 - An embedding that forward code multiplies by to read out (`h @ self.wte.weight.T`): an error says how
-  to let a layer share it.
+  to let a layer share it. A readout by whose weight the input enters (`F.embedding(ids, self.head.weight)`):
+  an error says the role, `input`, with which the check passes.
 - Dot products of two learned features without 1/d (retrieval towers, DeepONet with a growing latent
   dimension): keep the dimension, or divide by it.
 - `torch.compile` of a plain model and one with hooks in the same process: torch leaves hooks out of
