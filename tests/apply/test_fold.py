@@ -22,7 +22,8 @@ TABLES = {
 def trained(case, table, fold, optimizer="adamw"):
     model = build64(case.build, 32)
     plan = paramz.parametrize_(model, table, base=lambda w=8: build64(case.build, w), fold=fold)
-    groups = plan.param_groups(model, optimizer, lr=0.02, weight_decay=0.1, eps=1e-3)
+    eps = {"eps": 1e-3} if optimizer == "adamw" else {}
+    groups = plan.param_groups(model, optimizer, lr=0.02, weight_decay=0.1, **eps)
     kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
     return model, train(model, kind(groups), case.batch(), steps=6)
 

@@ -166,7 +166,7 @@ READERS = {
     "logs": ([], 0, "no failed trials", ""),
     "prune": ([], 0, "nothing to prune", ""),
     "fit": (["--predict", "width=1024", "--hold", "0"], 0, "width", ""),
-    "report": ([], 2, "best lr", "transfer.png"),
+    "report": ([], 2, "Best lr", "transfer.png"),
     "collect": ([], 2, "", "results.csv"),
     "retry": ([], 2, "", "may not write there"),
 }
