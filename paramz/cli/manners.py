@@ -40,6 +40,8 @@ class Program(TyperGroup):
 
 
 def _in_words_(params: list[Any], ctx: Any) -> list[Any]:
+    if not hasattr(TyperOption, "display_type"):
+        return params  # an older typer, which writes TEXT and INTEGER
     for param in params:
         if isinstance(param, TyperOption) and param.metavar is None:
             shown = param.display_type(ctx)
