@@ -33,7 +33,8 @@ def constrained(optimizer: AnyOptimizer) -> AnyOptimizer:
     The optimizer is changed and returned: schedulers, closures, GradScaler, DDP and state_dict work
     as before, and a run that goes on from a state_dict takes the same steps. A tensor counts as one
     matrix, whatever its number of axes. A copy of the weights lives during each step, and weights
-    in less than float32 lose small steps to rounding.
+    in less than float32 lose small steps to rounding. A deep copy or a pickle of an optimizer is
+    without its hooks, as torch leaves them out: constrain it again.
 
     Args:
         optimizer: such as ``torch.optim.AdamW(groups)`` (AdamH) or ``torch.optim.Muon(groups)``
