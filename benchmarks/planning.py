@@ -8,7 +8,7 @@ the calls that draw it, and the target's own was measured by parts:
     a 70B Llama on meta, base 1024        18.7 s, 4668 MB -> 0.73 s (0.58 to 0.76), 17 MB
     a real Llama of 300M, base 256        3.0 s -> 1.6 s (1.3 to 2.1), the same weights bit for bit
     61 blocks of 256 experts, each of
-    three modules, on meta, base 1024     41 s, 516 MB -> 38 s (36 to 45), 511 MB
+    three modules, on meta, base 1024     41 s, 516 MB -> 38 s (36 to 45), 511 MB; 30 s when quiet
 
 Of the last, most is torch building the base and the wider probe, 47 thousand layers each: building
 the model once takes 15 s and 312 MB by itself. 3 s and 300 MB for it, once a goal, cannot be had

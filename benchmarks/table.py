@@ -1,7 +1,7 @@
 """One table of what paramz costs beside its peers, from the other benchmarks: benchmarks/README.md.
 
 Each runs in a process of its own, with so few rounds that all take under 15 minutes on two cores;
-for closer figures run it by itself. Where a GPU is, `benchmarks/gpu.py` is among them.
+for closer figures run it by itself. What needs a GPU is benchmarks/gpu.py.
 
     python benchmarks/table.py [--only overhead fit ...]
 """
@@ -38,10 +38,11 @@ RUNS = {
 }
 HEAD = """# What paramz costs
 
-Made by `make bench` on {date}: {machine}, Python {python}, torch {torch}. One thread and CPU time,
-unless a row says otherwise. Ratios are medians over alternating runs in one process, with quartiles
-in brackets; a single figure was measured once. The other files here print the same figures from
-more rounds, and say how they were measured.
+Made by `make bench` on {date}: {machine}, Python {python}, torch {torch}. One thread, unless a row
+says otherwise. CPU time in overhead, reparam, second_order and planning, and where a row says so;
+else wall time, which other processes distort. Ratios are medians over alternating runs in one
+process, with quartiles in brackets; a single figure was measured once. The other files here print
+the same figures from more rounds, and say how they were measured.
 
 | what | compared with | figure | goal | made by |
 |---|---|---|---|---|
