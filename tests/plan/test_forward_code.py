@@ -83,6 +83,31 @@ def test_a_readout_by_whose_weight_the_input_enters_is_refused(how):
     assert plan.multipliers == {"head": pytest.approx(1 / 4)}
 
 
+class TwoInputs(nn.Module):
+    """No inputs can be guessed for it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.body, self.head = nn.Linear(6, width), nn.Linear(width, 3)
+
+    def forward(self, x, mask):
+        return self.head(self.body(x * mask))
+
+
+def test_no_real_base_is_built_to_look_at_the_one_readout_of_a_model_on_meta():
+    built = []
+
+    def build(width):
+        built.append(TwoInputs(width))
+        return built[-1]
+
+    with torch.device("meta"):
+        model = build(64)
+    plan = paramz.parametrize_(model, "mup", base=build, base_width=16)
+    assert {row.role for row in plan.rows if row.name == "head.weight"} == {"output"}
+    assert len(built) > 1 and all(each.head.weight.is_meta for each in built)
+
+
 class Codebook(nn.Module):
     """Distances to a table's rows choose one of them: that is no readout."""
 
