@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, declared_blocks
+from paramz.anatomy.ends import require_ends, shown
 from paramz.anatomy.paths import is_number, join, pattern, split
 from paramz.anatomy.postnorm import norms_of_sums
 from paramz.anatomy.stacks import counts_runs, depth_ratios, left_out
@@ -55,25 +58,34 @@ _LINEAR = (
 )
 
 
-def find_branches(model: nn.Module, base: nn.Module, declared: Branches | None = None) -> Residual:
+def find_branches(
+    model: nn.Module, base: nn.Module, declared: Branches | None = None, example: Any = None
+) -> Residual:
     """The residual branches of a model.
 
     Args:
-        model: the model; only names and types are looked at.
+        model: the model; names and types are looked at, and what it calls on the meta device.
         base: the base model, for its number of blocks.
         declared: where they are, for models whose blocks paramz does not know.
+        example: what to call the models with; inputs are guessed if it is left out.
 
     Raises:
         ValueError: there are none, a block holds a part whose branch has no known end, or a
             declaration matches nothing. The message shows how to declare them.
     """
-    found, at_base = (_find(m, declared) for m in (model, base))
+    known = declared is not None and declared.inside is not None
+    try:
+        found, at_base = (_find(m, declared) for m in (model, base))
+    except UnknownBranch as error:
+        raise ValueError(f"{error} {shown(model, base, example) or _how(error.where)}") from None
     parameters = {path: _end_parameters(model, path) for path in found.modules}
+    calls = count(model, base, _inner(found), _inner(at_base), example)
     ratios, notes = depth_ratios(
-        model, base, found.runs, at_base.runs, declared.runs if declared else None
+        model, base, found.runs, at_base.runs, declared.runs if declared else None, calls
     )
-    if declared is None or declared.inside is None:
+    if not known:
         notes += left_out(model, base, set(found.runs))
+    notes += require_ends(model, base, at_base, ratios, example, declared=known)
     return Residual(
         found.blocks,
         ends=frozenset(name for names_of_end in parameters.values() for name in names_of_end),
@@ -83,6 +95,26 @@ def find_branches(model: nn.Module, base: nn.Module, declared: Branches | None =
         called={path: _called(model, path) for path in found.modules},
         notes=tuple(notes),
     )
+
+
+class UnknownBranch(ValueError):
+    """Names do not tell the branches of a model.
+
+    Attributes:
+        where: the module whose branches they are.
+    """
+
+    def __init__(self, said: str, where: nn.Module) -> None:
+        super().__init__(said)
+        self.where = where
+
+
+def _inner(found: FoundBlocks) -> dict[str, set[str]]:
+    """Path of a block -> those of its ends, by which its runs are counted if it is a mere list."""
+    inner: dict[str, set[str]] = {path: set() for path in found.runs}
+    for end, path in found.modules.items():
+        inner[path].add(end)
+    return inner
 
 
 def _find(model: nn.Module, declared: Branches | None) -> FoundBlocks:
@@ -103,10 +135,11 @@ def _known(model: nn.Module) -> FoundBlocks:
     if not found.runs and counts_runs(model):
         found = _blocks_among(model, numbered=False)
     if not found.runs:
-        raise ValueError(
+        raise UnknownBranch(
             f"no residual branches found in this {type(model).__name__}: none of its numbered "
             "modules is a block that paramz knows (attention and feed-forward behind norms, or a "
-            f"ResNet block). {_how(model)}"
+            "ResNet block).",
+            model,
         )
     return found
 
@@ -200,10 +233,10 @@ def _every_part_ends(path: str, block: nn.Module, ends: list[str]) -> None:
         matrices = [n for n, p in child.named_parameters() if p.ndim >= 2]
         ended = any(end == name or end.startswith(f"{name}.") for end in ends)
         if len(matrices) > 1 and not ended:
-            raise ValueError(
+            raise UnknownBranch(
                 f"{path}.{name} ({type(child).__name__}) is a residual branch whose last linear "
-                f"map paramz does not know; its matrices are {', '.join(matrices[:8])}. "
-                f"{_how(block)}"
+                f"map paramz does not know; its matrices are {', '.join(matrices[:8])}.",
+                block,
             )
 
 

@@ -191,7 +191,9 @@ def read_facts(
         scaled_readout=scales_tied_readout(model),
         dots=tuple(each for each in products if each.grows and each.at_output),
         nested=nested_encoders(model),
-        residual=find_branches(model, probes.base, branches) if "depth" in scales else None,
+        residual=find_branches(model, probes.base, branches, example)
+        if "depth" in scales
+        else None,
         doubts=tuple(unknown_numbers(probes)),
         notes=tuple(notes),
     )

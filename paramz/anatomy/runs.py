@@ -12,12 +12,11 @@ import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -27,7 +26,7 @@ from paramz.anatomy.twins import signature
 def run(
     model: nn.Module,
     inputs: Any,
-    watcher: TorchDispatchMode | TorchFunctionMode,
+    watcher: AbstractContextManager[Any],
     kept: int | None,
 ) -> Any:
     """Call a model under a watcher.
@@ -35,7 +34,7 @@ def run(
     Args:
         model: on any device.
         inputs: the model's one argument, or a mapping of keyword arguments, of `copied_to`.
-        watcher: the mode that sees every operation.
+        watcher: the mode that sees every operation, if any does.
         kept: how many blocks of one kind run of a list of them; None: all.
 
     Returns:
@@ -94,6 +93,31 @@ def copied_to(device: torch.device, inputs: Any) -> Any:
             return x
 
     return tree_map(copied, inputs)
+
+
+@contextmanager
+def on_meta(model: nn.Module) -> Iterator[None]:
+    """The model with parameters and buffers on the meta device, and its own back afterwards."""
+    before = [(module, module._parameters, module._buffers) for module in model.modules()]
+    moved: dict[int, Tensor] = {}  # a shared tensor stays one
+
+    def on_meta_once(x: Tensor) -> Tensor:
+        if id(x) not in moved:
+            empty = torch.empty_like(x.detach(), device="meta")
+            kept = isinstance(x, nn.Parameter)
+            moved[id(x)] = nn.Parameter(empty, x.requires_grad) if kept else empty
+        return x if x.is_meta else moved[id(x)]
+
+    def there(kept: Mapping[str, Tensor | None]) -> dict[str, Any]:
+        return {name: None if x is None else on_meta_once(x) for name, x in kept.items()}
+
+    try:
+        for module, parameters, buffers in before:
+            module._parameters, module._buffers = there(parameters), there(buffers)
+        yield
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters, module._buffers = parameters, buffers
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

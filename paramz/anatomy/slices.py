@@ -52,6 +52,8 @@ def _usual(pairs: Iterable[tuple[int, int]]) -> Fraction:
     """The ratio that most pairs have; of several the first one."""
     ratios: Counter[Fraction] = Counter()
     for (one, other), times in Counter(pairs).items():
+        if one == 0:
+            continue  # MobileBERT at hidden_size = embedding_size has a matrix without columns
         ratios[Fraction(other, one)] += times
     return ratios.most_common(1)[0][0] if ratios else Fraction(1)
 

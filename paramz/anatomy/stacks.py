@@ -14,7 +14,8 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.paths import join, pattern
+from paramz.anatomy.called import Calls
+from paramz.anatomy.paths import join, pattern, unnumbered
 
 
 def depth_ratios(
@@ -23,6 +24,7 @@ def depth_ratios(
     runs: Mapping[str, int],
     base_runs: Mapping[str, int],
     declared: str | None = None,
+    calls: Calls | None = None,
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Target / base of every block: depth, the runs of all blocks of its stack, and loops, its own.
 
@@ -33,6 +35,7 @@ def depth_ratios(
         base_runs: likewise of the base.
         declared: the attribute that holds the number of runs of all blocks together, such as
             ``"depth"`` or ``"config.num_hidden_layers"``.
+        calls: how often a run calls the blocks, if there was one.
 
     Returns:
         path of every block -> its ratios, and notes on what was counted.
@@ -41,11 +44,19 @@ def depth_ratios(
         ValueError: a stack has no block in the base; the declared attribute is none; or attributes
             say that a block runs several times and not which.
     """
+    seen_runs, seen_base, seen, notes = _seen(runs, base_runs, calls or Calls())
     if declared is not None:
         ratio = _count_in(model, declared) / _count_in(base, declared)
-        return _all_looped(ratio, runs, base_runs), []
+        said = _all_looped(ratio, runs, base_runs)
+        shown = depth_ratios(model, base, runs, base_runs, calls=calls)[0] if seen else said
+        other = next((path for path in said if shown[path] != said[path]), None)
+        return said, [] if other is None else [
+            f"{declared} says {_words(said[other])} for {other}, and a run shows "
+            f"{_words(shown[other])}: leave out Branches(runs=...) to take what the run shows"
+        ]
+    runs, base_runs = seen_runs, seen_base
     whole = (_grouped_layers(model), _grouped_layers(base))
-    if whole[0] is not None and whole[1] is not None:
+    if not seen and whole[0] is not None and whole[1] is not None:
         note = f"groups of shared layers run {whole[0]} times in all, {whole[1]} in the base"
         return _all_looped(whole[0] / whole[1], runs, base_runs), [note]
     sizes, base_sizes = _sizes(model), _sizes(base)
@@ -63,16 +74,55 @@ def depth_ratios(
     if missing:
         raise ValueError(
             f"{', '.join(missing)}: residual blocks that the base has none of (its blocks are in "
-            f"{', '.join(base_counts)}). Give the base at least one block of every stack."
+            f"{', '.join(base_counts)}). Give the base at least one block of every stack, and let "
+            "the blocks of a stack be numbers of an nn.ModuleList."
         )
     ratios = {stack: counts[stack] / base_counts[stack] for stack in counts}
-    looped, notes = _looped(model, base, ratios, distinct=len(runs), base_distinct=len(base_runs))
-    if looped is not None:
-        return _all_looped(looped, runs, base_runs), notes
+    if not seen:
+        looped, notes = _looped(
+            model, base, ratios, distinct=len(runs), base_distinct=len(base_runs)
+        )
+        if looped is not None:
+            return _all_looped(looped, runs, base_runs), notes
     return {
         path: _ratios(ratios[stack], runs[path] * different[stack] / base_counts[stack])
         for path, stack in stacks.items()
     }, notes
+
+
+def _seen(
+    runs: Mapping[str, int], base_runs: Mapping[str, int], calls: Calls
+) -> tuple[Mapping[str, int], Mapping[str, int], bool, list[str]]:
+    """The runs that a call of both models shows, whether it shows all, and a note on shared blocks.
+
+    Blocks that the call does not reach (a tower without its picture) run as often as they stand.
+    """
+    kinds = {unnumbered(path) for path in runs} & {unnumbered(path) for path in base_runs}
+    reached = {
+        kind
+        for kind in kinds
+        if all(
+            shown.get(path, 0) > 0
+            for shown, stand in ((calls.model, runs), (calls.base, base_runs))
+            for path in stand
+            if unnumbered(path) == kind
+        )
+    }
+    one, other = (
+        {path: shown[path] if unnumbered(path) in reached else n for path, n in stand.items()}
+        for shown, stand in ((calls.model, runs), (calls.base, base_runs))
+    )
+    notes = []
+    for kind in sorted(reached):
+        counts = [
+            [n for path, n in found.items() if unnumbered(path) == kind] for found in (one, other)
+        ]
+        if max(counts[0] + counts[1]) > 1:
+            notes.append(
+                f"blocks that run several times: {kind} run {sum(counts[0])} times "
+                f"in all, {sum(counts[1])} in the base"
+            )
+    return one, other, reached == kinds == {unnumbered(path) for path in runs}, notes
 
 
 def _all_looped(
@@ -85,6 +135,10 @@ def _all_looped(
 
 def _ratios(depth: float, loops: float) -> dict[str, float]:
     return {"depth": depth} if loops == 1 else {"depth": depth, "loops": loops}
+
+
+def _words(ratios: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} times {ratio:.4g}" for name, ratio in ratios.items())
 
 
 def numbered_containers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -1,0 +1,178 @@
+"""Branches that a run shows and names do not: refused, with the declaration that names them all."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from paramz.anatomy import names
+from paramz.anatomy.declared import FoundBlocks
+from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.paths import split, unnumbered
+from paramz.anatomy.sums import Added, find_added
+from paramz.anatomy.tensors import listed
+
+# Blocks of one kind that run first; code that counts its blocks needs all of them.
+_KEPT = (2, None)
+_ALL = (None,)
+
+
+def require_ends(
+    model: nn.Module,
+    base: nn.Module,
+    found: FoundBlocks,
+    ratios: Mapping[str, Mapping[str, float]],
+    example: Any,
+    *,
+    declared: bool,
+) -> list[str]:
+    """Refuse a model with branches that deepen and whose ends are not among those that are known.
+
+    Args:
+        model: the target.
+        base: the base model, which runs.
+        found: the blocks of the base.
+        ratios: path of every block of the target -> its ratios.
+        example: what to call the model with; inputs are guessed if it is left out.
+        declared: the user has declared the ends, and is told in a note.
+
+    Returns:
+        notes.
+
+    Raises:
+        ValueError: there are such branches; the message holds a declaration of all of them.
+    """
+    deepened = {unnumbered(path) for path, ratio in ratios.items() if ratio["depth"] != 1}
+
+    def deepens(name: str) -> bool:
+        inside = any(unnumbered(name).startswith(f"{path}.") for path in deepened)
+        return inside or _resized(model, base, name) is not None
+
+    missing = [
+        name for name in sorted(_added(base, found.modules, example).unended) if deepens(name)
+    ]
+    if not missing:
+        return []
+    said = (
+        f"{listed(missing, 4)}: a run shows that the model adds what these make to what they were "
+        "made from, so they end residual branches"
+    )
+    if declared:
+        return [f"{said}, which the declared ends leave without depth"]
+    whole = _added(base, found.modules, example, _ALL)
+    every = [name for name in whole.unended if deepens(name)]
+    raise ValueError(
+        f"{said}, and paramz would leave them without depth. "
+        f"{_declaration(model, base, whole._replace(unended=set(every or missing)))}"
+    )
+
+
+def shown(model: nn.Module, base: nn.Module, example: Any) -> str | None:
+    """How to declare branches that names do not tell; None if no run tells them either.
+
+    Args:
+        model: the target.
+        base: the base model, which runs.
+        example: what to call the model with; inputs are guessed if it is left out.
+    """
+    found = _added(base, (), example, _ALL)
+    numbered = {name for name in found.unended if re.search(r"\b\d+\b", name)} or found.unended
+    return _declaration(model, base, found._replace(unended=numbered)) if numbered else None
+
+
+def _added(
+    model: nn.Module, ends: Iterable[str], example: Any, kept: tuple[int | None, ...] = _KEPT
+) -> Added:
+    """What ends branches, but for maps on the stream itself; nothing if the model does not run."""
+    for inputs in possible_inputs(model, example):
+        for number in kept:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of code that meets a guess
+                    found = find_added(model, ends, inputs, number)
+            except Exception:  # any model's own code, on inputs that it may not like
+                continue
+            skips = names.SKIP_CONNECTIONS
+            on_stream = {n for n in found.unended if any(map(skips.search, n.split(".")))}
+            return found._replace(unended=found.unended - on_stream)
+    return Added(set(), set(), set())
+
+
+def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:
+    """What to paste for branches that end in some matrices, or in known ends."""
+    every = sorted(added.unended)
+    bare = [name for name in every if base.get_submodule(split(name)[0])._modules]
+    if bare:
+        return (
+            f"{listed(bare, 4)}: a module of its own for each, such as an nn.Linear, lets "
+            "paramz.Branches(inside=..., ends=...) name it as an end."
+        )
+    if added.bent & added.unended:
+        return (
+            f"After {listed(sorted(added.bent & added.unended), 4)} comes a nonlinearity, so "
+            "a factor on them is none on the branch: let a module put out what is added, and name "
+            "it in paramz.Branches(inside=..., ends=...), which hooks any module."
+        )
+    ends = {*(split(name)[0] for name in every), *added.ended}
+    blocks = {_block(model, base, path) for path in ends}
+    inside = "|".join(
+        sorted({re.sub(r"[0-9]+", "[0-9]+", block.replace(".", "[.]")) for block in blocks})
+    )
+    paths = "|".join(sorted({_exact(path, ends, base) for path in ends}))
+    return (
+        f"Declare all branches: branches=paramz.Branches(inside=r'^({inside})[.]', "
+        f"ends=r'^({paths})$')"
+    )
+
+
+def _resized(model: nn.Module, base: nn.Module, path: str) -> str | None:
+    """The outermost of the numbered modules around a path whose list has another length."""
+    parts = path.split(".")
+    for i, part in enumerate(parts):
+        if part.isdigit() and _length(model, parts[:i]) not in (None, _length(base, parts[:i])):
+            return ".".join(parts[: i + 1])
+    return None
+
+
+def _length(model: nn.Module, parts: list[str]) -> int | None:
+    try:
+        return len(model.get_submodule(".".join(parts))._modules)
+    except AttributeError:
+        return None
+
+
+def _counted(base: nn.Module, above: list[str], name: str) -> bool:
+    """Whether a child is one of several whose names differ in a number at the end."""
+    stem = name.rstrip("0123456789")
+    children = base.get_submodule(".".join(above))._modules
+    alike = [other for other in children if other.rstrip("0123456789") == stem]
+    return name.isdigit() or (stem != name and len(alike) > 1)
+
+
+def _block(model: nn.Module, base: nn.Module, end: str) -> str:
+    """The block of an end: of a list that is longer or shorter, else the innermost numbered one."""
+    resized = _resized(model, base, end)
+    if resized is not None:
+        return resized
+    parts = end.split(".")
+    numbers = [".".join(parts[: i + 1]) for i, part in enumerate(parts[:-1]) if part.isdigit()]
+    return next((p for p in reversed(numbers)), split(end)[0] or end)
+
+
+def _exact(path: str, ends: Collection[str], base: nn.Module) -> str:
+    """A pattern for a path and others that are ends as well, as general as it can be."""
+    parts = path.split(".")
+    numbers = [i for i, part in enumerate(parts) if _counted(base, parts[:i], part)]
+    paths = [name for name, _ in base.named_modules(remove_duplicate=False)]
+    for many in range(len(numbers), -1, -1):
+        general = "[.]".join(
+            re.sub("[0-9]+$", "[0-9]+", part) if i in numbers[:many] else part
+            for i, part in enumerate(parts)
+        )
+        if all(name in ends for name in paths if re.fullmatch(general, name)):
+            return general
+    return "[.]".join(parts)

@@ -1,0 +1,200 @@
+"""Residual sums that a run of a model shows, and the last matrices of what is added in them.
+
+Names tell where most branches end; what the code adds to the stream does not depend on names. In
+``x + branch(x)`` the second term was made from the first one through a matrix. The run is on the
+meta device, and only operations are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from paramz.anatomy.runs import copied_to, device_of, on_meta, run, tensors_in
+
+# Operations after which a tensor is the one that it was before.
+_SAME = frozenset({"clone", "_to_copy", "detach", "alias", "native_dropout", "copy_"})
+_SUMS = frozenset({"add", "add_"})
+# Operations after which a factor on what went in is no factor on what comes out.
+_BENDS = frozenset(
+    """sigmoid sigmoid_ silu silu_ gelu relu relu_ tanh tanh_ elu leaky_relu hardtanh hardswish
+    hardsigmoid mish softplus exp pow square clamp clamp_min _softmax""".split()
+)
+# Of two activations; what is zero where one factor is.
+_PRODUCTS = frozenset({"mul", "mul_", "mm", "bmm", "baddbmm", "mv"})
+# Operations in which a table of parameters is looked up in, or stands beside what else goes in.
+_JOINS = frozenset(
+    """add add_ sub sub_ cat stack where embedding _embedding_bag index index_select gather
+    masked_fill masked_scatter index_put index_put_ slice_scatter select_scatter""".split()
+)
+
+
+class _State(NamedTuple):
+    """What is known of a stretch of memory.
+
+    Attributes:
+        data: it depends on the model's input.
+        weights: the matrices that it is a function of, where it depends on no input.
+        at: the number of the operation that made it.
+        through: numbers of the tensors from which it was made by a matrix.
+        near: those from which it was made by none.
+        fresh: matrices that made it, with no other one since, but for ends of branches.
+        tips: ends of branches that made it, likewise.
+        ended: it is the output of an end, times anything.
+        bent: a nonlinearity came after the matrices that made it.
+    """
+
+    data: bool = False
+    weights: frozenset[str] = frozenset()
+    at: int = 0
+    through: frozenset[int] = frozenset()
+    near: frozenset[int] = frozenset()
+    fresh: frozenset[str] = frozenset()
+    tips: frozenset[str] = frozenset()
+    ended: bool = False
+    bent: bool = False
+
+
+class Added(NamedTuple):
+    """What a model adds to what it was made from.
+
+    Attributes:
+        unended: names of the matrices that made it, where no known end did.
+        ended: paths of the known ends that made it.
+        bent: those of the matrices after which there is a nonlinearity.
+    """
+
+    unended: set[str]
+    ended: set[str]
+    bent: set[str]
+
+
+def find_added(model: nn.Module, ends: Iterable[str], inputs: Any, kept: int | None = 2) -> Added:
+    """What ends the branches of a model: the last matrices before every residual sum.
+
+    Args:
+        model: on any device; it runs on the meta device, in eval mode, and is left as it was.
+        ends: paths of the modules that are known to end branches.
+        inputs: the model's one argument, or a mapping of keyword arguments.
+        kept: how many equal blocks of a list run; None: all of them.
+
+    >>> import torch
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.up, self.back = nn.Linear(4, 8), nn.Linear(8, 4)
+    ...     def forward(self, x):
+    ...         return x + self.back(self.up(x).relu())
+    >>> find_added(Net(), [], torch.ones(1, 4))
+    Added(unended={'back.weight'}, ended=set(), bent=set())
+    >>> find_added(Net(), ["back"], torch.ones(1, 4))
+    Added(unended=set(), ended={'back'}, bent=set())
+    """
+    with ExitStack() as stack:
+        stack.enter_context(on_meta(model))
+        reader = _Reader()
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2:
+                reader.know(parameter, _State(weights=frozenset([name])))
+        moved = copied_to(device_of(model), inputs)
+        for number, tensor in enumerate(tensors_in(moved)):
+            reader.know(tensor, _State(data=True, at=-number))
+        stack.enter_context(_told_of_ends(model, ends, reader))
+        run(model, moved, reader, kept)
+    return reader.added
+
+
+@contextmanager
+def _told_of_ends(model: nn.Module, ends: Iterable[str], reader: _Reader) -> Iterator[None]:
+    handles = [
+        model.get_submodule(path).register_forward_hook(
+            lambda *a, path=path: reader.end(path, tensors_in(a[-1]))
+        )
+        for path in ends
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps what is known by the memory of tensors, which views share."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.added = Added(set(), set(), set())
+        self._states: dict[int, _State] = {}
+        self._kept: dict[int, Any] = {}  # an address is unique only as long as its memory lives
+        self._count = 0
+
+    def know(self, tensor: Tensor, state: _State) -> None:
+        memory = tensor.untyped_storage()
+        self._kept[memory._cdata] = memory
+        self._states[memory._cdata] = state
+
+    def end(self, path: str, outputs: list[Tensor]) -> None:
+        for tensor in outputs:
+            state = self._state(tensor)
+            if state.data:
+                tips = frozenset([path])
+                self.know(tensor, state._replace(fresh=frozenset(), tips=tips, ended=True))
+
+    def _state(self, tensor: Tensor) -> _State:
+        return self._states.get(tensor.untyped_storage()._cdata, _State())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        given = tensors_in((args, kwargs))
+        found = [self._state(x) for x in given]
+        memories = {x.untyped_storage()._cdata for x in given}
+        out = func(*args, **(kwargs or {}))
+        if not any(state.data or state.weights for state in found):
+            return out
+        made = self._made(name, found)
+        for tensor in tensors_in(out):
+            view = tensor.untyped_storage()._cdata in memories and not name.endswith("_")
+            if not view:
+                self.know(tensor, made)
+        return out
+
+    def _made(self, name: str, found: list[_State]) -> _State:
+        data = [state for state in found if state.data]
+        weights = frozenset[str]().union(*(state.weights for state in found if not state.data))
+        if not data:
+            return _State(weights=weights)
+        if name in _SAME and len(data) == 1:
+            return data[0]
+        self._count += 1
+        near = frozenset[int]().union(*(state.near | {state.at} for state in data))
+        through = frozenset[int]().union(*(state.through for state in data))
+        if weights and name not in _JOINS:
+            return _State(True, at=self._count, through=through | near, fresh=weights)
+        if name in _SUMS and len(data) == 2 and self._is_residual(*data):
+            return _State(True, at=self._count, through=through, near=near)
+        ended = [state for state in data if state.ended]
+        # Of a gate and what it lets through, the latter can take a factor.
+        straight = [state for state in data if state.fresh and not state.bent]
+        kept = (ended or straight[:1] or data) if name in _PRODUCTS else data
+        fresh = frozenset[str]().union(*(state.fresh for state in kept))
+        tips = frozenset[str]().union(*(state.tips for state in kept))
+        whole = len(ended) == len(kept)
+        bent = name in _BENDS or any(state.bent for state in kept)
+        return _State(True, frozenset(), self._count, through, near, fresh, tips, whole, bent)
+
+    def _is_residual(self, one: _State, other: _State) -> bool:
+        """Whether one of two terms was made from the other one by a matrix; notes which."""
+        for stream, branch in ((one, other), (other, one)):
+            if stream.at in branch.through:
+                self.added.unended.update(branch.fresh)
+                self.added.bent.update(branch.fresh if branch.bent else ())
+                self.added.ended.update(branch.tips)
+                return True
+        return False

@@ -1,0 +1,226 @@
+"""Where branches end and how often blocks run is read from a run, where names do not tell it."""
+
+import re
+
+import pytest
+import torch
+from cases import Plain
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+from paramz.anatomy.branches import find_branches
+
+
+def attend(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+class Flat(nn.Module):
+    """All maps stand in the block itself; what ends the attention is called o."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.n1, self.n2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.w1, self.w2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        y = self.n1(x)
+        x = x + self.o(attend(self.q(y), self.k(y), self.v(y)))
+        return x + self.w2(self.w1(self.n2(x)).relu())
+
+
+class NormsAreCode(Flat):
+    def __init__(self, width):
+        super().__init__(width)
+        del self.n1, self.n2
+        self.n1 = self.n2 = lambda x: F.rms_norm(x, x.shape[-1:])
+
+
+class LastIsThird(nn.Module):
+    """A gated feed-forward whose second map is a gate."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.w1, self.w2 = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width)
+        self.w3 = nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        y = self.norm(x)
+        return x + self.w3(F.silu(self.w1(y)) * self.w2(y))
+
+
+class Gated(nn.Module):
+    """As in RWKV: a gate lets the branch through after its last map."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.gate, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, x):
+        y = self.norm(x)
+        return x + self.gate(y).sigmoid() * self.value(self.key(y).relu())
+
+
+class Stack(nn.Module):
+    def __init__(self, width=16, depth=2, block=Flat):
+        super().__init__()
+        self.first, self.head = nn.Linear(8, width), nn.Linear(width, 4)
+        self.layers = nn.ModuleList(block(width) for _ in range(depth))
+
+    def forward(self, x):
+        x = self.first(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+class SumOutside(Stack):
+    """Pairs of attention and feed-forward, and the model's code adds."""
+
+    class Attention(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm, self.to_qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
+            self.to_out = nn.Linear(width, width)
+
+        def forward(self, x):
+            return self.to_out(attend(*self.to_qkv(self.norm(x)).chunk(3, -1)))
+
+    class FeedForward(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.net = nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
+            )
+
+        def forward(self, x):
+            return self.net(x)
+
+    def __init__(self, width=16, depth=2, block=None):
+        super().__init__(width, 0)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([self.Attention(width), self.FeedForward(width)]) for _ in range(depth)
+        )
+
+    def forward(self, x):
+        x = self.first(x)
+        for attention, feed_forward in self.layers:
+            x = attention(x) + x
+            x = feed_forward(x) + x
+        return self.head(x)
+
+
+FOUND = {
+    "maps in the block": (Flat, {"o", "w2"}),
+    "norms in code": (NormsAreCode, {"o", "w2"}),
+    "third map last": (LastIsThird, {"w3"}),
+    "a gate behind": (Gated, {"value"}),
+    "sums outside": (None, {"0.to_out", "1.net.3"}),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_ends_a_branch_by_no_known_name_is_refused_and_the_pasted_line_is_right(name):
+    block, ends = FOUND[name]
+
+    def build(width=16, depth=2):
+        return Stack(width, depth, block) if block else SumOutside(width, depth)
+
+    with pytest.raises(ValueError, match=r"branches=paramz\.Branches") as refused:
+        paramz.make_plan(build(depth=6), "mup+completep", base=build, example=torch.ones(2, 5, 8))
+    line = re.search(r"paramz\.Branches\(.*\)", str(refused.value)).group()
+    model = build(depth=6)
+    plan = paramz.parametrize_(
+        model, "mup+completep", base=build, branches=eval(line), example=torch.ones(2, 5, 8)
+    )
+    ended = {row.name for row in plan.rows if row.ends}
+    assert ended == {
+        f"layers.{n}.{end}.{kind}" for n in range(6) for end in ends for kind in ("weight", "bias")
+    }
+    inside = {row.name for row in plan.rows if row.ratios.get("depth") == 3}
+    assert inside == {n for n, _ in model.named_parameters() if n.startswith("layers.")}
+    # Without the ends the model is its first and its last layer.
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        for name in ended:
+            model.get_parameter(name).zero_()
+    assert torch.allclose(model(x), model.head(model.first(x)), atol=1e-6)
+
+
+def test_a_branch_through_a_nonlinearity_is_refused_with_what_to_change():
+    class Bent(Plain):
+        def forward(self, x):
+            return x + self.ffn(self.norm(x)).relu()
+
+    def build(width=16, depth=2):
+        return Stack(width, depth, lambda w: nn.Sequential(Bent(w)))
+
+    model, base = build(depth=4), build()
+    for each in (model, base):
+        for layer in each.layers:
+            layer[0].last = layer[0]._modules.pop("ffn")[2]
+            layer[0].ffn = lambda x, layer=layer[0]: layer.last(x)
+    with pytest.raises(ValueError, match="comes a nonlinearity, so a factor on them is none on"):
+        find_branches(model, base)
+
+
+class Core(nn.Module):
+    """A block before, two that a loop runs, one after: the attribute's name says nothing."""
+
+    def __init__(self, width=16, turns=2):
+        super().__init__()
+        self.first, self.head, self.turns = nn.Linear(8, width), nn.Linear(width, 4), turns
+        self.before, self.core, self.after = (
+            nn.ModuleList(Plain(width) for _ in range(n)) for n in (1, 2, 1)
+        )
+
+    def forward(self, x):
+        x = self.before[0](self.first(x))
+        for _ in range(self.turns):
+            for block in self.core:
+                x = block(x)
+        return self.head(self.after[0](x))
+
+
+def test_a_run_shows_how_often_each_block_runs():
+    plan = paramz.make_plan(Core(turns=8), "mup+completep", base=Core)
+    found = {row.name: row.ratios for row in plan.rows if "depth" in row.ratios}
+    assert {(n.partition(".")[0], r["depth"], r.get("loops", 1)) for n, r in found.items()} == {
+        ("before", 1.0, 1), ("core", 4.0, 4.0), ("after", 1.0, 1)
+    }  # fmt: skip
+    assert "blocks that run several times: core.# run 16 times in all, 4 in the base" in plan.notes
+
+
+def test_a_declared_count_that_the_run_does_not_show_is_said():
+    plan = paramz.make_plan(
+        Core(turns=8), "mup+completep", base=Core, branches=paramz.Branches(runs="turns")
+    )
+    assert any("turns says depth times 4, loops times 4 for before.0, and a run shows depth times 1"
+               in note for note in plan.notes)  # fmt: skip
+
+
+def test_looking_leaves_the_model_as_it_was():
+    model, base = Core(turns=3), Core()
+    kept = [{n: (id(p), p.device) for n, p in m.named_parameters()} for m in (model, base)]
+    model.train()
+    find_branches(model, base)
+    assert kept == [{n: (id(p), p.device) for n, p in m.named_parameters()} for m in (model, base)]
+    assert model.training and not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_rwkvs_branches_end_in_its_values():
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    def build(width=16, depth=2):
+        config = RwkvConfig(
+            vocab_size=20, hidden_size=width, num_hidden_layers=depth, context_length=8
+        )
+        with torch.device("meta"):
+            return RwkvForCausalLM(config)
+
+    with pytest.raises(ValueError, match=re.escape("[.]feed_forward[.]value)$')")):
+        paramz.make_plan(build(depth=4), "mup+completep", base=build)
