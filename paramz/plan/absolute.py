@@ -19,6 +19,8 @@ from paramz.theory.families import Family
 _NOT_TIMES_LR = ("fixed_decay", "decouple_lr", "corrected_weight_decay")
 # Adagrad's first sum of squared gradients.
 _START = "initial_accumulator_value"
+# Bounds on gradients inside an optimizer: Adan's in pytorch_optimizer, LAMB's, LOMO's.
+_CLIPS = ("max_grad_norm", "clip_grad_norm", "clip_grad_value")
 # Columns with a rule for decay that is added to the gradient.
 _WITH_COUPLED_DECAY = ("adam", "sgd")
 
@@ -50,6 +52,13 @@ def refuse_absolute(
             f"width, and {family.name} reads it in its constructor only, so no group can hold what "
             f"it would be at this width: leave {_START} at 0"
         )
+    for option in _CLIPS:
+        if stated.get(option):
+            raise ValueError(
+                f"{option}={stated[option]!r} bounds plain gradients inside the optimizer, and "
+                f"their norm moves with width: leave {option} out and call "
+                "paramz.clip_grad_norm_(plan, model, max_norm) before each step"
+            )
     if not (family.weight_decay if weight_decay is None else weight_decay):
         return
     for option in _NOT_TIMES_LR:

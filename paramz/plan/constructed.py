@@ -15,6 +15,7 @@ from paramz.anatomy.tensors import listed
 from paramz.plan.absolute import refuse_absolute
 from paramz.plan.groups import (
     BASE_DECAY,
+    BASE_LR,
     NAMES,
     PLANNED_FACTOR,
     PLANNED_FOR,
@@ -28,7 +29,7 @@ from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.theory.decay import read_decoupled
-from paramz.theory.families import FAMILIES, Family
+from paramz.theory.families import FAMILIES, WITHOUT_RULE, Family
 from paramz.theory.families import family as find_family
 
 
@@ -82,6 +83,7 @@ def problems(
         if others := [group for group in others if group.values["params"]]:
             yield _unplanned(others)
         yield from _moved(own)
+        yield from _of_two_bases(own)
         yield from _unread(optimizer, own)
         yield from (said for name in PLANNED_VALUES for said in _changed(own, name))
         found = [[*_for_another(g), *_of_another_plan(rulebook, by_name, g)] for g in own]
@@ -171,6 +173,22 @@ def _moved(groups: Sequence[_Group]) -> Iterator[str]:
         )
 
 
+def _of_two_bases(groups: Sequence[_Group]) -> Iterator[str]:
+    """All groups of one optimizer come from one learning rate of the base, by family."""
+    bases: dict[str, dict[float, _Group]] = {}
+    for group in groups:
+        if BASE_LR in group.values:
+            of_family = bases.setdefault(group.values[PLANNED_FOR], {})
+            of_family.setdefault(group.values[BASE_LR], group)
+    for found in bases.values():
+        if len(found) > 1:
+            said = ", ".join(f"{lr:.4g} ({group.shown})" for lr, group in sorted(found.items()))
+            yield (
+                f"groups were planned from several learning rates at the base: {said}. Plan all of "
+                "them in one call; role_lr={'input': ...} is for roles that are tuned apart"
+            )
+
+
 def _unread(optimizer: Any, groups: Sequence[_Group]) -> Iterator[str]:
     """What its constructor got and its groups, which have their own, do not read."""
     name, given = type(optimizer).__name__, getattr(optimizer, "defaults", {})
@@ -243,6 +261,14 @@ def _for_another(group: _Group) -> Iterator[str]:
         return  # a family that the user declared
     kind = type(group.optimizer)
     actual = next((f for c in kind.__mro__ if (f := _family(c, options)) is not None), None)
+    key = kind.__name__.lower().replace("_", "")
+    if actual is None and key in WITHOUT_RULE:
+        yield (
+            f"{group.shown} was planned for {meant.name}, and there is no rule for "
+            f"{kind.__name__}: {WITHOUT_RULE[key]}. If you know what it does to a gradient, "
+            "declare it with paramz.Family(...)"
+        )
+        return
     if actual is not None and _scaling(actual) != _scaling(meant):
         yield (
             f"{group.shown} was planned for {meant.name}, whose learning rates are other ones than "

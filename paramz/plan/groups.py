@@ -24,6 +24,8 @@ NAMES, PLANNED_LR, PLANNED_FOR = "names", "planned_lr", "planned_for"
 PLANNED_FACTOR = "planned_factor"
 # What the base's learning rate was multiplied by, which tells the groups of another plan.
 PLANNED_RATIO = "planned_ratio"
+# The base's own, of roles without one of theirs: all groups of an optimizer have one.
+BASE_LR = "base_lr"
 # The other values that the rules move, under the name that they had when they were planned.
 BASE_DECAY = "base_weight_decay"
 PLANNED_VALUES = {"weight_decay": "planned_weight_decay", "eps": "planned_eps"}
@@ -97,7 +99,7 @@ def _at_one_lr(
         group.setdefault(PLANNED_LR, float(values["lr"]))
         group.setdefault(PLANNED_FOR, settings.family.name)
         group |= {name: values[key] for key, name in PLANNED_VALUES.items() if key in values}
-        group[BASE_DECAY] = base_decay(rulebook, settings)
+        group |= {BASE_DECAY: base_decay(rulebook, settings), BASE_LR: float(settings.lr)}
         if PLANNED_RATIO not in group:
             group[PLANNED_RATIO] = lr_ratio(rulebook, row, settings.family, settings.own)
         if settings.family.shape_factor or settings.family.relative:

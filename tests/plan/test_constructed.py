@@ -460,3 +460,30 @@ def test_groups_with_decoupled_decay_in_an_optimizer_that_adds_it_to_the_gradien
     groups = plan.param_groups(model, "adamw", lr=0.1, weight_decay=0.1)
     plan.check(torch.optim.NAdam(groups, decoupled_weight_decay=True))
     plan.check(torch.optim.Adam(plan.param_groups(model, torch.optim.Adam, lr=0.1)))
+
+
+def test_groups_of_two_learning_rates_of_the_base_are_named(planned):
+    model, plan = planned
+    one, two = (plan.param_groups(model, "adamw", lr=lr) for lr in (0.01, 0.03))
+    with pytest.raises(ValueError, match=r"several learning rates at the base: 0\.01 .* 0\.03 .*"):
+        plan.check(torch.optim.AdamW([one[0], *two[1:]]))
+    # Roles that are tuned apart are one plan's.
+    plan.check(torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1, role_lr={"input": 1.0})))
+
+
+def test_an_optimizer_without_a_rule_is_named_whatever_its_groups_are(planned):
+    model, plan = planned
+    lamb = pytest.importorskip("pytorch_optimizer").Lamb
+    with pytest.raises(ValueError, match="was planned for adam, and there is no rule for Lamb"):
+        plan.check(lamb(plan.param_groups(model, "adam", lr=0.1)))
+
+
+def test_bounds_on_gradients_inside_an_optimizer_are_refused(planned):
+    model, plan = planned
+    adan = pytest.importorskip("pytorch_optimizer").Adan
+    with pytest.raises(ValueError, match=r"max_grad_norm=1\.0 .*paramz\.clip_grad_norm_\(plan"):
+        plan.param_groups(model, adan, lr=0.1, max_grad_norm=1.0)
+    plan.check(adan(plan.param_groups(model, adan, lr=0.1)))
+    groups = plan.param_groups(model, adan, lr=0.1)
+    with pytest.raises(ValueError, match="Adan: max_grad_norm=2.0 bounds plain gradients inside"):
+        plan.check(adan(groups, max_grad_norm=2.0))
