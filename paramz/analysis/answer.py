@@ -51,12 +51,17 @@ class Answer:
         'Use lr = 0.030 (0.022 to 0.041) at width 512 and above, tuned at width 64 to 512 with
         300 steps of batch 32.'
         """
+        return f"Use {self.what}."
+
+    @property
+    def what(self) -> str:
+        """What to use: the sentence without its first word and its full stop."""
         above = " and above" if self.and_above else ""
         first, last = self.tuned_at[0], self.tuned_at[-1]
         tuned = f"{first:g}" if first == last else f"{first:g} to {last:g}"
         return (
-            f"Use {self.hp} {self._value()} at {self.scale} {self.use_at:g}{above}, tuned at "
-            f"{self.scale} {tuned}{self._settings()}."
+            f"{self.hp} {self._value()} at {self.scale} {self.use_at:g}{above}, tuned at "
+            f"{self.scale} {tuned}{self._settings()}"
         )
 
     def _value(self) -> str:

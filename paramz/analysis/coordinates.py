@@ -197,7 +197,7 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     if axis == "width":
         slopes = excuse_faint(slopes)
     seeds = part.seed.nunique() if "seed" in part.columns else 1
-    outcome, culprit, what = _decide(slopes, axis, tolerance, seeds)
+    outcome, culprit, what = _decide(slopes, axis, tolerance, seeds, part[axis].nunique())
     span = f"{axis} {part[axis].min()} to {part[axis].max()}, lr {chosen:.4g}"
     return Verdict(
         parametrization=name,
@@ -222,12 +222,13 @@ def _require_finite(df: pd.DataFrame, axis: str, lr: float) -> None:
 
 
 def _decide(
-    slopes: Sequence[Slope], axis: str, tolerance: float, seeds: int
+    slopes: Sequence[Slope], axis: str, tolerance: float, seeds: int, sizes: int
 ) -> tuple[Outcome, str | None, str]:
     """The outcome, the culprit (None for a pass) and the numbers that decided."""
     failures = [s for s in slopes if s.passed is False]
+    alone = _ALONE.get(sizes, "") if seeds == 1 else ""
     if not failures:
-        return "pass", None, _what_passed(slopes, axis, tolerance)
+        return "pass", None, _what_passed(slopes, axis, tolerance) + f"; {alone}" * bool(alone)
     if any(s.proved for s in failures):
         cause = cause_of(slopes, axis)
         return (
@@ -236,9 +237,15 @@ def _decide(
             f"{_in_words(cause.slope, axis)}. Cause: {cause.text}",
         )
     worst = max(failures, key=lambda s: abs(s.slope))
-    return "undecided", worst.module, f"{_in_words(worst, axis)}; {_decides(worst, seeds)}"
+    advice = alone or _decides(worst, seeds)
+    return "undecided", worst.module, f"{_in_words(worst, axis)}; {advice}"
 
 
+# What is said of one seed, by the number of sizes; of more sizes the interval tells.
+_ALONE = {
+    2: "one seed of two sizes gives no interval, only slopes: take three seeds",
+    3: "one seed of three sizes gives hardly an interval: take three seeds",
+}
 # What a quantity is called in a sentence.
 _CALLED = {
     "output": "the output of {} before training goes like {}",
@@ -249,15 +256,14 @@ _CALLED = {
 
 
 def _in_words(s: Slope, axis: str) -> str:
-    goes = f"{axis}^{s.slope:+.2f} [{s.lo:+.2f}, {s.hi:+.2f}]"
+    interval = f" [{s.lo:+.2f}, {s.hi:+.2f}]" if np.isfinite(s.hi - s.lo) else ""
+    goes = f"{axis}^{s.slope:+.2f}{interval}"
     return _CALLED[s.quantity].format(s.module, goes, step=s.step)
 
 
 def _decides(worst: Slope, seeds: int) -> str:
     """What would decide an open case."""
     half = (worst.hi - worst.lo) / 2
-    if not np.isfinite(half):
-        return "one model per size leaves no interval: give at least two seeds"
     # To fail, the interval has to leave the half-way point; to pass, the next exponent.
     size = abs(worst.slope)
     room = size - NEXT / 2 if size > NEXT / 2 else NEXT - size

@@ -227,9 +227,10 @@ def _to_decide(known: Evidence, tolerance: float) -> Iterator[str]:
     if widths:
         yield f"add {known.scale} {', '.join(f'{w:g}' for w in widths)} with as many runs"
     elif times**2 > _MOST_TIMES or drift.excess >= 2:
+        needed = f"{times**2:.0f}" if times**2 < 1000 else "more than 1000"
         yield (
-            f"look closer than this sweep can: it needs {times**2:.0f} times the runs, because the "
-            f"drift is near the tolerance"
+            f"look closer than this sweep can: it needs {needed} times the runs, because the drift "
+            "is near the tolerance"
         )
 
 

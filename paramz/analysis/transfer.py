@@ -7,6 +7,7 @@ given in units of loss and as a share of what growing the model gains.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -19,6 +20,7 @@ from paramz.analysis.decide import TOLERANCE, Evidence, Verdict, decide
 from paramz.analysis.drift import line_of
 from paramz.analysis.quality import quality_of, sensitivity_of
 from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
+from paramz.analysis.upside_down import upside_down
 
 # A parabola has three coefficients.
 _POINTS = 3
@@ -54,7 +56,7 @@ class Transfer:
             law holds the optima (see `paramz.analysis.quality`).
         verdicts: the answer for each group; undecided for those that could not be judged.
         not_judged: the reason for each group that has too little data.
-        notes: what was done to the table.
+        notes: what was done to the table, and whether its loss looks like a score.
     """
 
     hp: str
@@ -126,6 +128,9 @@ def transfer(
             and seed, or no group has runs that did not diverge, on three grid points or more, at
             two scales. The message names the column, row or group.
 
+    Warns:
+        UserWarning: what is given as the loss looks like a score where higher is better.
+
     >>> rows = [{"width": w, "lr": 2.0**x, "loss": 2 + 9 / w + 0.1 * (x + 6.2) ** 2, "seed": s}
     ...         for w in (32, 64, 128) for x in range(-10, -2) for s in (0, 1)]
     >>> found = transfer(pd.DataFrame(rows))
@@ -168,6 +173,9 @@ def transfer(
         for name in runs["group"].unique()
     }
     lines = {name: (known.curves, known.line) for name, known in evidence.items()}
+    for note in upside_down([c for known in evidence.values() for c in known.curves], loss, hp):
+        warnings.warn(note, stacklevel=2)
+        notes.append(note)
     return Transfer(
         hp,
         loss,

@@ -64,7 +64,8 @@ def script_sweep(
     if axis != "width":
         raise ValueError(
             f"a check of a command is over widths: over {axis} blocks are compared with those of "
-            "the smallest model, which only a task can build (paramz check file.py:task)"
+            f"the smallest model, which only a task can build: paramz check file.py:task with the "
+            "same option, where task(config) returns paramz.Task(model, batch)"
         )
     used = set(holes(words))
     for name in ("parametrization", "optimizer", "base_width"):

@@ -1,6 +1,7 @@
 """Verbs: check (coordinate check with an exit code)."""
 
 import json
+import math
 import sys
 import time
 import warnings
@@ -210,15 +211,17 @@ def _show(judged: Any) -> None:
     # Narrow, so that names of modules fit beside it on 80 columns.
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("module", overflow="fold")
-    for column in ("role", "step", "quantity", "slope", "95 % interval", ""):
+    # Two sizes and one seed have slopes without intervals.
+    known = any(math.isfinite(s.hi - s.lo) for s in judged.slopes)
+    for column in ("role", "step", "quantity", "slope", *["95 % interval"] * known, ""):
         table.add_column(column, no_wrap=True)
     last = max(s.step for s in judged.slopes)
     for s in judged.slopes:
-        if s.passed is False or (s.passed and s.step == last):
+        if s.passed is not None and (s.step == last or (not s.passed and known)):
             mark = "ok" if s.passed else "FAIL" if s.proved else "?"
-            interval = f"[{s.lo:+.2f}, {s.hi:+.2f}]"
+            interval = [f"[{s.lo:+.2f}, {s.hi:+.2f}]"] * known
             table.add_row(
-                s.module, s.role, str(s.step), s.quantity, f"{s.slope:+.3f}", interval, mark
+                s.module, s.role, str(s.step), s.quantity, f"{s.slope:+.3f}", *interval, mark
             )
     console = Console()
     console.print(table)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,9 @@ def plan(
 ) -> None:
     """Show which tensor gets which role, init, learning rate, epsilon and decay, and why.
 
-    Models are built without memory for their weights, and nothing is downloaded.
+    Models are built without memory for their weights, and nothing is downloaded. Where the table
+    is wider than the terminal, or than 80 columns in a pipe, each row becomes a few lines;
+    COLUMNS=200 before the command gives the table.
     """
     try:
         small = _sizes("--base", base, "--base-width", base_width)
@@ -86,7 +89,9 @@ def plan(
             made = _planned(source, large, small, parametrization, settings, export is not None)
         if export is None:
             tables = [made.summary(each, full=full) for each in optimizer.split(",")]
-            shown = json.dumps(made.to_json()) if as_json else "\n\n".join(map(str, tables))
+            columns = shutil.get_terminal_size().columns  # 80 in a pipe
+            texts = [table.within(columns) for table in tables]
+            shown = json.dumps(made.to_json()) if as_json else "\n\n".join(texts)
         else:
             result = made.export(export, names=pairs, **exporting)
             shown = json.dumps(asdict(result)) if as_json else result.text

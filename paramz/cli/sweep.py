@@ -99,10 +99,31 @@ def sweep(
         options = Options(retry.value, workers, profile, changed(rerun, accept), stop)
 
         def read() -> Sweep:
+            _require_spec(spec)
             whole = Sweep.from_yaml(spec)
             return whole.share(part) if part else whole
 
         launch(read, store, options, as_json=as_json, dry_run=dry_run)
+
+
+def _require_spec(spec: Path) -> None:
+    """Refuse what people give in place of a spec.
+
+    Raises:
+        ValueError: it is a script or a function, or the directory of results.
+    """
+    script, colon, function = str(spec).partition(":")
+    if script.endswith(".py") and not spec.is_dir():
+        raise ValueError(
+            f"{spec} is Python, and a sweep is described in a YAML file, which names it: train: "
+            f"{script}:{function if colon else 'train'}, or command: [python, {script}, ...], and "
+            "axes, what to vary. paramz init writes one"
+        )
+    if (spec / "results").is_dir():
+        raise ValueError(
+            f"{spec} holds the results of a sweep, and this needs its spec, a YAML file; paramz "
+            f"retry {spec} goes on with what is missing or failed"
+        )
 
 
 def _shard(text: str | None) -> "Shard | None":

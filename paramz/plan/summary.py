@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -19,6 +20,7 @@ from paramz.theory.power import ONE, Power
 _COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr")
 _NUMBERS = re.compile(r"(\d+)")
 _STD = _COLUMNS.index("init std")
+_ALWAYS = ("init std", "lr")  # shown even where they are 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,37 @@ class Summary:
             console.print(note)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
+    def within(self, width: int) -> str:
+        """The table if no line of it is longer than this; else a few short lines per row.
+
+        Other entries than init and learning rate are left out of those where they are 1.
+
+        >>> columns = ("tensor", "shape", "role", "why", "init std", "lr", "eps")
+        >>> row = ("a.weight", "8x8", "hidden", "Linear", "0.5", "0.25", "1")
+        >>> print(Summary("mup · adamw", columns, (row,), ()).within(40))
+        mup · adamw. Left out: entries of 1
+        a.weight  8x8  hidden (Linear)
+          init std 0.5, lr 0.25
+        """
+        whole = str(self)
+        if all(len(line) <= width for line in whole.splitlines()[1:]):
+            return whole
+        first = self.columns.index("why")  # the columns before it say which tensor it is
+        lines = []
+        for row in self.cells:
+            named = zip(self.columns[first + 1 :], row[first + 1 :], strict=True)
+            told = [
+                f"{name} {cell}"
+                for name, cell in named
+                if cell not in ("", "1") or (cell and name in _ALWAYS)
+            ]
+            name = "  ".join(row[:first]) + f" ({row[first]})"
+            lines += [_wrapped(name, width), *_filled(told, width)]
+        title = f"{self.title}. Left out: entries of 1"
+        return "\n".join(
+            [_wrapped(title, width), *lines, *(_wrapped(n, width) for n in self.notes)]
+        )
+
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
         body = "".join(
@@ -61,6 +94,24 @@ class Summary:
             f"<p><b>{html.escape(self.title)}</b></p><table><thead><tr>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table>{notes}"
         )
+
+
+def _wrapped(text: str, width: int) -> str:
+    """The text in lines; a word is never broken, be it a tensor's name."""
+    return textwrap.fill(
+        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _filled(parts: Sequence[str], width: int) -> list[str]:
+    """Indented lines of parts with commas between, as many in each as it holds."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) + 3 <= width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(f"  {part}")
+    return [f"{line}," if line is not lines[-1] else line for line in lines]
 
 
 def summarize(

@@ -92,6 +92,9 @@ def _live(store: Store) -> Live:
 
 
 def _cancel(store: Store) -> list[str]:
+    """The jobs that were cancelled; of a sweep that was never submitted no queue is asked."""
+    if not (store.root / "slurm").is_dir():
+        return []
     from paramz.slurm import queue
     from paramz.slurm.live import jobs_of
 

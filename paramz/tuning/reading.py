@@ -63,7 +63,7 @@ def why(work: Work, design: Design, cost: Cost, pays: float) -> Iterator[str]:
     fixed = (
         "as the spec asks"
         if work.wanted.fixed
-        else ("the largest is the largest, up to a quarter of the target, that the budget pays for")
+        else "the largest is what the budget pays for, at most a quarter of the target"
     )
     yield (
         f"widths {listed}: {fixed}; a trial of it takes {work.budget.say(most)} and a run of the "

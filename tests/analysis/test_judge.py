@@ -78,6 +78,23 @@ def test_between_flat_and_the_next_exponent_is_undecided_and_says_what_would_dec
     assert "take widths twice as large" in verdict.finding
 
 
+def test_one_seed_says_that_its_interval_is_none_and_how_many_to_take() -> None:
+    df = table(*flat_layer(), ("odd", "hidden", 1, "delta", power(0.2)))
+    alone = df[df.seed == 0]
+    two, three = (judge(alone[alone.width.isin(WIDTHS[:count])]) for count in (2, 3))
+    assert two.finding.endswith(
+        "odd changes like width^+0.23 at step 1; one seed of two sizes gives no interval, only "
+        "slopes: take three seeds"
+    )
+    assert three.finding.endswith(
+        "one seed of three sizes gives hardly an interval: take three seeds"
+    )
+    flat = table(*flat_layer())
+    passed = judge(flat[(flat.seed == 0) & flat.width.isin(WIDTHS[:2])])
+    assert passed.passed and "gives no interval" in passed.finding and "inf" not in passed.finding
+    assert "take three seeds" not in judge(alone).finding + judge(df).finding
+
+
 def test_a_slow_fall_that_is_surely_nearer_to_none_passes() -> None:
     assert judge(table(*flat_layer(), ("slow", "hidden", 1, "update", power(-0.15)))).passed
 

@@ -47,7 +47,7 @@ def test_the_decision_comes_first_and_then_what_was_run(tmp_path: Path) -> None:
         "Loss 2.5 (95% 2.4 to 2.6), predicted for width=512, steps=400",
         "Cost 1 CPU-hours for tuning, 3 CPU-hours for the target",
         "Doubts one seed",
-        "Use mup: Use lr = 0.0",
+        "at width 256 and above, tuned at width 32 to 256 with 300 steps under mup Loss",
         "at width 256 under mup, measured",
         "Cost 0.06 hours of training in 144 trials",
         "Coordinates mup-adamw: pass",

@@ -1,4 +1,5 @@
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -305,3 +306,17 @@ def test_a_tolerance_of_ones_own_is_used_and_said() -> None:
     assert verdict.transfers is True
     assert "it transfers (tolerance 0.5 octave per doubling)" in verdict.sentence
     assert transfer(made_up_sweep({"x": 0.3})).verdicts["x"].transfers is False
+
+
+def test_a_score_given_as_the_loss_is_told_from_one() -> None:
+    df = made_up_sweep({"sp": -0.5, "mup": 0.0})
+    # Accuracy falls to chance at both ends, as that of runs does which hardly train or break.
+    score = 0.1 + 0.8 * np.exp(-0.3 * (np.log2(df["lr"]) + 6.5) ** 2) - 1 / df["width"]
+    accuracy = df.assign(accuracy=score, status="ok")
+    with pytest.warns(UserWarning, match=r"accuracy has a maximum .* in 8 of 8 .* 1 - accuracy"):
+        found = transfer(accuracy, loss="accuracy", draws=20)
+    assert "higher is better" in found.notes[-1]
+    for grid in (df, df[df["lr"] > 2**-6], df[df["lr"] < 2**-6]):  # losses, at either edge, too
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            transfer(grid, draws=20)

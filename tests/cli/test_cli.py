@@ -148,5 +148,7 @@ def test_prune_lists_and_deletes_what_the_spec_no_longer_asks_for(finished, swee
 
 def test_cancel_without_slurm(finished, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
+    assert call("cancel", finished).stdout == "0 jobs cancelled\n"  # it was never submitted
+    (finished / "slurm").mkdir()
     said = call("cancel", finished)
     assert said.exit_code == 2 and "no command squeue" in said.stderr

@@ -95,11 +95,17 @@ def test_bad_input_exits_2_with_the_reason() -> None:
         assert message in output
 
 
-def test_plan_prints_the_table() -> None:
-    code, output = run("plan", MLP, "--width", "256", "--base-width", "64")
-    assert code == 0
-    assert "hidden.weight" in output
-    assert "fan_in^-1 = 0.25" in output
+def test_plan_prints_a_table_or_lines_that_fit_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for columns in (80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        code, output = run("plan", MLP, "--width", "256", "--base-width", "64")
+        assert code == 0
+        assert "hidden.weight" in output
+        assert "fan_in^-1 = 0.25" in output
+        assert max(map(len, output.splitlines())) <= columns
+        assert (" tensor " in output) == (columns == 200)
     code, output = run("plan", MLP, "--width", "256", "--base-width", "64", "--json")
     assert json.loads(output)["parametrization"]["name"] == "mup"
 

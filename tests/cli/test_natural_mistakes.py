@@ -73,6 +73,20 @@ def test_a_sweep_of_what_there_is_not(lab, spec, message):
     assert not (lab / "runs").exists()
 
 
+def test_a_spec_and_its_results_and_its_script_are_told_apart(lab):
+    (lab / "runs/spec/results").mkdir(parents=True)
+    (lab / "spec.yaml").write_text("train: lab.py:train\naxes: {lr: [0.1]}\n")
+    for arguments, message in (
+        (["sweep", "lab.py"], "which names it: train: lab.py:train, or command: [python, lab.py"),
+        (["sweep", "lab.py:of_dict"], "lab.py:of_dict is Python, and a sweep is described in a"),
+        (["sweep", "runs/spec"], "paramz retry runs/spec goes on with what is missing"),
+        (["status", "spec.yaml"], "its results are in a directory, runs/spec unless --out"),
+    ):
+        said = call(*arguments)
+        assert said.exit_code == 2 and message in said.stderr, said.stderr
+    assert call("cancel", "runs/spec").stdout == "0 jobs cancelled\n"  # without asking a queue
+
+
 def test_halving_without_optuna(lab, monkeypatch):
     monkeypatch.setattr("paramz.cli.sweep.find_spec", lambda name: None)
     halving = "halving: {over: lr, min_steps: 1}"

@@ -261,8 +261,8 @@ def test_the_loss_of_one_process_ends_a_trial_on_two_nodes(lab, victim):
     look = look_at(lab.store).status
     assert look.counts["ok"] == look.counts["running"] == look.counts["queued"] == 0
     if victim == "worker":
-        # Whoever is first records it: the process that watches the victim, or rank 0, whose gloo has
-        # lost its peer and says so as the system put it (closed, reset, broken pipe).
+        # Whoever is first records it: the process that watches the victim, or rank 0, whose gloo
+        # has lost its peer and says so as the system put it (closed, reset, broken pipe).
         (error,) = load(lab.out)["error"]
         assert "rank 1: its process died" in error or "gloo" in error
 

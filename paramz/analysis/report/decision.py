@@ -61,10 +61,11 @@ def transfer_lines(found: Transfer, words: dict[Outcome, str]) -> list[Line]:
     verdict, best = found.verdicts[group], found.comparison()
     assert verdict.answer is not None
     several = len(found.groups) > 1  # a single group is called "all", which tells nothing
-    lines = [("Use", f"{group}: {verdict.answer.sentence}" if several else verdict.answer.sentence)]
+    named = f" under {group}" if several else ""
+    lines = [("Use", f"{verdict.answer.what}{named}")]
     scale, loss = best.index[-1], best[group].iloc[-1]
     where = f"at {found.scale} {scale:g}"
-    lines.append(("Loss", f"{loss:.4g} {where}{f' under {group}' if several else ''}, measured"))
+    lines.append(("Loss", f"{loss:.4g} {where}{named}, measured"))
     for other in found.groups:
         if other != group:
             own = best[other].iloc[-1]

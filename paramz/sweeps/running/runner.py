@@ -212,8 +212,10 @@ def run_trials(
     with Reporter(len(assignments)) as report:
         stop.say = report.say
         if done:
-            report.say(f"{done} of {total} trials have a result already")
-        report.say(f"{len(assignments)} trials to run, {size} at once, results in {store.root}")
+            idle = "" if assignments else f": nothing to run, results in {store.root}"
+            report.say(f"{done} of {total} trials have a result already{idle}")
+        if assignments:
+            report.say(f"{len(assignments)} trials to run, {size} at once, results in {store.root}")
 
         def on_event(kind: str, key: str, status: str) -> None:
             if kind == "end":
@@ -230,7 +232,8 @@ def run_trials(
             on_event=on_event,
         )
         tally = pool.run(assignments, stop)
-        report.say(f"{described(report.counts)} in {report.elapsed()}")
+        if assignments:
+            report.say(f"{described(report.counts)} in {report.elapsed()}")
         for keys, text in (
             (tally.busy, "are being run by another process, and were left to it"),
             (tally.unsaved, "finished, but the disk did not take their results (is it full?)"),

@@ -253,4 +253,7 @@ def open_store(directory: str | Path) -> Store:
     except (OSError, ValueError):
         found = []
     hint = f"; sweeps there: {', '.join(map(str, found))}" if found else ""
+    if store.root.suffix in (".yaml", ".yml"):
+        usual = Path("runs") / store.root.stem
+        hint = f": its results are in a directory, {usual} unless --out named another"
     raise FileNotFoundError(f"{store.root} holds no sweep (no folder results/){hint}")
