@@ -63,7 +63,7 @@ def check(
     ] = None,
     base_width: Annotated[
         int | None,
-        typer.Option(min=1, help="Default: the smallest width, or 64 where that stays."),
+        typer.Option(min=1, help="Default: the smallest width; 64 where it does not vary."),
     ] = None,
     parametrization: Scheme = "mup",
     optimizer: Annotated[str, typer.Option(help="Name of an optimizer.")] = "adamw",
@@ -78,14 +78,16 @@ def check(
             help="Run folder; writes coord/<label>.csv and .json. On Slurm by default runs/check."
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Default: both names, as in mup-adamw.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Name of the files in --out. Default: as in mup-adamw.")
+    ] = None,
     profile: Annotated[
         Path | None,
         typer.Option(help="Measure on Slurm with this profile; the same command again gathers."),
     ] = None,
     minutes: Annotated[
         float,
-        typer.Option(min=0, help="On Slurm, and of a command: limit for a size and seed."),
+        typer.Option(min=0, help="Time limit of one model, on Slurm and of a command."),
     ] = 30.0,
     settings: Set = None,
     expect_fail: Annotated[

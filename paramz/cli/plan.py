@@ -53,12 +53,17 @@ def plan(
         ),
     ] = None,
     lr: Annotated[
-        str | None, typer.Option(help="For --export: at the base; of two: 0.02,0.003.")
+        str | None,
+        typer.Option(
+            help="For --export: learning rate at the base; of two optimizers: 0.02,0.003."
+        ),
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(min=0, help="For --export: at the base.")
+        float | None, typer.Option(min=0, help="For --export: weight decay at the base.")
     ] = None,
-    eps: Annotated[float | None, typer.Option(min=0, help="For --export: at the base.")] = None,
+    eps: Annotated[
+        float | None, typer.Option(min=0, help="For --export: epsilon at the base.")
+    ] = None,
     names: Annotated[
         Path | None,
         typer.Option(

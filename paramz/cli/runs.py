@@ -81,7 +81,7 @@ def collect(
         bool,
         typer.Option(
             "--all",
-            help="Include results that the sweep no longer asks for, told apart by column asked.",
+            help="Include results that the sweep no longer asks for, told by the column asked.",
         ),
     ] = False,
     as_json: AsJson = False,

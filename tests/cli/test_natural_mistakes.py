@@ -87,6 +87,14 @@ def test_a_spec_and_its_results_and_its_script_are_told_apart(lab):
     assert call("cancel", "runs/spec").stdout == "0 jobs cancelled\n"  # without asking a queue
 
 
+def test_a_check_of_a_command_over_depths_names_the_way_out(lab):
+    script = "python lab.py --depth {depth} --lr {lr}"
+    said = call("check", "--command", script, "--depths", "2,4", "--out", "runs/x")
+    assert said.exit_code == 2 and not (lab / "runs").exists()
+    assert "over depth blocks are compared with those of the smallest model" in said.stderr
+    assert "paramz check file.py:task with the same option" in said.stderr
+
+
 def test_halving_without_optuna(lab, monkeypatch):
     monkeypatch.setattr("paramz.cli.sweep.find_spec", lambda name: None)
     halving = "halving: {over: lr, min_steps: 1}"
