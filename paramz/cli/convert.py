@@ -16,8 +16,9 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder or .py file; a .bsh file (base shapes of mup); a script, YAML or JSON with "
-            "muP settings; or a function that returns a model: path/to/file.py:name or module:name."
+            help="A folder or .py file; a .bsh file (base shapes of mup); a script, YAML or JSON "
+            "with muP settings; or a function that returns a model: path/to/file.py:name or "
+            "module:name."
         ),
     ] = "",
     flags: Annotated[
