@@ -126,6 +126,7 @@ _MODULES = {
     "compat": "compat",
     "families": "theory.families",
     "hf": "apply.hf",
+    "moe": "apply.moe",
     "nn": "nn",
     "optim": "optim",
     "reparam": "reparam",

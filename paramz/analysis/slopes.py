@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What a check may vary; the table has one of these columns.
-AXES = ("width", "depth", "experts", "rank")
+AXES = ("width", "depth", "experts", "rank", "density")
 
-# Sizes of sums, with a random part that any finite size adds: a rank is an adapter's width.
-_SUMMED = ("width", "rank")
+# Sizes of sums, with a random part that any finite size adds: a rank is an adapter's width, and a
+# sparse layer's is its density times the width.
+_SUMMED = ("width", "rank", "density")
 
 NEXT = 0.5
 """The distance between neighbouring exponents of the theory."""
@@ -63,7 +64,7 @@ def axis_of(df: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Slope:
-    """How one quantity of one module moves with width (or depth, experts, rank): log against log.
+    """How one quantity of one module moves with the scale: log against log.
 
     Attributes:
         module: its path.

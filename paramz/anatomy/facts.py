@@ -36,7 +36,14 @@ from paramz.anatomy.factors import (
     loose_notes,
     moving_numbers,
 )
-from paramz.anatomy.moe import Layer, MoePart, find_layers, find_parts, gate_notes
+from paramz.anatomy.moe import (
+    Layer,
+    MoePart,
+    balance_notes,
+    find_layers,
+    find_parts,
+    gate_notes,
+)
 from paramz.anatomy.paths import split, unnumbered
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.products import Product, find_products
@@ -181,6 +188,7 @@ def read_facts(
     notes += [*loose_notes(moving, claimed, weighted)]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
+    notes = [*balance_notes(model), *notes]
     notes = [*adapter_notes(t.adapter_ratios for t in tensors), *notes]
     return Facts(
         tensors=tensors,

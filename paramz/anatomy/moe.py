@@ -7,7 +7,7 @@ experts see every token, so they are ordinary layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.paths import join
+from paramz.anatomy.tensors import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,12 @@ class MoePart:
     """What a tensor of a mixture-of-experts layer is.
 
     Attributes:
-        kind: router or expert.
+        kind: router, expert, or a bias that balances experts.
         layer: the path of its layer.
         axis: the axis that counts experts; None where every expert has its own tensor.
     """
 
-    kind: Literal["router", "expert"]
+    kind: Literal["router", "expert", "balance"]
     layer: str
     axis: int | None
 
@@ -76,7 +77,44 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
             for name, parameter in child.named_parameters() if child is not None else ():
                 if parameter.shape[:1] == (layer.experts,):
                     parts[join(join(path, router), name)] = MoePart("router", path, 0)
+        for name, bias in _balances(module, layer.experts):
+            parts[join(path, name)] = MoePart("balance", path, bias.dim() - 1)
     return parts
+
+
+def _balances(layer: nn.Module, experts: int) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        if name.rpartition(".")[2] in names.EXPERT_BALANCES and tensor.numel() == experts:
+            yield name, tensor
+
+
+def find_balances(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The bias on the scores of its experts, by the path of the layer: a buffer or a parameter.
+
+    >>> layer = nn.Module()
+    >>> layer.experts = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    >>> layer.expert_bias = nn.Buffer(torch.zeros(2))
+    >>> list(find_balances(layer))
+    ['']
+    """
+    return {
+        path: bias
+        for path, layer in find_layers(model).items()
+        for _, bias in _balances(model.get_submodule(path), layer.experts)
+    }
+
+
+def balance_notes(model: nn.Module) -> list[str]:
+    """What the biases that balance experts are, in one sentence."""
+    found = find_balances(model)
+    if not found:
+        return []
+    kinds = {type(bias) is nn.Parameter for bias in found.values()}
+    what = "parameters" if kinds == {True} else "buffers"
+    return [
+        f"experts of {listed(list(found), 2)} are balanced by biases on their scores ({what}), "
+        "which no gradient reaches and no optimizer moves: paramz.moe.balance_ does, after a step"
+    ]
 
 
 def _is_listed(experts: nn.Module) -> bool:

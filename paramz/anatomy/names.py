@@ -148,6 +148,8 @@ SCALED_WHEN_TIED = (
 
 EXPERT_CONTAINER = "experts"
 ROUTERS = ("gate", "router", "wg", "gating")
+# Biases on the scores of experts that no gradient reaches, in a layer of experts or in its router.
+EXPERT_BALANCES = ("e_score_correction_bias", "expert_bias")
 ACTIVE_EXPERTS = ("top_k", "num_experts_per_tok", "k")
 
 # ---- Residual blocks -----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from paramz.anatomy.factors import Factors
 from paramz.anatomy.probes import Factory
 from paramz.apply.checkpoints import FOLDED
 from paramz.apply.fold import scaled_weights, unfold_scales_
+from paramz.apply.fresh import refuse_masked
 from paramz.apply.hooks import install_
 from paramz.apply.parametrize import make_plan
 from paramz.apply.planners import planner_of
@@ -57,8 +58,8 @@ def adopt_(
         factors: as for `paramz.parametrize_`.
 
     Raises:
-        ValueError: the model is under a plan already, u-muP was asked for (it replaces layers), or
-            as for `paramz.parametrize_`.
+        ValueError: the model is under a plan already, has masks, u-muP was asked for (it replaces
+            layers), or as for `paramz.parametrize_`.
 
     >>> import torch
     >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 2))
@@ -70,6 +71,7 @@ def adopt_(
     """
     if plan_of(model) is not None:
         raise ValueError("the model is under a plan already: paramz.fold_ makes it plain")
+    refuse_masked(model)
     scheme = find_parametrization(parametrization)
     if planner_of(scheme).replaces_layers:
         raise ValueError(

@@ -13,10 +13,11 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize as torch_parametrize
 
+from paramz.anatomy.masks import find_masked
 from paramz.anatomy.paths import join
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import is_trainable_kind, listed
-from paramz.apply.initial import measure_init
+from paramz.apply.initial import measure_init, unmasked
 from paramz.plan.on_model import plan_of
 from paramz.plan.row import Row
 
@@ -34,7 +35,6 @@ _WRAPPERS = {
 _OLD_HOOKS = {
     "WeightNorm": "torch.nn.utils.remove_weight_norm({module})",
     "SpectralNorm": "torch.nn.utils.remove_spectral_norm({module})",
-    "BasePruningMethod": "torch.nn.utils.prune.remove({module}, {tensor!r})",
 }
 # What paramz has in place of torch's parametrization of the same name; torch's new and old classes.
 _OURS = {
@@ -92,6 +92,21 @@ def refuse_computed(model: nn.Module, roles: Iterable[Any] = ()) -> None:
         f"{undo}), call paramz.parametrize_, then paramz.reparametrize_(model, {ours}, "
         f"where={where!r}). To keep torch's, give each part its role: roles={{pattern: role}}"
     )
+
+
+def refuse_masked(model: nn.Module) -> None:
+    """Raise if a model has masks of torch.nn.utils.prune, where its weights are to be plain.
+
+    Raises:
+        ValueError: it has; the message says how to put them into the weights.
+    """
+    masked = find_masked(model)
+    if masked:
+        raise ValueError(
+            f"{listed([each.name for each in masked], 3)} has a mask of torch.nn.utils.prune "
+            "beside it: put masks into the weights first, with torch.nn.utils.prune.remove("
+            f"model.get_submodule({masked[0].path!r}), {masked[0].local!r}) for each"
+        )
 
 
 def refuse_trained(model: nn.Module) -> None:
@@ -155,11 +170,12 @@ def refuse_changed(
             continue
         if min(twin.numel(), parameter.numel()) < _FEW:
             continue
+        values = unmasked(parameter, row)
         before = measure_init(twin, exact=False).kind
         if before == "normal" or (before == "uniform" and twin.numel() < _MANY):
             continue
         seen += 1
-        after = measure_init(parameter, exact=False)
+        after = measure_init(values, exact=False)
         if after.kind == "normal" or (before == "constant" and after.kind != "constant"):
             changed.append(row.name)
     if len(changed) >= _TWO and len(changed) > _NEARLY_ALL * seen:

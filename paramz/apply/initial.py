@@ -225,6 +225,19 @@ def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
             parameter.normal_(0.0, std)
 
 
+def unmasked(parameter: torch.Tensor, row: Row) -> torch.Tensor:
+    """The entries of a tensor that its mask leaves, where that has been put into the values.
+
+    Args:
+        parameter: the tensor.
+        row: knows whether it is sparse.
+    """
+    if row.density in (None, 1.0) or parameter.is_meta:
+        return parameter
+    values = parameter.detach()
+    return values[values != 0]
+
+
 def _base_init(probes: Probes, name: str, parameter: torch.Tensor) -> Init:
     if not parameter.is_meta:
         return measure_init(parameter)
@@ -256,7 +269,8 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
         parameter = parameters[row.name]
         factor = None
         if not parameter.is_meta and is_trainable_kind(parameter):
-            own = measure_init(parameter, exact=False)
+            values = unmasked(parameter, row)
+            own = measure_init(values, exact=False)
             known = torch_law(twin, probes.base, base_init, row.name, model, own)
             wanted = rulebook.weight(row).init_std(row.ratios)
             if at_base:
@@ -264,7 +278,7 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
             elif own.kind == "constant":
                 factor = rulebook.branch_factor(row)
             else:
-                factor = init_factor(row, wanted, base_init, own, known, parameter)
+                factor = init_factor(row, wanted, base_init, own, known, values)
                 falling += falls_with_depth(row, wanted / factor)
             if factor != 1.0:
                 with torch.no_grad():

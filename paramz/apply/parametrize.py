@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,10 +13,11 @@ from torch import nn
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.embeddings import zero_padding_rows_
 from paramz.anatomy.factors import Factors
+from paramz.anatomy.masks import Densities, without_masks
 from paramz.anatomy.probes import Factory
 from paramz.anatomy.runs import nothing_cached
 from paramz.anatomy.tensors import is_trainable_kind
-from paramz.apply.fresh import refuse_computed, refuse_wrapped
+from paramz.apply.fresh import refuse_computed, refuse_masked, refuse_wrapped
 from paramz.apply.hooks import unhook_
 from paramz.apply.initial import draw_
 from paramz.apply.planners import Request, planner_of
@@ -24,8 +25,9 @@ from paramz.nn.residual import Alphas
 from paramz.plan.on_model import plan_of, remember_, require_plan
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
+from paramz.plan.sparse import named_under_masks
 from paramz.reparam.modules import is_reparametrized
-from paramz.reparam.plain import plain_weights
+from paramz.reparam.plain import PlainWeights, plain_weights
 from paramz.reparam.reparametrize import unreparametrize_
 from paramz.theory.rules import Parametrization
 from paramz.theory.tables import parametrization as find_parametrization
@@ -43,6 +45,7 @@ def make_plan(
     factors: Factors | None = None,
     fold: bool = True,
     example: Any = None,
+    densities: Mapping[str, float] | None = None,
 ) -> Plan:
     """Plan a parametrization without touching the model; nothing is built off the meta device.
 
@@ -55,20 +58,20 @@ def make_plan(
     """
     scheme = find_parametrization(parametrization)
     refuse_wrapped(model)
-    with _nothing_is_garbage(), nothing_cached(model), plain_weights(model, base, wider) as plain:
-        refuse_computed(model, roles or ())
+    with _planning(model, scheme, (base, wider), roles, densities) as (plain, masks):
         asked = Request(
             scheme=scheme,
-            base=plain.base,
+            base=masks.probes[0],
             base_width=base_width,
-            wider=plain.wider,
+            wider=masks.probes[1],
             roles=roles,
             branches=branches,
             factors=factors,
             fold=fold,
             example=example,
+            densities=masks,
         )
-        return plain.expanded(planner_of(scheme).draft(model, asked))
+        return plain.expanded(_under_masks(planner_of(scheme).draft(model, asked), masks))
 
 
 def parametrize_(
@@ -86,6 +89,7 @@ def parametrize_(
     trained: bool = False,
     example: Any = None,
     alphas: Alphas | None = None,
+    densities: Mapping[str, float] | None = None,
 ) -> Plan:
     """Put a freshly built model under a parametrization, in place, and return its `Plan`.
 
@@ -124,6 +128,9 @@ def parametrize_(
             it; other schemes run a probe with it where shapes do not tell a readout from a
             bottleneck inside the network (without it inputs are guessed).
         alphas: u-muP's hyperparameters.
+        densities: ordered ``{regex: density}`` of static masks that the model's own code applies,
+            or that are not there yet: the share of entries that they leave, for ``"mup+s-mup"``.
+            Those of torch.nn.utils.prune are counted.
 
     Under ``"u-mup"`` sizes count by themselves, roles are those of the layers, and what the model
     computes shows where its branches are. So base, base_width, wider, branches, factors and fold
@@ -146,13 +153,12 @@ def parametrize_(
     """
     scheme = find_parametrization(parametrization)
     refuse_wrapped(model)
-    with _nothing_is_garbage(), nothing_cached(model), plain_weights(model, base, wider) as plain:
-        refuse_computed(model, roles or ())
+    with _planning(model, scheme, (base, wider), roles, densities) as (plain, masks):
         asked = Request(
             scheme=scheme,
-            base=plain.base,
+            base=masks.probes[0],
             base_width=base_width,
-            wider=plain.wider,
+            wider=masks.probes[1],
             roles=roles,
             branches=branches,
             factors=factors,
@@ -162,8 +168,9 @@ def parametrize_(
             example=example,
             alphas=alphas,
             computed=frozenset(name for entry in plain.entries for name in entry.names),
+            densities=masks,
         )
-        made = planner_of(scheme).apply_(model, asked)
+        made = _under_masks(planner_of(scheme).apply_(model, asked), masks)
         return plain.keep(made, redraw=init)
 
 
@@ -242,6 +249,7 @@ def fold_(model: nn.Module, *, example: Any = None) -> None:
     if _plain_weights_(model) and plan_of(model) is None:
         return
     made = require_plan(model)
+    refuse_masked(model)
     planner_of(made.parametrization).fold_(model, made, example)
     unhook_(model)
     remember_(model, None)
@@ -252,6 +260,29 @@ def _plain_weights_(model: nn.Module) -> bool:
         return False
     unreparametrize_(model)
     return True
+
+
+@contextmanager
+def _planning(
+    model: nn.Module,
+    scheme: Parametrization,
+    probes: tuple[Any, Any],
+    roles: Overrides | None,
+    densities: Mapping[str, float] | None,
+) -> Iterator[tuple[PlainWeights, Densities]]:
+    """The model, and the base and wider probe that were given, with plain weights and no masks."""
+    with _nothing_is_garbage(), nothing_cached(model), plain_weights(model, *probes) as plain:
+        refuse_computed(model, roles or ())
+        if scheme.unit_scaled:
+            refuse_masked(model)  # it has no rule for them, and replaces the layers that have them
+            densities = None
+        with without_masks(model, plain.base, plain.wider, densities) as masks:
+            yield plain, masks
+
+
+def _under_masks(made: Plan, masks: Densities) -> Plan:
+    rows = tuple(named_under_masks(made.rows, masks))
+    return made if rows == made.rows else replace(made, rows=rows)
 
 
 @contextmanager

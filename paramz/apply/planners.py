@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -17,6 +17,7 @@ from paramz.anatomy.adapters import require_fresh, require_rules
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.factors import Factors
 from paramz.anatomy.facts import Facts, read_facts
+from paramz.anatomy.masks import Densities
 from paramz.anatomy.probes import Factory, Probes, build_probes
 from paramz.apply.fold import fold_weights_
 from paramz.apply.fresh import refuse_changed, refuse_trained
@@ -31,6 +32,7 @@ from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.plan.sparse import named_under_masks, with_densities
 from paramz.theory.rules import Parametrization
 
 
@@ -38,7 +40,8 @@ from paramz.theory.rules import Parametrization
 class Request:
     """What a caller of `paramz.parametrize_` asks for; the attributes are its arguments.
 
-    But for ``computed``: the names of the weights that are reparametrized, and plain for a while.
+    But for ``computed``, the names of the weights that are reparametrized, and plain for a while,
+    and ``densities`` of the masks that are off for as long.
     """
 
     scheme: Parametrization
@@ -54,6 +57,7 @@ class Request:
     example: Any = None
     alphas: Alphas | None = None
     computed: frozenset[str] = frozenset()
+    densities: Densities = field(default_factory=Densities)
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,16 @@ def planner_of(scheme: Parametrization) -> Planner:
 
 
 def _draft(model: nn.Module, asked: Request) -> Plan:
-    facts, _ = _read(model, asked, measure=False)
-    return draft_plan(facts, Rulebook(asked.scheme, asked.fold), asked.roles)
+    facts, probes = _read(model, asked, measure=False)
+    return _sparse(
+        draft_plan(facts, Rulebook(asked.scheme, asked.fold), asked.roles), asked, probes
+    )
+
+
+def _sparse(made: Plan, asked: Request, probes: Probes) -> Plan:
+    """The plan with the densities of its tensors."""
+    rows = with_densities(made.rows, asked.scheme, asked.densities, probes)
+    return replace(made, rows=tuple(rows))
 
 
 def _apply_(model: nn.Module, asked: Request) -> Plan:
@@ -106,8 +118,11 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
     # An earlier plan changed scales and hooks; the same call again must find what it found then.
     facts, probes = _read(model, asked, measure=asked.init)
     if before is not None:
-        return _again(before, asked, find_rows(facts, scheme, asked.roles))
-    made = draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles)
+        rows = with_densities(
+            find_rows(facts, scheme, asked.roles), scheme, asked.densities, probes
+        )
+        return _again(before, asked, named_under_masks(rows, asked.densities))
+    made = _sparse(draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles), asked, probes)
     if scales_values:
         if not asked.trained and not adapted:
             refuse_changed(model, probes, made.rows, asked.computed)

@@ -89,7 +89,7 @@ class Task:
         parametrization: str | Parametrization,
         *,
         base_width: int,
-        base_sizes: Mapping[str, int] | None = None,
+        base_sizes: Mapping[str, float] | None = None,
         alphas: Alphas | None = None,
     ) -> Plan:
         """`paramz.parametrize_` with what the task knows: build, roles, branches, factors, batch.
@@ -119,7 +119,7 @@ class Task:
         parametrization: str | Parametrization,
         *,
         base_width: int,
-        base_sizes: Mapping[str, int] | None = None,
+        base_sizes: Mapping[str, float] | None = None,
     ) -> Plan:
         """`paramz.make_plan` with everything that the task knows; the model stays as it is.
 
@@ -135,7 +135,7 @@ class Task:
         """
         return make_plan(model, parametrization, **self._asked(base_width, base_sizes))
 
-    def _asked(self, base_width: int, base_sizes: Mapping[str, int] | None) -> dict[str, Any]:
+    def _asked(self, base_width: int, base_sizes: Mapping[str, float] | None) -> dict[str, Any]:
         return {
             "base": partial(self.build, **base_sizes) if base_sizes else self.build,
             "base_width": base_width,

@@ -46,7 +46,7 @@ class CheckJob:
         task: the task, or the name of a function that returns it.
         config: passed to that function.
         parametrization, optimizer, options, lrs, steps: as of the `Check`.
-        axis: the scale that is varied: width, depth, experts or rank.
+        axis: the scale that is varied: width, depth, experts, rank or density.
         base: its value at the base.
         scale: its value in this model.
         width: of all models, where the axis is another.
@@ -61,8 +61,8 @@ class CheckJob:
     lrs: tuple[float, ...]
     steps: int
     axis: str
-    base: int
-    scale: int
+    base: float
+    scale: float
     width: int
     seed: int
 
@@ -76,8 +76,9 @@ class Check:
         depths: numbers of blocks, instead.
         experts: numbers of experts, instead.
         ranks: ranks of adapters, instead.
+        densities: densities of masks, instead.
         base_width: the base of the parametrization, by default the smallest width; over depths,
-            experts or ranks the width of all models, by default 64.
+            experts, ranks or densities the width of all models, by default 64.
         parametrization: name or table.
         optimizer: name or class of an optimizer, or a function that makes it.
         lr: base learning rate, or several.
@@ -91,6 +92,7 @@ class Check:
     depths: Sequence[int] | None = None
     experts: Sequence[int] | None = None
     ranks: Sequence[int] | None = None
+    densities: Sequence[float] | None = None
     base_width: int | None = None
     parametrization: str | Parametrization = "mup"
     optimizer: str | type | MakesOptimizers = "adamw"
@@ -100,7 +102,7 @@ class Check:
     config: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def axis(self) -> tuple[str, Sequence[int]]:
+    def axis(self) -> tuple[str, Sequence[float]]:
         """The scale that is varied, and its values.
 
         Raises:
@@ -109,21 +111,22 @@ class Check:
         >>> Check(depths=[2, 4]).axis()
         ('depth', [2, 4])
         """
-        given = {
+        given: dict[str, Sequence[float] | None] = {
             "width": self.widths,
             "depth": self.depths,
             "experts": self.experts,
             "rank": self.ranks,
+            "density": self.densities,
         }
         chosen = {axis: scales for axis, scales in given.items() if scales is not None}
         if len(chosen) > 1:
             raise ValueError(
-                "a check is over one of widths, depths, experts and ranks; got "
+                "a check is over one of widths, depths, experts, ranks and densities; got "
                 f"{' and '.join(chosen)}"
             )
         axis, scales = next(iter(chosen.items()), ("width", (64, 128, 256, 512)))
         if len(set(scales)) < 2:
-            plural = "experts" if axis == "experts" else f"{axis}s"
+            plural = {"experts": "experts", "density": "densities"}.get(axis, f"{axis}s")
             raise ValueError(
                 f"{plural}={list(scales)}: a slope needs at least two different {plural}"
             )
@@ -148,6 +151,7 @@ def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJ
     lrs = (check.lr,) if isinstance(check.lr, float | int) else tuple(check.lr)
     seeds = range(check.seeds) if isinstance(check.seeds, int) else check.seeds
     given = check.base_width
+    least = max(scales) if axis == "density" else min(scales)  # the densest is the base
     return [
         CheckJob(
             task=task,
@@ -158,7 +162,7 @@ def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJ
             lrs=part,
             steps=check.steps,
             axis=axis,
-            base=given if axis == "width" and given is not None else min(scales),
+            base=given if axis == "width" and given is not None else least,
             scale=scale,
             width=64 if given is None else given,
             seed=seed,

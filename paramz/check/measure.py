@@ -144,7 +144,7 @@ def _build(task: Task, job: CheckJob) -> tuple[nn.Module, Plan]:
     """The model of a job, under its plan."""
     if job.axis == "width":
         model = task.build(job.scale)
-        return model, task.parametrize_(model, job.parametrization, base_width=job.base)
+        return model, task.parametrize_(model, job.parametrization, base_width=int(job.base))
     model = task.build(job.width, **{job.axis: job.scale})
     # A scheme without a rule for the axis has no base of another size.
     scaled = job.axis in find_parametrization(job.parametrization).scales

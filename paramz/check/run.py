@@ -1,6 +1,7 @@
 """Coordinate check: train models of several sizes for a few steps and measure activations.
 
-The sizes differ in width, in depth, in the number of experts, or in the rank of adapters. Under a
+The sizes differ in width, in depth, in the number of experts, in the rank of adapters
+or in the density of masks. Under a
 parametrization that transfers, every activation's change is as large at one of them as at another
 (Yang et al. 2022, TP-V, appendix D.1). The judgement is in `paramz.judge`.
 """
@@ -44,6 +45,7 @@ def coord_check(
     depths: Sequence[int] | None = None,
     experts: Sequence[int] | None = None,
     ranks: Sequence[int] | None = None,
+    densities: Sequence[float] | None = None,
     base_width: int | None = None,
     parametrization: str | Parametrization = Check.parametrization,
     optimizer: str | type | MakesOptimizers = Check.optimizer,
@@ -71,8 +73,8 @@ def coord_check(
     factor. Over experts, the first ones are compared.
 
     Args:
-        build: ``width -> model``, with a keyword ``depth``, ``experts`` or ``rank`` to check over
-            those; or a `Task`; or the name of a function that returns one, such as
+        build: ``width -> model``, with a keyword ``depth``, ``experts``, ``rank`` or ``density``
+            to check over those; or a `Task`; or the name of a function that returns one, such as
             ``"sweeps/train_lm.py:task"``.
         batch: the batch trained on at every step (needed with a plain ``build``).
         loss: ``(model, batch) -> scalar``; the default knows pairs ``(x, y)``, and mappings for
@@ -82,8 +84,9 @@ def coord_check(
         depths: numbers of blocks instead; the smallest is the base.
         experts: numbers of experts instead; the smallest is the base.
         ranks: ranks of adapters instead; the smallest is the base.
+        densities: densities of masks instead; the largest is the base.
         base_width: the base of the parametrization, by default the smallest width; over depths,
-            experts or ranks the width of all models, by default 64.
+            experts, ranks or densities the width of all models, by default 64.
         parametrization: name or table.
         optimizer: a name, as for `paramz.make_optimizers`: a torch optimizer's, ``"kfac"``,
             ``"foof"``, ``"shampoo"`` or ``"soap"``. Beside Muon, an AdamW takes all but hidden
@@ -107,7 +110,8 @@ def coord_check(
             precision, so that a right plan may look wrong.
 
     Returns:
-        a DataFrame with columns parametrization, optimizer, width (or depth, experts, rank), seed,
+        a DataFrame with columns parametrization, optimizer, width (or depth, experts, rank,
+        density), seed,
         lr, step, module, role, quantity, rms and last. Quantity ``output`` is the root mean square
         of a module's output, ``delta`` that of its change since step 0, ``update`` that of the part
         of the change which the module's own weights made (the last step only; of a linear layer
@@ -141,6 +145,7 @@ def coord_check(
         depths=depths,
         experts=experts,
         ranks=ranks,
+        densities=densities,
         base_width=base_width,
         parametrization=parametrization,
         optimizer=optimizer,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from torch import nn
 
+from paramz.anatomy.masks import ORIGINAL, close, density_of, find_masked
 from paramz.plan.row import Row
 
 # What wrappers put in front of a parameter's name (DDP, torch's AveragedModel, PEFT), one in
@@ -38,7 +39,8 @@ def clean_name(name: str, known: Container[str] = ()) -> str:
         if not wrapper:
             break
         name = name.removeprefix(wrapper)
-    return name
+    plain = name.removesuffix(ORIGINAL)  # masked after planning
+    return plain if name not in known and plain in known else name
 
 
 def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
@@ -49,7 +51,8 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
         model: the model; DDP, FSDP and compile wrappers may be around it.
 
     Raises:
-        ValueError: the model has parameters that have no row, or lacks some that have one.
+        ValueError: the model has parameters that have no row, lacks some that have one, or has
+            other masks than those that were planned.
     """
     by_name = {name: row for row in rows for name in (row.name, *row.aliases)}
     found, unknown = [], []
@@ -72,4 +75,21 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
             "paramz.parametrize_(final, ..., base=a factory that adds them, too), or "
             "paramz.adopt_(final, ...) if its weights are trained."
         )
+    _require_same_masks(by_name, model)
     return found
+
+
+def _require_same_masks(rows: Mapping[str, Row], model: nn.Module) -> None:
+    for each in find_masked(model):
+        row = rows.get(clean_name(f"{each.name}{ORIGINAL}", rows))
+        if row is None or each.mask.is_meta:
+            continue
+        own, planned = density_of(each), 1.0 if row.density is None else row.density
+        if not close(own, planned):
+            raise ValueError(
+                f"the mask of {each.name} leaves {own:.4g} of its entries, and the plan was made "
+                f"for {planned:.4g}: its rates are those of another density. Plan the model with "
+                "this mask under 'mup+s-mup', or before it has one with paramz.parametrize_(..., "
+                f"densities={{{each.name!r}: {own:.4g}}}). A mask that moves at one density needs "
+                "no other plan"
+            )

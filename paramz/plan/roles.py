@@ -122,8 +122,11 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
     target, growing = facts.tensor, facts.growing
     found = _decide(facts, override)
     role, why = found.role, found.why
-    if override is None and facts.moe is not None and (role, facts.moe.kind) in _PARTS:
-        role, why = facts.moe.kind, f"{facts.moe.kind}: {why}"
+    part = None if override is not None or facts.moe is None else facts.moe.kind
+    if part == "balance":
+        role, why = "scalar", "balances experts: no gradient reaches it"
+    elif part is not None and (role, part) in _PARTS:
+        role, why = part, f"{part}: {why}"
     elif override is None and facts.adapter_ratios:
         role, why = _adapted(facts)
     elif override is None and not found.readouts:

@@ -67,6 +67,8 @@ class Row:
         factor: what the target's own init was multiplied by; None until applied.
         part: for a tensor that a reparametrization computes a weight from: of which, and how its
             rule follows.
+        density: the share of its entries that a static mask leaves; None for a dense one in a dense
+            base.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Row:
     base_init: Init | None = None
     factor: float | None = None
     part: PartOf | None = None
+    density: float | None = None
 
     @property
     def kind(self) -> tuple[Any, ...]:

@@ -56,8 +56,15 @@ class Rulebook:
         """The rule of a row's tensor for an optimizer family.
 
         Raises:
-            KeyError: the table has no rule for this family and role.
+            KeyError: the table has no rule for this family and role, or none over the density of
+                masks.
         """
+        if family.whole and "density" in row.ratios:
+            raise KeyError(
+                f"{self.scheme.name} has no rule over density for {family.name}, and {row.name} is "
+                "sparser than in the base: the optimizer takes means over the tensor, in which the "
+                "zeros of a mask count. Use AdamW, or a base with masks of the same density"
+            )
         rule = self.scheme.entry(family, row.role)
         whole = _with_branch(rule, self._branch(row), family, self.folded)
         if row.part is None:

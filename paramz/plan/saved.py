@@ -125,6 +125,8 @@ def _check(row: Row) -> None:
         if scale not in SCALES:
             raise ValueError(f"unknown scale {scale!r}; the scales are {', '.join(SCALES)}")
         number(f"ratios.{scale}", ratio, least=0, above=True)
+    if row.density is not None:
+        number("density", row.density, least=0, above=True)
     if row.factor is not None:
         number("factor", row.factor)
     if row.base_init is not None:

@@ -50,6 +50,8 @@ class Family:
             one in front of it, y = w (a x): an optimizer that divides by the inputs only (FOOF).
         damping: the optimizer's own default damping of its factors of inputs and output gradients,
             None when it has none.
+        whole: its steps depend on means over the tensor, in which the zeros of a mask count, so
+            rules over the density of masks do not hold for it.
         options: what else a parameter group of the optimizer may hold, for optimizers that torch
             does not have; None: torch's class says it.
     """
@@ -69,6 +71,7 @@ class Family:
     rotated: bool = False
     behind: Fraction | None = None
     damping: float | None = None
+    whole: bool = False
     options: tuple[str, ...] | None = None
 
 
@@ -96,13 +99,15 @@ FOOF = Family(
 )  # fmt: skip
 # The step is relative to the weight's RMS. `relative` takes that out again, and what is left shifts
 # like Adam's.
-ADAFACTOR = Family("adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True)
+ADAFACTOR = Family(
+    "adafactor", "adam", lr_shift=_1, eps_shift=_0, eps=None, relative=True, whole=True
+)
 
 # Adam and Muon on the spheres of their matrices' first norms. Their steps are relative to the
 # weight's RMS, as Adafactor's are, and decay has nothing to do.
 ADAMH = replace(
     ADAMW, name="adamh", decay="none", weight_decay=0.0, relative=True, sphere=True,
-    options=("betas", "amsgrad"),
+    whole=True, options=("betas", "amsgrad"),
 )  # fmt: skip
 MUONH = replace(
     MUON, name="muonh", decay="none", weight_decay=0.0, relative=True, sphere=True,
@@ -110,7 +115,7 @@ MUONH = replace(
 )  # fmt: skip
 
 # muLO: its features are normalised, so its steps have the size of lr whatever the gradient's size.
-LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, eps=None, options=())
+LEARNED = Family("learned", "adam", lr_shift=_1, eps_shift=_0, eps=None, whole=True, options=())
 
 
 _SHAMPOO_OPTIONS = (
@@ -175,7 +180,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             for name, eps in (("adopt", 1e-6), ("grams", 1e-6), ("laprop", 1e-15))
         },
         **_named(replace(LION, weight_decay=0.01), "tiger"),
-        **_named(LION, "came"),
+        **_named(replace(LION, whole=True), "came"),
         # Averages of the iterates are linear in them.
         **_named(replace(SGD, decay="decoupled"), "sgdw schedulefreesgd sgdschedulefree"),
         **{known.name: known for known in (ADAFACTOR, MUON, ADAMH, MUONH)},
@@ -270,7 +275,8 @@ def family(
         if key in WITHOUT_RULE:
             raise ValueError(
                 f"there is no rule for {name}: {WITHOUT_RULE[key]}. If you know what it does to a "
-                "gradient, declare it: paramz.Family(...) says what such a declaration holds"
+                "gradient, declare it: paramz.Family(...) says what such a declaration holds, and "
+                "docs/own_optimizer.md how to check it"
             )
         if key not in FAMILIES:
             close = difflib.get_close_matches(key, FAMILIES, n=1, cutoff=0.5)

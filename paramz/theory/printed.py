@@ -21,6 +21,7 @@ LOOPS = Power(loops=1)
 EXPERTS = Power(experts=1)
 RANK = Power(rank=1)
 SCALING = Power(scaling=1)
+DENSITY = Power(density=1)
 NONE = None  # the theory has no rule here
 
 SECOND = ("kfac.lr", "kfac.damping_a", "kfac.damping_b", "foof.lr", "foof.damping_a")

@@ -19,7 +19,10 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "mean-field": (_WHOLE, "equal to mup to rounding"),
         "depth-mup": ("times a width scheme", "checks pass under SGD; undecided under AdamW"),
         "completep": ("times a width scheme", "checks pass; best lr stays within wide intervals"),
-        "moe": ("times a width scheme", "checks pass where the share of active experts stays"),
+        "moe": (
+            "times a width scheme",
+            "checks pass where the share of active experts stays; at a fixed number not under SGD",
+        ),
         "moe-hidden-router": ("times a width scheme, in place of moe", "experimental"),
         "bottleneck-hidden": ("times mup", "another policy: checks of Llama and Qwen3 fail"),
         "bottleneck-readout": ("times mup", "another policy: checks of latents fail"),
@@ -30,6 +33,10 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "lora": (
             "alone, or times a width scheme, on models with adapters",
             "checks pass under SGD, AdamW, Muon; best lr stays where A starts at random",
+        ),
+        "s-mup": (
+            "times a width scheme, on models with static masks",
+            "checks pass under SGD and AdamW; best lr stays within a wide interval",
         ),
         "u-mup": (
             "alone, without a base",
@@ -46,7 +53,7 @@ class Scheme:
     Attributes:
         name: as `parametrize_` takes it; names multiply with ``+``.
         axes: the sizes that may differ from the base: width, depth, runs of a block (loops),
-            experts, rank.
+            experts, rank, density.
         use: what it is used with.
         optimizers: the columns of its table.
         status: how far it was measured here.
@@ -86,7 +93,9 @@ def schemes() -> Schemes:
     for name, table in PARAMETRIZATIONS.items():
         scales = table.scales
         axes = ["width"] if scales & {"fan_in", "fan_out"} else []
-        axes += [scale for scale in ("depth", "loops", "experts", "rank") if scale in scales]
+        axes += [
+            scale for scale in ("depth", "loops", "experts", "rank", "density") if scale in scales
+        ]
         use, status = _KNOWN[name]
         found.append(Scheme(name, tuple(axes), use, table.columns, status, table.source))
     return Schemes(found)

@@ -9,6 +9,7 @@ How to read a table. Every entry is a power of scale ratios, target / base, so i
     LOOPS     the ratio of how often one block runs (shared blocks), for the same tensors
     EXPERTS   the ratio of the numbers of experts, for tensors of experts and routers; else 1
     RANK      the ratio of ranks, for tensors of adapters (`adapters.py`); else 1
+    DENSITY   the ratio of the shares of entries that static masks leave; else 1
 
 `init` multiplies the std of the weight, `mult` is the factor in front of it in the forward pass,
 `*.lr` and `*.eps` multiply the learning rate and epsilon that were tuned at the base. Weight decay
@@ -65,6 +66,7 @@ from paramz.theory.variants import (
     FULL_ALIGN,
     LARGE_VOCAB,
     NO_ALIGN,
+    S_MUP,
 )
 
 # fmt: off
@@ -265,6 +267,7 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
             NO_ALIGN,
             LARGE_VOCAB,
             LORA,
+            S_MUP,
             U_MUP,
         )
     }

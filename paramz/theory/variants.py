@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from paramz.theory.power import ONE
-from paramz.theory.printed import HALF, HEAD, IN, OUT, SECOND, tabulate, with_columns
+from paramz.theory.printed import (
+    DENSITY,
+    HALF,
+    HEAD,
+    IN,
+    OUT,
+    SECOND,
+    tabulate,
+    with_columns,
+)
 
 # fmt: off
 # Other policies for bottlenecks, as factors on muP's. With std fan_in^-1/2 into all of them, what
@@ -64,5 +73,20 @@ LARGE_VOCAB = tabulate(
     attention=HEAD**-HALF,
     columns=("init", "mult", "adam.lr",  "adam.eps", "muon.lr", "muon.eps"),
     input  =(ONE,     ONE,    OUT**-HALF, ONE,        ONE,       ONE),
+)
+
+# A sum over fan_in inputs of which a static mask leaves the share DENSITY has that many terms, and so
+# has a step's effect: the effective fan_in is DENSITY * fan_in. What goes back through the mask is a
+# sum of DENSITY * fan_out terms, each 1 / DENSITY larger, so gradients keep their size, and eps stays.
+# A readout has none of this: its init, 1 / fan_in, is smaller than what random terms would ask for,
+# so what goes back through it grows as DENSITY falls, for SGD in another way than for Adam.
+_SPARSE = (DENSITY**-HALF, ONE, 1 / DENSITY, 1 / DENSITY, ONE)
+S_MUP = tabulate(
+    "s-mup", "SmuP, static masks over their density: Dey et al. 2024 (arXiv 2405.15743), for Adam; "
+    "SGD by the same condition",
+    attention=HEAD**-HALF,
+    columns=("init", "mult", "sgd.lr",   "adam.lr",  "adam.eps"),
+    input  =_SPARSE,
+    hidden =_SPARSE,
 )
 # fmt: on

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 import paramz
 
@@ -30,17 +30,12 @@ def under(norm, places=(0, 2, 4)):
     return build
 
 
-def pruned(module):
-    prune.l1_unstructured(module, "weight", amount=0.5)
-
-
 COMPUTED = {
     "weight_norm": (parametrizations.weight_norm, "WeightNorm"),
     "spectral_norm": (parametrizations.spectral_norm, "SpectralNorm"),
     "orthogonal": (parametrizations.orthogonal, "Orthogonal"),
     "old weight_norm": (weight_norm, "WeightNorm"),
     "old spectral_norm": (spectral_norm, "SpectralNorm"),
-    "pruning": (pruned, "L1Unstructured"),
 }
 WARNS = "ignore:.*weight_norm. is deprecated"
 
@@ -59,7 +54,7 @@ def test_weights_that_torch_computes_are_named_with_the_way_out(name, verb):
 
 
 @pytest.mark.filterwarnings(WARNS)
-@pytest.mark.parametrize("name", [name for name in COMPUTED if name != "pruning"])
+@pytest.mark.parametrize("name", COMPUTED)
 def test_the_way_out_pastes_in(name):
     """What the message says is taken from it and run, on a model that has one such layer of two."""
     build = under(COMPUTED[name][0], places=(2,))

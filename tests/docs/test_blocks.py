@@ -19,6 +19,8 @@ SLOW = {
     "docs/command_line.md",
     "docs/coordinate_check.md",
     "docs/index.md",
+    "docs/balancing.md",
+    "docs/own_optimizer.md",
     "docs/sweeps.md",
     "docs/trainers.md",
     "docs/tutorials/depth.md",

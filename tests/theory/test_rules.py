@@ -163,7 +163,7 @@ def test_roles_of_the_tables_are_the_roles():
     # A policy for one role is no scheme by itself, but a factor of one.
     policies = {
         "bottleneck-hidden": {"inward"}, "bottleneck-readout": {"latent"},
-        "embed": {"input"}, "large-vocab": {"input"},
+        "embed": {"input"}, "large-vocab": {"input"}, "s-mup": {"input", "hidden"},
     }  # fmt: skip
     for table in paramz.tables.PARAMETRIZATIONS.values():
         roles = {role for _, role in table.rules}

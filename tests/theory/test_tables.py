@@ -117,7 +117,7 @@ def test_every_rule_is_the_identity_at_the_base(table):
     assert table.attention(at_base) == 1.0
 
 
-PARTIAL = ("embed", "full-align", "no-align", "large-vocab")
+PARTIAL = ("embed", "full-align", "no-align", "large-vocab", "s-mup")
 WHOLE = [table for table in PARAMETRIZATIONS.values() if table.name not in PARTIAL]
 
 
