@@ -78,7 +78,8 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
                 if parameter.shape[:1] == (layer.experts,):
                     parts[join(join(path, router), name)] = MoePart("router", path, 0)
         for name, bias in _balances(module, layer.experts):
-            parts[join(path, name)] = MoePart("balance", path, bias.dim() - 1)
+            if isinstance(bias, nn.Parameter):
+                parts[join(path, name)] = MoePart("balance", path, bias.dim() - 1)
     return parts
 
 
