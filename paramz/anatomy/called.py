@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.runs import copied_to, device_of, on_meta, run
 
 Blocks = Mapping[str, set[str]]
@@ -47,13 +48,35 @@ def count(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of code that meets a guess
-                return Calls(count_calls(model, blocks, inputs), count_calls(base, at_base, inputs))
+                return Calls(_counted(model, blocks, inputs), _counted(base, at_base, inputs))
         except Exception:  # any model's own code, on inputs that it may not like
             continue
     return Calls()
 
 
-def count_calls(model: nn.Module, blocks: Blocks, inputs: Any) -> dict[str, int]:
+def _counted(model: nn.Module, blocks: Blocks, inputs: Any) -> dict[str, int]:
+    """How often every block runs; where the first ones of each kind run once, the rest are not run.
+
+    Code that goes through its blocks runs each once, however many there are. Code that runs blocks
+    by their number fails with fewer of them, or runs these more often; and one block may stand in
+    a list several times.
+    """
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    if any(len(set(each)) < len(each) for each in lists):
+        return count_calls(model, blocks, inputs)
+    try:
+        first = count_calls(model, blocks, inputs, kept=2)
+    except Exception:  # code that counts its blocks
+        return count_calls(model, blocks, inputs)
+    if max(first.values(), default=0) > 1:
+        return count_calls(model, blocks, inputs)
+    reached = {unnumbered(path) for path, runs in first.items() if runs}
+    return {path: int(unnumbered(path) in reached) for path in blocks}
+
+
+def count_calls(
+    model: nn.Module, blocks: Blocks, inputs: Any, kept: int | None = None
+) -> dict[str, int]:
     """How often every block runs in one call of a model; 0 where the call does not reach it.
 
     Args:
@@ -61,6 +84,7 @@ def count_calls(model: nn.Module, blocks: Blocks, inputs: Any) -> dict[str, int]
         blocks: path of a block -> paths of modules inside it, which are counted if the block itself
             is never called (a list of layers).
         inputs: the model's one argument, or a mapping of keyword arguments.
+        kept: how many equal blocks of a list run; None: all of them.
 
     >>> class Twice(nn.Module):
     ...     def __init__(self):
@@ -80,7 +104,7 @@ def count_calls(model: nn.Module, blocks: Blocks, inputs: Any) -> dict[str, int]
         for module in set(modules.values()):
             handle = module.register_forward_pre_hook(lambda m, _: calls.update([id(m)]))
             stack.callback(handle.remove)
-        run(model, copied_to(device_of(model), inputs), nullcontext(), None)
+        run(model, copied_to(device_of(model), inputs), nullcontext(), kept)
     return {
         path: calls[id(modules[path])]
         or max((calls[id(modules[each])] for each in inner), default=0)

@@ -51,6 +51,33 @@ def test_a_block_that_is_listed_again_counts_again():
     assert set(depths(planned(Shared(depth=8), Shared, branches=declared)).values()) == {4.0}
 
 
+@pytest.mark.parametrize(("kind", "most", "ratio"), [("once", 8, 8.0), ("twice", 99, 8.0)])
+def test_of_many_blocks_that_run_once_the_first_two_are_run_to_count(kind, most, ratio):
+    """Run by a loop over the list, or by number, twice each, which fewer blocks would not show."""
+    ran = []
+
+    class Counted(Plain):
+        def forward(self, x):
+            ran.append(self)
+            return super().forward(x)
+
+    class Net(Shared):
+        def __init__(self, width=16, depth=4):
+            super().__init__(width, depth)
+            self.blocks = nn.ModuleList(Counted(width) for _ in range(depth))
+
+        def forward(self, x):
+            x, depth = self.first(x), len(self.blocks)
+            for i in range(depth if kind == "once" else 2 * depth):
+                x = self.blocks[i % depth](x)
+            return self.head(x)
+
+    model = Net(depth=32)
+    plan = paramz.make_plan(model, "mup+completep", base=Net, base_width=16)
+    assert set(depths(plan).values()) == {ratio}
+    assert 0 < len(set(ran) & set(model.blocks)) <= most
+
+
 def test_two_blocks_in_turn_count_as_the_whole_list():
     class Turns(Shared):
         def __init__(self, width=16, depth=2):
