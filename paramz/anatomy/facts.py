@@ -36,14 +36,7 @@ from paramz.anatomy.factors import (
     loose_notes,
     moving_numbers,
 )
-from paramz.anatomy.moe import (
-    Layer,
-    MoePart,
-    balance_notes,
-    find_layers,
-    find_parts,
-    gate_notes,
-)
+from paramz.anatomy.moe import Layer, MoePart, balance_notes, find_layers, find_parts, gate_notes
 from paramz.anatomy.paths import split, unnumbered
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.products import Product, find_products

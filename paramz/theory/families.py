@@ -162,19 +162,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         **_named(ADAMW, "adamw adamw8bit pagedadamw pagedadamw8bit fusedadam stableadamw"),
         **_named(LION, "lion sign signsgd lion8bit"),
         # Steps of the size of lr in every entry, whatever the gradient's, as their steps show.
-        **{
-            name: replace(ADAMW, name=name, weight_decay=0.0)
-            for name in (
-                "adan",
-                "ademamix",
-                "simplifiedademamix",
-                "qhadam",
-                "adamc",
-                "ano",
-                "schedulefreeadamw",
-                "adamwschedulefree",
-            )  # fmt: skip
-        },
+        **_named(
+            replace(ADAMW, weight_decay=0.0),
+            "adan ademamix simplifiedademamix qhadam adamc ano schedulefreeadamw adamwschedulefree",
+        ),
         **{
             name: replace(ADAMW, name=name, eps=eps, weight_decay=0.0)
             for name, eps in (("adopt", 1e-6), ("grams", 1e-6), ("laprop", 1e-15))
