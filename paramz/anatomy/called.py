@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,9 @@ from torch import nn
 
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.paths import unnumbered
+from paramz.anatomy.probes import Probes
 from paramz.anatomy.runs import copied_to, device_of, on_meta, run
+from paramz.anatomy.tensors import ModelTensor
 
 Blocks = Mapping[str, set[str]]
 
@@ -72,6 +74,32 @@ def _counted(model: nn.Module, blocks: Blocks, inputs: Any) -> dict[str, int]:
         return count_calls(model, blocks, inputs)
     reached = {unnumbered(path) for path, runs in first.items() if runs}
     return {path: int(unnumbered(path) in reached) for path in blocks}
+
+
+def uncalled_layers(tensors: Iterable[ModelTensor], probes: Probes, example: Any) -> frozenset[str]:
+    """Layers that share a tensor and are never called, as where code takes their weight alone.
+
+    Args:
+        tensors: of the target.
+        probes: the base runs.
+        example: what to call it with; inputs are guessed if it is left out.
+
+    Returns:
+        their paths in the target; none if no inputs fit.
+    """
+    uses = [use.module for tensor in tensors if len(tensor.uses) > 1 for use in tensor.uses]
+    twins = {path: twin for path in uses if (twin := probes.twin(path)) is not None}
+    wanted: Blocks = {twin: set() for twin in twins.values()}
+    for inputs in possible_inputs(probes.base, example) if wanted else ():
+        for kept in (1, None):  # code that counts its blocks needs all of them
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of code that meets a guess
+                    calls = count_calls(probes.base, wanted, inputs, kept)
+            except Exception:  # any model's own code, on inputs that it may not like
+                continue
+            return frozenset(path for path, twin in twins.items() if not calls[twin])
+    return frozenset()
 
 
 def count_calls(

@@ -1,7 +1,6 @@
 """What there is to know of a model and its base before a parametrization gives it a meaning.
 
-`read_facts` looks at the model and its probes once. What a scheme makes of the facts
-(`paramz.plan.roles`, `paramz.plan.draft`) are functions of them alone and needs no model.
+`read_facts` looks at a model once; `paramz.plan.roles` and `paramz.plan.draft` need the facts alone.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from paramz.anatomy.attention import (
 )
 from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
+from paramz.anatomy.called import uncalled_layers
 from paramz.anatomy.embeddings import (
     EmbeddingScale,
     find_embedding_scales,
@@ -100,6 +100,7 @@ class Facts:
         declared: factors that the user declared.
         written: factors on embeddings and logits that are in forward code only.
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
+        uncalled: paths of layers whose shared weight the model's code takes without calling them.
         dots: products of two activations that grow with width and are the model's output.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
@@ -113,6 +114,7 @@ class Facts:
     declared: tuple[DeclaredFactor, ...] = ()
     written: tuple[WrittenFactor, ...] = ()
     scaled_readout: bool = False
+    uncalled: frozenset[str] = frozenset()
     dots: tuple[Product, ...] = ()
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
@@ -171,14 +173,15 @@ def read_facts(
     }
     claimed |= {(each.module, each.attribute) for each in heads}
     claimed |= {(each.module, each.attribute) for each in embeddings}
-    claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     claimed |= {(each.module, each.attribute) for each in declared}
+    claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
     tensors = tuple(replace(t, stays=slices.get(t.name, {})) for t in tensors)
     notes = [*probes.notes, *notes_on_slices(slices, shapes)]
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
     notes += [*loose_notes(moving, claimed, weighted)]
+    deep = "depth" in scales
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     notes = [*balance_notes(model), *notes]
@@ -190,11 +193,10 @@ def read_facts(
         declared=declared,
         written=written,
         scaled_readout=scales_tied_readout(model),
+        uncalled=uncalled_layers([t.tensor for t in tensors if t.growing], probes, example),
         dots=tuple(each for each in products if each.grows and each.at_output),
         nested=nested_encoders(model),
-        residual=find_branches(model, probes.base, branches, example)
-        if "depth" in scales
-        else None,
+        residual=find_branches(model, probes.base, branches, example) if deep else None,
         doubts=tuple(unknown_numbers(probes)),
         notes=tuple(notes),
     )

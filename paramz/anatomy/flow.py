@@ -179,6 +179,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.looked_up: set[str] = set()
         self.summed: dict[str, set[tuple[int, ...]]] = {}
         self._matrices: dict[int, tuple[str, Tensor]] = {}
+        self._joined: dict[int, tuple[Tensor, list[Tensor]]] = {}
         self._states: dict[int, _State] = {}
         self._kept: list[Any] = []  # an address is unique only as long as its memory lives
 
@@ -206,6 +207,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 # What is chosen by an argmax has no size that could vanish with width.
                 whole = tensor.is_floating_point() or tensor.is_complex()
                 self.know(tensor, made if whole else made._replace(fresh=frozenset()))
+            if func.overloadpacket.__name__ == "cat" and not made.data:
+                self._joined[out.untyped_storage()._cdata] = out, list(args[0])
             if func.overloadpacket.__name__ in _PRODUCTS:
                 self._note_sums(*args[-2:])
             if func.overloadpacket.__name__ in _LOOKS:
@@ -224,18 +227,28 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Over which axes of a matrix a product with data sums."""
         sides = (left, left.ndim - 1, right), (right, max(right.ndim - 2, 0), left)
         for factor, summed, other in sides:
-            known = self._matrices.get(factor.untyped_storage()._cdata)
-            if known is None or not self.state(other).data:
+            if not self.state(other).data:
                 continue
-            name, matrix = known
-            step, size = factor.stride(summed), factor.shape[summed]
-            axes = tuple(
-                axis
-                for axis, stride in enumerate(matrix.stride())
-                if matrix.shape[axis] > 1 and step <= stride < step * size
-            )
-            if axes:
-                self.summed.setdefault(name, set()).add(axes)
+            self._sum_over(factor, factor.stride(summed), factor.shape[summed])
+            whole, pieces = self._joined.get(factor.untyped_storage()._cdata, (factor, []))
+            for axis, stride in enumerate(whole.stride()):
+                if stride == factor.stride(summed):  # of matrices side by side, each one's
+                    for piece in pieces:
+                        self._sum_over(piece, piece.stride(axis), piece.shape[axis])
+
+    def _sum_over(self, factor: Tensor, step: int, size: int) -> None:
+        """Note a sum over entries of a factor that are some step apart."""
+        known = self._matrices.get(factor.untyped_storage()._cdata)
+        if known is None:
+            return
+        name, matrix = known
+        axes = tuple(
+            axis
+            for axis, stride in enumerate(matrix.stride())
+            if matrix.shape[axis] > 1 and step <= stride < step * size
+        )
+        if axes:
+            self.summed.setdefault(name, set()).add(axes)
 
     def _made(self, found: list[_State], join: bool) -> _State:
         data = [state for state in found if state.data]

@@ -71,9 +71,11 @@ def main_width(config: Any) -> int:
         TypeError: there is none.
     """
     own = getattr(config, "hidden_size", None)
-    if isinstance(own, int):
-        return own
     inner = {path: part for path, part in parts(config) if path}
+    text = next((inner[path] for path in names.TEXT_CONFIGS if path in inner), None)
+    # PaliGemma's own hidden_size is 2048 whatever the size of its text model.
+    if isinstance(own, int) and not isinstance(getattr(text, "hidden_size", None), int):
+        return own
     order = [path for path in names.MAIN_CONFIGS if path in inner]
     for path in [*order, *inner]:
         width = getattr(inner[path], "hidden_size", None)

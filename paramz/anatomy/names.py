@@ -230,7 +230,9 @@ CONFIG_HEAD_SIZES = (
     "mamba_head_dim", "mamba_headdim", "linear_key_head_dim", "linear_value_head_dim",
     "linear_head_dim", "swa_head_dim", "cross_head_dim", "kv_channels",
 )  # fmt: skip
-# Nested configs whose width is that of the whole, in this order.
+# Nested configs whose width is that of the whole, even where that has a number of its own; and in
+# this order where it has none.
+TEXT_CONFIGS = ("text_config", "llm_config")
 MAIN_CONFIGS = ("text_config", "decoder", "decoder_config", "encoder", "llm_config")
 # Lists with an entry for every block.
 CONFIG_KINDS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types", "depths")

@@ -6,50 +6,26 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from paramz.anatomy.tensors import listed
 from paramz.plan.absolute import refuse_absolute
+from paramz.plan.another import Group, family_of, for_another
 from paramz.plan.groups import (
     BASE_DECAY,
     BASE_LR,
-    NAMES,
-    PLANNED_FACTOR,
     PLANNED_FOR,
     PLANNED_LR,
     PLANNED_RATIO,
     PLANNED_VALUES,
 )
 from paramz.plan.matching import trainable_rows
-from paramz.plan.own_factor import factor_words, keeps_norms, own_factor
+from paramz.plan.own_factor import own_factor
 from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
-from paramz.theory.decay import read_decoupled
-from paramz.theory.families import FAMILIES, WITHOUT_RULE, Family
-from paramz.theory.families import family as find_family
-
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """A group of a constructed optimizer, with what it was planned for."""
-
-    optimizer: Any
-    values: dict[str, Any]
-
-    @property
-    def names(self) -> list[str]:
-        """Of its tensors in the plan; empty if it was not made by a plan."""
-        found: list[str] = self.values.get(NAMES, [])
-        return found
-
-    @property
-    def shown(self) -> str:
-        """What to call it in a message."""
-        return f"the group of {listed(self.names, 2)} in {type(self.optimizer).__name__}"
 
 
 def problems(
@@ -74,7 +50,7 @@ def problems(
             f"and got {', '.join(strange) or 'none'}"
         )
     by_name = {row.name: row for row in rows}
-    groups = [_Group(each, values) for each in optimizers for values in each.param_groups]
+    groups = [Group(each, values) for each in optimizers for values in each.param_groups]
     planned = [group for group in groups if group.names and PLANNED_LR in group.values]
     yield from _lost(rows, planned, model)
     for optimizer in optimizers:
@@ -86,7 +62,7 @@ def problems(
         yield from _of_two_bases(own)
         yield from _unread(optimizer, own)
         yield from (said for name in PLANNED_VALUES for said in _changed(own, name))
-        found = [[*_for_another(g), *_of_another_plan(rulebook, by_name, g)] for g in own]
+        found = [[*for_another(g), *_of_another_plan(rulebook, by_name, g)] for g in own]
         if wrong := [each for each in found if each]:
             yield wrong[0][0] + (
                 f" ({len(wrong) - 1} more groups are the same)" if len(wrong) > 1 else ""
@@ -100,7 +76,7 @@ def _inner(optimizer: Any) -> Any:
     return optimizer
 
 
-def _unplanned(groups: Sequence[_Group]) -> str:
+def _unplanned(groups: Sequence[Group]) -> str:
     name = type(groups[0].optimizer).__name__
     rates = sorted({float(group.values["lr"] or 0.0) for group in groups})
     at = f"all at lr {rates[0]:.4g}" if len(rates) == 1 else f"lr {rates[0]:.4g} to {rates[-1]:.4g}"
@@ -112,7 +88,7 @@ def _unplanned(groups: Sequence[_Group]) -> str:
     )
 
 
-def _lost(rows: Sequence[Row], groups: Sequence[_Group], model: nn.Module | None) -> Iterator[str]:
+def _lost(rows: Sequence[Row], groups: Sequence[Group], model: nn.Module | None) -> Iterator[str]:
     """Tensors in no group, in two, or no longer the model's."""
     counts = Counter(name for group in groups for name in group.names)
     known = {row.name for row in rows}
@@ -155,7 +131,7 @@ def _lost(rows: Sequence[Row], groups: Sequence[_Group], model: nn.Module | None
         )
 
 
-def _moved(groups: Sequence[_Group]) -> Iterator[str]:
+def _moved(groups: Sequence[Group]) -> Iterator[str]:
     """The ratios between the groups' learning rates are those of the plan."""
     factors = {
         group: float(group.values["lr"]) / group.values[PLANNED_LR]
@@ -173,9 +149,9 @@ def _moved(groups: Sequence[_Group]) -> Iterator[str]:
         )
 
 
-def _of_two_bases(groups: Sequence[_Group]) -> Iterator[str]:
+def _of_two_bases(groups: Sequence[Group]) -> Iterator[str]:
     """All groups of one optimizer come from one learning rate of the base, by family."""
-    bases: dict[str, dict[float, _Group]] = {}
+    bases: dict[str, dict[float, Group]] = {}
     for group in groups:
         if BASE_LR in group.values:
             of_family = bases.setdefault(group.values[PLANNED_FOR], {})
@@ -189,7 +165,7 @@ def _of_two_bases(groups: Sequence[_Group]) -> Iterator[str]:
             )
 
 
-def _unread(optimizer: Any, groups: Sequence[_Group]) -> Iterator[str]:
+def _unread(optimizer: Any, groups: Sequence[Group]) -> Iterator[str]:
     """What its constructor got and its groups, which have their own, do not read."""
     name, given = type(optimizer).__name__, getattr(optimizer, "defaults", {})
     parameters = inspect.signature(type(optimizer)).parameters
@@ -202,7 +178,7 @@ def _unread(optimizer: Any, groups: Sequence[_Group]) -> Iterator[str]:
             f"Give it to plan.param_groups(model, {name}, lr=..., weight_decay={decay!r})"
         )
     for group in groups:
-        family = _family(type(optimizer), group.values)
+        family = family_of(type(optimizer), group.values)
         if family is None:
             continue
         try:
@@ -212,7 +188,7 @@ def _unread(optimizer: Any, groups: Sequence[_Group]) -> Iterator[str]:
             return
 
 
-def _changed(groups: Sequence[_Group], key: str) -> Iterator[str]:
+def _changed(groups: Sequence[Group], key: str) -> Iterator[str]:
     """Epsilon and weight decay are those of the plan, times one factor for all."""
     known = [g for g in groups if PLANNED_VALUES[key] in g.values and key in g.values]
     pairs = [(float(g.values[key]), float(g.values[PLANNED_VALUES[key]]), g) for g in known]
@@ -229,10 +205,10 @@ def _changed(groups: Sequence[_Group], key: str) -> Iterator[str]:
             return
 
 
-def _of_another_plan(rulebook: Rulebook, rows: Mapping[str, Row], group: _Group) -> Iterator[str]:
+def _of_another_plan(rulebook: Rulebook, rows: Mapping[str, Row], group: Group) -> Iterator[str]:
     """The group's learning rate is the base's times what this plan multiplies it by."""
     options = {key: value for key, value in group.values.items() if key != "params"}
-    family = _family(group.values.get(PLANNED_FOR), options)
+    family = family_of(group.values.get(PLANNED_FOR), options)
     if family is None or PLANNED_RATIO not in group.values:
         return
     has, seen = float(group.values[PLANNED_RATIO]), dict[tuple[Any, ...], float]()
@@ -251,79 +227,3 @@ def _of_another_plan(rulebook: Rulebook, rows: Mapping[str, Row], group: _Group)
             "the plan that the model is under: paramz.plan_of(model)"
         )
         return
-
-
-def _for_another(group: _Group) -> Iterator[str]:
-    """The optimizer multiplies its steps by what the groups count on."""
-    options = {key: value for key, value in group.values.items() if key != "params"}
-    meant = _family(group.values.get(PLANNED_FOR), options)
-    if meant is None:
-        return  # a family that the user declared
-    kind = type(group.optimizer)
-    actual = next((f for c in kind.__mro__ if (f := _family(c, options)) is not None), None)
-    key = kind.__name__.lower().replace("_", "")
-    if actual is None and key in WITHOUT_RULE:
-        yield (
-            f"{group.shown} was planned for {meant.name}, and there is no rule for "
-            f"{kind.__name__}: {WITHOUT_RULE[key]}. If you know what it does to a gradient, "
-            "declare it with paramz.Family(...)"
-        )
-        return
-    if actual is not None and _scaling(actual) != _scaling(meant):
-        yield (
-            f"{group.shown} was planned for {meant.name}, whose learning rates are other ones than "
-            f"those of {kind.__name__}: plan.param_groups(model, {kind.__name__}, lr=...)"
-        )
-        return
-    usual = FAMILIES.get(group.values[PLANNED_FOR], meant).decay
-    coupled = actual is not None and actual.name != meant.name and actual.decay != "decoupled"
-    if coupled and usual == "decoupled" and group.values.get("weight_decay"):
-        yield (
-            f"the weight decay of {group.shown} was planned for {meant.name}, which takes it off "
-            f"the weights, and {kind.__name__} adds it to the gradient, where it moves otherwise "
-            f"with width: plan.param_groups(model, {kind.__name__}, lr=..., weight_decay=...)"
-        )
-        return
-    if keeps_norms(group.optimizer) != meant.sphere:
-        yield (
-            f"{group.shown} was planned for {meant.name}, and its optimizer "
-            f"{'does not keep' if meant.sphere else 'keeps'} the norms of its matrices, so its "
-            "learning rates are right at the base only: "
-            + (
-                f"paramz.optim.constrained({kind.__name__}(groups))"
-                if meant.sphere
-                else "make the groups for 'adamh' or 'muonh'"
-            )
-        )
-        return
-    if meant.sphere or not (meant.shape_factor or meant.relative):
-        return
-    try:
-        has = own_factor(actual or meant, group.optimizer, options).name
-    except ValueError as error:
-        yield f"{group.shown}: {error}"
-        return
-    counted = group.values[PLANNED_FACTOR]
-    if has != counted:
-        yield (
-            f"{group.shown} counts on the factor {counted!r} that its optimizer puts on its steps, "
-            f"and this {kind.__name__} has {has!r}, so its learning rates are right at the base "
-            "only. Make the groups for its class, with the options that its constructor gets: "
-            f"plan.param_groups(model, {kind.__name__}, lr=..., {factor_words(meant)})"
-        )
-
-
-def _family(name: Any, options: dict[str, Any]) -> Family | None:
-    """The family that a class or name has, with a group's options; None if paramz knows none."""
-    called = name.__name__ if isinstance(name, type) else str(name)
-    if called.lower().replace("_", "").replace("-", "") not in FAMILIES:
-        return None
-    read = {name: options.get(name) for name in ("exponent", "graft")}
-    return find_family(called, decoupled=read_decoupled(options), **read)
-
-
-def _scaling(family: Family) -> tuple[Any, ...]:
-    """What the rules of a family follow from; K-FAC's class makes FOOF, too."""
-    if family.column in ("kfac", "foof"):
-        return ("kfac",)
-    return family.column, family.lr_shift, family.rotated, family.exponent, family.graft

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from paramz.anatomy.bottlenecks import notes_on_places
@@ -63,6 +63,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     for path, value in held.items():
         multipliers[path] = multipliers.get(path, 1.0) * value
     multipliers = {path: value for path, value in multipliers.items() if value != 1.0}
+    _refuse_uncalled(facts, multipliers)
     return Plan(
         parametrization=scheme,
         rows=tuple(rows),
@@ -77,6 +78,17 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         folded=rulebook.folded,
         notes=notes,
     )
+
+
+def _refuse_uncalled(facts: Facts, multipliers: Mapping[str, float]) -> None:
+    """A hook on a module that nobody calls would multiply nothing."""
+    for path in facts.uncalled & multipliers.keys():
+        raise ValueError(
+            f"{path} shares its weight with another layer and has to multiply what goes in by "
+            f"{multipliers[path]:.4g}, but the model's code never calls it and takes its weight "
+            f"alone (as in F.linear(x, {path}.weight)). Call the layer itself, self.{path}(x); or "
+            "untie it. If a call with other inputs does call it, pass them as example="
+        )
 
 
 def _doubts(facts: Facts, rows: Sequence[Row]) -> list[str]:

@@ -247,3 +247,18 @@ def test_kinds_of_layers_of_a_hybrid_follow_and_none_is_lost():
     assert deeper.layers_block_type == config.layers_block_type * 3
     with pytest.raises(ValueError, match="leaves no block of kind"):
         scaled_config(config, 64, depth=1)
+
+
+def test_the_width_of_the_text_counts_where_the_whole_has_a_number_of_its_own():
+    text = transformers.GemmaConfig(
+        hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=4
+    )
+    vision = transformers.SiglipVisionConfig(
+        hidden_size=32, intermediate_size=64, num_attention_heads=2, num_hidden_layers=2
+    )
+    config = transformers.PaliGemmaConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64
+    )
+    assert config.hidden_size != 64  # PaliGemma's default, which no layer reads
+    half = paramz.hf.scaled_config(config, width=32)
+    assert (half.text_config.hidden_size, half.vision_config.hidden_size) == (32, 16)

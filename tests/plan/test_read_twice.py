@@ -134,3 +134,47 @@ def test_suggested_patterns_of_layers_in_a_row_do_not_name_each_other():
     given = {"^0[.]weight$": "input", "^2[.]weight$": paramz.Axes(fan_in=(1,), fan_out=(0,)),
              "^3[.]weight$": "output"}  # fmt: skip
     assert roles(build, roles=given) == {"0": "input", "2": "hidden", "3": "output"}
+
+
+class TakenAlone(nn.Module):
+    """A tied readout whose code takes the weight and never calls the layer."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.embed, self.mid = nn.Embedding(11, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, 11, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        return F.linear(self.mid(self.embed(ids)).relu(), self.head.weight)
+
+
+def test_a_tied_readout_that_is_never_called_is_refused_with_the_call():
+    with pytest.raises(ValueError, match=r"head shares its weight .* Call the layer itself, self"):
+        paramz.make_plan(TakenAlone(32), "mup", base=TakenAlone)
+
+    class Called(TakenAlone):
+        def forward(self, ids):
+            return self.head(self.mid(self.embed(ids)).relu())
+
+    assert paramz.make_plan(Called(32), "mup", base=Called).multipliers == {"head": 0.25}
+
+
+class SideBySide(nn.Module):
+    """As in MobileBERT: a readout of two weights, one of them of a layer stored the other way."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.first, self.small = nn.Linear(6, width), nn.Linear(4, 5, bias=False)
+        self.rest = nn.Linear(5, width - 4, bias=False)
+
+    def forward(self, x):
+        weight = torch.cat([self.small.weight.t(), self.rest.weight], dim=0)
+        return self.first(x).relu() @ weight
+
+
+def test_a_readout_of_weights_side_by_side_is_one():
+    plan = paramz.make_plan(SideBySide(32), "mup", base=SideBySide)
+    assert {row.name: row.role for row in plan.rows if row.name != "first.bias"} == {
+        "first.weight": "input", "small.weight": "scalar", "rest.weight": "output"
+    }  # fmt: skip

@@ -1,0 +1,109 @@
+"""Groups of a constructed optimizer that were planned for another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from paramz.anatomy.tensors import listed
+from paramz.plan.groups import NAMES, PLANNED_FACTOR, PLANNED_FOR
+from paramz.plan.own_factor import factor_words, keeps_norms, own_factor
+from paramz.theory.decay import read_decoupled
+from paramz.theory.families import FAMILIES, WITHOUT_RULE, Family
+from paramz.theory.families import family as find_family
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A group of a constructed optimizer, with what it was planned for."""
+
+    optimizer: Any
+    values: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """Of its tensors in the plan; empty if it was not made by a plan."""
+        found: list[str] = self.values.get(NAMES, [])
+        return found
+
+    @property
+    def shown(self) -> str:
+        """What to call it in a message."""
+        return f"the group of {listed(self.names, 2)} in {type(self.optimizer).__name__}"
+
+
+def for_another(group: Group) -> Iterator[str]:
+    """The optimizer multiplies its steps by what the groups count on."""
+    options = {key: value for key, value in group.values.items() if key != "params"}
+    meant = family_of(group.values.get(PLANNED_FOR), options)
+    if meant is None:
+        return  # a family that the user declared
+    kind = type(group.optimizer)
+    actual = next((f for c in kind.__mro__ if (f := family_of(c, options)) is not None), None)
+    key = kind.__name__.lower().replace("_", "")
+    if actual is None and key in WITHOUT_RULE:
+        yield (
+            f"{group.shown} was planned for {meant.name}, and there is no rule for "
+            f"{kind.__name__}: {WITHOUT_RULE[key]}. If you know what it does to a gradient, "
+            "declare it with paramz.Family(...)"
+        )
+        return
+    if actual is not None and _scaling(actual) != _scaling(meant):
+        yield (
+            f"{group.shown} was planned for {meant.name}, whose learning rates are other ones than "
+            f"those of {kind.__name__}: plan.param_groups(model, {kind.__name__}, lr=...)"
+        )
+        return
+    usual = FAMILIES.get(group.values[PLANNED_FOR], meant).decay
+    coupled = actual is not None and actual.name != meant.name and actual.decay != "decoupled"
+    if coupled and usual == "decoupled" and group.values.get("weight_decay"):
+        yield (
+            f"the weight decay of {group.shown} was planned for {meant.name}, which takes it off "
+            f"the weights, and {kind.__name__} adds it to the gradient, where it moves otherwise "
+            f"with width: plan.param_groups(model, {kind.__name__}, lr=..., weight_decay=...)"
+        )
+        return
+    if keeps_norms(group.optimizer) != meant.sphere:
+        yield (
+            f"{group.shown} was planned for {meant.name}, and its optimizer "
+            f"{'does not keep' if meant.sphere else 'keeps'} the norms of its matrices, so its "
+            "learning rates are right at the base only: "
+            + (
+                f"paramz.optim.constrained({kind.__name__}(groups))"
+                if meant.sphere
+                else "make the groups for 'adamh' or 'muonh'"
+            )
+        )
+        return
+    if meant.sphere or not (meant.shape_factor or meant.relative):
+        return
+    try:
+        has = own_factor(actual or meant, group.optimizer, options).name
+    except ValueError as error:
+        yield f"{group.shown}: {error}"
+        return
+    counted = group.values[PLANNED_FACTOR]
+    if has != counted:
+        yield (
+            f"{group.shown} counts on the factor {counted!r} that its optimizer puts on its steps, "
+            f"and this {kind.__name__} has {has!r}, so its learning rates are right at the base "
+            "only. Make the groups for its class, with the options that its constructor gets: "
+            f"plan.param_groups(model, {kind.__name__}, lr=..., {factor_words(meant)})"
+        )
+
+
+def family_of(name: Any, options: dict[str, Any]) -> Family | None:
+    """The family that a class or name has, with a group's options; None if paramz knows none."""
+    called = name.__name__ if isinstance(name, type) else str(name)
+    if called.lower().replace("_", "").replace("-", "") not in FAMILIES:
+        return None
+    read = {name: options.get(name) for name in ("exponent", "graft")}
+    return find_family(called, decoupled=read_decoupled(options), **read)
+
+
+def _scaling(family: Family) -> tuple[Any, ...]:
+    """What the rules of a family follow from; K-FAC's class makes FOOF, too."""
+    if family.column in ("kfac", "foof"):
+        return ("kfac",)
+    return family.column, family.lr_shift, family.rotated, family.exponent, family.graft
