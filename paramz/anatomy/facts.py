@@ -1,6 +1,6 @@
 """What there is to know of a model and its base before a parametrization gives it a meaning.
 
-`read_facts` looks at a model once; `paramz.plan.roles` and `paramz.plan.draft` need the facts alone.
+`read_facts` looks at a model once; `paramz.plan.roles` and `paramz.plan.draft` need no more.
 """
 
 from __future__ import annotations
