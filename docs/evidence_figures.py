@@ -12,7 +12,11 @@ import pandas as pd
 from paramz.analysis import plots, predict_loss, transfer
 
 HERE = Path(__file__).parent
-FIGURES = {"width_adamw": ("lr_width_adamw.csv", "width"), "horizon": ("lr_steps.csv", "steps")}
+FIGURES = {
+    "width_adamw": ("lr_width_adamw.csv", "width"),
+    "horizon": ("lr_steps.csv", "steps"),
+    "batch": ("lr_batch.csv", "batch_size"),
+}
 
 
 def read(table: str) -> pd.DataFrame:

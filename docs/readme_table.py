@@ -3,9 +3,9 @@
 python docs/readme_table.py
 
 A scheme is called stable by one rule (docs/protocol.md): its drift's interval lies within the
-tolerance over at least 16x of width or of steps, or 8x of depth or experts, with at least three
-seeds, at least 1000 steps (over steps: the longest), and weight decay. Where nothing was measured
-it says so.
+tolerance over at least 16x of width, of steps or of batch, or 8x of depth or experts, with at least
+three seeds, at least 1000 steps (over steps and batch: the longest), and weight decay. Where nothing
+was measured it says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ HERE = Path(__file__).parent
 DATA = HERE.parent / "analysis/data"
 START, END = "<!-- --8<-- [start:measured] -->\n", "<!-- --8<-- [end:measured] -->\n"
 TOLERANCE = 0.1
-SPAN = {"width": 16, "steps": 16, "depth": 8, "experts": 8}
+SPAN = {"width": 16, "steps": 16, "batch_size": 16, "depth": 8, "experts": 8}
+# What a run rule calls an axis, and its value in the run that rates count from.
+RULES = {"steps": ("steps", 1000), "batch_size": ("batch", 16)}
 FEWEST_STEPS, FEWEST_SEEDS = 1000, 3
 
 
@@ -40,8 +42,8 @@ class Measured:
         decay: with weight decay.
         what: the task, and the optimizer where it is not AdamW.
         only: further values of columns.
-        rule: a run rule that moves lr alone, relative to which lr counts: since it multiplies lr by
-            a number for each length of the run, the trials without it are those with it.
+        rule: a run rule of which lr alone is taken, relative to which lr counts: since it multiplies
+            lr by a number for each size of the run, the trials without it are those with it.
     """
 
     file: str
@@ -65,7 +67,8 @@ def trials(m: Measured) -> pd.DataFrame:
         df = df[df[column] == value]
     if m.rule is not None:
         moved = HORIZONS[m.rule].columns["adam"].lr
-        df = df.assign(lr=df.lr / [moved({"steps": steps / 1000}) for steps in df.steps])
+        scale, base = RULES[m.scale]
+        df = df.assign(lr=df.lr / [moved({scale: size / base}) for size in df[m.scale]])
     return df
 
 
@@ -89,8 +92,11 @@ def cells(m: Measured) -> tuple[str, str, str]:
         status = "stable" if enough else "inside 0.1, by too small a sweep"
     plural = "s" if seeds > 1 else ""
     lasted = "20 epochs, " if m.steps is None else f"{m.steps} steps, "
+    if m.scale == "batch_size":
+        lasted = f"{df.steps.min()} to {df.steps.max()} steps, equal tokens, "
+    axis = m.scale.replace("_size", "")
     basis = (
-        f"{m.what}, {m.scale} {sizes[0]:.0f} to {sizes[-1]:.0f}, {seeds} seed{plural}, "
+        f"{m.what}, {axis} {sizes[0]:.0f} to {sizes[-1]:.0f}, {seeds} seed{plural}, "
         f"{'' if m.scale == 'steps' else lasted}"
         f"{'decay' if m.decay else 'no decay'}"
     )
@@ -126,6 +132,11 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     (
         "`mup`, run rule `token-horizon`",
         Measured("lr_steps.csv", "steps", "mup", 4000, decay=True, rule="token-horizon"),
+    ),
+    ("`mup` over batch, no rule", Measured("lr_batch.csv", "batch_size", "mup", 4000, decay=True)),
+    (
+        "`mup`, lr by the run rule `sde`",
+        Measured("lr_batch.csv", "batch_size", "mup", 4000, decay=True, rule="sde"),
     ),
     ("`u-mup`", Measured("lr_width_umup.csv", "width", "u-mup", 80)),
     ("`mup`, Muon, SOAP", "n.a.: coordinate checks only"),
