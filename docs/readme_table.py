@@ -3,9 +3,9 @@
 python docs/readme_table.py
 
 A scheme is called stable by one rule (docs/protocol.md): its drift's interval lies within the
-tolerance over at least 16x of width, of steps or of batch, or 8x of depth or experts, with at least
-three seeds, at least 1000 steps (over steps and batch: the longest), and weight decay. Where nothing
-was measured it says so.
+tolerance over at least 16x of width, steps or batch, or 8x of depth or experts, with at least three
+seeds, at least 1000 steps (over steps and batch: the longest), and weight decay. Where nothing was
+measured it says so.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Measured:
         decay: with weight decay.
         what: the task, and the optimizer where it is not AdamW.
         only: further values of columns.
-        rule: a run rule of which lr alone is taken, relative to which lr counts: since it multiplies
-            lr by a number for each size of the run, the trials without it are those with it.
+        rule: a run rule of which lr alone is taken, relative to which lr counts: since it
+            multiplies lr by a number for each run, the trials without it are those with it.
     """
 
     file: str
