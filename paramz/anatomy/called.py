@@ -77,7 +77,9 @@ def _counted(model: nn.Module, blocks: Blocks, inputs: Any) -> dict[str, int]:
 
 
 def uncalled_layers(tensors: Iterable[ModelTensor], probes: Probes, example: Any) -> frozenset[str]:
-    """Layers that share a tensor and are never called, as where code takes their weight alone.
+    """Layers that share a tensor and are not called, as where code takes their weight alone.
+
+    A layer in a module that does not run itself, such as an expert without tokens, is none of them.
 
     Args:
         tensors: of the target.
@@ -89,7 +91,8 @@ def uncalled_layers(tensors: Iterable[ModelTensor], probes: Probes, example: Any
     """
     uses = [use.module for tensor in tensors if len(tensor.uses) > 1 for use in tensor.uses]
     twins = {path: twin for path in uses if (twin := probes.twin(path)) is not None}
-    wanted: Blocks = {twin: set() for twin in twins.values()}
+    around = {twin: _around(probes.base, twin) for twin in twins.values()}
+    wanted: Blocks = {path: set() for path in {*around, *around.values()}}
     for inputs in possible_inputs(probes.base, example) if wanted else ():
         for kept in (1, None):  # code that counts its blocks needs all of them
             try:
@@ -98,8 +101,18 @@ def uncalled_layers(tensors: Iterable[ModelTensor], probes: Probes, example: Any
                     calls = count_calls(probes.base, wanted, inputs, kept)
             except Exception:  # any model's own code, on inputs that it may not like
                 continue
-            return frozenset(path for path, twin in twins.items() if not calls[twin])
+            missed = {twin for twin in around if calls[around[twin]] and not calls[twin]}
+            return frozenset(path for path, twin in twins.items() if twin in missed)
     return frozenset()
+
+
+def _around(model: nn.Module, path: str) -> str:
+    """The module whose code calls another one: the nearest around it that is no mere list."""
+    while path:
+        path = path.rpartition(".")[0]
+        if not isinstance(model.get_submodule(path), nn.ModuleList | nn.ModuleDict):
+            break
+    return path
 
 
 def count_calls(

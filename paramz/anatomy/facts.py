@@ -164,16 +164,13 @@ def read_facts(
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
     written = _written(model, probes, embeddings, declared, example)
-    values = [each.base for each in written]
     moving = moving_numbers(model, probes)
     claimed: set[tuple[str, str | None]] = {
         (path, name)
         for path, name, _, at_base in moving
-        if any(math.isclose(value, at_base, rel_tol=1e-6) for value in values)
+        if any(math.isclose(each.base, at_base, rel_tol=1e-6) for each in written)
     }
-    claimed |= {(each.module, each.attribute) for each in heads}
-    claimed |= {(each.module, each.attribute) for each in embeddings}
-    claimed |= {(each.module, each.attribute) for each in declared}
+    claimed |= {(each.module, each.attribute) for each in (*heads, *embeddings, *declared)}
     claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
@@ -181,7 +178,7 @@ def read_facts(
     notes = [*probes.notes, *notes_on_slices(slices, shapes)]
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
     notes += [*loose_notes(moving, claimed, weighted)]
-    deep = "depth" in scales
+    grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
     notes = [*balance_notes(model), *notes]
@@ -193,10 +190,12 @@ def read_facts(
         declared=declared,
         written=written,
         scaled_readout=scales_tied_readout(model),
-        uncalled=uncalled_layers([t.tensor for t in tensors if t.growing], probes, example),
+        uncalled=uncalled_layers(grown, probes, example),
         dots=tuple(each for each in products if each.grows and each.at_output),
         nested=nested_encoders(model),
-        residual=find_branches(model, probes.base, branches, example) if deep else None,
+        residual=find_branches(model, probes.base, branches, example)
+        if "depth" in scales
+        else None,
         doubts=tuple(unknown_numbers(probes)),
         notes=tuple(notes),
     )

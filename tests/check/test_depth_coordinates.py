@@ -90,7 +90,9 @@ def test_branches_that_add_up_are_the_cause_and_not_the_updates_behind_them(plai
 
 
 def test_one_axis_at_a_time():
-    with pytest.raises(ValueError, match="one of widths, depths, experts and ranks; got width"):
+    with pytest.raises(
+        ValueError, match="one of widths, depths, experts, ranks and densities; got width"
+    ):
         paramz.coord_check(TASK, widths=(8, 16), depths=(2, 4))
     with pytest.raises(ValueError, match=r"depths=\[4, 4\]: a slope needs at least two differ"):
         paramz.coord_check(TASK, depths=(4, 4))

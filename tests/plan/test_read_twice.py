@@ -159,6 +159,20 @@ def test_a_tied_readout_that_is_never_called_is_refused_with_the_call():
 
     assert paramz.make_plan(Called(32), "mup", base=Called).multipliers == {"head": 0.25}
 
+    class Idle(nn.Module):
+        """It holds such a readout in a module that does not run, as an expert without tokens."""
+
+        def __init__(self, width=8):
+            super().__init__()
+            self.experts = nn.ModuleList([TakenAlone(width)])
+            self.first, self.last = nn.Embedding(11, width), nn.Linear(width, 11)
+
+        def forward(self, ids):
+            return self.last(self.first(ids))
+
+    plan = paramz.make_plan(Idle(32), "mup", base=Idle)
+    assert plan.multipliers == {"experts.0.head": 0.25}
+
 
 class SideBySide(nn.Module):
     """As in MobileBERT: a readout of two weights, one of them of a layer stored the other way."""
