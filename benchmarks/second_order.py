@@ -33,7 +33,6 @@ CYCLE = 10
 
 NOTE = """Not equal work. What is preconditioned, and how often factors / roots are renewed:
   paramz shampoo           all matrices, blocks of 256; every step / every 10th
-  paramz shampoo, lazy     the same; every 10th / every 10th
   paramz kfac              hidden matrices; every 10th / every 10th, one draw of the targets
   pytorch_optimizer        Shampoo: all tensors, whole; every step / every 10th.
                            ScalableShampoo: blocks of 512, SGD grafting; every step / every 10th.
@@ -73,7 +72,6 @@ def singd(model: torch.nn.Module) -> list[Any]:
 CONTENDERS: dict[str, Callable[[torch.nn.Module], list[Any]]] = {
     "adamw": peer("torch.optim", "AdamW", fused=True),
     "paramz shampoo": ours("shampoo"),
-    "paramz shampoo, lazy": ours("shampoo", statistics_every=CYCLE),
     "paramz kfac": ours("kfac", adamw={"lr": 1e-4}),
     "pytorch_optimizer shampoo": peer(
         "pytorch_optimizer", "Shampoo", preconditioning_compute_steps=CYCLE
@@ -92,11 +90,11 @@ CONTENDERS: dict[str, Callable[[torch.nn.Module], list[Any]]] = {
 GOALS = {"paramz shampoo": "1.6", "paramz kfac": "1.3"}
 
 
-def cycler(make: Callable[[torch.nn.Module], list[Any]]) -> Callable[[], None]:
-    """Ten training steps on ten batches."""
+def cycler(make: Callable[[torch.nn.Module], list[Any]], count: int = CYCLE) -> Callable[[], None]:
+    """Some training steps, each on a batch of its own."""
     torch.manual_seed(0)
     model = gpt(WIDTH)
-    return steps(model, make(model), count=CYCLE)
+    return steps(model, make(model), count=count)
 
 
 def step_times(rounds: int, only: list[str] | None) -> pd.DataFrame:

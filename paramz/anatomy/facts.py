@@ -170,7 +170,8 @@ def read_facts(
         for path, name, _, at_base in moving
         if any(math.isclose(each.base, at_base, rel_tol=1e-6) for each in written)
     }
-    claimed |= {(each.module, each.attribute) for each in (*heads, *embeddings, *declared)}
+    named: tuple[Any, ...] = (*heads, *embeddings, *declared)
+    claimed |= {(each.module, each.attribute) for each in named}
     claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
@@ -181,8 +182,7 @@ def read_facts(
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
-    notes = [*balance_notes(model), *notes]
-    notes = [*adapter_notes(t.adapter_ratios for t in tensors), *notes]
+    notes = [*adapter_notes(t.adapter_ratios for t in tensors), *balance_notes(model), *notes]
     return Facts(
         tensors=tensors,
         heads=heads,
