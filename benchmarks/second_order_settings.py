@@ -11,10 +11,8 @@ weights and data; settings are compared run by run with the default ones.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import pandas as pd
 import torch
 from _tasks import WIDTH
 from _timing import alternate, parser, ratios, tell
@@ -51,8 +49,8 @@ def prices(rounds: int) -> None:
         tell(f"step of {name}", "fused AdamW", ratios(times, name, "adamw"))
 
 
-def losses(optimizer: str, out: Path) -> pd.DataFrame:
-    """The loss of every setting beside the default's: the mean over seeds, at each lr."""
+def losses(optimizer: str, out: Path) -> None:
+    """Print the loss of every setting beside the default's: the mean over seeds, at each lr."""
     settings, rest, best = LOSSES[optimizer]
     made = [[name, rest | own] for name, own in settings.items()]
     sweep = Sweep(
@@ -71,7 +69,6 @@ def losses(optimizer: str, out: Path) -> pd.DataFrame:
     )
     print(table[list(settings)].groupby("lr").mean().T.round(4).to_string())
     print(beside.T.round(4).to_string())
-    return df
 
 
 def main() -> None:
@@ -88,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

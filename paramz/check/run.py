@@ -1,9 +1,8 @@
 """Coordinate check: train models of several sizes for a few steps and measure activations.
 
-The sizes differ in width, in depth, in the number of experts, in the rank of adapters
-or in the density of masks. Under a
-parametrization that transfers, every activation's change is as large at one of them as at another
-(Yang et al. 2022, TP-V, appendix D.1). The judgement is in `paramz.judge`.
+The sizes differ in width, in depth, in the number of experts, in the rank of adapters or in the
+density of masks. Under a parametrization that transfers, every activation's change is as large at
+one of them as at another (Yang et al. 2022, TP-V, appendix D.1). `paramz.judge` judges it.
 """
 
 from __future__ import annotations
@@ -111,11 +110,11 @@ def coord_check(
 
     Returns:
         a DataFrame with columns parametrization, optimizer, width (or depth, experts, rank,
-        density), seed,
-        lr, step, module, role, quantity, rms and last. Quantity ``output`` is the root mean square
-        of a module's output, ``delta`` that of its change since step 0, ``update`` that of the part
-        of the change which the module's own weights made (the last step only; of a linear layer
-        over about 256 rows of the batch), ``reach`` that of scale * |q| * |k| in attention.
+        density), seed, lr, step, module, role, quantity, rms and last. Quantity ``output`` is the
+        root mean square of a module's output, ``delta`` that of its change since step 0, ``update``
+        that of the part of the change which the module's own weights made (the last step only; of
+        a linear layer over about 256 rows of the batch), ``reach`` that of scale * |q| * |k| in
+        attention.
         Evidence for causes: ``aligned`` (the part of an update that adds up), ``input`` and
         ``expected`` (what goes into a module, and what its weight, drawn at random, would make of
         it) and ``step`` (the first step of its weight, in learning rates). The role is that of its
