@@ -17,6 +17,21 @@ from paramz.anatomy.adapters import config_at_rank, with_adapters
 from paramz.anatomy.hf_depth import present, set_depth_
 from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_
 
+# Where the config of a model under a plan says that a plain model with its weights is another one
+# (paramz.plan.on_config), and the key of what paramz writes there.
+FACTORS_FIELD = "quantization_config"
+OURS = "paramz"
+
+
+def is_marked(config: Mapping[str, Any]) -> bool:
+    """Whether a config, as a mapping, says that its model has factors which no config holds.
+
+    >>> is_marked({"hidden_size": 64}), is_marked({"quantization_config": {"bits": 4}})
+    (False, False)
+    """
+    found = config.get(FACTORS_FIELD)
+    return isinstance(found, dict) and OURS in found
+
 
 def scaled_config(
     config: Any,
@@ -62,6 +77,8 @@ def scaled_config(
         set_depth_(scaled, depth)
     if experts is not None:
         _set_experts(scaled, experts)
+    if is_marked(vars(scaled)):
+        delattr(scaled, FACTORS_FIELD)  # what is built of it is under no plan
     return scaled
 
 

@@ -7,6 +7,7 @@ This module is `paramz.hf`. Its functions on configs come from `paramz.anatomy.h
 from __future__ import annotations
 
 import copy
+import json
 import os
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from paramz.anatomy.hf_config import FACTORS_FIELD, is_marked
 from paramz.anatomy.hf_config import config_factory as config_factory
 from paramz.anatomy.hf_config import scaled_config as scaled_config
 from paramz.apply.adopt import restore_
@@ -43,6 +45,9 @@ def save_pretrained(model: Any, folder: str | os.PathLike[str], **options: Any) 
     gives the same logits; the tensors that folding changed are beside them as they were, so that
     training goes on bit for bit. Where no plain model has the function, the weights go into a
     subfolder, and plain ``from_pretrained`` finds none.
+
+    What ``model.save_pretrained`` itself writes, as a Trainer does, is refused by plain
+    ``from_pretrained`` where the model has factors that no config holds (`paramz.plan.on_config`).
 
     Args:
         model: a Hugging Face model under a plan.
@@ -96,7 +101,10 @@ def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -
     if not file.is_file():
         raise ValueError(f"{folder} holds no {PLAN_FILE}: it was not saved by paramz.hf")
     inside = (place / UNFOLDED).is_dir() and not (place / "config.json").exists()
-    model: nn.Module = kind.from_pretrained(place / UNFOLDED if inside else folder, **options)
+    where = place / UNFOLDED if inside else place
+    if "config" not in options and (unmarked := _without_mark(kind, where)) is not None:
+        options["config"] = unmarked
+    model: nn.Module = kind.from_pretrained(where, **options)
     if not inside and (place / CHANGED_FILE).is_file():
         from safetensors.torch import load_file  # transformers brings it
 
@@ -105,9 +113,22 @@ def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -
             for name, value in changed.items():
                 model.get_parameter(name).copy_(value)
     config: Any = model.config
-    config.paramz = str(config.paramz).removesuffix(FOLDED)
-    restore_(model, Plan.load(file))
+    plan = Plan.load(file)
+    note = getattr(config, "paramz", None) or f"{plan.parametrization.name}, plan in {PLAN_FILE}"
+    config.paramz = note.removesuffix(FOLDED)
+    restore_(model, plan)
     return model
+
+
+def _without_mark(kind: Any, folder: Path) -> Any:
+    """The config in a folder, if it refuses to be a plain model's; it is one until `restore_`."""
+    if not is_marked(json.loads((folder / "config.json").read_text())):
+        return None
+    from transformers import AutoConfig
+
+    config = (getattr(kind, "config_class", None) or AutoConfig).from_pretrained(folder)
+    delattr(config, FACTORS_FIELD)
+    return config
 
 
 def _folded(model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a plan leaves on a model: a mark by which it knows its plan, and factors in its modules."""
+"""What a plan leaves on a model: marks by which it and its config know, and factors in modules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from paramz.plan.on_config import mark_config_
 from paramz.plan.plan import Plan
 from paramz.plan.row import ModuleScale
 
@@ -29,6 +30,7 @@ def remember_(model: nn.Module, plan: Plan | None) -> None:
         vars(model).pop(_MARK, None)
     else:
         vars(model)[_MARK] = plan
+    mark_config_(model, plan)
 
 
 def require_plan(model: nn.Module, plan: Plan | None = None) -> Plan:
