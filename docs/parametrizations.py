@@ -455,7 +455,13 @@ By the names of their classes, in lower case, in torch and in the libraries that
 
 What is said of those of pytorch_optimizer is measured on their own steps (how these answer to the
 size of gradients, epsilon, weights and tensors), and by a coordinate check of each that passes
-under muP and fails under SP. An optimizer of your own is one `paramz.Family`. These are refused:
+under muP and fails under SP. NorMuon (with `update_scale="preserve_norm"`) and Dion take steps
+with singular values of one size, as Muon does; AdaMuon divides every entry, and reads Adam's column
+(Qiu et al. 2025, arXiv 2512.05620, table 1). That is right where gradients have a low rank: on an
+MLP with 128 examples its check passes (64 to 512), on the byte-level GPT with 1024 tokens its
+widest maps move like width^-0.24 with Adam's column and like width^+0.38 with Muon's, so that
+neither is right there. The factors that all of these put on a matrix's step are read from the
+class. An optimizer of your own is one `paramz.Family`. These are refused:
 
 {refused}
 """

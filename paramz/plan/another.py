@@ -40,7 +40,9 @@ def for_another(group: Group) -> Iterator[str]:
     if meant is None:
         return  # a family that the user declared
     kind = type(group.optimizer)
-    actual = next((f for c in kind.__mro__ if (f := family_of(c, options)) is not None), None)
+    actual = _inside(options) or next(
+        (f for c in kind.__mro__ if (f := family_of(c, options)) is not None), None
+    )
     key = kind.__name__.lower().replace("_", "")
     if actual is None and key in WITHOUT_RULE:
         yield (
@@ -102,8 +104,21 @@ def family_of(name: Any, options: dict[str, Any]) -> Family | None:
     return find_family(called, decoupled=read_decoupled(options), **read)
 
 
+def _inside(options: dict[str, Any]) -> Family | None:
+    """What takes a group that is not for the matrices of a Muon with an optimizer for the rest.
+
+    pytorch_optimizer's and Jordan's say it by ``use_muon``, and theirs is AdamW; dion's by the name
+    of an algorithm.
+    """
+    if options.get("use_muon") is False:
+        return FAMILIES["adamw"]
+    return family_of(options.get("algorithm", ""), options)
+
+
 def _scaling(family: Family) -> tuple[Any, ...]:
     """What the rules of a family follow from; K-FAC's class makes FOOF, too."""
     if family.column in ("kfac", "foof"):
         return ("kfac",)
-    return family.column, family.lr_shift, family.rotated, family.exponent, family.graft
+    steps = (family.column, family.lr_shift, family.rotated, family.exponent, family.graft)
+    # AdaMuon reads Adam's column, with a factor of its own.
+    return (*steps, family.shape_factor)

@@ -23,6 +23,8 @@ SHAPE_FACTORS = {
     "original": lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
     "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
     "rms_to_rms": lambda rows, columns: math.sqrt(rows / columns),
+    # The entries of a step of norm sqrt(min(rows, columns)) times the first factor.
+    "entries": lambda rows, columns: math.sqrt(max(1.0, rows / columns) / max(rows, columns)),
     "none": lambda rows, columns: 1.0,
 }
 
@@ -33,6 +35,14 @@ _MUON_OPTIONS: Mapping[str, Mapping[Any, str]] = {
     "use_adjusted_lr": {False: "original", True: "match_rms_adamw"},
     "adjust_lr": {None: "none", "spectral_norm": "rms_to_rms", "rms_norm": "match_rms_adamw"},
 }
+# AdaMuon is compared with Adam, entry by entry: with its own adjustment they are of one size.
+_ADAMUON_OPTIONS: Mapping[str, Mapping[Any, str]] = {
+    "adjust_lr_fn": _MUON_OPTIONS["adjust_lr_fn"],
+    "use_adjusted_lr": {False: "entries", True: "none"},
+}
+# What optimizers with one factor have, and what a name alone means.
+_FIXED = {"dion": "rms_to_rms"}
+_BY_NAME = {"adamuon": "none", **_FIXED}
 _DECLARE = "adjust_lr_fn"
 _TORCHS = (None, "original", "match_rms_adamw")
 _RELATIVE = "scale_parameter"
@@ -73,7 +83,8 @@ def usual_factor(family: Family) -> OwnFactor:
     >>> usual_factor(MUON).shape, usual_factor(ADAMW).shape
     ('original', 'none')
     """
-    return OwnFactor("original" if family.shape_factor else "none", relative=family.relative)
+    by_name = _BY_NAME.get(family.name, "original")
+    return OwnFactor(by_name if family.shape_factor else "none", relative=family.relative)
 
 
 def own_factor(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
@@ -98,7 +109,7 @@ def own_factor(family: Family, optimizer: Any, options: Mapping[str, Any]) -> Ow
         # under Adam; under Muon, over sqrt(min(rows, columns)) singular values of one size.
         return OwnFactor("match_rms_adamw" if family.shape_factor else "none", relative=True)
     if family.shape_factor:
-        return _of_muon(optimizer, options)
+        return _of_muon(family, optimizer, options)
     if family.relative:
         return _of_adafactor(optimizer, options)
     return OwnFactor()
@@ -120,7 +131,7 @@ def spelt_out(family: Family, optimizer: Any, options: Mapping[str, Any]) -> dic
         known = _defaults(kind, optimizer) if kind else {"adjust_lr_fn": None, "use_adjusted_lr": 0}
         stated = {
             option: value
-            for option, meanings in _MUON_OPTIONS.items()
+            for option, meanings in _options_of(family).items()
             if option in known
             for value, meaning in meanings.items()
             if meaning == found and value is not None
@@ -158,12 +169,25 @@ def factor_options(family: Family) -> frozenset[str]:
     return frozenset(_ADAFACTOR_OPTIONS if family.relative else ())
 
 
-def _of_muon(optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
+def _options_of(family: Family) -> Mapping[str, Mapping[Any, str]]:
+    return _ADAMUON_OPTIONS if family.name == "adamuon" else _MUON_OPTIONS
+
+
+def _of_muon(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
     kind = _class(optimizer)
     defaults = {} if kind is None else _defaults(kind, optimizer)
-    read = [option for option in _MUON_OPTIONS if option in defaults]
+    meanings = _options_of(family)
+    read = [option for option in meanings if option in defaults]
+    if {**defaults, **options}.get("update_scale") == "match_rms":
+        raise ValueError(
+            "update_scale='match_rms' gives steps whose entries are of one size, as AdaMuon's are: "
+            "take the groups for those, paramz.families.ADAMUON with adjust_lr_fn='none', or "
+            "update_scale='preserve_norm'"
+        )
     if not read:
         declared = options.get(_DECLARE)
+        if declared is None and (kind is None or family.name in _FIXED):
+            return usual_factor(family)
         if kind is not None and declared is None:
             raise ValueError(
                 f"{kind.__module__}.{kind.__name__} does not say which factor of a matrix's shape "
@@ -174,18 +198,19 @@ def _of_muon(optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
         read, defaults = [_DECLARE], {_DECLARE: None}
     option = read[0]
     value = options.get(option, defaults[option])
-    if (kind is None or issubclass(kind, torch.optim.Muon)) and value not in _TORCHS:
+    torchs = family.name == "muon" and (kind is None or issubclass(kind, torch.optim.Muon))
+    if torchs and value not in _TORCHS:
         raise ValueError(
             f"{option}={value!r} is no factor of torch.optim.Muon's, which takes "
             f"{', '.join(map(repr, _TORCHS))}. For the Muon of another library pass its class "
             "instead of a name (in split_groups: muon=dict(optimizer=its class, lr=...))"
         )
     try:
-        return OwnFactor(_MUON_OPTIONS[option][value])
+        return OwnFactor(meanings[option][value])
     except (KeyError, TypeError):
-        known = ", ".join(map(repr, _MUON_OPTIONS[option]))
+        known = ", ".join(map(repr, meanings[option]))
         raise ValueError(
-            f"{option}={value!r} is no factor of Muon's that paramz knows; there are {known}"
+            f"{option}={value!r} is no factor of {family.name}'s that paramz knows; there are {known}"
         ) from None
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from paramz.theory.decay import read_decoupled
+from paramz.theory.refused import WITHOUT_RULE as WITHOUT_RULE
 
 Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
 
@@ -37,8 +38,8 @@ class Family:
         weight_decay: the optimizer's own default decay.
         relative: the step is multiplied by the weight's own RMS (Adafactor), so the table's lr is
             divided by the init std.
-        shape_factor: the step is multiplied by torch.optim.Muon's factor of the tensor's shape,
-            which is divided out of the table's lr.
+        shape_factor: the step of a matrix is multiplied by a factor of its shape, such as that of
+            torch.optim.Muon, which is divided out of the table's lr.
         exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
             muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
         sphere: for an optimizer that keeps every matrix at its first norm R, with steps of norm
@@ -82,6 +83,15 @@ ADAM = Family("adam", "adam", lr_shift=_1, decay="l2-normalised")
 ADAMW = Family("adamw", "adam", lr_shift=_1, decay="decoupled", weight_decay=0.01)
 LION = Family("lion", "adam", lr_shift=_1, eps_shift=_0, decay="decoupled", eps=None)
 MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_factor=True)
+# Rows of an orthogonalised step divided by their sizes over time, and the step's norm kept, so its
+# singular values stay of one size; and an orthonormal step of low rank. No gradient's size is left
+# where their epsilons are added.
+NORMUON = replace(MUON, name="normuon", eps_shift=_0, eps=None, weight_decay=0.0)
+DION = replace(MUON, name="dion", eps_shift=_0, eps=None, weight_decay=0.01)
+# Every entry divided by its size over time: what was orthogonal is no longer, and a step of few
+# directions has a spectral norm like Adam's (Qiu et al. 2025, arXiv 2512.05620, table 1). One of many
+# directions has one between both: docs/parametrizations.md, Optimizers.
+ADAMUON = replace(NORMUON, name="adamuon", column="adam")
 # Adam in the eigenbasis of Shampoo's factors: eps is added to rotated gradients.
 _SOAP_OPTIONS = (
     "betas", "shampoo_beta", "precondition_frequency", "max_precondition_dim", "merge_dims",
@@ -174,39 +184,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         **_named(replace(LION, whole=True), "came"),
         # Averages of the iterates are linear in them.
         **_named(replace(SGD, decay="decoupled"), "sgdw schedulefreesgd sgdschedulefree"),
-        **{known.name: known for known in (ADAFACTOR, MUON, ADAMH, MUONH)},
+        **{known.name: known for known in (ADAFACTOR, MUON, ADAMH, MUONH, NORMUON, DION, ADAMUON)},
         "shampoo": SHAMPOO,
         "distributedshampoo": replace(SHAMPOO, name="distributedshampoo", options=None),
         **{known.name: known for known in (SOAP, KFAC, FOOF)},
         **dict.fromkeys(("learned", "learnedoptimizer"), LEARNED),
-    }
-)
-
-_RADIUS = "its layers' norms set the size of their steps, and with it what a learning rate means"
-_GUESS = "it estimates its learning rate from the distance to the start, one for all tensors"
-# Optimizers that people ask for, and what stands against a rule for them.
-WITHOUT_RULE: Mapping[str, str] = MappingProxyType(
-    {
-        **dict.fromkeys(("prodigy", "dadaptadam", "dadaptsgd", "dadaptlion", "dadaptadan"), _GUESS),
-        **dict.fromkeys(("scion", "scionlight"), _RADIUS),
-        **dict.fromkeys(
-            ("sophia", "sophiah", "sophiag"),
-            "its step is a gradient over a Hessian where that is large and a sign where it is not, "
-            "and which of the two holds changes with width",
-        ),
-        **dict.fromkeys(
-            ("lamb", "lars"),
-            "its step is in proportion to the weight's norm, clamped at a constant, so a rule "
-            "would have to know on which side of it each tensor is",
-        ),
-        **dict.fromkeys(
-            ("kron", "psgd"), "its preconditioner is fitted, and how that answers to scale is open"
-        ),
-        **dict.fromkeys(
-            ("adamuon", "normuon", "dion", "splus", "spectralsphere"),
-            "it puts a size of its own on an orthogonalised step, and a coordinate check of that "
-            "was not run",
-        ),
     }
 )
 

@@ -103,25 +103,163 @@ def test_groups_of_a_class_of_another_library_hold_its_options():
     plan.check(optimizer)
 
 
+def deep(width):
+    sizes = [16, width, width, width, 10]
+    layers = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+    return torch.nn.Sequential(*itertools.chain(*((x, torch.nn.ReLU()) for x in layers)))[:-1]
+
+
+def digits():
+    draw = torch.Generator().manual_seed(0)
+    return torch.randn(128, 16, generator=draw), torch.arange(128) % 10
+
+
 RATES = {"sgdw": 2**-3, "schedulefreesgd": 2**-3, "adopt": 2**-7}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_passes_the_coordinate_check_and_fails_under_sp(name):
-    draw = torch.Generator().manual_seed(0)
-    batch = torch.randn(128, 16, generator=draw), torch.arange(128) % 10
-
-    def net(width):
-        sizes = [16, width, width, width, 10]
-        layers = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
-        return torch.nn.Sequential(*itertools.chain(*((x, torch.nn.ReLU()) for x in layers)))[:-1]
-
     outcomes = [
         paramz.judge(
             paramz.coord_check(
-                net, batch, widths=[64, 128, 256, 512], parametrization=scheme,
+                deep, digits(), widths=[64, 128, 256, 512], parametrization=scheme,
                 optimizer=library.load_optimizer(name), lr=RATES.get(name, 2**-8),
+            )
+        ).outcome
+        for scheme in ("mup", "sp")
+    ]  # fmt: skip
+    assert outcomes == ["pass", "fail"]
+
+
+# ---- Relatives of Muon ---------------------------------------------------------------------------
+
+ORTHOGONAL = [
+    ("NorMuon", {"use_adjusted_lr": False}),
+    ("NorMuon", {"use_adjusted_lr": True}),
+    ("AdaMuon", {"use_adjusted_lr": False}),
+    ("AdaMuon", {"use_adjusted_lr": True}),
+]
+
+
+def two_optimizers(kind, options, rate):
+    """What `coord_check` takes: matrices to one of them, the rest to the AdamW inside it."""
+
+    def make(plan, model, lr):
+        matrices, rest = plan.split_groups(
+            model,
+            **{kind.__name__.lower(): {"optimizer": kind, "lr": lr * rate, **options}},
+            adamw={"lr": lr},
+        )
+        for group in rest:
+            group |= {"use_muon": False}
+        for group in matrices:
+            group |= {"use_muon": True}
+        return kind([*matrices, *rest])
+
+    return make
+
+
+@pytest.mark.parametrize(("name", "options"), ORTHOGONAL)
+def test_relatives_of_muon_take_a_step_of_the_tables_size(name, options):
+    """A square matrix at four times the width, with gradients of full rank.
+
+    Muon's column keeps the spectral norm there; Adam's divides the size of entries by four, and an
+    orthogonal matrix has entries that are half as large.
+    """
+    kind = getattr(library, name)
+
+    def net(width):
+        return torch.nn.Sequential(
+            torch.nn.Linear(4, width), torch.nn.Linear(width, width, bias=False),
+            torch.nn.Linear(width, 2),
+        )  # fmt: skip
+
+    norms = []
+    for width in (16, 64):
+        torch.manual_seed(0)
+        model = net(width)
+        plan = paramz.parametrize_(model, "mup", base=net, base_width=16)
+        optimizer = two_optimizers(kind, options, 1.0)(plan, model, 0.01)
+        plan.check(optimizer, model=model)
+        start = model[1].weight.detach().clone()
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        norms.append((model[1].weight.detach() - start).norm())
+    expected = {"NorMuon": 2.0, "AdaMuon": 1.0}[name]  # in Frobenius norm: sqrt(4), 4 entries / 4
+    assert norms[1] / norms[0] == pytest.approx(expected, rel=0.1)
+
+
+def test_relatives_of_muon_with_another_factor_are_named():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Linear(64, 64))
+    plan = paramz.parametrize_(
+        model,
+        "mup",
+        base=lambda w=16: torch.nn.Sequential(torch.nn.Linear(4, w), torch.nn.Linear(w, w)),
+    )
+    for kind, word in ((library.NorMuon, "match_rms_adamw"), (library.AdaMuon, "none")):
+        name = kind.__name__.lower()
+        matrices, _ = plan.split_groups(
+            model, **{name: {"optimizer": kind, "lr": 0.1}}, adamw={"lr": 0.1}
+        )
+        other = not inspect.signature(kind).parameters["use_adjusted_lr"].default
+        for group in matrices:
+            group |= {"use_muon": True, "use_adjusted_lr": other}
+        with pytest.raises(ValueError, match="counts on the factor"):
+            plan.check(kind(matrices))
+    with pytest.raises(ValueError, match="update_scale='match_rms' gives steps whose entries"):
+        plan.split_groups(
+            model,
+            normuon={"optimizer": library.NorMuon, "lr": 0.1, "update_scale": "match_rms"},
+            adamw={"lr": 0.1},
+        )
+
+
+class Dion(torch.optim.Optimizer):
+    """Its published algorithm (arXiv 2504.05295), for one process, with its factor of shapes."""
+
+    def __init__(self, params, lr=0.01, mu=0.95, weight_decay=0.01, rank=8):
+        super().__init__(params, {"lr": lr, "mu": mu, "weight_decay": weight_decay, "rank": rank})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for w in group["params"]:
+                state, rows, columns = self.state[w], *w.shape
+                if not state:
+                    state["momentum"] = torch.zeros_like(w)
+                    state["q"] = torch.randn(columns, min(group["rank"], rows, columns))
+                m = state["momentum"].add_(w.grad)
+                p, _ = torch.linalg.qr(m @ state["q"])
+                r = m.T @ p
+                m.sub_((1 - group["mu"]) * p @ r.T)
+                state["q"] = r / (r.norm(dim=0, keepdim=True) + 1e-8)
+                w.mul_(1 - group["lr"] * group["weight_decay"])
+                w.sub_(group["lr"] * (rows / columns) ** 0.5 * p @ state["q"].T)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), [*ORTHOGONAL, ("Dion", {})])
+def test_every_relative_of_muon_passes_the_coordinate_check_and_fails_under_sp(name, options):
+    """On gradients of rank 128 at most; of higher ranks docs/parametrizations.md tells."""
+
+    def dion(plan, model, lr):
+        matrices, rest = plan.split_groups(
+            model, dion={"optimizer": Dion, "lr": lr}, adamw={"lr": lr}
+        )
+        optimizers = [Dion(matrices), torch.optim.AdamW(rest)]
+        plan.check(*optimizers, model=model)
+        return optimizers
+
+    # Moonlight's factor makes 4.5 of 1 at the base, and AdaMuon's entries are of one size.
+    rate = {("NorMuon", True): 2.0, ("AdaMuon", True): 2.0}.get((name, *options.values()), 8.0)
+    make = dion if name == "Dion" else two_optimizers(getattr(library, name), options, rate)
+    outcomes = [
+        paramz.judge(
+            paramz.coord_check(
+                deep, digits(), widths=[64, 128, 256, 512], parametrization=scheme,
+                optimizer=make, lr=2**-8,
             )
         ).outcome
         for scheme in ("mup", "sp")
