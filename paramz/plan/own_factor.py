@@ -210,7 +210,8 @@ def _of_muon(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnF
     except (KeyError, TypeError):
         known = ", ".join(map(repr, meanings[option]))
         raise ValueError(
-            f"{option}={value!r} is no factor of {family.name}'s that paramz knows; there are {known}"
+            f"{option}={value!r} is no factor of {family.name}'s that paramz knows; there are "
+            f"{known}"
         ) from None
 
 

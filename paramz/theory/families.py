@@ -89,8 +89,8 @@ MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_fac
 NORMUON = replace(MUON, name="normuon", eps_shift=_0, eps=None, weight_decay=0.0)
 DION = replace(MUON, name="dion", eps_shift=_0, eps=None, weight_decay=0.01)
 # Every entry divided by its size over time: what was orthogonal is no longer, and a step of few
-# directions has a spectral norm like Adam's (Qiu et al. 2025, arXiv 2512.05620, table 1). One of many
-# directions has one between both: docs/parametrizations.md, Optimizers.
+# directions has a spectral norm like Adam's (Qiu et al. 2025, arXiv 2512.05620, table 1). One of
+# many directions has one between both: docs/parametrizations.md, Optimizers.
 ADAMUON = replace(NORMUON, name="adamuon", column="adam")
 # Adam in the eigenbasis of Shampoo's factors: eps is added to rotated gradients.
 _SOAP_OPTIONS = (
