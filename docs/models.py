@@ -100,8 +100,9 @@ TAIL = """
 END = """
 ## Where it does not work by itself
 
-- A bare parameter of a module that paramz does not know, with one or more growing axes: an error
-  names it and the line to add, `roles={"regex": "input"}` or `paramz.Axes(...)`.
+- A bare parameter of a module that paramz does not know, with one or more growing axes: a run shows
+  what a product sums over (fan_in). Where no run reaches it, or one shows two ways, an error names it
+  and the lines to choose from, `roles={"regex": "input"}` or `paramz.Axes(...)`; `example=` helps.
 - Attention whose scale is inside its code, with heads whose size grows: a warning names them.
   Let the number of heads grow, or keep the scale in `self.scale`.
 - Factors like `x * math.sqrt(d_model)` in your own forward pass are found where the model can be run

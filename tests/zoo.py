@@ -208,6 +208,7 @@ PLANNED: dict[str, Animal] = {
     "ViT as in timm, heads grow": _anew(zoo_anew.heads_grow, pictures),
     "NFNet as in timm": _anew(zoo_anew.NFNet, pictures),
     "GAT as in PyTorch Geometric": _anew(zoo_anew.GAT, graph),
+    "Fourier operator, complex": _anew(zoo_anew.FNO, signals),
 }
 
 # Architectures that a plan refuses; what the error suggests, pasted in, makes the plan.
@@ -215,4 +216,3 @@ REFUSED: dict[str, Animal] = {
     name: Animal(build, batch, f"tests/zoo_more.py {name}")
     for name, (build, batch) in zoo_more.REFUSED.items()
 }
-REFUSED["Fourier operator, complex"] = _anew(zoo_anew.FNO, signals)

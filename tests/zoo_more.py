@@ -51,6 +51,13 @@ def qwen2_moe() -> Any:
     return hf.Qwen2MoeForCausalLM, config, causal
 
 
+def llama4() -> Any:
+    config = hf.Llama4TextConfig(
+        **_OWN_HEADS, num_local_experts=4, intermediate_size_mlp=128, interleave_moe_layer_step=1,
+    )  # fmt: skip
+    return hf.Llama4ForCausalLM, config, causal
+
+
 def gptj() -> Any:
     config = hf.GPTJConfig(
         vocab_size=VOCABULARY, n_embd=64, n_layer=2, n_head=4, n_positions=16, rotary_dim=8,
@@ -180,6 +187,7 @@ MORE: dict[str, tuple[Any, Any]] = {
     "Phi-3": _configured(phi3),
     "OLMo 2": _configured(olmo2),
     "Qwen2-MoE": _configured(qwen2_moe),
+    "Llama 4": _configured(llama4),
     "NLLB-MoE": _configured(nllb_moe),
     "GPT-J": _configured(gptj),
     "BLOOM": _configured(bloom),

@@ -7,7 +7,7 @@ Both have the same shapes. What tells them apart is where their output goes, so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,13 @@ from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.axes import IN_OUT, Axes
-from paramz.anatomy.flow import Flow, follow
+from paramz.anatomy.bare import axes_in_run, bare_matrices, reads_out_too
+from paramz.anatomy.flow import Flow
+from paramz.anatomy.follower import follow
 from paramz.anatomy.inputs import possible_inputs
-from paramz.anatomy.paths import join, pattern, pattern_of, split
+from paramz.anatomy.paths import join, split
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.tensors import ModelTensor, listed
+from paramz.anatomy.tensors import ModelTensor
 
 # Blocks of one kind that run first: one feeds the other, which shows as much as a hundred do.
 _KEPT_BLOCKS = 2
@@ -84,7 +86,7 @@ def find_places(
     wider: Mapping[str, tuple[int, ...]],
     example: Any = None,
 ) -> dict[str, Place]:
-    """Name in the base -> its place, for matrices that grow on one side only.
+    """Name in the base -> its place, for matrices that grow on one side only, and for bare ones.
 
     Args:
         probes: base and wider model; one of them runs once, if shapes leave a doubt.
@@ -103,16 +105,31 @@ def find_places(
     """
     grown = [m for name, t in base.items() if (m := _matrix(t, wider[name])) is not None]
     narrow = [matrix for matrix in grown if matrix.narrows]
-    if len(narrow) == 1 and narrow[0] is grown[-1]:
+    bare = bare_matrices(base, wider)
+    if not bare and len(narrow) == 1 and narrow[0] is grown[-1]:
         return _last(narrow[0], probes, grown, example)
-    if not narrow and any(matrix.table and matrix.shared for matrix in grown):
+    if not bare and not narrow and any(matrix.table and matrix.shared for matrix in grown):
         return {}  # embedding and readout are one tensor
-    flow = _run(probes, [matrix.name for matrix in grown], example)
+    flow = _run(probes, [*(matrix.name for matrix in grown), *bare], example)
     shown = {m.name: axes for m in grown if (axes := _shown(m, flow)) is not None}
     grown = [replace(m, axes=shown.get(m.name, m.axes)) for m in grown]
+    seen = {n: axes for n, g in bare.items() if (axes := axes_in_run(base[n], g, flow)) is not None}
+    shown |= seen
+    grown += [_of_axes(base[name], bare[name], axes) for name, axes in seen.items()]
+    twice = [name for name, g in bare.items() if reads_out_too(base[name], g, flow)]
+    return {
+        **{name: Place(axes=axes) for name, axes in seen.items()},
+        **{name: Place(reads_out=True) for name in twice},
+        **_one_sided(grown, shown, flow, probes.base),
+    }
+
+
+def _one_sided(
+    grown: Sequence[_Matrix], shown: Mapping[str, Axes], flow: Flow, model: nn.Module
+) -> dict[str, Place]:
     return {
         matrix.name: replace(
-            _place(matrix, number, grown, flow, probes.base),
+            _place(matrix, number, grown, flow, model),
             axes=shown.get(matrix.name),
             reads_out=matrix.grows_out and _multiplied(matrix, flow),
             enters=matrix.narrows and _enters(matrix, flow),
@@ -129,6 +146,10 @@ def _matrix(tensor: ModelTensor, wider: tuple[int, ...]) -> _Matrix | None:
     axes = next((use.axes for use in tensor.uses if use.axes is not None), None)
     if not growing or axes is None or axes.vector:
         return None
+    return _of_axes(tensor, growing, axes)
+
+
+def _of_axes(tensor: ModelTensor, growing: frozenset[int], axes: Axes) -> _Matrix:
     fan_in, fan_out = (
         max((tensor.shape[a] for a in side), default=1) for side in (axes.fan_in, axes.fan_out)
     )
@@ -247,47 +268,3 @@ def _same_part(one: _Matrix, other: _Matrix) -> bool:
     paths = [split(each.name)[0] for each in (one, other)]
     first, second = (path.partition(".")[0] for path in paths)
     return first == second or not any("." in path for path in paths)
-
-
-def notes_on_places(places: Mapping[str, Place], others: Iterable[str] = ()) -> list[str]:
-    """What a reader of the plan should know of places that no run has shown, one sentence each.
-
-    Args:
-        places: name of a tensor -> its place.
-        others: the names of all tensors, which what is suggested must not name by chance.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for name, place in places.items():
-        if place.why == "structure":
-            found.setdefault(_taken(place), {})[pattern(name)] = name
-    kinds = {name: _taken(place) for name, place in places.items() if place.why == "structure"}
-    notes = []
-    for taken, alike in found.items():
-        firsts, same = list(alike.values()), [name for name, kind in kinds.items() if kind == taken]
-        notes.append(_note(taken, firsts, [pattern_of(name, same, others) for name in firsts]))
-    return notes
-
-
-# What a map is taken for -> the role that it then has, and the one that it has if that is wrong,
-# with how to tell.
-_ELSE = {
-    "maps inside the network": ("inward", "output", "if they make the model's output"),
-    "readouts": ("output", "inward", "if more of the network takes what they make"),
-    "first layers": ("input", "outward", "if what goes in was made of width"),
-}
-
-
-def _taken(place: Place) -> str:
-    if place.widens:
-        return "first layers"
-    return "maps inside the network" if place.inside else "readouts"
-
-
-def _note(taken: str, alike: list[str], named: Sequence[str]) -> str:
-    own, other, when = _ELSE[taken]
-    said = ", ".join(f"{regex + '$'!r}: {own!r}" for regex in dict.fromkeys(named))
-    return (
-        f"{listed(alike, 4)}: read as {taken} by the order of the modules, because "
-        "the model could not be run to see what goes in and where it goes. Give example=, a batch "
-        f"to run it with, or say which: roles={{{said}}} if they are, {other!r} {when}"
-    )

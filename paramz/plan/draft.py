@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from paramz.anatomy.bottlenecks import notes_on_places
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts, TensorFacts
 from paramz.anatomy.tensors import ModelTensor, Use
@@ -21,6 +20,7 @@ from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.plan.untold import notes_on_places
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import USUAL_ATTENTION, Parametrization
 

@@ -218,15 +218,19 @@ def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
         role, why = role_by_axes(axes, growing, tensor.uses[0].kind)
         return _Finding(role, why, axes)
     if shown is not None:
-        role, why = role_by_axes(shown, growing, f"{tensor.uses[0].kind}, used transposed")
+        use = tensor.uses[0]
+        how = "as a run uses it" if use.axes is None else "used transposed"
+        role, why = role_by_axes(shown, growing, f"{use.kind}, {how}")
         return _Finding(role, why, shown)
     found: dict[Role, tuple[str, Axes, list[str]]] = {}
     for use in tensor.uses:
         if use.axes is not None:
             role, why = role_by_axes(use.axes, growing, use.kind)
             found.setdefault(role, (why, use.axes, []))[2].append(use.module)
-    if not found:
+    if not found and not facts.place.reads_out:
         raise ValueError(without_type(tensor, growing))
+    if not found:
+        raise ValueError(tied_in_code(tensor))
     if len(found) == 1:
         if facts.place.reads_out:
             raise ValueError(tied_in_code(tensor))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from paramz.anatomy.bottlenecks import Place
 from paramz.anatomy.facts import TensorFacts
 from paramz.anatomy.paths import pattern, pattern_of
-from paramz.anatomy.tensors import ModelTensor
+from paramz.anatomy.tensors import ModelTensor, listed
 
 
 def without_type(tensor: ModelTensor, growing: tuple[int, ...]) -> str:
@@ -26,20 +27,37 @@ def without_type(tensor: ModelTensor, growing: tuple[int, ...]) -> str:
             f"readout: role output). Say which: {suggest(name, 'input')} or "
             f"{suggest(name, 'output')}"
         )
+    first, *inner, last = growing
+    ways = {
+        "F.linear(x, w)": (tuple(inner) + (last,), (first,)),
+        "x @ w": ((first,), tuple(inner) + (last,)),
+    }
+    if inner:
+        ways = {
+            "a map into heads": ((inner[-1],), (first, last)),
+            "one out of heads": ((first, *inner), (last,)),
+        }
+    said = " or ".join(
+        f"roles={{{_pattern(name)}: paramz.Axes(fan_in={fan_in}, fan_out={fan_out})}} for {how}"
+        for how, (fan_in, fan_out) in ways.items()
+    )
     return (
-        f"{name} {tensor.shape}: axes {growing} grow with width, and {kind} does not tell which is "
-        f"fan_in and which fan_out. Say it: roles={{{_pattern(name)}: "
-        f"paramz.Axes(fan_in=({growing[-1]},), fan_out=({growing[0]},))}}"
+        f"{name} {tensor.shape}: axes {growing} grow with width, and neither {kind} nor a run "
+        f"tells which is fan_in (what a product sums over) and which fan_out. Pass example=, a "
+        f"batch that reaches it, or say it: {said}"
     )
 
 
 def tied_in_code(tensor: ModelTensor) -> str:
     """What to say of what forward code also multiplies by to make the model's output."""
     name = tensor.names[0]
-    if not tensor.uses[0].kind.startswith("Embedding"):
+    kind = tensor.uses[0].kind
+    if not kind.startswith("Embedding"):
+        what = "a matrix" if tensor.uses[0].axes is None else "the weight"
         return (
-            f"{name} {tensor.shape}: the weight of a {tensor.uses[0].kind} that forward code also "
-            "multiplies by the other way round, to make the model's output. As a first layer and "
+            f"{name} {tensor.shape}: {what} of a {kind} that goes into width, and that forward "
+            "code also multiplies by the other way round, to make the model's output. As a first "
+            "layer and "
             "as a readout it has other rules, and no layer is there to take the readout's factor. "
             "Multiply what goes into that product by (width of the base) / width, and say it: "
             f"{suggest(name)}; or give the readout a weight of its own"
@@ -94,3 +112,47 @@ def suggest(name: str, role: str = "input") -> str:
     "roles={'layers[.][0-9]+[.]w$': 'input'}"
     """
     return f"roles={{{_pattern(name)}: {role!r}}}"
+
+
+def notes_on_places(places: Mapping[str, Place], others: Iterable[str] = ()) -> list[str]:
+    """What a reader of the plan should know of places that no run has shown, one sentence each.
+
+    Args:
+        places: name of a tensor -> its place.
+        others: the names of all tensors, which what is suggested must not name by chance.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name, place in places.items():
+        if place.why == "structure":
+            found.setdefault(_taken(place), {})[pattern(name)] = name
+    kinds = {name: _taken(place) for name, place in places.items() if place.why == "structure"}
+    notes = []
+    for taken, alike in found.items():
+        firsts, same = list(alike.values()), [name for name, kind in kinds.items() if kind == taken]
+        notes.append(_note(taken, firsts, [pattern_of(name, same, others) for name in firsts]))
+    return notes
+
+
+# What a map is taken for -> the role that it then has, and the one that it has if that is wrong,
+# with how to tell.
+_ELSE = {
+    "maps inside the network": ("inward", "output", "if they make the model's output"),
+    "readouts": ("output", "inward", "if more of the network takes what they make"),
+    "first layers": ("input", "outward", "if what goes in was made of width"),
+}
+
+
+def _taken(place: Place) -> str:
+    if place.widens:
+        return "first layers"
+    return "maps inside the network" if place.inside else "readouts"
+
+
+def _note(taken: str, alike: list[str], named: Sequence[str]) -> str:
+    own, other, when = _ELSE[taken]
+    said = ", ".join(f"{regex + '$'!r}: {own!r}" for regex in dict.fromkeys(named))
+    return (
+        f"{listed(alike, 4)}: read as {taken} by the order of the modules, because "
+        "the model could not be run to see what goes in and where it goes. Give example=, a batch "
+        f"to run it with, or say which: roles={{{said}}} if they are, {other!r} {when}"
+    )

@@ -47,14 +47,16 @@ class Table(nn.Module):
 
 def test_a_bare_matrix_needs_its_axes_and_the_suggestion_works():
     text = message(ValueError, Stack(24), base=Stack)
-    assert text.startswith(
-        "blocks.{0..1}.w (24, 24): axes (0, 1) grow with width, and ParameterDict does not tell "
-        "which is fan_in and which fan_out. Say it: roles={'blocks[.][0-9]+[.]w$': "
-        "paramz.Axes(fan_in=(1,), fan_out=(0,))}"
+    assert text == (
+        "blocks.{0..1}.w (24, 24): axes (0, 1) grow with width, and neither ParameterDict nor a "
+        "run tells which is fan_in (what a product sums over) and which fan_out. Pass example=, a "
+        "batch that reaches it, or say it: roles={'blocks[.][0-9]+[.]w$': "
+        "paramz.Axes(fan_in=(1,), fan_out=(0,))} for F.linear(x, w) or "
+        "roles={'blocks[.][0-9]+[.]w$': paramz.Axes(fan_in=(0,), fan_out=(1,))} for x @ w"
     )
-    (roles,) = suggestions(text)  # one line, and one override, for every block
-    plan = paramz.make_plan(Stack(24), "mup", base=Stack, roles=roles)
-    assert [row.role for row in plan.rows] == ["input", "vector", "hidden", "hidden"]
+    for roles in suggestions(text):  # one line, and one override, for every block
+        plan = paramz.make_plan(Stack(24), "mup", base=Stack, roles=roles)
+        assert [row.role for row in plan.rows] == ["input", "vector", "hidden", "hidden"]
 
 
 def test_a_bare_table_is_input_or_output_and_either_suggestion_works():

@@ -1,0 +1,243 @@
+"""Follow the output of every matrix through one run of a model.
+
+The run is on the meta device where that works, and only operations are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from paramz.anatomy.flow import Flow
+from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
+
+# Operations in which a table of parameters is looked up in, or stands beside what else goes in.
+_JOINS = frozenset(
+    """add add_ sub sub_ cat stack copy_ where embedding _embedding_bag index index_select gather
+    masked_fill masked_scatter index_put index_put_ slice_scatter select_scatter""".split()
+)
+
+
+# Operations that take rows of their first argument by numbers in others.
+_LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
+
+
+# Operations whose result has the axes of their first argument: a matrix as it is used, copied in
+# another order, rounded, or scaled.
+_COPIES = frozenset({"clone", "_to_copy", "mul", "div", "add", "sub"})
+
+
+# Products that sum over the last axis of one factor and the last but one of the other.
+_PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"})
+
+
+# What every norm is made of, fused or written out.
+_NORMS = frozenset(
+    """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
+    linalg_vector_norm norm std var var_mean""".split()
+)
+
+
+class _State(NamedTuple):
+    """What is known of a stretch of memory.
+
+    Attributes:
+        weights: the matrices that it is a function of, where it depends on no input.
+        data: it depends on the model's input.
+        fresh: matrices that made it, with no other one since.
+        wide: it has been through a matrix that grows.
+    """
+
+    weights: frozenset[str] = frozenset()
+    data: bool = False
+    fresh: frozenset[str] = frozenset()
+    wide: bool = False
+
+    def merged(self, other: _State) -> _State:
+        return _State(
+            self.weights | other.weights,
+            self.data or other.data,
+            self.fresh | other.fresh,
+            self.wide or other.wide,
+        )
+
+
+def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | None = 2) -> Flow:
+    """Run a model once and say where the outputs of its matrices go.
+
+    Args:
+        model: on any device; it runs in eval mode and is left as it was.
+        matrices: names of its parameters that are matrices and grow with width.
+        inputs: the model's one argument, or a mapping of keyword arguments.
+        kept: how many equal blocks of a list run; None: all of them.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 3), nn.Linear(3, 8), nn.Linear(8, 1))
+    >>> flow = follow(net, [f"{i}.weight" for i in range(4)], torch.ones(1, 2))
+    >>> sorted(flow.read), sorted(flow.fed)
+    (['3.weight'], ['1.weight', '2.weight', '3.weight'])
+    """
+    wanted = frozenset(matrices)
+    follower = _Follower()
+    for name, parameter in model.named_parameters():
+        follower.know(parameter, _State(frozenset([name]) & wanted))
+        if name in wanted:
+            follower.expect(name, parameter)
+    moved = copied_to(device_of(model), inputs)
+    for tensor in tensors_in(moved):
+        follower.know(tensor, _State(data=True))
+    states = [follower.state(tensor) for tensor in outputs(run(model, moved, follower, kept))]
+    read = frozenset[str]().union(*(state.fresh for state in states))
+    summed, paired = follower.summed, follower.paired
+    return Flow(
+        frozenset(follower.used),
+        read,
+        frozenset(follower.feeds),
+        frozenset(follower.fed),
+        {name: frozenset(found) for name, found in summed.items()},
+        {name: frozenset(found) for name, found in paired.items()},
+        frozenset(follower.normed),
+        frozenset(follower.looked_up),
+    )
+
+
+class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps what is known by the memory of tensors: views share it, and it is changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.used: set[str] = set()
+        self.feeds: set[str] = set()
+        self.fed: set[str] = set()
+        self.normed: set[str] = set()
+        self.looked_up: set[str] = set()
+        self.summed: dict[str, set[tuple[int, ...]]] = {}
+        self.paired: dict[str, set[int]] = {}
+        self._matrices: dict[int, tuple[str, Tensor, list[tuple[int, ...]]]] = {}
+        self._joined: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        self._states: dict[int, _State] = {}
+        self._kept: list[Any] = []  # an address is unique only as long as its memory lives
+
+    def know(self, tensor: Tensor, state: _State) -> None:
+        memory = tensor.untyped_storage()
+        before = self._states.get(memory._cdata)
+        if before is None:
+            self._kept.append(memory)
+        self._states[memory._cdata] = state if before is None else before.merged(state)
+
+    def expect(self, name: str, parameter: Tensor) -> None:
+        own: list[tuple[int, ...]] = [(axis,) for axis in range(parameter.ndim)]
+        self._matrices[parameter.untyped_storage()._cdata] = name, parameter, own
+
+    def state(self, tensor: Tensor) -> _State:
+        return self._states.get(tensor.untyped_storage()._cdata, _State())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        found = [self.state(x) for x in tensors_in((args, kwargs))]
+        if any(state.data or state.weights for state in found):
+            made = self._made(found, func.overloadpacket.__name__ in _JOINS)
+            for tensor in tensors_in(out):
+                # What is chosen by an argmax has no size that could vanish with width.
+                whole = tensor.is_floating_point() or tensor.is_complex()
+                self.know(tensor, made if whole else made._replace(fresh=frozenset()))
+            if func.overloadpacket.__name__ == "cat" and not made.data:
+                self._joined[out.untyped_storage()._cdata] = out, list(args[0])
+            if func.overloadpacket.__name__ in _COPIES and not made.data:
+                self._note_copy(args[0], out)
+            if func.overloadpacket.__name__ in _PRODUCTS:
+                self._note_sums(*args[-2:])
+            if func.overloadpacket.__name__ == "convolution":
+                self._note_convolution(args[1], transposed=args[6], groups=args[8])
+            if func.overloadpacket.__name__ in _LOOKS:
+                self._note_look(*args)
+            if func.overloadpacket.__name__ in _NORMS and len(made.fresh) == 1:
+                self.normed |= made.fresh
+        return out
+
+    def _note_copy(self, matrix: Any, out: Tensor) -> None:
+        """Remember which axes of a matrix those of its copy are."""
+        if not isinstance(matrix, Tensor) or matrix.shape != out.shape:
+            return
+        sides = [
+            self._axes(matrix, step, size)
+            for step, size in zip(matrix.stride(), matrix.shape, strict=True)
+        ]
+        name = next((name for name, _ in sides if name), "")
+        if name and out.untyped_storage()._cdata not in self._matrices:
+            self._matrices[out.untyped_storage()._cdata] = name, out, [axes for _, axes in sides]
+
+    def _note_look(self, table: Tensor, *by: Any) -> None:
+        """Whether the model's input chooses rows of a matrix."""
+        known = self._matrices.get(table.untyped_storage()._cdata)
+        if known is not None and any(self.state(each).data for each in tensors_in(by)):
+            self.looked_up.add(known[0])
+
+    def _note_sums(self, left: Tensor, right: Tensor) -> None:
+        """Over which axes of a matrix a product with data, or with constants, sums."""
+        sides = (left, left.ndim - 1, right), (right, max(right.ndim - 2, 0), left)
+        for factor, summed, other in sides:
+            if self.state(other).weights:
+                continue  # of two matrices no axis is what data is summed over
+            self._sum_over(factor, factor.stride(summed), factor.shape[summed])
+            if factor.ndim > 2 and factor.shape[0] > 1:
+                self._pair_over(factor, factor.stride(0), factor.shape[0])
+            whole, pieces = self._joined.get(factor.untyped_storage()._cdata, (factor, []))
+            for axis, stride in enumerate(whole.stride()):
+                if stride == factor.stride(summed):  # of matrices side by side, each one's
+                    for piece in pieces:
+                        self._sum_over(piece, piece.stride(axis), piece.shape[axis])
+
+    def _note_convolution(self, weight: Tensor, *, transposed: bool, groups: int) -> None:
+        """Over which channels a matrix that is a kernel sums; each place meets its own data."""
+        known = self._matrices.get(weight.untyped_storage()._cdata)
+        if known is not None and groups == 1 and weight.shape == known[1].shape:
+            self.summed.setdefault(known[0], set()).add((0 if transposed else 1,))
+            self.paired.setdefault(known[0], set()).update(range(2, weight.ndim))
+
+    def _sum_over(self, factor: Tensor, step: int, size: int) -> None:
+        """Note a sum over entries of a factor that are some step apart."""
+        name, axes = self._axes(factor, step, size)
+        if axes:
+            self.summed.setdefault(name, set()).add(axes)
+
+    def _pair_over(self, factor: Tensor, step: int, size: int) -> None:
+        """Note that entries of a factor that are some step apart meet data of their own."""
+        name, axes = self._axes(factor, step, size)
+        if axes:
+            self.paired.setdefault(name, set()).update(axes)
+
+    def _axes(self, factor: Tensor, step: int, size: int) -> tuple[str, tuple[int, ...]]:
+        """The matrix that a factor is, if it is one, and its axes of entries some step apart."""
+        known = self._matrices.get(factor.untyped_storage()._cdata)
+        if known is None:
+            return "", ()
+        name, matrix, sides = known
+        found = {
+            axis
+            for side, stride, own in zip(matrix.shape, matrix.stride(), sides, strict=True)
+            if side > 1 and step <= stride < step * size
+            for axis in own
+        }
+        return name, tuple(sorted(found))
+
+    def _made(self, found: list[_State], join: bool) -> _State:
+        data = [state for state in found if state.data]
+        weights = frozenset[str]().union(*(s.weights for s in found if not s.data))
+        if not data:
+            return _State(weights)
+        wide = any(state.wide for state in data)
+        self.used |= weights
+        if join or not weights:
+            fresh = frozenset[str]().union(*(state.fresh for state in data))
+            return _State(data=True, fresh=fresh, wide=wide or bool(weights))
+        self.feeds.update(*(state.fresh - weights for state in data))
+        if wide:
+            # Of a product of parameters it is not known which of them takes the input.
+            self.fed.update(*(s.weights for s in found if not s.data and len(s.weights) == 1))
+        return _State(data=True, fresh=weights, wide=True)

@@ -1,0 +1,150 @@
+"""Matrices that no layer owns: a run shows what is fan_in and what fan_out of them."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+from paramz.anatomy.bottlenecks import find_places
+from paramz.anatomy.probes import Probes
+from paramz.anatomy.tensors import read_shapes, read_tensors
+
+
+def bare(*sizes):
+    return nn.Parameter(torch.randn(*sizes))
+
+
+class Used(nn.Module):
+    """One bare matrix of (2 width, width), or a stack of these, used in one way."""
+
+    def __init__(self, use, shape, width=8):
+        super().__init__()
+        self.first = nn.Linear(3, 4 * width)
+        self.w = bare(*shape(width))
+        self.use = use
+
+    def forward(self, x):
+        return self.use(self.first(x), self.w)
+
+
+def axes(use, shape):
+    """(fan_in, fan_out) that a run shows of the matrix."""
+    base, wider = Used(use, shape), Used(use, shape, 16)
+    found = find_places(Probes(base, wider), read_tensors(base), read_shapes(wider))
+    place = found.get("w")
+    return None if place is None or place.axes is None else (place.axes.fan_in, place.axes.fan_out)
+
+
+def wide(w):
+    return (4 * w, 2 * w)
+
+
+WAYS = {
+    "x @ w": (lambda x, w: x @ w, wide, ((0,), (1,))),
+    "F.linear": (lambda x, w: F.linear(x, w), lambda w: (2 * w, 4 * w), ((1,), (0,))),
+    "einsum": (lambda x, w: torch.einsum("nd,dk->nk", x, w), wide, ((0,), (1,))),
+    "w x": (lambda x, w: (w @ x.T).T, lambda w: (2 * w, 4 * w), ((1,), (0,))),
+    "scaled first": (lambda x, w: x @ (w * 0.5), wide, ((0,), (1,))),
+    "square, transposed": (
+        lambda x, w: x @ w.T.contiguous(), lambda w: (4 * w, 4 * w), ((1,), (0,)),
+    ),
+    "into heads": (
+        lambda x, w: torch.einsum("nd,hdk->nhk", x, w).flatten(1),
+        lambda w: (2, 4 * w, w), ((1,), (0, 2)),
+    ),
+    "out of heads": (
+        lambda x, w: torch.einsum("nhk,hkd->nd", x.unflatten(1, (2, -1)), w),
+        lambda w: (2, 2 * w, w), ((0, 1), (2,)),
+    ),
+    "experts": (
+        lambda x, w: torch.bmm(x.expand(4, *x.shape), w).sum(0),
+        lambda w: (4, 4 * w, w), ((1,), (2,)),
+    ),
+    "convolution": (
+        lambda x, w: F.conv1d(x.T[None], w)[0].T, lambda w: (w, 4 * w, 1), ((1,), (0,)),
+    ),
+    "transposed convolution": (
+        lambda x, w: F.conv_transpose1d(x.T[None], w)[0].T, lambda w: (4 * w, w, 1), ((0,), (1,)),
+    ),
+    # What no single role says.
+    "one map per head": (
+        lambda x, w: torch.bmm(x.unflatten(1, (len(w), -1)).transpose(0, 1), w).flatten(1),
+        lambda w: (w, 4, 4), None,
+    ),
+    "both ways": (lambda x, w: x @ w @ w.T, wide, None),
+    "entry by entry": (lambda x, w: x[:, None] * w, lambda w: (w, 4 * w), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_product_sums_over_fan_in(way):
+    use, shape, expected = WAYS[way]
+    assert axes(use, shape) == expected
+
+
+class Bare(nn.Module):
+    """A network without one layer."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.table = bare(11, width)
+        self.up, self.down = bare(width, 4 * width), bare(width, 4 * width)
+        self.narrow, self.back = bare(width, 6), bare(6, width)
+        self.head = bare(11, width)
+
+    def forward(self, ids):
+        x = self.table[ids]
+        x = x + F.linear(torch.relu(x @ self.up), self.down)
+        return (x + torch.relu(x @ self.narrow) @ self.back) @ self.head.T
+
+
+IDS = torch.zeros(2, 4, dtype=torch.long)
+
+
+def test_roles_follow_from_the_run():
+    plan = paramz.make_plan(Bare(24), "mup", base=Bare, example=IDS)
+    assert {row.name: (row.role, dict(row.ratios)) for row in plan.rows} == {
+        "table": ("input", {"fan_out": 3.0}),
+        "up": ("hidden", {"fan_in": 3.0, "fan_out": 3.0}),
+        "down": ("hidden", {"fan_in": 3.0, "fan_out": 3.0}),
+        "narrow": ("inward", {"fan_in": 3.0}),
+        "back": ("outward", {"fan_out": 3.0}),
+        "head": ("output", {"fan_in": 3.0}),
+    }
+    assert plan.rows[1].why == "Bare, as a run uses it: fan_in and fan_out grow"
+
+
+def test_what_is_said_counts_more():
+    plan = paramz.make_plan(Bare(24), "mup", base=Bare, example=IDS, roles={"head": "inward"})
+    assert plan.rows[-1].role == "inward"
+
+
+def test_a_table_that_also_reads_out_is_refused():
+    class Tied(Bare):
+        def forward(self, ids):
+            return super().forward(ids) @ self.head @ self.table.T
+
+    with pytest.raises(ValueError, match=r"^table \(11, 24\): a matrix of a Tied that goes into"):
+        paramz.make_plan(Tied(24), "mup", base=Tied, example=IDS)
+
+
+def test_experts_of_transformers_without_a_layout_are_read():
+    """Llama 4 stores (experts, in, out) and says so nowhere; the suggestion had them swapped."""
+    from transformers import Llama4ForCausalLM, Llama4TextConfig
+
+    def build(width=32, ffn=2):
+        return Llama4ForCausalLM(
+            Llama4TextConfig(
+                hidden_size=width, intermediate_size=ffn * width, intermediate_size_mlp=width,
+                num_hidden_layers=2, num_attention_heads=width // 8, head_dim=8,
+                num_key_value_heads=width // 16, num_local_experts=4, vocab_size=40,
+                interleave_moe_layer_step=1, max_position_embeddings=32, pad_token_id=0,
+            )
+        )  # fmt: skip
+
+    # The feed-forward part four times as large, the stream twice.
+    plan = paramz.make_plan(build(64, ffn=4), "mup", base=build, wider=build(48, ffn=3))
+    rows = {row.name.rpartition(".")[2]: row for row in plan.rows if row.role == "expert"}
+    assert dict(rows["gate_up_proj"].ratios) == {"fan_in": 2.0, "fan_out": 4.0}
+    assert dict(rows["down_proj"].ratios) == {"fan_in": 4.0, "fan_out": 2.0}
