@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy.adapters import find_adapters
+from paramz.anatomy.masks import find_masked
 from paramz.apply.parametrize import make_plan
 from paramz.plan.plan import Plan
 from paramz.theory.families import Family
@@ -68,6 +69,8 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     }
     width = max(ratios["fan_in"], ratios["fan_out"])
     differs = {"width": width, **{name: ratios[name] for name in ("depth", "experts", "rank")}}
+    densities = {row.ratios.get("density", 1.0) for row in plan.rows}
+    differs["density"] = max(densities, key=lambda ratio: max(ratio, 1 / ratio), default=1.0)
     because = [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
         said.append(
@@ -88,10 +91,12 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
 def _first_that_plans(model: nn.Module, base: dict[str, Any]) -> tuple[str, Plan, list[str]]:
     """A scheme, its plan, and what the plan warned of."""
     first: ValueError | None = None
-    candidates = _CANDIDATES
+    candidates: tuple[str, ...] = _CANDIDATES
     if find_adapters(model):  # A number is the base's width, as everywhere but under lora alone.
         alone = () if isinstance(base.get("base"), int) else ("lora",)
         candidates = (*alone, *_CANDIDATES, "mup+lora")
+    if find_masked(model):
+        candidates = (*candidates, *(f"{scheme}+s-mup" for scheme in _CANDIDATES))
     for scheme in candidates:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

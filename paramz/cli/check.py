@@ -61,6 +61,9 @@ def check(
     ranks: Annotated[
         str | None, typer.Option(help="Instead of widths: ranks of adapters, for lora.")
     ] = None,
+    densities: Annotated[
+        str | None, typer.Option(help="Instead of widths: densities of masks, for +s-mup.")
+    ] = None,
     base_width: Annotated[
         int | None,
         typer.Option(min=1, help="Default: the smallest width; 64 where it does not vary."),
@@ -115,6 +118,7 @@ def check(
             "depths": _whole("--depths", depths),
             "experts": _whole("--experts", experts),
             "ranks": _whole("--ranks", ranks),
+            "densities": _shares("--densities", densities),
             "base_width": base_width,
             "parametrization": parametrization,
             "optimizer": optimizer,
@@ -250,6 +254,10 @@ def _whole(option: str, text: str | None) -> list[int] | None:
     if numbers is not None and min(numbers) < 1:
         raise ValueError(f"{option} {text}: {min(numbers)} is no size; write numbers above zero")
     return numbers
+
+
+def _shares(option: str, text: str | None) -> list[float] | None:
+    return None if text is None else numbers(option, text, "density")
 
 
 def _label(label: str) -> str:

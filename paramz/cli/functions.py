@@ -54,8 +54,13 @@ def config_of(settings: list[str] | None) -> dict[str, Any]:
     return config
 
 
-def numbers(option: str, text: str) -> list[float]:
+def numbers(option: str, text: str, what: str = "learning rate") -> list[float]:
     """Positive numbers with commas between; ``2^-8`` works.
+
+    Args:
+        option: the option's name.
+        text: what stands behind it.
+        what: what one of them is.
 
     Raises:
         ValueError: they are none.
@@ -68,7 +73,7 @@ def numbers(option: str, text: str) -> list[float]:
         ) from None
     for number in found:
         if not 0 < number < float("inf"):
-            raise ValueError(f"{option} {text}: {number:g} is no learning rate")
+            raise ValueError(f"{option} {text}: {number:g} is no {what}")
     return found
 
 

@@ -213,9 +213,11 @@ MOE_MUP = with_columns(
     vector=_MOE_SECOND, scalar=_MOE_SECOND,
 )
 
-# The other policy: frameworks give the router the init of a hidden matrix, std 1/sqrt(fan_in).
+# The other policy: frameworks give the router the init of a hidden matrix, std 1/sqrt(fan_in), and so
+# does MSSP where width and the number of experts grow together; for a fixed number it has `moe`'s.
 MOE_HIDDEN_ROUTER = tabulate(
-    "moe-hidden-router", "as moe, but routers start like hidden matrices, as frameworks do",
+    "moe-hidden-router", "as moe, but routers start like hidden matrices, as frameworks do: MSSP's rule "
+    "for experts whose number grows with width (arXiv 2605.14200)",
     attention=HEAD**-HALF, columns=_MOE_COLUMNS,
     router=(IN**HALF, *_MOE_ROUTER[1:]), expert=_MOE_EXPERT,
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,

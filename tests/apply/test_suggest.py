@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import paramz
 from paramz.theory.tables import PARAMETRIZATIONS
@@ -79,3 +80,16 @@ def test_every_scheme_is_listed_with_its_axes():
             and scheme.source
             and scheme.optimizers == PARAMETRIZATIONS[scheme.name].columns
         )
+
+
+def test_masks_of_another_density_need_their_rule():
+    def net(width, density=1.0):
+        layers = [nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 2)]
+        if density < 1:
+            prune.custom_from_mask(layers[1], "weight", torch.eye(width).roll(1, 0))
+        return nn.Sequential(*layers)
+
+    found = paramz.suggest(net(32, density=1 / 32), base=net, base_width=16)
+    assert found.scheme == "mup+s-mup"
+    assert found.because == ("width times 2", "density times 0.03125")
+    assert paramz.suggest(net(32), base=net, base_width=16).scheme == "mup"

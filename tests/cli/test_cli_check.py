@@ -159,7 +159,40 @@ def test_plan_uses_the_branches_and_roles_of_the_task(tmp_path: Path) -> None:
 
 def test_the_defaults_of_the_verb_are_those_of_the_function() -> None:
     defaults = {name: p.default for name, p in inspect.signature(check).parameters.items()}
-    shared = ("widths", "depths", "experts", "base_width", "parametrization", "optimizer")
+    shared = ("widths", "depths", "experts", "ranks", "densities", "base_width")
+    shared += ("parametrization", "optimizer")
     assert [defaults[name] for name in shared] == [getattr(Check, name) for name in shared]
     assert (defaults["steps"], defaults["seeds"]) == (Check.steps, Check.seeds)
     assert (defaults["lr"], Check.lr) == ("2^-8", 2**-8)
+
+
+MASKED = """
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+import paramz
+
+
+def net(width, density=1.0):
+    layers = [nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    if density < 1:
+        mask = torch.rand(width, width).argsort(1) < round(density * width)
+        prune.custom_from_mask(layers[2], "weight", mask)
+    return nn.Sequential(*layers, nn.Linear(width, 4))
+
+
+def task(config):
+    batch = torch.randn(64, 8), torch.arange(64) % 4
+    return paramz.Task(build=net, batch=lambda step: batch)
+"""
+
+
+def test_a_check_over_densities_of_masks(tmp_path) -> None:
+    (tmp_path / "masked.py").write_text(MASKED)
+    options = ("--densities", "1,0.5,0.25", "--base-width", "32", "--seeds", "2", "--steps", "1")
+    scheme = ("-p", "mup+s-mup")
+    code, output = run("check", f"{tmp_path}/masked.py:task", *options, *scheme, "--json")
+    assert code in (0, 1), output
+    found = json.loads(output)
+    assert "density 0.25 to 1" in found["sentence"]

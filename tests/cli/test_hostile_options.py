@@ -31,6 +31,8 @@ def task(tmp_path):
         ("--widths", "64,", "write whole numbers"),
         ("--depths", "2,-4", "-4 is no size"),
         ("--experts", "0,2", "0 is no size"),
+        ("--densities", "1,0", "0 is no density"),
+        ("--densities", "", "write numbers with commas"),
         ("--base-width", "0", "greater than or equal to 1"),
         ("--lr", "2^99999", "write numbers with commas"),
         ("--lr", "-2^0.5", "write numbers with commas"),
