@@ -111,7 +111,7 @@ END = """
 - An embedding that forward code multiplies by to read out (`h @ self.wte.weight.T`): an error says how
   to let a layer share it. A readout by whose weight the input enters (`F.embedding(ids, self.head.weight)`):
   an error says the role, `input`, with which the check passes.
-- Dot products of two learned features without 1/d (retrieval towers, DeepONet with a growing latent
+- Products of two activations summed over width without 1/d (retrieval towers, hypernetworks, DeepONet with a growing latent
   dimension): keep the dimension, or divide by it.
 - `torch.compile` of a plain model and one with hooks in the same process: torch leaves hooks out of
   its guards by default. paramz turns those guards on when it adds a hook.

@@ -126,32 +126,57 @@ def _without_owners(found: list[GrowingHeads]) -> list[GrowingHeads]:
     ]
 
 
-def shown_heads(found: Sequence[GrowingHeads], products: Sequence[Product]) -> list[GrowingHeads]:
+def shown_heads(
+    found: Sequence[GrowingHeads],
+    products: Sequence[Product],
+    model: nn.Module,
+    probes: Probes,
+) -> list[GrowingHeads]:
     """Growing heads by their names, corrected by what a run showed of products of activations.
 
     Names may be silent on a head's size, or on there being attention at all. Where a run shows the
     products of a module and none of them grows, heads without an attribute are none; where a
-    softmax takes one that does, in a module that names do not tell, it is attention.
+    softmax takes one that does, in a module that names do not tell, it is attention. It has its
+    factor in an attribute if one of that name falls as the root of the length of the sum grows.
 
     Args:
         found: as `find_growing_heads` finds them.
         products: as `paramz.anatomy.products.find_products` finds them; empty if no run shows any.
+        model: the target.
+        probes: base and wider model.
     """
     kept = []
     for heads in found:
-        near = [product for product in products if _in_one(heads.module, product.module)]
+        near = [product for product in products if in_one(heads.module, product.module)]
         if heads.attribute is not None or not near or any(product.grows for product in near):
             kept.append(heads)
     known = [heads.module for heads in found]
     for product in products:
-        told = any(_in_one(module, product.module) for module in known)
+        told = any(in_one(module, product.module) for module in known)
         if product.grows and product.attention and not told:
-            kept.append(GrowingHeads(product.module, None))
+            kept += _heads_of(product, model, probes)
             known.append(product.module)
     return kept
 
 
-def _in_one(heads: str, product: str) -> bool:
+def _heads_of(product: Product, model: nn.Module, probes: Probes) -> list[GrowingHeads]:
+    """The attention of a product in all of its blocks; the first one, if no attribute is found."""
+    base, wider = probes.modules
+    found = []
+    for path, module in model.named_modules():
+        twin = probes.twin(path)
+        if unnumbered(path) != unnumbered(product.module) or twin not in base or twin not in wider:
+            continue
+        name = falling_scale(base[twin], wider[twin], module)
+        if name is None or _ignores(module, name):
+            continue
+        plain, at_base, at_wider = (getattr(m, name) for m in (module, base[twin], wider[twin]))
+        if math.isclose(at_base / at_wider, product.growth**0.5, rel_tol=1e-3):
+            found.append(GrowingHeads(path, name, plain, at_base, (at_base / plain) ** 2))
+    return found or [GrowingHeads(product.module, None)]
+
+
+def in_one(heads: str, product: str) -> bool:
     """Whether one of two modules is the other or inside it, in whichever block.
 
     Two towers meet in the model itself, which does not make them one.

@@ -101,7 +101,7 @@ class Facts:
         written: factors on embeddings and logits that are in forward code only.
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
         uncalled: paths of layers whose shared weight the model's code takes without calling them.
-        dots: products of two activations that grow with width and are the model's output.
+        dots: products of two activations that grow with width, and that no softmax or norm takes.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
         doubts: what nothing shows and the user is to be warned of, one sentence each.
@@ -160,7 +160,7 @@ def read_facts(
     tensors = _tensors(model, probes, (base, wider), places, scales)
     heads: Sequence[GrowingHeads] = find_growing_heads(model, probes)
     products = _products(model, probes, heads, example)
-    heads = tuple(shown_heads(heads, products))
+    heads = tuple(shown_heads(heads, products, model, probes))
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
     written = _written(model, probes, embeddings, declared, example)
@@ -191,7 +191,7 @@ def read_facts(
         written=written,
         scaled_readout=scales_tied_readout(model),
         uncalled=uncalled_layers(grown, probes, example),
-        dots=tuple(each for each in products if each.grows and each.at_output),
+        dots=tuple(each for each in products if each.grows and (each.at_output or each.inside)),
         nested=nested_encoders(model),
         residual=find_branches(model, probes.base, branches, example)
         if "depth" in scales

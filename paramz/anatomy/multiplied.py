@@ -23,7 +23,8 @@ class Seen:
     """One product: the matrices before its factors, the length of its sum, and what takes it.
 
     ``factor`` is that of all numbers which multiply it, before and after; ``unit`` says that its
-    factors are vectors of length one, ``data`` that both depend on the model's input.
+    factors are vectors of length one, ``data`` that both depend on the model's input, ``normed``
+    that a norm takes it, or it is divided by another one.
     """
 
     made: tuple[frozenset[str], frozenset[str]]
@@ -33,6 +34,7 @@ class Seen:
     data: bool = False
     softmax: bool = False
     at_output: bool = False
+    normed: bool = False
 
 
 def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
@@ -96,6 +98,10 @@ class _State(NamedTuple):
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"})
 _LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
 _SOFTMAX = frozenset({"_softmax", "_safe_softmax", "_log_softmax"})
+_NORMS = frozenset(
+    """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
+    linalg_vector_norm""".split()
+)
 _ROOTS = frozenset({"sqrt", "rsqrt"})
 # What leaves the numbers of a tensor as they are, or nearly so.
 _SAME = frozenset(
@@ -155,6 +161,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for number in pending:
                 self.seen[number] = replace(self.seen[number], softmax=True)
             return _State(made, data)
+        ratio = name in ("div", "div_") and len(found) == 2 and all(s.pending for s in found)
+        if name in _NORMS or ratio:  # of two sums over the same axis the ratio does not grow
+            for number in pending:
+                self.seen[number] = replace(self.seen[number], normed=True)
         if name == "sum" and found[0].paired is not None and len(args) > 1 and args[1]:
             size = math.prod(args[0].shape[axis] for axis in args[1])
             return self._product(*found[0].paired, size, data)

@@ -36,6 +36,8 @@ class Product:
         settled: the numbers that multiply it fall as fast as it grows.
         attention: a softmax takes it.
         at_output: it reaches the model's output, and no matrix comes after it.
+        inside: it is of two activations, and stays within the network as it is, without a softmax
+            or a norm: as what a computed weight makes.
         scalable: ``left`` is a layer that a factor on width can be declared for.
     """
 
@@ -45,6 +47,7 @@ class Product:
     settled: bool
     attention: bool
     at_output: bool
+    inside: bool = False
     scalable: bool = False
 
     @property
@@ -91,6 +94,7 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
                 math.isclose(growth * factor, 1.0, rel_tol=1e-3),
                 one.softmax,
                 one.at_output,
+                one.data and not (one.softmax or one.at_output or one.normed),
                 _scalable(modules.get(layer), probes.wider, layer),
             )
             found.setdefault((path, product.grows, one.softmax, one.at_output), product)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 from paramz.anatomy import names
-from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
+from paramz.anatomy.attention import KEY_INPUT, GrowingHeads, in_one
 from paramz.anatomy.factors import DeclaredFactor
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.paths import pattern, pattern_of, split
@@ -143,7 +143,7 @@ def _written(factor: WrittenFactor, facts: Facts) -> tuple[str, str]:
 
 
 def growing_dots(facts: Facts, power: Power) -> list[str]:
-    """What to say of products of two activations that a model puts out, one sentence each.
+    """What to say of products of two activations that nothing keeps in size, one sentence each.
 
     A sum over m entries is of size m^1/2 as drawn and of size m once both factors have learnt the
     same, as the logits of attention are (TP-V, section 5); a readout's init and rate would make up
@@ -156,17 +156,26 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
     spoken = {each.module for each in facts.declared}
     if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
         return []
-    return [
-        f"{each.left}: what it puts out is multiplied by another activation and summed over an "
-        "axis that grows, and that is the model's output: it grows like width^1/2 as drawn and "
-        "like width while it is trained. Divide it in the code by the length of that axis over its "
-        "length in the base"
-        + (f", or let factors={{{key}: 'width^-1'}} do it" if each.scalable else "")
-        + f". factors={{{key}: None}} says that it is right as it is"
+    apart = [
+        each
         for each in facts.dots
         if each.left not in spoken
+        # What attention multiplies without a softmax has its factor, or was named, as attention.
+        and (each.at_output or not any(in_one(h.module, each.module) for h in facts.heads))
+    ]
+    return [
+        f"{each.left}: what it puts out is multiplied by another activation and summed over an "
+        f"axis that grows{_AT_OUTPUT if each.at_output else ''}: it grows like width^1/2 as drawn "
+        "and like width while it is trained. Divide it in the code by the length of that axis over "
+        "its length in the base"
+        + (f", or let factors={{{key}: 'width^-1'}} do it" if each.scalable else "")
+        + f". factors={{{key}: None}} says that it is right as it is"
+        for each in apart
         for key in [f"r'^{pattern(each.left)}$'"]
     ]
+
+
+_AT_OUTPUT = ", and that is the model's output"
 
 
 def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:

@@ -122,3 +122,81 @@ def test_the_suggested_factor_makes_a_dot_product_flat_in_width():
 
     with_it, without = ([change(w, f) for w in (32, 512)] for f in ({r"^last$": "width^-1"}, {}))
     assert 0.5 < with_it[1] / with_it[0] < 2 < 3 < without[1] / without[0]
+
+
+class Computed(nn.Module):
+    """A matrix of width by width that another layer puts out, as a hypernetwork's."""
+
+    def __init__(self, width, after="plain"):
+        super().__init__()
+        self.first, self.hyper = nn.Linear(5, width, bias=False), nn.Linear(7, width * width)
+        self.head, self.after = nn.Linear(width, 3), after
+
+    def forward(self, x, z):
+        weight = self.hyper(z).unflatten(-1, (self.first.out_features, -1))
+        h = self.first(x) @ weight
+        if self.after == "divided":
+            h = h * (16 / len(weight))
+        elif self.after == "normed":
+            h = F.layer_norm(h, h.shape[-1:])
+        elif self.after == "ratio":
+            h = h / (self.first(x) @ weight.abs())
+        return self.head(h.tanh())
+
+
+GIVEN = {"x": torch.zeros(2, 5), "z": torch.zeros(7)}
+
+
+def test_a_computed_weight_is_a_warning_and_not_where_the_code_keeps_its_product_in_size():
+    text = said(Computed, example=GIVEN)
+    assert text.startswith(
+        "first: what it puts out is multiplied by another activation and summed over an axis that "
+        "grows: it grows like width^1/2 as drawn and like width while it is trained. Divide it in "
+        "the code by the length of that axis over its length in the base."
+    )
+    assert said(Computed, example=GIVEN, factors={r"^first$": None}) == ""
+    for after in ("divided", "normed", "ratio"):
+        assert said(lambda width, after=after: Computed(width, after), example=GIVEN) == ""
+
+
+def test_what_a_computed_weight_makes_grows_unless_it_is_divided():
+    def size(width, after):
+        torch.manual_seed(0)
+        model = Computed(width, after)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            paramz.parametrize_(
+                model, "mup", base=lambda w: Computed(w, after), base_width=16, example=GIVEN
+            )
+        model.head = nn.Identity()
+        h = model(torch.randn(64, 5) / 16, torch.randn(7))  # small, so that tanh leaves it alone
+        return h.square().mean().sqrt()
+
+    assert size(256, "plain") / size(16, "plain") > 2
+    assert size(256, "divided") / size(16, "divided") < 1
+
+
+class Bare(nn.Module):
+    """Attention without a layer; it keeps its factor in an attribute all the same."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(7, width))
+        self.maps = nn.Parameter(torch.randn(3, width, 4, width // 4))
+        self.out = nn.Parameter(torch.randn(width, 7))
+        self.scale = (width // 4) ** -0.5
+
+    def forward(self, ids):
+        x = self.table[ids]
+        q, k, v = torch.einsum("btd,ndhk->nbhtk", x, self.maps)
+        logits = torch.einsum("bhtk,bhsk->bhts", q, k) * self.scale
+        return torch.einsum("bhts,bhsk->bthk", logits.softmax(-1), v).flatten(2) @ self.out
+
+
+def test_attention_that_only_a_run_shows_has_its_factor_set():
+    ids = torch.zeros(2, 4, dtype=torch.long)
+    plan = paramz.make_plan(Bare(64), "mup", base=Bare, base_width=16, example=ids)
+    (scale,) = plan.attention
+    assert (scale.attribute, scale.plain, scale.value) == ("scale", 0.25, 0.125)  # 1/d_head
+    assert said(Bare, example=ids) == ""
+    assert [row.role for row in plan.rows] == ["input", "hidden", "output"]
