@@ -6,7 +6,8 @@
 The price is the CPU time of twenty steps of the byte-level GPT of width 256 over fused AdamW's, one
 thread, as in second_order.py. The loss is that of a GPT of this width in two blocks after 100
 steps, at three learning rates an octave apart around the best, by three seeds, which draw initial
-weights and data; settings are compared run by run with the default ones.
+weights and data; settings are compared run by run with the defaults before them, which are
+``EARLIER`` in second_order.py.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from pathlib import Path
 import torch
 from _tasks import WIDTH
 from _timing import alternate, parser, ratios, tell
-from second_order import CONTENDERS, cycler, ours
+from second_order import CONTENDERS, EARLIER, cycler, ours
 
 from paramz.sweeps import Sweep, run
 
+BEFORE = "the default before"
 SHAMPOO = {
-    "the default": {},
-    "blocks of 128": {"block_size": 128},
-    "roots every 20th step": {"update_every": 20},
-    "blocks of 128, roots every 20th": {"block_size": 128, "update_every": 20},
-    "roots every 20th, every 2nd gradient": {"update_every": 20, "statistics_every": 2},
+    BEFORE: EARLIER["shampoo"],
+    "blocks of 128": EARLIER["shampoo"] | {"block_size": 128},
+    "roots every 20th step": EARLIER["shampoo"] | {"update_every": 20},
+    "blocks of 128, roots every 20th": EARLIER["shampoo"] | {"block_size": 128, "update_every": 20},
+    "the default: roots every 20th, every 2nd gradient, each of the first 20": {},
 }
 KFAC = {
-    "the default": {},
-    "blocks of 128": {"block_size": 128},
+    BEFORE: EARLIER["kfac"],
+    "the default: blocks of 128": {},
 }
 # What the optimizer of all other tensors is given, and the best lr at width 64 (second_order.py).
 LOSSES = {
@@ -43,8 +45,7 @@ def prices(rounds: int) -> None:
     made = {"adamw": CONTENDERS["adamw"]}
     made |= {f"shampoo, {name}": ours("shampoo", **own) for name, own in SHAMPOO.items()}
     made |= {f"kfac, {name}": ours("kfac", adamw={"lr": 1e-4}, **own) for name, own in KFAC.items()}
-    # Work that is done every 20th step counts as often as it should.
-    times = alternate({name: cycler(make, 20) for name, make in made.items()}, rounds)
+    times = alternate({name: cycler(make) for name, make in made.items()}, rounds)
     for name in list(made)[1:]:
         tell(f"step of {name}", "fused AdamW", ratios(times, name, "adamw"))
 
@@ -64,9 +65,7 @@ def losses(optimizer: str, out: Path) -> None:
     )
     df = run(sweep, out / optimizer, workers=1)
     table = df.pivot_table(index=["lr", "seed"], columns="setting", values="loss")
-    beside = (
-        table[list(settings)].sub(table["the default"], axis=0).groupby("lr").agg(["mean", "sem"])
-    )
+    beside = table[list(settings)].sub(table[BEFORE], axis=0).groupby("lr").agg(["mean", "sem"])
     print(table[list(settings)].groupby("lr").mean().T.round(4).to_string())
     print(beside.T.round(4).to_string())
 

@@ -388,6 +388,17 @@ def test_it_resumes_bit_for_bit(dtype):
         assert torch.equal(p, q)
 
 
+def test_a_state_of_another_block_size_is_refused_with_the_way_out():
+    net = mixed()
+    with KFAC(net.parameters(), net, block_size=2, covariance_every=1, inverse_every=1) as saved:
+        train(net, saved, range(1))
+        state = saved.state_dict()
+    with KFAC(net.parameters(), net, covariance_every=1, inverse_every=1) as optimizer:
+        optimizer.load_state_dict(state)
+        with pytest.raises(ValueError, match="give the block_size of the run that was saved"):
+            train(net, optimizer, range(1))
+
+
 def test_training_is_left_as_it_was():
     """Neither gradients nor torch's random numbers see the measurement, and the hooks go."""
     net, plain = mixed(), mixed()

@@ -81,8 +81,9 @@ def test_equals_the_definition(
     settings = {"lr": 0.1, "eps": 1e-3, "relative_eps": 2e-3, "statistics": statistics}
     settings["betas"] = (0.9, 0.95)
     got, _ = trained(
-        grads, exponent=powers, root=kind, block_size=block, update_every=1, **settings
-    )
+        grads, exponent=powers, root=kind, block_size=block, update_every=1, statistics_every=1,
+        **settings,
+    )  # fmt: skip
     wide, blocks = (6, 1) if block == 8 else (3, 4)  # six columns are two blocks of three
     rows = grads.split(block, dim=1)
     want = torch.cat(
@@ -180,11 +181,11 @@ def test_roots_are_taken_when_they_are_due() -> None:
     assert taken == [1, 2, 4, 6, 12, 18]
 
 
-def test_statistics_every_skips_gradients() -> None:
-    grads = gradients((4, 4), 7)
-    _, optimizer = trained(grads, statistics_every=3, betas=(0.0, 0.9))
+def test_statistics_every_skips_gradients_but_not_early_ones() -> None:
+    grads = gradients((4, 4), 9)
+    _, optimizer = trained(grads, update_every=2, statistics_every=3, betas=(0.0, 0.9))
     left = torch.zeros(4, 4, dtype=torch.float64)
-    for g in grads[[0, 3, 6]]:
+    for g in grads[[0, 1, 2, 5, 8]]:
         left = 0.9 * left + 0.1 * g @ g.mT
     torch.testing.assert_close(next(iter(optimizer.state.values()))["left"][0], left)
 

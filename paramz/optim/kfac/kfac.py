@@ -95,7 +95,7 @@ class KFAC(torch.optim.Optimizer):
         factor_decay: float = 0.95,
         covariance_every: int = 10,
         inverse_every: int = 10,
-        block_size: int | None = 256,
+        block_size: int | None = 128,
         factors: Factors = "both",
         seed: int = 0,
     ) -> None:
@@ -162,7 +162,8 @@ class KFAC(torch.optim.Optimizer):
         Raises:
             RuntimeError: factors are due and no forward pass of the model was measured, or a layer
                 that has a gradient was never measured.
-            ValueError: a damped factor is not positive definite.
+            ValueError: a damped factor is not positive definite, or factors that were loaded have
+                another block size.
         """
         loss = None
         if closure is not None:
@@ -211,6 +212,13 @@ class KFAC(torch.optim.Optimizer):
             for name, new in (("a", sums.a), ("b", sums.b)):
                 if new is not None:
                     old = state.get(name)
+                    if old is not None and old.shape != new.shape:
+                        raise ValueError(
+                            f"{layer.name}: the state that was loaded has factors of shape "
+                            f"{tuple(old.shape)}, and this optimizer measures {tuple(new.shape)}: "
+                            "give the block_size of the run that was saved (256 by default before "
+                            "2026-11-29)"
+                        )
                     state[name] = new if old is None else old.lerp_(new, 1 - keep)
             state["times"] = times
 

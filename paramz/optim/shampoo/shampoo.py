@@ -62,7 +62,8 @@ class Shampoo(torch.optim.Optimizer):
         block_size: larger matrices are cut into blocks of at most this size.
         update_every: steps between computations of the roots. Earlier they are also taken at steps
             1, 2, 4 ..., while little is known of the gradients.
-        statistics_every: steps between updates of L and R.
+        statistics_every: steps between updates of L and R. Of the first ``update_every`` steps all
+            count, for the same reason.
         root: how roots are computed: by eigenvalues (``"eigh"``), or by matrix products alone
             (``"newton"``), for accelerators.
 
@@ -91,8 +92,8 @@ class Shampoo(torch.optim.Optimizer):
         statistics: str = "ema",
         graft: str | None = None,
         block_size: int = 256,
-        update_every: int = 10,
-        statistics_every: int = 1,
+        update_every: int = 20,
+        statistics_every: int = 2,
         root: str = "eigh",
     ) -> None:
         defaults = {
@@ -157,8 +158,9 @@ class Shampoo(torch.optim.Optimizer):
             for side, power, size in zip(_SIDES, exponents(group), blocks.shape[1:], strict=True):
                 if power:
                     state[side] = gradient.new_zeros(len(blocks), size, size)
-        observed = int(state["step"]) % group["statistics_every"] == 0
         state["step"] += 1
+        now = int(state["step"])
+        observed = _gradients_seen(now, group) > _gradients_seen(now - 1, group)
         state["momentum"].lerp_(gradient, 1 - beta1)
         if "second" in state:
             state["second"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -212,7 +214,8 @@ class Shampoo(torch.optim.Optimizer):
                 change = state["left_root"] @ change
             if "right_root" in state:
                 change = change @ state["right_root"]
-            change = from_blocks(change, shape, most).reshape(parameter.shape) / start
+            # Products are memory of their own: at least one side has a root.
+            change = from_blocks(change, shape, most).reshape(parameter.shape).div_(start)
             if group["graft"] is not None:
                 largest = _largest(change)
                 change = change / largest.clamp(min=torch.finfo(largest.dtype).tiny)
@@ -253,6 +256,8 @@ def _bounded(gradient: Tensor) -> Tensor:
     # Squares are below max^(2/3) then, so that max^(1/3) of them may be added.
     most = torch.finfo(gradient.dtype).max ** (1 / 3)
     largest = _largest(gradient)
+    if gradient.device.type == "cpu" and not largest > most:
+        return gradient  # another device is not waited for
     return gradient * torch.where(largest > most, most / largest, 1.0)
 
 
@@ -269,8 +274,14 @@ def _correction(step: int, group: dict[str, Any]) -> float:
     """The factor that corrects a moving average for its start at zero."""
     if group["statistics"] == "sum":
         return 1.0
-    seen = -(-step // group["statistics_every"])
-    return float(1 / (1 - group["betas"][1] ** seen))
+    return float(1 / (1 - group["betas"][1] ** _gradients_seen(step, group)))
+
+
+def _gradients_seen(step: int, group: dict[str, Any]) -> int:
+    """How many gradients of the first steps are in the factors."""
+    every: int = group["statistics_every"]
+    early = min(step, int(group["update_every"]))
+    return early - (early - step) // every
 
 
 def _graft_norm(state: dict[str, Any], parameter: Tensor, group: dict[str, Any]) -> Tensor:
