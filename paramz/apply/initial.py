@@ -32,7 +32,9 @@ def measure_init(parameter: torch.Tensor, *, exact: bool = True) -> Init:
     Args:
         parameter: the tensor.
         exact: to the last digit what torch's norm in float64 says; False takes a tensor on the CPU
-            by parts, which is eight times faster and differs by 1e-12.
+            by parts in float32, which is twenty times faster. Random draws differ by 1e-6 then,
+            and what rounds alike in every entry by 1e-5, where draws of a billion entries are
+            known to 2e-5.
 
     >>> measure_init(torch.ones(8)).kind
     'constant'
@@ -49,19 +51,24 @@ def measure_init(parameter: torch.Tensor, *, exact: bool = True) -> Init:
     bound = max(abs(low), abs(high))
     if low == high:
         return Init("constant", 0.0, low, size, bound)
-    std = _norm(values, exact) / math.sqrt(size)
+    std = (_norm(values) if exact else _fast_norm(values, bound)) / math.sqrt(size)
     uniform = size >= 128 and _within_uniform(std, bound, size)
     return Init("uniform" if uniform else "normal", std, 0.0, size, bound)
 
 
-# Entries that become float64 at once: they stay in a core's cache.
+# Entries of which a sum is taken at once: they stay in a core's cache.
 _PART = 65536
 
 
-def _norm(values: torch.Tensor, exact: bool) -> float:
-    if exact or values.device.type != "cpu":
-        return float(torch.linalg.vector_norm(values, dtype=torch.float64))
-    parts = (part.double() for part in torch.split(values.reshape(-1), _PART))
+def _norm(values: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
+
+
+def _fast_norm(values: torch.Tensor, bound: float) -> float:
+    # Beyond these bounds squares, or sums of them, leave what float32 can hold.
+    if values.device.type != "cpu" or not 1e-15 < bound < 1e15:
+        return _norm(values)
+    parts = (part.float() for part in torch.split(values.reshape(-1), _PART))
     return math.sqrt(math.fsum(float(torch.dot(part, part)) for part in parts))
 
 
