@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from paramz.anatomy.names import TRANSPOSED_LINEAR
+from paramz.check.values import size
 
 _ROWS = 256  # of the batch, evenly spread: all of them would be half of a check's work
 _PICTURES = 8
@@ -56,8 +57,10 @@ def random_part(
         rows = x.flatten(0, -2) if x.dim() > 1 else x[None]
         rows = rows[:: max(1, len(rows) // _ROWS)]
         matrix = weight if kind is nn.Linear else weight.mT
-        whole = F.linear(rows, matrix, bias)
-        return whole.square().mean(), F.linear(rows.square(), matrix.square(), squares).mean()
+        # The mean of x^2 W^2 over rows and outputs needs no product: both means come first.
+        random = (rows.square().mean(0) * matrix.square().mean(0)).sum()
+        random = random if squares is None else random + squares.mean()
+        return size(F.linear(rows, matrix, bias)).square(), random
     if isinstance(module, _CONVOLUTIONS) and module.padding_mode == "zeros":
         some = x[:: max(1, len(x) // _PICTURES)]
         whole = module._conv_forward(some, weight, bias)
@@ -66,22 +69,14 @@ def random_part(
     return None
 
 
-def aligned_share(
-    module: nn.Module, change: Mapping[str, torch.Tensor], x: torch.Tensor | None
-) -> torch.Tensor | None:
+def aligned_share(whole: torch.Tensor, random: torch.Tensor) -> torch.Tensor:
     """The share, in mean square, of an update's effect that is aligned: 0 to 1.
 
     Args:
-        module: as for `random_part`.
-        change: of its weights.
-        x: what goes in.
+        whole: mean square of what the change of the weights does, as of `random_part`.
+        random: that of its random part. Inputs that do not grow count like all others.
 
-    Returns:
-        the share; None where it cannot be told apart (other modules; inputs that do not grow count
-        like all others).
+    >>> float(aligned_share(torch.tensor(4.0), torch.tensor(1.0)))
+    0.75
     """
-    parts = random_part(module, change, x)
-    if parts is None or type(module) is nn.Embedding:
-        return None
-    whole, random = parts
     return ((whole - random) / whole.clamp(min=1e-30)).clamp(0.0, 1.0)

@@ -18,6 +18,7 @@ from paramz.anatomy.paths import is_number
 from paramz.anatomy.twins import match_modules
 from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.task import Task
+from paramz.check.batch import batch_of
 from paramz.check.downstream import last_of
 from paramz.check.jobs import CheckJob, Rows, optimizer_name
 from paramz.check.labels import (
@@ -58,7 +59,8 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
         scaled=frozenset(plan.multipliers),
     )
     without_dropout(model)
-    batch, noise, repeats = task.batch(0), Noise.of(model, job.seed), job.axis != "width"
+    batch = batch_of(task, experts=job.axis == "experts")
+    noise, repeats = Noise.of(model, job.seed), job.axis != "width"
     start = copy.deepcopy(model.state_dict())
 
     def forward() -> torch.Tensor:

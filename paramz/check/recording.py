@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from paramz.anatomy.paths import join
 from paramz.apply.outputs import activations, prediction
-from paramz.check.aligned import aligned_share, random_part
+from paramz.check.aligned import random_part
 from paramz.check.jobs import MODEL, input_of, numbered
 from paramz.check.reach import Reaches
 from paramz.check.update import Call, own_update, own_weights, weight_makers
@@ -177,14 +177,12 @@ class _Watch:
             self.paused = True
             old = {name: self.start[join(path, name)] for name in weights}
             seen = next(activations((args, kwargs)), None)
-            update = own_update(module, weights, old, call, seen, tensor)
+            update, aligned = own_update(module, weights, old, call, seen, tensor)
             self.paused = False
             if update is not None:
                 self.measured.append((self.record.updates, row, update))
-                change = {name: p.detach() - old[name] for name, p in weights.items()}
-                share = aligned_share(module, change, seen)
-                if share is not None:
-                    self.measured.append((self.record.aligned, row, update * share.sqrt()))
+                if aligned is not None:
+                    self.measured.append((self.record.aligned, row, aligned))
 
     def _weights(self, path: str, module: nn.Module) -> dict[str, nn.Parameter]:
         """A module's own weights, and those of children that it applies without calling them.

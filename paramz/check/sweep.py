@@ -72,6 +72,7 @@ def measure_trial(config: Config, trial: Trial) -> dict[str, float]:
     Returns:
         The loss after the last step at the last learning rate.
     """
+    from paramz.check.batch import batch_of
     from paramz.check.measure import measure
     from paramz.check.named import task_of
 
@@ -84,7 +85,8 @@ def measure_trial(config: Config, trial: Trial) -> dict[str, float]:
         losses.append(value.item())
         return value
 
-    rows = measure(replace(job, task=replace(task, loss=loss)))
+    batch = batch_of(task, experts=job.axis == "experts")
+    rows = measure(replace(job, task=replace(task, loss=loss, batch=lambda step: batch)))
     write_over(trial.directory / ROWS, json.dumps({"rows": rows}))
     return {"loss": losses[-1]}
 

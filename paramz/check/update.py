@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from paramz.apply.outputs import activations
+from paramz.check.aligned import aligned_share, random_part
 from paramz.check.noise import RandomState
 from paramz.check.values import copied, size
 from paramz.reparam.modules import Reparametrized, part_names
@@ -61,7 +62,7 @@ def own_update(
     call: Call,
     seen: torch.Tensor | None,
     output: torch.Tensor,
-) -> torch.Tensor | None:
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """RMS of a module's output less what its weights of before make of the same input.
 
     Args:
@@ -73,29 +74,27 @@ def own_update(
         output: what came out.
 
     Returns:
-        None if the output cannot be compared: it has another shape.
+        that, and the part of it that adds up (`paramz.check.aligned`). None where the output cannot
+        be compared, as it has another shape, or where the part cannot be told apart.
     """
-    plain = type(module) is nn.Linear and "weight" in old and old.keys() <= {"weight", "bias"}
-    if plain and seen is not None and len(module._forward_hooks) == 1:
-        assert isinstance(module, nn.Linear)  # Its one hook is the recording's: it scales nothing.
-        return _linear_update(module, old, seen)
-    before = _rerun(module, weights, old, call)
-    if before is None or before.shape != output.shape:
-        return None
-    return size(output.detach() - before)
+    with torch.no_grad():
+        change = {name: p - old[name] for name, p in weights.items()}
+        parts = random_part(module, change, seen)
+    if parts is not None and _is_plain_linear(module, weights):
+        whole: torch.Tensor | None = parts[0].sqrt()  # over about 256 rows
+    else:
+        before = _rerun(module, weights, old, call)
+        alike = before if before is not None and before.shape == output.shape else None
+        whole = None if alike is None else size(output.detach() - alike)
+    if whole is None or parts is None or type(module) is nn.Embedding:
+        return whole, None
+    return whole, whole * aligned_share(*parts).sqrt()
 
 
-def _linear_update(
-    module: nn.Linear, old: Mapping[str, torch.Tensor], x: torch.Tensor
-) -> torch.Tensor:
-    """RMS of (W - W_start) x + (b - b_start), on about 256 rows evenly spread over the batch.
-
-    Half of a check's work would be this if it were taken over all rows.
-    """
-    rows = x.detach().flatten(0, -2) if x.dim() > 1 else x.detach()[None]
-    rows = rows[:: max(1, len(rows) // 256)]
-    bias = None if "bias" not in old else module.bias.detach() - old["bias"]
-    return size(nn.functional.linear(rows, module.weight.detach() - old["weight"], bias))
+def _is_plain_linear(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether W x + b is all that a module does: its one hook is the recording's."""
+    plain = type(module) is nn.Linear and weights.keys() <= {"weight", "bias"}
+    return plain and len(module._forward_hooks) == 1
 
 
 def _rerun(

@@ -1,4 +1,4 @@
-"""A batch on which a right plan may look wrong is named before anything is measured."""
+"""A batch on which right plans may look wrong is named beforehand; of a large one, part is used."""
 
 import warnings
 
@@ -7,7 +7,7 @@ import torch
 from cases import checked_net as net
 
 import paramz
-from paramz.check.batch import concerns
+from paramz.check.batch import batch_of, concerns, thinned
 
 TEXT = (
     "A coordinate check trains small models of several widths for a few steps on one batch and "
@@ -90,3 +90,51 @@ def test_progress_grows_to_one() -> None:
         )
         assert told == sorted(told) and told[0] > 0 and told[-1] == pytest.approx(1.0)
         assert len(told) == (6 if workers == 1 else 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "targets", "kept"),
+    [
+        (1024, (1024,), 256),
+        (16, (16, 64), 4),
+        (8, (8, 1000), 4),
+        (300, (300,), 300),
+        (2, (2, 900), 2),
+    ],
+)
+def test_rows_with_enough_targets_are_taken(rows: int, targets: tuple[int, ...], kept: int) -> None:
+    x, y = torch.arange(rows), torch.ones(targets, dtype=torch.long)
+    pair = thinned((x, y))
+    assert [len(each) for each in pair] == [kept, kept]
+    assert pair[0].tolist() == list(range(0, rows, rows // kept))
+    named = thinned({"ids": x, "labels": y})
+    assert all(torch.equal(a, b) for a, b in zip(named.values(), pair, strict=True))
+
+
+def test_targets_without_a_loss_do_not_count() -> None:
+    y = torch.full((64, 64), -100)
+    y[:, :2] = 1
+    assert len(thinned((torch.ones(64, 64), y))[1]) == 64
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"ids": torch.ones(1000), "labels": torch.ones(1000).long(), "at": torch.ones(1, 3)},
+        {"ids": torch.ones(1000), "labels": torch.ones(1000).long(), "mode": "train"},
+        torch.ones(1000),
+        (torch.ones(1000), torch.ones(1000), torch.ones(1000)),
+    ],
+    ids=["one of another length", "not a tensor", "a tensor", "three"],
+)
+def test_a_batch_that_may_not_be_cut_stays_whole(batch: object) -> None:
+    assert thinned(batch) is batch
+
+
+def test_all_of_a_batch_is_used_with_a_loss_of_its_own_and_over_experts() -> None:
+    batch = torch.ones(1000, 4), torch.ones(1000).long()
+    task = paramz.Task(net, lambda step: batch)
+    assert len(batch_of(task)[1]) == 334  # every third row
+    assert batch_of(task, experts=True) is batch
+    own = paramz.Task(net, lambda step: batch, loss=lambda model, pair: model(pair[0]).mean())
+    assert batch_of(own) is batch
