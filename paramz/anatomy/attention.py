@@ -177,10 +177,7 @@ def _heads_of(product: Product, model: nn.Module, probes: Probes) -> list[Growin
 
 
 def in_one(heads: str, product: str) -> bool:
-    """Whether one of two modules is the other or inside it, in whichever block.
-
-    Two towers meet in the model itself, which does not make them one.
-    """
+    """Whether one of two modules is the other or inside it; two towers meet in the model itself."""
     one, other = (f"{unnumbered(path)}." if path else "" for path in (heads, product))
     return other.startswith(one) or (bool(product) and one.startswith(other))
 
@@ -196,7 +193,9 @@ def is_attention(module: nn.Module) -> bool:
         return False  # what it holds is its owner's
     if names.NORM_CLASS.search(kind) or any(n in module._parameters for n in names.DECAY_RATES):
         return False
-    if any(names.QUERY_PROJECTION.search(name) for name, _ in _children(module)):
+    queries = {n for n, _ in _children(module) if names.QUERY_PROJECTION.search(n)}
+    convolves = any(isinstance(m, nn.modules.conv._ConvNd) for _, m in _children(module))
+    if queries and not (queries == {"in_proj"} and convolves):  # as in a gated short convolution
         return True
     if names.ATTENTION_CLASS.search(kind):
         inside = (child for child in module.modules() if child is not module)

@@ -39,7 +39,7 @@ from paramz.anatomy.factors import (
 from paramz.anatomy.moe import Layer, MoePart, balance_notes, find_layers, find_parts, gate_notes
 from paramz.anatomy.paths import split, unnumbered
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.products import Product, find_products
+from paramz.anatomy.products import Product, find_products, names_tell
 from paramz.anatomy.slices import find_slices, notes_on_slices
 from paramz.anatomy.tensors import (
     ONE_WIDTH,
@@ -205,7 +205,7 @@ def _products(
     model: nn.Module, probes: Probes, heads: Sequence[GrowingHeads], example: Any
 ) -> tuple[Product, ...]:
     """Those that a run shows; names of Hugging Face's models tell, unless they leave a doubt."""
-    told = getattr(model, "config", None) is not None and all(h.attribute for h in heads)
+    told = names_tell(model) and all(h.attribute for h in heads)
     return () if told and example is None else find_products(probes, example)
 
 

@@ -30,6 +30,7 @@ class Flow:
         paired: name -> the axes that such products have in common with the data, as experts'.
         normed: names of those whose output, or a slice of it, goes into a norm by itself.
         looked_up: names of those of which the model's input chooses rows.
+        beside: names of those whose entries are added to data, or stand beside it, and no more.
     """
 
     used: frozenset[str] = frozenset()
@@ -40,6 +41,7 @@ class Flow:
     paired: Mapping[str, frozenset[int]] = field(default_factory=dict)
     normed: frozenset[str] = frozenset()
     looked_up: frozenset[str] = frozenset()
+    beside: frozenset[str] = frozenset()
 
     def is_normed(self, name: str) -> bool | None:
         """Whether a norm follows a matrix; None where the run does not tell."""
@@ -68,6 +70,10 @@ class Flow:
     def looks_up(self, name: str) -> bool:
         """Whether the run shows that the model's input chooses rows of a matrix."""
         return bool(self._found(name, self.looked_up))
+
+    def stands_beside(self, name: str) -> bool:
+        """Whether the run shows that a matrix does no more than stand beside data."""
+        return bool(self._found(name, self.beside))
 
     def _noted(self, name: str, noted: Mapping[str, frozenset[T]]) -> frozenset[T]:
         if name in self.used:

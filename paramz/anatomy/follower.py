@@ -21,6 +21,10 @@ _JOINS = frozenset(
 )
 
 
+# Of these, what a parameter goes through that stands beside the data, entry by entry or as a token.
+_BESIDE = frozenset({"add", "add_", "cat", "stack", "copy_", "where"})
+
+
 # Operations that take rows of their first argument by numbers in others.
 _LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
 
@@ -101,6 +105,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
         {name: frozenset(found) for name, found in paired.items()},
         frozenset(follower.normed),
         frozenset(follower.looked_up),
+        frozenset(follower.beside - follower.applied),
     )
 
 
@@ -114,6 +119,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.fed: set[str] = set()
         self.normed: set[str] = set()
         self.looked_up: set[str] = set()
+        self.beside: set[str] = set()
+        self.applied: set[str] = set()
         self.summed: dict[str, set[tuple[int, ...]]] = {}
         self.paired: dict[str, set[int]] = {}
         self._matrices: dict[int, tuple[str, Tensor, list[tuple[int, ...]]]] = {}
@@ -156,9 +163,17 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._note_convolution(args[1], transposed=args[6], groups=args[8])
             if func.overloadpacket.__name__ in _LOOKS:
                 self._note_look(*args)
+            if made.data:
+                self._note_whole(func, args)
             if func.overloadpacket.__name__ in _NORMS and len(made.fresh) == 1:
                 self.normed |= made.fresh
         return out
+
+    def _note_whole(self, func: Any, args: Any) -> None:
+        """Whether entries of a matrix stand beside data, or do something else with it."""
+        found = [self._matrices.get(x.untyped_storage()._cdata) for x in tensors_in(args)]
+        names = {known[0] for known in found if known is not None}
+        (self.beside if func.overloadpacket.__name__ in _BESIDE else self.applied).update(names)
 
     def _note_copy(self, matrix: Any, out: Tensor) -> None:
         """Remember which axes of a matrix those of its copy are."""

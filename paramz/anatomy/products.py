@@ -101,6 +101,16 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
     return tuple(found.values())
 
 
+def names_tell(model: nn.Module) -> bool:
+    """Whether names show all products of a model: one of Hugging Face without tables in its blocks.
+
+    Rows of such a table may be weights that tokens choose, as experts of one unit are.
+    """
+    tables = (path for path, m in model.named_modules() if isinstance(m, nn.Embedding))
+    inside = any(part.isdigit() for path in tables for part in path.split("."))
+    return getattr(model, "config", None) is not None and not inside
+
+
 def _scalable(layer: nn.Module | None, wider: nn.Module, path: str) -> bool:
     """Whether all that a layer puts out follows a factor of the width of its weight's columns."""
     if not isinstance(layer, nn.Linear | nn.Embedding) or getattr(layer, "bias", None) is not None:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import paramz
+from paramz.anatomy.attention import is_attention
 from paramz.apply.hf import config_factory
 
 IDS = torch.arange(12).reshape(2, 6)
@@ -157,3 +158,16 @@ def test_a_scale_that_was_changed_meanwhile_is_not_overwritten():
         "blocks.1.attn.scale is 3.0, where the plan expects 0.25: the model was changed since it "
         "was planned"
     )
+
+
+def test_a_gated_short_convolution_is_no_attention():
+    class ShortConv(nn.Module):  # LFM2's
+        def __init__(self, width):
+            super().__init__()
+            self.in_proj, self.out_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.conv = nn.Conv1d(width, width, 3, groups=width)
+
+    assert not is_attention(ShortConv(8))
+    attention = ShortConv(8)
+    attention.q_proj = nn.Linear(8, 8)
+    assert is_attention(attention)

@@ -200,3 +200,23 @@ def test_attention_that_only_a_run_shows_has_its_factor_set():
     assert (scale.attribute, scale.plain, scale.value) == ("scale", 0.25, 0.125)  # 1/d_head
     assert said(Bare, example=ids) == ""
     assert [row.role for row in plan.rows] == ["input", "hidden", "output"]
+
+
+def test_weights_that_tokens_choose_from_a_table_are_found_in_models_of_transformers():
+    """Doge's experts are rows of tables in its blocks: a row times a token sums over width."""
+    from transformers import DogeConfig, DogeForCausalLM
+
+    def build(width):
+        return DogeForCausalLM(
+            DogeConfig(
+                hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+                num_attention_heads=width // 8, num_key_value_heads=width // 8, vocab_size=40,
+                is_moe=True, num_experts=4, num_experts_per_tok=2, max_position_embeddings=32,
+            )
+        )  # fmt: skip
+
+    text = said(build)
+    table = "layers[.][0-9]+[.]mlp[.]down_embed$"
+    assert text.startswith("model.layers.0.mlp.down_embed: what it puts out is multiplied by")
+    assert f"let factors={{r'^model[.]{table}': 'width^-1'}} do it" in text
+    assert said(build, factors={rf"^model[.]{table}": "width^-1"}) == ""

@@ -120,6 +120,30 @@ def test_what_is_said_counts_more():
     assert plan.rows[-1].role == "inward"
 
 
+class Beside(nn.Module):
+    """Positions and a token that no layer owns; ``times`` also multiplies by the positions."""
+
+    def __init__(self, width=8, times=False):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, width), nn.Linear(width, 2)
+        self.positions, self.token, self.times = bare(1, 5, width), bare(2, width), times
+
+    def forward(self, x):
+        h = torch.cat([self.token.expand(len(x), -1, -1), self.first(x)], 1) + self.positions
+        return self.head(h * self.positions if self.times else h)
+
+
+def test_what_stands_beside_data_is_a_table():
+    x = torch.zeros(4, 3, 3)
+    rows = paramz.make_plan(Beside(24), "mup", base=Beside, example=x).rows
+    assert {row.name: (row.role, dict(row.ratios)) for row in rows[:2]} == {
+        "positions": ("input", {"fan_out": 3.0}), "token": ("input", {"fan_out": 3.0}),
+    }  # fmt: skip
+    both = lambda width=8: Beside(width, times=True)  # noqa: E731
+    with pytest.raises(ValueError, match=r"^positions \(1, 5, 24\): axis 2 grows with width, but"):
+        paramz.make_plan(both(24), "mup", base=both, example=x)
+
+
 def test_a_table_that_also_reads_out_is_refused():
     class Tied(Bare):
         def forward(self, ids):
