@@ -446,6 +446,27 @@ def bottleneck_long(path: Path) -> str:
     )
 
 
+EXPERTS = """
+## More experts
+
+**With AdamW `mup+moe` is enough for every way of adding experts but one: where as many experts see
+a token while their number grows, the check stays undecided, with the rule and without. SGD fails
+there, and with finer experts.**
+Coordinate checks over 8x (benchmarks/experts.py: a small network, three seeds, three steps, AdamW
+at 2^-8 and SGD at 2^-3; experts start at zero, as the mean of their random outputs falls like
+experts^-1/2 before training, whatever the scheme), with the slope that failed or could not be
+told, or else the largest:
+
+{table}
+
+Experts whose number follows the width in the model's code count as experts, not as width. The
+published rules for these regimes (MSSP, arXiv 2605.14200, and its code) are `mup+moe` at a fixed
+number, and `mup+moe-hidden-router` where it grows with width; for experts of a fixed size MSSP
+also starts the maps back to width sqrt(experts) larger, which is not built here and which a start
+at zero makes void. Both routers pass wherever one does. Finer experts need no name of their own:
+their sizes are in their shapes. SGD has no rule for the router there.
+"""
+
 OPTIMIZERS = """
 ## Optimizers
 
@@ -495,6 +516,18 @@ def optimizers() -> str:
     return OPTIMIZERS.format(table=markdown(["column", "optimizers"], rows), refused=refused)
 
 
+def expert_checks(path: Path) -> str:
+    """The checks of benchmarks/experts.py."""
+    cells = [
+        [
+            row.regime, row.optimizer, row.scheme, row.outcome.upper(),
+            f"{row.slope:+.2f} [{row.lo:+.2f}, {row.hi:+.2f}] {row.module} {row.quantity}",
+        ]
+        for row in pd.read_csv(path).itertuples()
+    ]  # fmt: skip
+    return markdown(["what grows", "optimizer", "scheme", "check", "slope"], cells)
+
+
 def page() -> str:
     """The whole page."""
     decay = "\n".join(f"- `{name}` keeps {what}." for name, what in DECAYS.items())
@@ -517,6 +550,7 @@ def page() -> str:
         + MULO
         + MEASURED.format(table=slopes(HERE / "slopes.csv"))
         + DRIFT.format(table=drift(HERE / "drift.csv"))
+        + EXPERTS.format(table=expert_checks(HERE.parent / "benchmarks/results/experts.csv"))
         + "\n## Weight decay\n\n`plan.param_groups(..., decay=)` names what stays the same in all "
         f"tensors and at every scale:\n\n{decay}\n"
         + optimizers()

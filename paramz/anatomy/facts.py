@@ -36,7 +36,15 @@ from paramz.anatomy.factors import (
     loose_notes,
     moving_numbers,
 )
-from paramz.anatomy.moe import Layer, MoePart, balance_notes, find_layers, find_parts, gate_notes
+from paramz.anatomy.moe import (
+    Layer,
+    MoePart,
+    balance_notes,
+    find_layers,
+    find_parts,
+    gate_notes,
+    without_growing_experts,
+)
 from paramz.anatomy.paths import split, unnumbered
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.products import Product, find_products, names_tell
@@ -154,7 +162,8 @@ def read_facts(
     >>> [(tensor.name, tensor.growing) for tensor in facts.tensors]
     [('0.weight', (0,)), ('0.bias', (0,)), ('1.weight', (1,)), ('1.bias', ())]
     """
-    base, wider = read_tensors(probes.base), read_shapes(probes.wider)
+    base = read_tensors(probes.base)
+    wider = without_growing_experts(probes.base, probes.wider, read_shapes(probes.wider))
     require_same_names(base, wider, ("the base model", "the wider probe"))
     places = find_places(probes, base, wider, example)
     tensors = _tensors(model, probes, (base, wider), places, scales)

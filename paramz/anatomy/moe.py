@@ -83,6 +83,35 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
     return parts
 
 
+def without_growing_experts(
+    base: nn.Module, wider: nn.Module, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of a wider probe, as if it had the base's number of experts.
+
+    Where that number is made from the width, it grows from base to wider probe and is still no
+    width: it has a scale of its own.
+
+    Args:
+        base: the base model.
+        wider: the wider probe.
+        shapes: those of its parameters.
+    """
+    layers, found = find_layers(base), dict(shapes)
+    for path, layer in find_layers(wider).items():
+        if path not in layers or layers[path].experts == layer.experts:
+            continue
+        container = join(path, names.EXPERT_CONTAINER)
+        kept = {name for name, _ in base.named_parameters(remove_duplicate=False)}
+        for name in [n for n in found if n.startswith(f"{container}.") and n not in kept]:
+            del found[name]
+        for name, part in find_parts(wider, {path: layer}).items():
+            if part.axis is not None and name in found:
+                shape = found[name]
+                experts = (layers[path].experts,)
+                found[name] = (*shape[: part.axis], *experts, *shape[part.axis + 1 :])
+    return found
+
+
 def _balances(layer: nn.Module, experts: int) -> Iterator[tuple[str, torch.Tensor]]:
     for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
         if name.rpartition(".")[2] in names.EXPERT_BALANCES and tensor.numel() == experts:

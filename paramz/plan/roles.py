@@ -164,6 +164,11 @@ def _require_known_shape(facts: TensorFacts) -> None:
     free += [facts.adapter.rank] if facts.adapter is not None and facts.adapter_ratios else []
     for axis, (b, t) in enumerate(zip(base, target, strict=True)):
         if b != t and axis not in facts.growing and axis not in free:
+            if facts.moe is not None and axis == facts.moe.axis:
+                raise ValueError(
+                    f"{name}: axis {axis} counts experts, {b} in the base and {t} in the target. "
+                    "'mup+moe' has the rules for their number; or give both as many"
+                )
             raise ValueError(
                 f"{name}: axis {axis} is {b} in the base and {t} in the target, but the same in "
                 f"base and wider probe {wider}, so no rule covers it. Give base and target "

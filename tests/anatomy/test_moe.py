@@ -118,7 +118,9 @@ def test_more_experts_need_a_scheme_that_scales_them(moe_gpt):
         paramz.parametrize_(
             moe_gpt(32, experts=8), "mup", base=partial(moe_gpt, experts=4), base_width=16
         )
-    with pytest.raises(ValueError, match="axis 0 is 4 in the base and 8 in the target"):
+    with pytest.raises(
+        ValueError, match="axis 0 counts experts, 4 in the base and 8 in the target. 'mup.moe' has"
+    ):
         paramz.parametrize_(
             language_model(64, "Mixtral", experts=8),
             "mup",
@@ -185,6 +187,33 @@ def test_finer_experts_follow_the_width_rules():
     )
     down = next(row for row in plan.rows if row.name.endswith("layers.0.mlp.experts.down_proj"))
     assert down.ratios == {"fan_in": 0.5, "fan_out": 1.0, "experts": 2.0, "top_k": 2.0}
+
+
+def listed(width):
+    """A mixture whose code makes the number of experts from the width."""
+    layer = nn.Module()
+    layer.gate, layer.top_k = nn.Linear(width, width // 8, bias=False), width // 16
+    layer.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(width // 8))
+    return nn.Sequential(nn.Linear(4, width), layer, nn.Linear(width, 2))
+
+
+def stacked(width):
+    return language_model(width, "Mixtral", experts=width // 8, top_k=width // 16)
+
+
+@pytest.mark.parametrize("build", [listed, stacked])
+def test_experts_whose_number_follows_the_width_count_as_experts(build):
+    """They read as width, the router as a hidden matrix, and mup took them without a word."""
+    plan = paramz.make_plan(build(64), "mup+moe", base=build, base_width=32)
+    counts = {"experts": 2.0, "top_k": 2.0}
+    assert {row.role for row in plan.rows} >= {"router", "expert"}
+    for row in plan.rows:
+        if row.role == "router":
+            assert row.ratios == {"fan_in": 2.0, **counts}
+        if row.role == "expert":
+            assert row.ratios == {"fan_in": 2.0, "fan_out": 2.0, **counts}
+    with pytest.raises(ValueError, match="'mup.moe'"):
+        paramz.make_plan(build(64), "mup", base=build, base_width=32)
 
 
 @pytest.mark.parametrize(("scheme", "power"), [("mup+moe", 0.0), ("mup", -1.0)])
