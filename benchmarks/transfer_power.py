@@ -11,17 +11,25 @@ hold it, and its root mean square error, over grids of 1 to 1/8 octave. A share 
 a standard error of sqrt(p (1 - p) / n): 0.03 to 0.04 for p = 0.05 here.
 
 What was looked at while paramz.analysis.bowl and .minimum were made. STIFF and STIFFNESS, which
-drifts rest on: parabolas with and without a wall, of height 0.006, 0.03 and 0.15, with other seeds
-than here. FREE, PARABOLA, BREAK, the constants of .breaks, SHAPE_ERROR and the window, which the
-intervals of an optimum rest on: parabolas, walls of 3 max(0, u - 1)^3, u^2 exp(0.4 u),
+optima at an end of their grid are placed with: parabolas with and without a wall, of height 0.006,
+0.03 and 0.15, with other seeds than here. FREE, PARABOLA, BREAK, the constants of .breaks,
+SHAPE_ERROR and the window, which the intervals of an optimum rest on: parabolas, walls of
+3 max(0, u - 1)^3, u^2 exp(0.4 u),
 u^2 / (1 + (u / 2.5)^2) below the optimum, and kinked valleys: curvatures of 0.5 and 1.5, slopes of
 0.6 and 1.5, and sqrt(r^2 + u^2) times 2 and 0.6 (r^2 = 0.1) and times 1.5 and 0.6 (r = 1), of the
-same three heights and with other seeds than here. PRIOR and APART of .shapes, by which drifts allow
-for bowls that change their shape: u^2 exp(0.35 u) and curvatures of 0.5 and 1.5 at two small widths
-of four, beside plain sweeps and sweeps of u^2 exp(0.35 u), 16 each. The shapes here were run after
+same three heights and with other seeds than here. The shapes here were run after
 that, once. Then SHAPE_ERROR was raised from 0.1 to 0.5, because steep bent lines were covered 10 to
 55 % of the time, on sqrt(r^2 + u^2) with r = 0.3 to 1 and sides of 0.5 to 0.8 and 2 to 2.5, and the
 optima were run again.
+
+PRIOR, UNLIKE, SPREAD, STRETCH and the rounds of .alike and .alikefit, and REACH of .shapes, which
+drifts rest on since bowls are fitted together: 34 designs of 24 sweeps at drifts of -0.2 and 0.37
+and ten of 80 at -0.13 and 0.1, with other seeds, heights (0.006 to 0.03), noise (0.004 and 0.012;
+t with four degrees of freedom; growing with the loss) and shapes than here: a wall of
+3 max(0, u - 1)^3, u^2 exp(0.4 u), u^2 / (1 + (u / 2.5)^2) below the optimum, 0.7 u^2 + 0.1 u^4,
+curvatures of 0.5 and 1.5, slopes of 0.6 and 1.5, sqrt(r^2 + u^2) with r^2 of 0.2 and 1, some of
+them at two small widths of four only, and bowls of which each is 1.5 times as high as the last.
+The sweeps here were run after that, once.
 """
 
 from __future__ import annotations

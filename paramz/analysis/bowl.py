@@ -56,6 +56,7 @@ class Bowl:
     """Curves through the losses between two positions, up to a constant.
 
     Attributes:
+        x: positions of the losses, shape (points,).
         fine: positions, shape (fine,).
         mean: the average curve there, zero at its minimum, shape (fine,).
         curves: the curves there, each up to a constant, shape (draws, fine).
@@ -65,6 +66,7 @@ class Bowl:
         noise: standard deviation of one loss about the curve of its seed.
     """
 
+    x: Array
     fine: Array
     mean: Array
     curves: Array
@@ -125,15 +127,16 @@ def fit_bowl(
     pick = rng.choice(len(even), size=draws, p=even)
     stiff_curves = (center[pick] + (shake @ smooth.root[pick])[:, 0]) @ smooth.at_fine.T
     stiff = smooth.at_fine @ (even @ center)
-    where, curvature = _minimum(fine, np.stack([average, stiff]))
+    where, curvature = minima(fine, np.stack([average, stiff]))
     if np.ptp(average) <= 1e-12 * max(np.abs(losses[np.isfinite(losses)]).max(), 1e-300):
         where = np.full(2, (x[0] + x[-1]) / 2)  # flat: no point is lower than another
     return Bowl(
+        x,
         fine,
         average - average.min(),
         curves,
-        Place(float(where[0]), _minimum(fine, curves)[0]),
-        Place(float(where[1]), _minimum(fine, stiff_curves)[0]),
+        Place(float(where[0]), minima(fine, curves)[0]),
+        Place(float(where[1]), minima(fine, stiff_curves)[0]),
         float(curvature[0]),
         float(np.exp(weight.sum(axis=1) @ np.log(smooth.sigma[kept]))),
     )
@@ -171,13 +174,20 @@ def seeds_apart(x: Array, losses: Array, bowl: Bowl) -> float:
     return float(np.sqrt(max(excess, 0.0) / use.sum()) / bowl.curvature)
 
 
-def _minimum(x: Array, y: Array) -> tuple[Array, Array]:
-    """Position of the minimum of each curve, between its points, and its curvature."""
+def minima(x: Array, y: Array) -> tuple[Array, Array]:
+    """Position of the minimum of each curve, between its points, and its curvature.
+
+    Args:
+        x: positions, evenly spaced, shape (points,).
+        y: curves, shape (curves, points); inf where one has no points.
+    """
     at = np.argmin(y, axis=1)
     rows = np.arange(len(y))
     inner = np.clip(at, 1, len(x) - 2)
     step = x[1] - x[0]
     left, here, right = (y[rows, inner + k] for k in (-1, 0, 1))
+    ended = np.isinf(left) | np.isinf(right)
+    left, right = np.where(ended, here, left), np.where(ended, here, right)
     bend = left - 2 * here + right
     slope = (right - left) / 2
     shift = np.where((inner == at) & (bend > 0), -slope / np.where(bend > 0, bend, 1.0), 0.0)

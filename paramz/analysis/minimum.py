@@ -20,6 +20,7 @@ STIFFNESS = 0.85
 # By how much, as a share of it, what free curves take for the effect of a shape on the minimum may
 # be wrong: they see half of it at corners that noise rounds off.
 SHAPE_ERROR = 0.5
+NARROW = 1.0
 # Finer than this share of a step of the grid nothing is claimed.
 FLOOR = 0.003
 
@@ -31,6 +32,7 @@ class Minimum:
     Attributes:
         place: where it is.
         stiff: where it is if the curve is nearly a parabola.
+        apart: standard error of both from how far the optima of seeds lie apart beyond noise.
         flag: ``"cliff"`` where a neighbour diverged or is far higher than the other side, else "".
         interval: what the draws were made from, as in `Optimum`.
         bowl: the curves; None where there are too few points for one.
@@ -38,6 +40,7 @@ class Minimum:
 
     place: Place
     stiff: Place
+    apart: float
     flag: str
     interval: str
     bowl: Bowl | None
@@ -109,7 +112,7 @@ def _in_window(
     noise = rng.standard_normal(draws)
     ended = (first == 0, last == len(x) - 1)
 
-    def placed(found: Place, error: float, share: float = 1.0) -> Place:
+    def placed(found: Place, error: float, share: float) -> Place:
         """The draws narrowed to a share, with another error, and spread out beside cliffs."""
         # At an end of the grid that is no cliff the loss may go on falling.
         inner = ((found.draws > x[0]) | (not ended[0])) & ((found.draws < x[-1]) | (not ended[1]))
@@ -128,8 +131,9 @@ def _in_window(
         return Place(float(where), sample)
 
     return Minimum(
-        placed(bowl.place, shaped),
+        placed(bowl.place, shaped, NARROW),
         placed(bowl.stiff, apart, STIFFNESS),
+        apart,
         flag,
         "seeds" if seeds > 1 else "residuals",
         bowl,
@@ -157,4 +161,4 @@ def _by_grid(
     if at in (0, len(x) - 1):
         sample = np.full(draws, x[at])
     place = Place(float(where), np.clip(sample, *ends))
-    return Minimum(place, place, flag, "grid", None)
+    return Minimum(place, place, 0.0, flag, "grid", None)

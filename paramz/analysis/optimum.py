@@ -17,6 +17,7 @@ from paramz.analysis.columns import Array
 from paramz.analysis.minimum import minimum_at
 from paramz.analysis.window import (
     EQUAL,
+    lowest_of,
     mean_over_seeds,
     rival_of,
     smoothed,
@@ -49,6 +50,7 @@ class Optimum:
         draws: minima of curves that fit as well, shape (draws,); at an end of the grid where such a
             curve still falls there.
         stiff: the same of curves that are nearly parabolas, by which scales are compared.
+        apart: standard error of x from how far the optima of seeds lie apart beyond noise.
         bowl: the curves; None where there are too few points for one.
     """
 
@@ -64,6 +66,7 @@ class Optimum:
     noise: float
     draws: Array
     stiff: Place
+    apart: float
     bowl: Bowl | None
 
 
@@ -132,9 +135,7 @@ def _find(
 ) -> Optimum:
     """The optimum, all in the units of these losses."""
     smooth = smoothed(x, mean)
-    # The middle one of several that are equal.
-    lowest_at = np.flatnonzero(smooth == smooth.min())
-    at = int(lowest_at[len(lowest_at) // 2])
+    at = lowest_of(smooth)
     error = standard_error(x, losses, smooth, at)
     one = minimum_at(x, losses, smooth, at, error, draws, rng)
     sample, stiff, flag = one.place.draws, one.stiff.draws, one.flag
@@ -181,5 +182,6 @@ def _find(
         noise,
         sample,
         Place(one.stiff.x, stiff),
+        one.apart,
         one.bowl,
     )

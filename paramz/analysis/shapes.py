@@ -1,10 +1,4 @@
-"""Optima of bowls that may change their shape with scale.
-
-Stiff curves, nearly parabolas, put a minimum where their shape has it: all bowls of one shape are
-off by the same, which is no drift. Where shapes differ, so do the differences between the minima of
-free and of stiff curves. How much they do is not known: it is averaged over, weighted by how well
-it explains these differences beside their noise (a random effect, as in a meta-analysis).
-"""
+"""Where the optima of a sweep lie beside each other: bowls that are alike are fitted as one."""
 
 from __future__ import annotations
 
@@ -12,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from paramz.analysis.alike import fit_together
 from paramz.analysis.columns import Array
 from paramz.analysis.curves import Curve
+from paramz.analysis.window import spans, window_of
 
-# By how much, in octaves, the shapes of one sweep may move its minima apart (standard deviation),
-# and how likely each is beforehand; the first is that of bowls that are alike.
-APART = np.array([0.0, 0.03, 0.06, 0.12, 0.25, 0.5])
-PRIOR = np.array([0.2, 0.16, 0.16, 0.16, 0.16, 0.16])
-# No minimum is known better than this, in octaves.
-_FINEST = 0.005
+# Shapes are compared by all points within so many octaves of the lowest, for far from the minimum
+# they differ the most.
+REACH = 3.0
 
 
 def half_spread(draws: Array) -> float:
@@ -32,6 +25,9 @@ def half_spread(draws: Array) -> float:
 def comparable(curves: Sequence[Curve]) -> tuple[Array, Array]:
     """Where the minima of curves are when they are compared with each other.
 
+    Curves that have a minimum inside their window are fitted together, and the others, whose
+    minimum is a bound or one of two, stay as they are. Where shapes differ, all stay.
+
     Args:
         curves: of one sweep, two or more.
 
@@ -39,45 +35,43 @@ def comparable(curves: Sequence[Curve]) -> tuple[Array, Array]:
         the minima, shape (curves,), and those of all curves that fit as well, shape (draws,
         curves).
     """
-    stiff = np.array([c.optimum.stiff.x for c in curves])
+    places = np.array([c.optimum.stiff.x for c in curves])
     drawn = np.stack([c.optimum.stiff.draws for c in curves], axis=1)
     free = np.array([c.optimum.x for c in curves])
-    ends = np.array([[c.x[0], c.x[-1]] for c in curves]).T
-    inside = (np.minimum(stiff, free) > ends[0]) & (np.maximum(stiff, free) < ends[1])
-    if inside.sum() < 2:
-        return stiff, drawn
-    own = np.array([half_spread(c.optimum.stiff.draws) for c in curves])
-    noise = np.array([half_spread(c.optimum.draws) for c in curves]) ** 2 - own**2
-    noise = np.maximum(noise, (own / 2) ** 2 + _FINEST**2)
-    weight, shift, left = _effects((free - stiff)[inside], noise[inside])
-    moved, about = drawn.copy(), stiff.copy()
-    about[inside] += weight @ shift
+    clear = [k for k, c in enumerate(curves) if _is_clear(c)]
+    if len(clear) < 2:
+        return places, drawn
+    xs, losses = [], []
+    logs = any(spans(c.x, c.mean, int(np.argmin(c.mean))) for c in (curves[k] for k in clear))
+    for k in clear:
+        part = window_of(curves[k].x, curves[k].losses, curves[k].mean, REACH)
+        inside = curves[k].losses[:, part]
+        inside = inside[(~np.isnan(inside)).any(axis=1)]
+        xs.append(curves[k].x[part])
+        losses.append(np.log(inside) if logs else inside)
     rng = np.random.default_rng(0)
-    pick = rng.choice(len(APART), size=len(drawn), p=weight)
-    shake = left[pick] * rng.standard_normal((len(drawn), len(shift.T)))
-    moved[:, inside] += shift[pick] + shake
+    found = fit_together(xs, losses, free[clear], len(drawn), rng)
+    if found is None:
+        return places, drawn
+    apart = np.array([curves[k].optimum.apart for k in clear])
+    alike = found.draws + apart * rng.standard_normal(found.draws.shape)
+    about = found.places
+    if len(clear) < len(curves):
+        # Where all lie, beside the others, is what stiff curves say of all.
+        alike = alike + (drawn[:, clear].mean(axis=1) - alike.mean(axis=1))[:, None]
+        about = about + places[clear].mean() - about.mean()
+    own = np.stack([curves[k].optimum.draws for k in clear], axis=1)
+    ends = np.array([[curves[k].x[0], curves[k].x[-1]] for k in clear]).T
     # What lies at an end of its grid is a bound, and stays one.
-    seen = (drawn > ends[0]) & (drawn < ends[1])
-    return about, np.where(seen, np.clip(moved, *ends), drawn)
+    stays = found.differ[:, None] | (own <= ends[0]) | (own >= ends[1])
+    drawn[:, clear] = np.where(stays, own, np.clip(alike, *ends))
+    places[clear] = found.unlike * free[clear] + (1 - found.unlike) * about
+    return places, drawn
 
 
-def _effects(gap: Array, noise: Array) -> tuple[Array, Array, Array]:
-    """What shapes do to each minimum, above what they do to all.
-
-    Args:
-        gap: minima of free curves less those of stiff ones, shape (curves,).
-        noise: variance of each, likewise.
-
-    Returns:
-        how likely each of `APART` is, what is expected of each curve under it, shape (sizes,
-        curves), and the standard deviation that is left, likewise.
-    """
-    variance = APART[:, None] ** 2 + noise
-    total = (1 / variance).sum(axis=1)
-    away = gap - ((gap / variance).sum(axis=1) / total)[:, None]
-    score = np.log(PRIOR) - 0.5 * (
-        np.log(variance).sum(axis=1) + np.log(total) + (away**2 / variance).sum(axis=1)
-    )
-    weight = np.exp(score - score.max())
-    share = APART[:, None] ** 2 / variance
-    return weight / weight.sum(), share * away, np.sqrt(share * noise)
+def _is_clear(curve: Curve) -> bool:
+    """Whether a curve has one minimum, inside its window."""
+    found = curve.optimum
+    if found.bowl is None or found.flag not in ("", "cliff"):
+        return False
+    return bool(found.bowl.x[0] < found.x < found.bowl.x[-1])

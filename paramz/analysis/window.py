@@ -133,6 +133,28 @@ def window_around(
     return ends[0], ends[1], cliffs
 
 
+def lowest_of(smooth: Array) -> int:
+    """The grid point with the lowest loss, the middle one of several that are equal."""
+    at = np.flatnonzero(smooth == smooth.min())
+    return int(at[len(at) // 2])
+
+
+def window_of(x: Array, losses: Array, mean: Array, reach: float) -> slice:
+    """The grid points of the window around the lowest, and all within a reach in octaves.
+
+    Args:
+        x: increasing grid, shape (grid,).
+        losses: shape (seeds, grid); inf marks a diverged run, NaN one that does not exist.
+        mean: means over seeds, shape (grid,).
+        reach: how far from the lowest point, in octaves, points are in the window in any case.
+    """
+    smooth = smoothed(x, mean)
+    at = lowest_of(smooth)
+    error = standard_error(x, losses, smooth, at)
+    first, last, _ = window_around(x, smooth, at, WINDOW * error, reach)
+    return slice(first, last + 1)
+
+
 def rival_of(smooth: Array, at: int, error: float) -> int | None:
     """Another minimum that is as low, with a barrier in between; None where there is none."""
     found = None

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from paramz.analysis.alike import fit_together
 from paramz.analysis.curves import Curve, loss_curve
 from paramz.analysis.optimum import find_optimum
 from paramz.analysis.shapes import comparable
@@ -33,6 +34,10 @@ def slope(positions: np.ndarray) -> float:
     return float(np.polyfit(range(len(positions)), positions, 1)[0])
 
 
+def spread(values: list[float]) -> float:
+    return float(np.std(values))
+
+
 def test_bowls_of_different_shapes_are_compared_by_curves_that_may_bend() -> None:
     found = curves(kinked=2)
     stiff = np.array([c.optimum.stiff.x for c in found])
@@ -43,11 +48,38 @@ def test_bowls_of_different_shapes_are_compared_by_curves_that_may_bend() -> Non
     assert lo < 0 < hi
 
 
-def test_bowls_of_one_shape_are_compared_by_stiff_curves() -> None:
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_lopsided_bowls_of_one_shape_are_told_apart_as_well_as_parabolas(shift: float) -> None:
+    """Each alone is known to a tenth of an octave only, for its own shape is not."""
+    rng, grid = np.random.default_rng(1), np.arange(-11.0, -1.0)
+    true = -6.3 + shift * np.arange(4)
+    xs, losses = [], []
+    for best in true:
+        u = grid - best
+        inside = np.abs(u) < 3
+        bowl = 3 + 0.03 * u**2 * np.exp(0.4 * u) * rng.uniform(0.8, 1.25)
+        xs.append(grid[inside])
+        losses.append((bowl + 0.004 * rng.standard_normal((3, len(grid))))[:, inside])
+    found = fit_together(xs, losses, true + 0.1, 300, rng)
+    assert found is not None and found.unlike < 0.1
+    assert slope(found.places) == pytest.approx(shift, abs=0.02)
+    drawn = [slope(d) for d in found.draws]
+    assert np.quantile(drawn, 0.025) < shift < np.quantile(drawn, 0.975)
+    assert spread(drawn) < 0.03
+
+
+def test_too_few_losses_are_not_fitted_together() -> None:
+    x = [np.arange(3.0)] * 2
+    losses = [np.array([[1.0, 0.0, 1.1]])] * 2
+    assert fit_together(x, losses, np.ones(2), 10, np.random.default_rng(0)) is None
+
+
+def test_bowls_of_one_shape_are_compared_as_one_curve() -> None:
     found = curves(kinked=0)
-    stiff = np.array([c.optimum.stiff.x for c in found])
-    about, _ = comparable(found)
-    assert np.abs(about - stiff).max() < 0.003
+    alone = np.stack([c.optimum.draws for c in found], axis=1)
+    about, drawn = comparable(found)
+    assert np.ptp(about) < 0.003
+    assert spread([slope(d) for d in drawn]) < 0.5 * spread([slope(d) for d in alone])
 
 
 def test_noise_beside_the_minimum_is_no_cliff() -> None:

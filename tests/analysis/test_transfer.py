@@ -81,7 +81,7 @@ def test_regret_onto_a_diverged_point_and_out_of_the_grid() -> None:
 
 
 def test_an_interval_across_the_tolerance_is_undecided() -> None:
-    verdict = transfer(made_up_sweep({"x": TOLERANCE + 0.01}, noise=0.01)).verdicts["x"]
+    verdict = transfer(made_up_sweep({"x": TOLERANCE + 0.01}, noise=0.02)).verdicts["x"]
     assert verdict.transfers is None
     assert "undecided (tolerance 0.1 octave per doubling); to decide it, add " in verdict.sentence
     assert re.fullmatch(r"add \d+ seeds at every width \(\d+ in all\)", verdict.to_decide[0])
