@@ -76,8 +76,8 @@ def coord_check(
             to check over those; or a `Task`; or the name of a function that returns one, such as
             ``"sweeps/train_lm.py:task"``.
         batch: the batch trained on at every step (needed with a plain ``build``). Of more than 256
-            targets, rows with about so many are taken, evenly spread, as more targets do not narrow
-            an interval; all of it with a loss of your own, and over experts.
+            targets, rows with about so many are drawn, always the same, as more targets narrow no
+            interval; all of it with a loss of your own, and over experts.
         loss: ``(model, batch) -> scalar``; the default knows pairs ``(x, y)``, and mappings for
             models that compute their loss.
         widths: model widths, (64, 128, 256, 512) if nothing else is varied; four or more over a
