@@ -19,9 +19,10 @@ from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, declared_blocks
 from paramz.anatomy.ends import require_ends, shown
-from paramz.anatomy.paths import is_number, join, pattern, split
+from paramz.anatomy.left_out import left_out
+from paramz.anatomy.paths import is_number, join, pattern, split, stem
 from paramz.anatomy.postnorm import norms_of_sums
-from paramz.anatomy.stacks import counts_runs, depth_ratios, left_out
+from paramz.anatomy.stacks import counts_runs, depth_ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ def _called(model: nn.Module, path: str) -> str:
 
 def _known(model: nn.Module) -> FoundBlocks:
     found = _blocks_among(model, numbered=True)
+    if not found.runs:  # attributes with a number, as layer0 and layer1
+        found = _blocks_among(model, numbered=True, series=_series(model))
     # A universal transformer runs one block, which needs no number.
     if not found.runs and counts_runs(model):
         found = _blocks_among(model, numbered=False)
@@ -144,12 +147,24 @@ def _known(model: nn.Module) -> FoundBlocks:
     return found
 
 
-def _blocks_among(model: nn.Module, *, numbered: bool) -> FoundBlocks:
+def _series(model: nn.Module) -> frozenset[str]:
+    """Paths of modules of one class whose names differ in the number at their end only."""
+    alike: dict[tuple[str, type], list[str]] = {}
+    for path, module in model.named_modules():
+        if path[-1:].isdigit() and not is_number(path):
+            alike.setdefault((stem(path), type(module)), []).append(path)
+    return frozenset(path for paths in alike.values() if len(paths) > 1 for path in paths)
+
+
+def _blocks_among(
+    model: nn.Module, *, numbered: bool, series: frozenset[str] = frozenset()
+) -> FoundBlocks:
     found = FoundBlocks({}, {}, {})
     first: dict[int, str] = {}
     inside: list[str] = []
     for path, module in model.named_modules(remove_duplicate=False):
-        if not path or is_number(path) != numbered or path.startswith(tuple(inside)):
+        place = is_number(path) or path in series
+        if not path or place != numbered or path.startswith(tuple(inside)):
             continue
         if id(module) in first:
             found.runs[first[id(module)]] += 1  # the same block again

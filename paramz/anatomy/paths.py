@@ -41,6 +41,15 @@ def is_number(name: str) -> bool:
     return name.rpartition(".")[2].isdigit()
 
 
+def stem(name: str) -> str:
+    """What stands before the number at the end of a child's name; all of it without a number.
+
+    >>> stem("layer12"), stem("7"), stem("head")
+    ('layer', '', 'head')
+    """
+    return name.rstrip("0123456789")
+
+
 def pattern(name: str) -> str:
     """A regular expression for this name in every block, to paste into ``roles=`` or `Branches`.
 

@@ -8,14 +8,14 @@ as often, and so does one that a loop in the code runs several times, where an a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.called import Calls
-from paramz.anatomy.paths import join, pattern, unnumbered
+from paramz.anatomy.paths import join, stem, unnumbered
 
 
 def depth_ratios(
@@ -59,7 +59,7 @@ def depth_ratios(
     if not seen and whole[0] is not None and whole[1] is not None:
         note = f"groups of shared layers run {whole[0]} times in all, {whole[1]} in the base"
         return _all_looped(whole[0] / whole[1], runs, base_runs), [note]
-    sizes, base_sizes = _sizes(model), _sizes(base)
+    sizes, base_sizes = container_sizes(model), container_sizes(base)
     stacks = {path: _stack(path, sizes, base_sizes) for path in runs}
     counts: Counter[str] = Counter()
     base_counts: Counter[str] = Counter()
@@ -157,50 +157,8 @@ def counts_runs(model: nn.Module) -> bool:
     return next(_counts(model, model), None) is not None
 
 
-def left_out(model: nn.Module, base: nn.Module, blocks: Set[str]) -> list[str]:
-    """Notes on numbered modules with matrices that are no residual blocks which paramz knows.
-
-    Args:
-        model: the target.
-        base: the base model.
-        blocks: paths of the target's blocks, shared ones once.
-
-    Raises:
-        ValueError: there are more or fewer of them than in the base.
-    """
-    known = {id(model.get_submodule(path)) for path in blocks}
-    sizes, notes = _sizes(base), []
-    done = [f"{path}." for path in blocks]
-    for path, container in numbered_containers(model):
-        if f"{path}.".startswith(tuple(done)):
-            continue
-        strange = {
-            name: child
-            for name, child in container.named_children()
-            if id(child) not in known
-            and not any(block.startswith(f"{join(path, name)}.") for block in blocks)
-            and any(parameter.ndim >= 2 for parameter in child.parameters())
-        }
-        if not strange:
-            continue
-        done += [f"{join(path, name)}." for name in strange]
-        kinds = ", ".join(dict.fromkeys(type(child).__name__ for child in strange.values()))
-        first, last = (join(path, name) for name in (next(iter(strange)), list(strange)[-1]))
-        there = first if first == last else f"{first} to {last}"
-        if sizes.get(path, len(container._modules)) != len(container._modules):
-            raise ValueError(
-                f"{there} ({kinds}): the base has {sizes[path]} of these and the model "
-                f"{len(container._modules)}, and they are no residual blocks that paramz knows. "
-                "Declare all residual branches of the model: branches=paramz.Branches("
-                f"inside=r'^<such as {pattern(first)}>', ends=r'<regex of the modules whose output "
-                "is added>$')"
-            )
-        if any(child._modules for child in strange.values()):
-            notes.append(f"{there} ({kinds}): not known as residual blocks, left without depth")
-    return notes
-
-
-def _sizes(model: nn.Module) -> dict[str, int]:
+def container_sizes(model: nn.Module) -> dict[str, int]:
+    """How many children every numbered container has, by its path."""
     return {path: len(module._modules) for path, module in numbered_containers(model)}
 
 
@@ -212,8 +170,8 @@ def _stack(path: str, sizes: Mapping[str, int], others: Mapping[str, int]) -> st
     """
     parts = path.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-    if not numbers:
-        return path
+    if not numbers:  # layer0 of layer0 to layer3
+        return f"{stem(path)}#" if path[-1:].isdigit() else path
     key = parts[: numbers[-1]]
     for i in numbers[:-1]:
         container = ".".join(parts[:i])

@@ -145,7 +145,7 @@ def is_trainable_kind(parameter: torch.Tensor) -> bool:
 
 ONE_WIDTH = (
     "Probes must differ in width alone: give them the target's depth, the same tying and the same "
-    "optional layers. Blocks whose number is to differ are numbers of an nn.ModuleList, not names "
+    "optional layers. Blocks whose number is to differ are numbers of an nn.ModuleList, or names "
     "such as layer0, and the base has one of every kind."
 )
 
