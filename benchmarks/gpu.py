@@ -4,7 +4,8 @@ Blocks of steps of the plain model and of the parametrized one alternate in one 
 without torch.compile, and with the embedding tied and not; the ratio is that of medians. The models
 have the same weights and shapes; the parametrized one has the plan's parameter groups, the plain
 one a single group. The coordinate check goes over widths 256 to 4096. Both results are written to
-benchmarks/results/gpu.json, together with a description of the machine. Weights, gradients and
+benchmarks/results/gpu.json, together with a description of the machine, and to benchmarks/GPU.md as
+the table that `make bench` makes of all others. Weights, gradients and
 AdamW's state of both models need 20 GB. Without a GPU the script says so and does nothing.
 
     python benchmarks/gpu.py [--small]     # --small: tiny sizes, to see on a CPU that it runs
@@ -21,16 +22,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from _rows import made_on, table
 from _timing import alternate, quartiles, ratios
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import paramz
 
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
+
 RESULTS = Path(__file__).parent / "results"
+TABLE = Path(__file__).parent / "GPU.md"
+HEAD = """# What paramz costs on a GPU
+
+Made by `python benchmarks/gpu.py` on {made}.
+Blocks of steps of a bf16 Llama of {parameters:.2g} parameters and of the same one under a plan
+alternate in one process, wall time; medians with quartiles. The coordinate check in float32:
+
+{coordinates}
+
+"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,8 @@ SMALL = Sizes(
 
 
 def config(sizes: Sizes, *, tied: bool, layers: int | None = None) -> LlamaConfig:
+    from transformers import LlamaConfig
+
     return LlamaConfig(
         hidden_size=sizes.width,
         intermediate_size=sizes.feed_forward,
@@ -79,6 +95,8 @@ def config(sizes: Sizes, *, tied: bool, layers: int | None = None) -> LlamaConfi
 
 
 def build(sizes: Sizes, device: str, *, tied: bool) -> nn.Module:
+    from transformers import LlamaForCausalLM
+
     torch.manual_seed(0)
     with torch.device(device):
         return LlamaForCausalLM(config(sizes, tied=tied)).to(torch.bfloat16)
@@ -133,6 +151,8 @@ def step_times(sizes: Sizes, device: str, *, tied: bool, compiled: bool) -> dict
 
 def coordinates(sizes: Sizes, device: str) -> dict[str, Any]:
     """What the checks over width find, in fp32, on two blocks."""
+    from transformers import LlamaForCausalLM
+
     base = config(sizes, tied=False, layers=2)
 
     def factory(width: int) -> nn.Module:
@@ -154,6 +174,32 @@ def coordinates(sizes: Sizes, device: str) -> dict[str, Any]:
         )
         found[scheme] = paramz.judge(df).sentence
     return found
+
+
+def page(report: dict[str, Any]) -> str:
+    """The report as a page with the table of ratios."""
+    rows = []
+    for found in report["steps"]:
+        how = "compiled" if found["compile"] else "eager"
+        tied = ", tied embedding" if found["tied"] else ""
+        low, high = found["middle half of the ratios"]
+        rows.append(
+            {
+                "what": f"step under folded muP, {how}{tied}",
+                "over": "plain",
+                "figure": (low, found["ratio"], high),
+                "goal": "0.99 to 1.01",
+                "unit": "",
+                "by": "gpu.py",
+            }
+        )
+    about = report["machine"]
+    head = HEAD.format(
+        made=made_on(about.get("gpu", "a CPU")),
+        parameters=report["steps"][0]["parameters"],
+        coordinates="\n".join(f"- {sentence}" for sentence in report["coordinates"].values()),
+    )
+    return head + table(rows)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -191,6 +237,9 @@ def main() -> None:
         RESULTS.mkdir(exist_ok=True)
         text = json.dumps(report, indent=1) + "\n"
         (RESULTS / "gpu.json").write_text(text, encoding="utf-8")
+        TABLE.write_text(page(report), encoding="utf-8")
+    else:
+        print(page(report))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,25 @@ def torch_compander(model: nn.Module) -> None:
         parametrize.register_parametrization(module, "weight", NaiveCompander())
 
 
+def bare_compander(learned: bool) -> Callable[[], None]:
+    """The plain step, and beside it nothing but the kernels of companders of that many weights."""
+    step = stepper(lambda model: None)
+    weights = [module.weight.detach().clone() for module in linear_layers(gpt(WIDTH))]
+    b, grads = torch.tensor(0.1), [torch.randn_like(weight) for weight in weights]
+
+    def run() -> None:
+        step()
+        for v, grad in zip(weights, grads, strict=True):
+            w = torch.atan2(v, b).mul_(b)
+            dv = torch.addcmul(b, v, v, value=100.0)
+            torch.div(grad, dv, out=dv)
+            if learned:
+                torch.dot(grad.view(-1), w.view(-1))
+                torch.dot(dv.view(-1), v.view(-1))
+
+    return run
+
+
 CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "plain": lambda model: None,
     "weight norm": lambda m: paramz.reparametrize_(m, paramz.WeightNorm(), HIDDEN),
@@ -64,17 +83,21 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "compander, fixed": lambda m: paramz.reparametrize_(m, paramz.Compander(learned=False), HIDDEN),
     "compander, naive": torch_compander,
 }
+KERNELS = {"compander, its kernels alone": True, "compander, fixed, its kernels alone": False}
 GOALS = {"weight norm": "torch's or below", "compander": "1.06", "compander, fixed": "1.06"}
 
 
 def main() -> None:
     """Measure and print."""
     command = parser(__doc__, rounds=60)
-    command.add_argument("--only", nargs="+", default=list(CHANGES))
+    command.add_argument("--only", nargs="+", default=[*CHANGES, *KERNELS])
     arguments = command.parse_args()
     torch.set_num_threads(1)
     names = ["plain", *(name for name in arguments.only if name != "plain")]
-    runs = {name: stepper(CHANGES[name]) for name in names}
+    runs = {
+        name: stepper(CHANGES[name]) if name in CHANGES else bare_compander(KERNELS[name])
+        for name in names
+    }
     times = alternate(runs, arguments.rounds, warm_up=3)
     print(f"plain: {1e3 * statistics.median(times['plain']):.0f} ms a step")
     for name in names[1:]:

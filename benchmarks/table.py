@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from _rows import made_on, processor, table
 from _timing import ROWS
 
 HERE = Path(__file__).parent
@@ -38,14 +37,13 @@ RUNS = {
 }
 HEAD = """# What paramz costs
 
-Made by `make bench` on {date}: {machine}, Python {python}, torch {torch}. One thread, unless a row
-says otherwise. CPU time in overhead, reparam, second_order and planning, and where a row says so;
-else wall time, which other processes distort. Ratios are medians over alternating runs in one
-process, with quartiles in brackets; a single figure was measured once. The other files here print
-the same figures from more rounds, and say how they were measured.
+Made by `make bench` on {made}.
+One thread, unless a row says otherwise. CPU time in overhead, u_mup, reparam, second_order and
+planning, and where a row says so; else wall time, which other processes distort. Ratios are medians
+over alternating runs in one process, with quartiles in brackets; a single figure was measured once.
+The other files here print the same figures from more rounds, and say how they were measured. What
+needs a GPU is `python benchmarks/gpu.py`, which writes benchmarks/GPU.md in this form.
 
-| what | compared with | figure | goal | made by |
-|---|---|---|---|---|
 """
 
 
@@ -59,25 +57,7 @@ def rows_of(name: str, options: list[str]) -> list[dict[str, Any]]:
         print(f"--- {name}: {time.perf_counter() - started:.0f} s", flush=True)
         if ended.returncode:
             raise SystemExit(f"{' '.join(command)} ended with exit status {ended.returncode}")
-        return [json.loads(line) for line in told]
-
-
-def as_line(row: dict[str, Any], name: str) -> str:
-    """A row in Markdown."""
-    low, middle, high = row["figure"]
-    figure = f"{middle:.3g}" if low == high else f"{middle:.3g} [{low:.3g}, {high:.3g}]"
-    cells = [row["what"], row["over"], f"{figure} {row['unit']}".strip(), row["goal"], f"{name}.py"]
-    return f"| {' | '.join(cells)} |"
-
-
-def processor() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
+        return [json.loads(line) | {"by": f"{name}.py"} for line in told]
 
 
 def main() -> None:
@@ -88,14 +68,9 @@ def main() -> None:
     command.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS))
     command.add_argument("--to", type=Path, default=TABLE, help="where to write the table")
     arguments = command.parse_args()
-    lines = [as_line(row, name) for name in arguments.only for row in rows_of(name, RUNS[name])]
-    head = HEAD.format(
-        date=time.strftime("%Y-%m-%d"),
-        machine=f"{os.cpu_count()} cores of {processor()}",
-        python=platform.python_version(),
-        torch=torch.__version__,
-    )
-    arguments.to.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    head = HEAD.format(made=made_on(processor()))
+    rows = [row for name in arguments.only for row in rows_of(name, RUNS[name])]
+    arguments.to.write_text(head + table(rows), encoding="utf-8")
     print(f"written to {arguments.to}")
 
 
