@@ -20,7 +20,6 @@ STIFFNESS = 0.85
 # By how much, as a share of it, what free curves take for the effect of a shape on the minimum may
 # be wrong: they see half of it at corners that noise rounds off.
 SHAPE_ERROR = 0.5
-NARROW = 1.0
 # Finer than this share of a step of the grid nothing is claimed.
 FLOOR = 0.003
 
@@ -112,7 +111,7 @@ def _in_window(
     noise = rng.standard_normal(draws)
     ended = (first == 0, last == len(x) - 1)
 
-    def placed(found: Place, error: float, share: float) -> Place:
+    def placed(found: Place, error: float, share: float = 1.0) -> Place:
         """The draws narrowed to a share, with another error, and spread out beside cliffs."""
         # At an end of the grid that is no cliff the loss may go on falling.
         inner = ((found.draws > x[0]) | (not ended[0])) & ((found.draws < x[-1]) | (not ended[1]))
@@ -131,7 +130,7 @@ def _in_window(
         return Place(float(where), sample)
 
     return Minimum(
-        placed(bowl.place, shaped, NARROW),
+        placed(bowl.place, shaped),
         placed(bowl.stiff, apart, STIFFNESS),
         apart,
         flag,
