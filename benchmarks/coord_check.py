@@ -5,9 +5,10 @@ and after 1 and 2 updates. mup runs one check per learning rate in this process,
 way; paramz shares the first step between learning rates, leaves out the last backward pass, and
 takes 256 of the batch's 1024 tokens, which tell a slope as closely (docs/coordinate_check.md). CPU
 time is measured with one thread each, after a run of each in which torch loads what it loads late;
-wall time with two processes of one thread against mup with two threads. The two alternate.
+with ``--wall`` also wall time with two processes of one thread against mup with two threads, which
+says little beside other work. The two alternate.
 
-    python benchmarks/coord_check.py [--rounds 3]
+    python benchmarks/coord_check.py [--rounds 3] [--wall]
 """
 
 from __future__ import annotations
@@ -69,15 +70,17 @@ def with_mup() -> None:
 
 def main() -> None:
     """Measure and print."""
-    rounds = parser(__doc__, rounds=3).parse_args().rounds
+    command = parser(__doc__, rounds=3)
+    command.add_argument("--wall", action="store_true", help="wall time on two cores, too")
+    asked = command.parse_args()
     cases = (
         ("CPU time on one thread", 1, time.process_time, 1, "0.3"),
         ("wall time on two cores", 2, time.perf_counter, 0, ""),
     )
-    for what, cores, clock, warm_up, goal in cases:
+    for what, cores, clock, warm_up, goal in cases[: 1 + asked.wall]:
         torch.set_num_threads(cores)  # mup gets both cores as well
         runs = {"paramz": partial(with_paramz, cores), "mup": with_mup}
-        times = alternate(runs, rounds, warm_up=warm_up, clock=clock)
+        times = alternate(runs, asked.rounds, warm_up=warm_up, clock=clock)
         for ours, theirs in zip(times["paramz"], times["mup"], strict=True):
             print(f"paramz {ours:6.1f} s   mup {theirs:6.1f} s")
         tell(f"coordinate check of a GPT, {what}", "mup", ratios(times, "paramz", "mup"), goal)
