@@ -62,6 +62,14 @@ REASONS = {
     "step of paramz kfac": (
         "The second backward pass and the products of both factors; smaller blocks were not tried."
     ),
+    **dict.fromkeys(
+        (
+            "a trial that does nothing",
+            "a trial beside its function, with torch loaded",
+            "throughput of two workers",
+        ),
+        "Wall time beside other processes; without them 3 ms, 5 ms and 1.96 (2026-11-29).",
+    ),
     "planning 300M, real": (
         "The base is drawn for real and measured to the last digit, as it always was; building it "
         "takes torch the seconds of its own row, and reading and scaling 1.2 GB of the target "
