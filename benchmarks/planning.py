@@ -17,7 +17,8 @@ while both probes are built in full. What paramz itself does grows in step with 
 The machine was loaded with 4 to 12 processes, more of them after than before, so the seconds are
 upper bounds. Of the real model's, a third builds the real base, a sixth measures it in float64, to
 the last digit, and the rest reads and scales 1.2 GB. What torch loads when it is first asked for an
-operation on meta (0.5 s) is left out: a tiny model is planned first.
+operation on meta (0.5 s) is left out: a tiny model is planned first. Memory is what the peak of the
+process grows by, so that what fits into memory freed before counts as none.
 """
 
 from __future__ import annotations
