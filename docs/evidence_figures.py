@@ -16,6 +16,8 @@ FIGURES = {
     "width_adamw": ("lr_width_adamw.csv", "width"),
     "horizon": ("lr_steps.csv", "steps"),
     "batch": ("lr_batch.csv", "batch_size"),
+    "depth": ("lr_depth_long.csv", "depth"),
+    "experts": ("lr_experts_long.csv", "experts"),
 }
 
 

@@ -106,16 +106,16 @@ def cells(m: Measured) -> tuple[str, str, str]:
 
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
-DEPTH = {"what": "GPT", "steps": 40}
+DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
 ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", Measured("mup_mlp.csv", "width", "SP", **MLP)),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
     ("`mean-field`", "equal to `mup`, to rounding"),
-    ("`mup` over depth, no rule", Measured("lr_depth.csv", "depth", "mup", **DEPTH)),
-    ("`mup+completep`", Measured("lr_depth.csv", "depth", "mup+completep", **DEPTH)),
-    ("`mup+depth-mup`", Measured("lr_depth.csv", "depth", "mup+depth-mup", **DEPTH)),
+    ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
+    ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
+    ("`mup+depth-mup`", Measured(DEPTH, "depth", "mup+depth-mup", **LONG)),
     (
         "`mup` over experts, no rule",
         Measured(
@@ -128,6 +128,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
             "lr_experts.csv", "experts", "mup+moe", 60, what="GPT, SGD, experts' lr", hp="expert_lr"
         ),
     ),
+    ("`mup+moe`", Measured("lr_experts_long.csv", "experts", "mup+moe", **LONG)),
     ("`mup` over steps, no rule", Measured("lr_steps.csv", "steps", "mup", 4000, decay=True)),
     (
         "`mup`, run rule `token-horizon`",
