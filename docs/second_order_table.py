@@ -19,8 +19,8 @@ TOLERANCE = 0.1
 SHAMPOO, ROOT, KFAC = "Shampoo(-1/4), lr", "Shampoo(-1/2), eps", "K-FAC, lr"
 DAMPING = "K-FAC, constant damping"
 
-# What the row says, and its task, optimizer and hyperparameter in the table of trials. A row of None
-# is the one before without its narrowest width.
+# What the row says, and its task, optimizer and hyperparameter in the table of trials. None is
+# the row before without its narrowest width.
 ROWS: tuple[tuple[str, str, tuple[str, str, str] | None], ...] = (
     ("MLP, width 32 to 512", SHAMPOO, ("mlp", "shampoo", "lr")),
     ("", ROOT, ("mlp", "shampoo", "damping")),
