@@ -5,15 +5,17 @@ one process; medians of ratios of CPU times with quartiles. "naive" is what torc
 a compander written with torch.nn.utils.parametrize, beside torch's own weight_norm.
 
     python benchmarks/reparam.py [--rounds 60] [--only NAME ...]
+    python benchmarks/reparam.py --passes 4 --rounds 12     # of so many passes
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
-from _tasks import WIDTH, gpt, steps
+from _tasks import BATCH, CONTEXT, WIDTH, gpt, steps, train_lm
 from _timing import alternate, parser, ratios, tell
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
@@ -75,6 +77,26 @@ def bare_compander(learned: bool) -> Callable[[], None]:
     return run
 
 
+def accumulating(
+    change: Callable[[nn.Module], object], passes: int, *, once: bool
+) -> Callable[[], None]:
+    """A training step of several passes, in which weights are computed in each, or once."""
+    model = gpt(WIDTH)
+    change(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    batches = [train_lm.batch_of(None, BATCH, CONTEXT, 0, step) for step in range(passes)]
+
+    def run() -> None:
+        with paramz.reparam.computed_once(model) if once else nullcontext():
+            for x, y in batches:
+                loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+                (loss / passes).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
 CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "plain": lambda model: None,
     "weight norm": lambda m: paramz.reparametrize_(m, paramz.WeightNorm(), HIDDEN),
@@ -87,12 +109,28 @@ KERNELS = {"compander, its kernels alone": True, "compander, fixed, its kernels 
 GOALS = {"weight norm": "torch's or below", "compander": "1.06", "compander, fixed": "1.06"}
 
 
+def of_passes(passes: int, rounds: int) -> None:
+    """Measure and print steps of several passes."""
+    runs = {
+        f"{name}{', computed once' if once else ''}": accumulating(CHANGES[name], passes, once=once)
+        for name in ("plain", "weight norm", "compander")
+        for once in ((False,) if name == "plain" else (False, True))
+    }
+    times = alternate(runs, rounds, warm_up=2)
+    for name in list(runs)[1:]:
+        tell(f"step of {passes} passes with {name}", "plain", ratios(times, name, "plain"), "")
+
+
 def main() -> None:
     """Measure and print."""
     command = parser(__doc__, rounds=60)
     command.add_argument("--only", nargs="+", default=[*CHANGES, *KERNELS])
+    command.add_argument("--passes", type=int, default=1)
     arguments = command.parse_args()
     torch.set_num_threads(1)
+    if arguments.passes > 1:
+        of_passes(arguments.passes, arguments.rounds)
+        return
     names = ["plain", *(name for name in arguments.only if name != "plain")]
     runs = {
         name: stepper(CHANGES[name]) if name in CHANGES else bare_compander(KERNELS[name])

@@ -16,6 +16,7 @@ from paramz.reparam.maps.relaxed import Relaxed
 from paramz.reparam.maps.spectral import SpectralNorm
 from paramz.reparam.maps.weight_norm import WeightNorm
 from paramz.reparam.maps.weight_norm_init import weight_norm_init_
+from paramz.reparam.once import computed_once
 from paramz.reparam.reparametrize import reparametrize_, unreparametrize_
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "SpectralNorm",
     "WeightNorm",
     "certified_radius",
+    "computed_once",
     "lipschitz_bound",
     "reparametrize_",
     "unreparametrize_",

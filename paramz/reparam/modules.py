@@ -10,7 +10,7 @@ nn.LSTM computes with; layer classes of our own would have to be written for eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -28,10 +28,13 @@ class Reparametrized:
     Attributes:
         plain: the class that the module had before.
         maps: the names of the computed tensors, each with the recipe that computes it.
+        held_weights: values that stand for computed tensors for a while, by name, where a module
+            has them (`paramz.reparam.computed_once`).
     """
 
     plain: ClassVar[type[nn.Module]]
     maps: ClassVar[Maps]
+    held_weights: Mapping[str, Tensor] | None = None
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         whole = super().__reduce_ex__(protocol)
@@ -58,7 +61,12 @@ def _class(plain: Any, maps: Maps) -> type[nn.Module]:
 
 def _getter(name: str, recipe: Recipe) -> Callable[[Any], Tensor]:
     names = tuple(part_name(name, part) for part in recipe.tensors)
-    return lambda module: recipe.weight(*[getattr(module, n) for n in names])
+
+    def weight(module: Any) -> Tensor:
+        held: Mapping[str, Tensor] | None = module.held_weights
+        return held[name] if held else recipe.weight(*[getattr(module, n) for n in names])
+
+    return weight
 
 
 def _flat_weights(module: Any) -> list[Tensor | None]:
