@@ -51,9 +51,14 @@ REASONS = {
         ),
         "Both models do the same work (but for a factor on a tied readout), so this is noise.",
     ),
-    "coordinate check of a GPT, CPU time on one thread": (
+    **dict.fromkeys(
+        (
+            "coordinate check of a GPT, CPU time on one thread",
+            "coordinate check of a GPT up to 49M, CPU time on one thread",
+        ),
         "Two thirds are the model's own passes; the rest is planning (a quarter of a second) and "
-        "measuring."
+        "measuring. The larger GPT is checked at one learning rate, where the first step is not "
+        "shared.",
     ),
     "step of paramz shampoo": (
         "Of what it costs beside AdamW, half is the products with the roots, a quarter the "
