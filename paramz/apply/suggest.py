@@ -122,7 +122,9 @@ def _lacks_rule(plan: Plan, row: Any, family: Family) -> bool:
 def _of_vocabulary(plan: Plan) -> list[str]:
     tables = [row for row in plan.rows if row.role == "input" and len(row.shape) == 2]
     for row in tables:
-        many, width = max(row.shape), min(row.shape)
+        if len(row.growing) != 1:
+            continue
+        width, many = row.shape[row.growing[0]], row.shape[1 - row.growing[0]]
         if many >= _LARGE_VOCABULARY * width:
             return [
                 f"{row.name} has {many} rows at a width of {width}: 'mup+large-vocab' is the "

@@ -93,3 +93,10 @@ def test_masks_of_another_density_need_their_rule():
     assert found.scheme == "mup+s-mup"
     assert found.because == ("width times 2", "density times 0.03125")
     assert paramz.suggest(net(32), base=net, base_width=16).scheme == "mup"
+
+
+def test_few_inputs_of_a_first_layer_are_no_large_vocabulary():
+    def net(width):
+        return nn.Sequential(nn.Linear(2, width), nn.Linear(width, 2))
+
+    assert paramz.suggest(net(64), base=net, base_width=16).warnings == ()
