@@ -44,7 +44,8 @@ def computed_once(model: nn.Module) -> Iterator[None]:
     _refuse(model, [module for module, _, _ in found])
     # A module that is in the model twice is one module.
     once = {(id(module), name): (module, name, recipe) for module, name, recipe in found}
-    weights = {key: getattr(module, name) for key, (module, name, _) in once.items()}
+    with torch.enable_grad():  # whatever the mode around: a pass inside may want gradients
+        weights = {key: getattr(module, name) for key, (module, name, _) in once.items()}
     leaves = {key: w.detach().requires_grad_(w.requires_grad) for key, w in weights.items()}
     for key, (module, name, _) in once.items():
         vars(module).setdefault(_HELD, {})[name] = leaves[key]

@@ -126,3 +126,13 @@ def test_what_cannot_be_held_is_refused():
     with pytest.raises(ValueError, match="held by another computed_once"):
         with computed_once(model), computed_once(model):
             pass
+
+
+def test_no_pass_and_no_gradients_around_are_fine():
+    model = net(paramz.WeightNorm())
+    with computed_once(model):
+        pass
+    assert all(parameter.grad is None for parameter in model.parameters())
+    with torch.no_grad(), computed_once(model), torch.enable_grad():
+        passes(model)
+    assert model[0].weight_v.grad is not None
