@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from paramz.reparam.modules import computed, parts_of
@@ -22,13 +21,14 @@ def computed_once(model: nn.Module) -> Iterator[None]:
 
     With n micro-batches W is computed once, not n times, and so is the way back from its gradient
     to what it is computed from. The gradients are those of n passes, added up in another order.
+    Under DistributedDataParallel all passes but the last belong in its ``no_sync()``, as always
+    with accumulation: gradients are averaged once, at the end, and it raises if they are not.
 
     Args:
-        model: under `paramz.reparametrize_`, trained in one process.
+        model: under `paramz.reparametrize_`.
 
     Raises:
-        ValueError: nothing in the model is reparametrized, it is wrapped for several processes,
-            whose gradients are averaged during the backward pass, or it is inside already.
+        ValueError: nothing in the model is reparametrized, or it is inside already.
         RuntimeError: an optimizer takes a step inside: W would go on to be that of before.
 
     >>> import paramz
@@ -64,11 +64,6 @@ def computed_once(model: nn.Module) -> Iterator[None]:
 def _refuse(model: nn.Module, modules: list[nn.Module]) -> None:
     if not modules:
         raise ValueError(f"nothing in this {type(model).__name__} is reparametrized")
-    if isinstance(model, DistributedDataParallel):
-        raise ValueError(
-            "DistributedDataParallel averages gradients during the backward pass, and those of "
-            "weights computed once come after it: accumulate without computed_once"
-        )
     if any(_HELD in vars(module) for module in modules):
         raise ValueError("the weights of this model are held by another computed_once already")
 
