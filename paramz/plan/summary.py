@@ -151,8 +151,9 @@ def summarize(
 
 
 class _Shared(NamedTuple):
-    """What all rows of one kind show: what multiplies their init, and the cells behind it."""
+    """What all rows of one kind show: shape, what multiplies their init, and what is behind it."""
 
+    shape: str
     init: float
     branch: float
     init_text: str
@@ -162,7 +163,8 @@ class _Shared(NamedTuple):
 def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
     weight = rulebook.weight(row)
     init_text = _power(row, weight.init_std)
-    init = weight.init_std(row.ratios), rulebook.branch_factor(row), init_text
+    shape = "x".join(map(str, row.shape)) or "()"
+    init = shape, weight.init_std(row.ratios), rulebook.branch_factor(row), init_text
     multiplier = _entry(row, weight.multiplier, weight.multiplier(row.ratios))
     try:
         rule = rulebook.rule(row, family)
@@ -184,8 +186,8 @@ def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
 
 def _cells(row: Row, shared: _Shared) -> tuple[str, ...]:
     return (
-        _all_names(row),
-        "x".join(map(str, row.shape)) or "()",
+        _all_names(row) if row.aliases else row.name,
+        shared.shape,
         row.role,
         row.why,
         _init(row, shared),
@@ -224,29 +226,38 @@ def _power(row: Row, power: Power) -> str:
 def _pool_std(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """The range of measured stds for the same tensor of repeated blocks: each is a sample."""
     at = _STD
-    keys, found = [], dict[tuple[str, ...], set[str]]()
+    keys, found = [], dict[tuple[Any, ...], set[str]]()
     for line in lines:
         power, equals, number = line[at].rpartition(" = ")
-        keys.append((_NUMBERS.sub("#", line[0]), *line[1:at], power + equals, *line[at + 1 :]))
-        found.setdefault(keys[-1], set()).add(number)
+        key = _NUMBERS.sub("#", line[0]), line[1:at], power + equals, line[at + 1 :]
+        keys.append(key)
+        if (numbers := found.get(key)) is None:
+            found[key] = {number}
+        else:
+            numbers.add(number)
+    if all(len(numbers) == 1 for numbers in found.values()):
+        return lines
     pooled = []
     for line, key in zip(lines, keys, strict=True):
         numbers = found[key]
         if len(numbers) > 1 and not any(number.startswith("all ") for number in numbers):
             low, high = min(numbers, key=float), max(numbers, key=float)
-            line = (*line[:at], f"{key[at]}{low} to {high}", *line[at + 1 :])
+            line = (*line[:at], f"{key[2]}{low} to {high}", *line[at + 1 :])
         pooled.append(line)
     return pooled
 
 
 def _collapse(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """One line for the same tensor of repeated blocks: layers.{0..3}.mlp.weight."""
-    groups: dict[tuple[Any, ...], list[list[str]]] = {}
-    for name, *rest in lines:
-        parts = _NUMBERS.split(name)
-        groups.setdefault(("#".join(parts[::2]), *rest), []).append(parts[1::2])
+    groups: dict[tuple[str, tuple[str, ...]], list[list[str]]] = {}
+    for line in lines:
+        parts = _NUMBERS.split(line[0])
+        key = "#".join(parts[::2]), line[1:]
+        if (numbers := groups.get(key)) is None:
+            numbers = groups[key] = []
+        numbers.append(parts[1::2])
     collapsed = []
-    for (pattern, *rest), numbers in groups.items():
+    for (pattern, rest), numbers in groups.items():
         for column in zip(*numbers, strict=True):
             pattern = pattern.replace("#", _span(sorted({int(n) for n in column})), 1)
         collapsed.append((pattern, *rest))
