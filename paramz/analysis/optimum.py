@@ -49,7 +49,8 @@ class Optimum:
         noise: standard deviation of one loss about the curve of its seed; NaN where unknown.
         draws: minima of curves that fit as well, shape (draws,); at an end of the grid where such a
             curve still falls there.
-        stiff: the same of curves that are nearly parabolas, by which scales are compared.
+        stiff: the same of curves that are nearly parabolas, by which scales are compared whose
+            minima are not clear.
         apart: standard error of x from how far the optima of seeds lie apart beyond noise.
         bowl: the curves; None where there are too few points for one.
     """

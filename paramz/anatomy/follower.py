@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramz.anatomy.flow import Flow
+from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
 
 # Operations in which a table of parameters is looked up in, or stands beside what else goes in.
@@ -93,7 +94,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
     moved = copied_to(device_of(model), inputs)
     for tensor in tensors_in(moved):
         follower.know(tensor, _State(data=True))
-    states = [follower.state(tensor) for tensor in outputs(run(model, moved, follower, kept))]
+    states = [follower.known.of(tensor) for tensor in outputs(run(model, moved, follower, kept))]
     read = frozenset[str]().union(*(state.fresh for state in states))
     summed, paired = follower.summed, follower.paired
     return Flow(
@@ -110,7 +111,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
 
 
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps what is known by the memory of tensors: views share it, and it is changed in place."""
+    """Notes where what matrices make goes while a model runs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -125,28 +126,20 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.paired: dict[str, set[int]] = {}
         self._matrices: dict[int, tuple[str, Tensor, list[tuple[int, ...]]]] = {}
         self._joined: dict[int, tuple[Tensor, list[Tensor]]] = {}
-        self._states: dict[int, _State] = {}
-        self._kept: list[Any] = []  # an address is unique only as long as its memory lives
+        self.known = Known(_State())
 
     def know(self, tensor: Tensor, state: _State) -> None:
-        memory = tensor.untyped_storage()
-        before = self._states.get(memory._cdata)
-        if before is None:
-            self._kept.append(memory)
-        self._states[memory._cdata] = state if before is None else before.merged(state)
+        self.known.put(tensor, self.known.of(tensor).merged(state))
 
     def expect(self, name: str, parameter: Tensor) -> None:
         own: list[tuple[int, ...]] = [(axis,) for axis in range(parameter.ndim)]
         self._matrices[parameter.untyped_storage()._cdata] = name, parameter, own
 
-    def state(self, tensor: Tensor) -> _State:
-        return self._states.get(tensor.untyped_storage()._cdata, _State())
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        found = [self.state(x) for x in tensors_in((args, kwargs))]
+        found = [self.known.of(x) for x in tensors_in((args, kwargs))]
         if any(state.data or state.weights for state in found):
             made = self._made(found, func.overloadpacket.__name__ in _JOINS)
             for tensor in tensors_in(out):
@@ -190,14 +183,14 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note_look(self, table: Tensor, *by: Any) -> None:
         """Whether the model's input chooses rows of a matrix."""
         known = self._matrices.get(table.untyped_storage()._cdata)
-        if known is not None and any(self.state(each).data for each in tensors_in(by)):
+        if known is not None and any(self.known.of(each).data for each in tensors_in(by)):
             self.looked_up.add(known[0])
 
     def _note_sums(self, left: Tensor, right: Tensor) -> None:
         """Over which axes of a matrix a product with data, or with constants, sums."""
         sides = (left, left.ndim - 1, right), (right, max(right.ndim - 2, 0), left)
         for factor, summed, other in sides:
-            if self.state(other).weights:
+            if self.known.of(other).weights:
                 continue  # of two matrices no axis is what data is summed over
             self._sum_over(factor, factor.stride(summed), factor.shape[summed])
             if factor.ndim > 2 and factor.shape[0] > 1:

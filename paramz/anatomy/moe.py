@@ -96,19 +96,21 @@ def without_growing_experts(
         wider: the wider probe.
         shapes: those of its parameters.
     """
-    layers, found = find_layers(base), dict(shapes)
-    for path, layer in find_layers(wider).items():
-        if path not in layers or layers[path].experts == layer.experts:
-            continue
-        container = join(path, names.EXPERT_CONTAINER)
-        kept = {name for name, _ in base.named_parameters(remove_duplicate=False)}
-        for name in [n for n in found if n.startswith(f"{container}.") and n not in kept]:
-            del found[name]
-        for name, part in find_parts(wider, {path: layer}).items():
-            if part.axis is not None and name in found:
-                shape = found[name]
-                experts = (layers[path].experts,)
-                found[name] = (*shape[: part.axis], *experts, *shape[part.axis + 1 :])
+    layers = find_layers(base)
+    more = {
+        path: layer
+        for path, layer in find_layers(wider).items()
+        if path in layers and layers[path].experts != layer.experts
+    }
+    if not more:
+        return dict(shapes)
+    kept = {name for name, _ in base.named_parameters(remove_duplicate=False)}
+    inside = tuple(f"{join(path, names.EXPERT_CONTAINER)}." for path in more)
+    found = {n: shape for n, shape in shapes.items() if n in kept or not n.startswith(inside)}
+    for name, part in find_parts(wider, more).items():
+        if part.axis is not None and name in found:
+            shape, experts = found[name], layers[part.layer].experts
+            found[name] = (*shape[: part.axis], experts, *shape[part.axis + 1 :])
     return found
 
 

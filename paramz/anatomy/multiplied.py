@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
 
 
@@ -58,10 +59,10 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     """
     watcher = _Watcher()
     for name, parameter in model.named_parameters():
-        watcher.know(parameter, _State(frozenset([name]), raw=True))
+        watcher.known.put(parameter, _State(frozenset([name]), raw=True))
     moved = copied_to(device_of(model), inputs)
     for tensor in tensors_in(moved):
-        watcher.know(tensor, _State(data=True))
+        watcher.known.put(tensor, _State(data=True))
     for tensor in outputs(run(model, moved, watcher, kept)):
         state = watcher.state(tensor)
         for number in state.pending:
@@ -111,24 +112,16 @@ _SAME = frozenset(
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps what is known by the memory of tensors: views share it, and it is changed in place."""
+    """Notes products while a model runs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[Seen] = []
-        self._states: dict[int, _State] = {}
-        self._kept: list[Any] = []  # an address is unique only as long as its memory lives
-
-    def know(self, tensor: Tensor, state: _State) -> None:
-        memory = tensor.untyped_storage()
-        if memory._cdata not in self._states:
-            self._kept.append(memory)
-        self._states[memory._cdata] = state
+        self.known = Known(_State())
 
     def state(self, tensor: Any) -> _State:
-        if not isinstance(tensor, Tensor):
-            return _State()
-        return self._states.get(tensor.untyped_storage()._cdata, _State())
+        """What is known of one factor, which may be a number."""
+        return self.known.of(tensor) if isinstance(tensor, Tensor) else _State()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -138,7 +131,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(state.data or state.made for state in found) and not func.is_view:
             made = self._made(func.overloadpacket.__name__, args, kwargs, found)
             for tensor in tensors_in(out):
-                self.know(tensor, made)
+                self.known.put(tensor, made)
         return out
 
     def _made(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> _State:

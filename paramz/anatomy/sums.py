@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import copied_to, device_of, on_meta, run, tensors_in
 
 # Operations after which a tensor is the one that it was before.
@@ -99,10 +100,10 @@ def find_added(model: nn.Module, ends: Iterable[str], inputs: Any, kept: int | N
         reader = _Reader()
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:
-                reader.know(parameter, _State(weights=frozenset([name])))
+                reader.known.put(parameter, _State(weights=frozenset([name])))
         moved = copied_to(device_of(model), inputs)
         for number, tensor in enumerate(tensors_in(moved)):
-            reader.know(tensor, _State(data=True, at=-number))
+            reader.known.put(tensor, _State(data=True, at=-number))
         stack.enter_context(_told_of_ends(model, ends, reader))
         run(model, moved, reader, kept)
     return reader.added
@@ -124,36 +125,27 @@ def _told_of_ends(model: nn.Module, ends: Iterable[str], reader: _Reader) -> Ite
 
 
 class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps what is known by the memory of tensors, which views share."""
+    """Notes sums while a model runs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.added = Added(set(), set(), set())
-        self._states: dict[int, _State] = {}
-        self._kept: dict[int, Any] = {}  # an address is unique only as long as its memory lives
+        self.known = Known(_State())
         self._count = 0
-
-    def know(self, tensor: Tensor, state: _State) -> None:
-        memory = tensor.untyped_storage()
-        self._kept[memory._cdata] = memory
-        self._states[memory._cdata] = state
 
     def end(self, path: str, outputs: list[Tensor]) -> None:
         for tensor in outputs:
-            state = self._state(tensor)
+            state = self.known.of(tensor)
             if state.data:
                 tips = frozenset([path])
-                self.know(tensor, state._replace(fresh=frozenset(), tips=tips, ended=True))
-
-    def _state(self, tensor: Tensor) -> _State:
-        return self._states.get(tensor.untyped_storage()._cdata, _State())
+                self.known.put(tensor, state._replace(fresh=frozenset(), tips=tips, ended=True))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = func.overloadpacket.__name__
         given = tensors_in((args, kwargs))
-        found = [self._state(x) for x in given]
+        found = [self.known.of(x) for x in given]
         memories = {x.untyped_storage()._cdata for x in given}
         out = func(*args, **(kwargs or {}))
         if not any(state.data or state.weights for state in found):
@@ -162,7 +154,7 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors_in(out):
             view = tensor.untyped_storage()._cdata in memories and not name.endswith("_")
             if not view:
-                self.know(tensor, made)
+                self.known.put(tensor, made)
         return out
 
     def _made(self, name: str, found: list[_State]) -> _State:
