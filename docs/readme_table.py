@@ -112,6 +112,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
+    ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
     ("`mean-field`", "equal to `mup`, to rounding"),
     ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
     ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
