@@ -75,7 +75,17 @@ def pretrained(seed: int) -> list[torch.Tensor]:
     return [w.detach() for w in weights]
 
 
-def factors(rank: int, start: str, scaling: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def up_std(rank: int, scaling: float, policy: str) -> float:
+    """Of a random B: as the base's by the table, and rank^-1/2 without a rule."""
+    if policy != "lora":
+        return rank**-0.5 / scaling
+    init = paramz.parametrization("lora").rule("adam", "outward").init_std
+    return BASE**-0.5 * init({"rank": rank / BASE, "scaling": scaling})
+
+
+def factors(
+    rank: int, start: str, scaling: float, policy: str
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """One pair for each of three layers, with a first axis of seeds."""
     pairs = []
     for layer in range(3):
@@ -85,7 +95,7 @@ def factors(rank: int, start: str, scaling: float) -> list[tuple[torch.Tensor, t
             if start == "random A":
                 down[seed].uniform_(-(WIDTH**-0.5), WIDTH**-0.5, generator=draw)
             else:
-                up[seed].normal_(0, rank**-0.5 / scaling, generator=draw)
+                up[seed].normal_(0, up_std(rank, scaling, policy), generator=draw)
         pairs.append((down, up))
     return pairs
 
@@ -111,7 +121,7 @@ def losses(nets, rank: int, start: str, kind: str, policy: str, lrs) -> np.ndarr
     weights = [torch.stack(w).repeat_interleave(each, 0) for w in zip(*nets, strict=True)]
     pairs = [
         tuple(f.repeat_interleave(each, 0).requires_grad_() for f in pair)
-        for pair in factors(rank, start, scaling)
+        for pair in factors(rank, start, scaling, policy)
     ]
     own = rates(policy, start, {"rank": rank / BASE, "scaling": scaling / at_base})
     lr = torch.tensor(2.0 ** np.asarray(lrs), dtype=torch.float32).repeat(SEEDS)[:, None, None]

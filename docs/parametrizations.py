@@ -33,8 +33,10 @@ A rule is a power of scale ratios, target / base, so that every rule is 1 at the
 attention head; **depth**, the number of blocks, for tensors inside residual branches, where a block
 that runs several times counts as often; **loops**, how often one block runs;
 **experts**, their number, for tensors of experts and routers; **rank** and **scaling** of
-[adapters](adapters.md), for their tensors; **density**, the share of entries that
-[masks](sparsity.md) leave, for tensors that have one. *init* is the std of the weight,
+[adapters](adapters.md), for their tensors, with the **entries** in a row of a sparse one and the
+number of layers that use a factor (**uses**; **mixed** beside other partners); **density**, the
+share of entries that [masks](sparsity.md) leave, for tensors that have one.
+*init* is the std of the weight,
 *mult* the factor in front of it, *lr* and *eps* multiply the base values. Decay keeps lr · wd
 constant unless another [policy](#weight-decay) is chosen.
 

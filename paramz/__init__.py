@@ -121,6 +121,7 @@ _HOME = {
     "unreparametrize_": "reparam.reparametrize",
 }
 _MODULES = {
+    "adapters": "adapters",
     "analysis": "analysis",
     "check": "check",
     "compat": "compat",

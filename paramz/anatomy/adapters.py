@@ -1,17 +1,17 @@
-"""Adapters of PEFT on a model: their tensors, the axis of the rank, and which start at zero.
+"""Adapters on a model: their tensors, the axis of the rank, and which start at zero.
 
-They are recognised by the names under which PEFT's layers keep their factors, so nothing of PEFT is
-imported. What has no rule over the rank is named, with what is missing.
+They are recognised by the names under which layers of PEFT and of paramz.adapters keep their
+factors, so nothing of PEFT is imported. What has no rule over the rank is named, with what is
+missing.
 """
 
 from __future__ import annotations
 
-import copy
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from paramz.anatomy import names
@@ -26,23 +26,37 @@ class AdapterPart:
 
     Attributes:
         kind: ``down`` goes from a layer's input into the rank, ``up`` from there to its output; a
-            ``gain`` multiplies entry by entry.
+            ``gain`` multiplies entry by entry; an ``entry`` is one of a sparse matrix.
         axes: its fan_in and fan_out.
-        rank: the axis that counts the rank; None where it has none.
+        rank: the axis that the rank moves; None where it has none.
         scaling: the number in the layer's code that multiplies what comes out; 1 without one.
         zero: it starts at zero, and its partner at random.
+        terms: the rank, where the axis does not count it.
+        partner: the name of the other factor.
+        uses: how many layers use it.
+        mixed: they use it beside factors A that were drawn apart, so that their gradients differ.
+        pool: its rows are chosen from a pool, by each layer apart.
     """
 
-    kind: Literal["down", "up", "gain"]
+    kind: Literal["down", "up", "gain", "entry"]
     axes: Axes
     rank: int | None = None
     scaling: float = 1.0
     zero: bool = False
+    terms: int | None = None
+    partner: str | None = None
+    uses: float = 1.0
+    mixed: bool = False
+    pool: bool = False
 
 
 def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
-    """Parameter name -> its part, for the tensors of adapters; empty for a model without any."""
+    """Parameter name -> its part, for the tensors of adapters; empty for a model without any.
+
+    Tensors that layers share are there under each of their names.
+    """
     found: dict[str, AdapterPart] = {}
+    uses = _uses(model)
     for path, module in model.named_modules():
         for down, up in names.ADAPTER_PAIRS:
             pairs = _factors(module, down, path), _factors(module, up, path)
@@ -51,15 +65,58 @@ def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
                     continue
                 other, second = pairs[1][key]
                 zero = _starts_at_zero(first, second, table=down == names.EMBEDDING_DOWN)
-                scaling = _scaling(module, key)
-                sides = Axes(fan_in=(1,), fan_out=(0,))
-                found[name] = AdapterPart("down", sides, 0, scaling, zero)
-                found[other] = AdapterPart("up", sides, 1, scaling, not zero)
+                parts = _pair(name, other, zero, _scaling(module, key), _terms(module))
+                ins, outs = uses.get(id(first), 1), uses.get(id(second), 1)
+                found[name] = replace(parts[0], uses=ins)
+                found[other] = replace(parts[1], uses=outs, mixed=outs > ins)
+        found |= _pools(module, path)
         for local, rank in names.ADAPTER_GAINS.items():
             for name, parameter in _factors(module, local, path).values():
                 axes = Axes(fan_out=tuple(range(parameter.dim())), vector=True)
                 found[name] = AdapterPart("gain", axes, rank)
     return found
+
+
+def _uses(model: nn.Module) -> dict[int, int]:
+    """Id of a parameter -> how many modules have it, where these are several."""
+    count = Counter(
+        id(parameter)
+        for module in model.modules()
+        for parameter in module._parameters.values()
+        if parameter is not None
+    )
+    return {key: number for key, number in count.items() if number > 1}
+
+
+def _terms(module: nn.Module) -> int | None:
+    found: Any = getattr(module, names.ADAPTER_RANK, None)
+    return None if found is None else int(found)
+
+
+def _pools(module: nn.Module, path: str) -> dict[str, AdapterPart]:
+    """The tensors of paramz.adapters whose axes are not those of a pair of factors."""
+    if names.ADAPTER_ENTRIES in module._parameters:
+        axes = Axes(fan_out=(0,), vector=True)
+        return {join(path, names.ADAPTER_ENTRIES): AdapterPart("entry", axes, 1, zero=True)}
+    if any(local not in module._parameters for local in names.ADAPTER_POOLS):
+        return {}
+    down, up = (join(path, local) for local in names.ADAPTER_POOLS)
+    uses = float(getattr(module, names.ADAPTER_USES))
+    rows, columns = _pair(down, up, False, _scaling(module, ""), _terms(module))
+    turned = Axes(fan_in=(0,), fan_out=(1,))
+    return {
+        down: replace(rows, uses=uses, pool=True),
+        up: replace(columns, axes=turned, rank=0, uses=uses, pool=True, mixed=True),
+    }
+
+
+def _pair(
+    down: str, up: str, zero: bool, scaling: float, terms: int | None
+) -> tuple[AdapterPart, AdapterPart]:
+    """The parts of the factors A (rank, in), zero at first or random, and B (out, rank)."""
+    sides = Axes(fan_in=(1,), fan_out=(0,))
+    one = AdapterPart("down", sides, 0, scaling, zero, terms, partner=up)
+    return one, AdapterPart("up", sides, 1, scaling, not zero, terms, partner=down)
 
 
 def _factors(module: nn.Module, local: str, path: str) -> dict[str, tuple[str, nn.Parameter]]:
@@ -98,24 +155,26 @@ def require_fresh(model: nn.Module) -> None:
     Raises:
         ValueError: they are; the message says what to do instead.
     """
-    parameters = dict(model.named_parameters())
-    pairs: list[tuple[str, str]] = []
-    parts = find_adapters(model)
-    downs = [name for name, part in parts.items() if part.kind == "down"]
-    ups = [name for name, part in parts.items() if part.kind == "up"]
-    for one, other in zip(downs, ups, strict=True):
-        both = [parameters[each] for each in (one, other)]
-        if all(not p.is_meta and bool(p.any()) for p in both):
-            pairs.append((one, other))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    pairs = [
+        name
+        for name, part in find_adapters(model).items()
+        if part.kind in ("down", "entry")
+        if all(_moved(parameters[each]) for each in (name, part.partner) if each is not None)
+    ]
     if not pairs:
         return
     raise ValueError(
-        f"neither factor of {listed([one for one, _ in pairs], 2)} starts at zero, so the adapted "
+        f"neither factor of {listed(pairs, 2)} starts at zero, so the adapted "
         "model does not start as the pretrained one, and no rule over the rank covers that. If "
         "they were trained, paramz.adopt_(model, ...) gives them their learning rates as they "
         "are. If they were drawn so (init_lora_weights=False, 'pissa', 'olora', 'orthogonal', "
         "'loftq', 'lora_ga', 'corda'), use init_lora_weights=True or 'gaussian'"
     )
+
+
+def _moved(parameter: nn.Parameter) -> bool:
+    return not parameter.is_meta and bool(parameter.any())
 
 
 def require_rules(model: nn.Module, *, wide: bool) -> None:
@@ -128,7 +187,7 @@ def require_rules(model: nn.Module, *, wide: bool) -> None:
     Raises:
         ValueError: so it is; the message says what is missing.
     """
-    for config in _configs(model).values():
+    for config in adapter_configs(model).values():
         kind = str(getattr(config.peft_type, "value", config.peft_type))
         if kind in names.ADAPTER_KINDS:
             continue
@@ -149,107 +208,38 @@ def require_rules(model: nn.Module, *, wide: bool) -> None:
     if not parts:
         raise ValueError(
             f"lora is for adapters, and this {type(model).__name__} has none that paramz knows "
-            f"(PEFT's {', '.join(names.ADAPTER_KINDS)}). Put them on first: "
-            "model = peft.get_peft_model(model, peft.LoraConfig(r=...))"
+            f"(PEFT's {', '.join(names.ADAPTER_KINDS)}, those of paramz.adapters). Put them on "
+            "first: model = peft.get_peft_model(model, peft.LoraConfig(r=...))"
         )
 
 
-def _configs(model: nn.Module) -> Mapping[str, Any]:
+def adapter_configs(model: nn.Module) -> Mapping[str, Any]:
+    """Adapter's name -> its config of PEFT; empty for other models."""
     found = getattr(model, names.ADAPTER_CONFIGS, None)
     return found if isinstance(found, Mapping) else {}
-
-
-def at_rank(model: nn.Module, rank: int) -> nn.Module:
-    """The same adapters at another rank, freshly drawn, on the same frozen tensors.
-
-    Scaling follows from PEFT's config, whose ``lora_alpha`` stays. The copy shares all tensors that
-    are no adapter's, so it takes no memory for them.
-
-    Args:
-        model: a model of ``peft.get_peft_model``.
-        rank: the rank of its config there; a ``rank_pattern`` moves in proportion.
-
-    Raises:
-        ValueError: it is no such model, its adapters have no rank, or one would not be whole.
-    """
-    if not hasattr(model, "get_base_model") or not _configs(model):
-        raise ValueError(
-            f"base={rank} is the rank of a base that paramz is to build, but this "
-            f"{type(model).__name__} is not made by peft.get_peft_model: give base= a model with "
-            "adapters of that rank"
-        )
-    adapted = find_adapters(model)
-    kept = {
-        id(tensor): tensor
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-        if name not in adapted
-    }
-    trained = [(each, each.requires_grad) for each in model.parameters()]
-    twin: Any = copy.deepcopy(model, kept)
-    configs = {name: config_at_rank(config, rank) for name, config in _configs(model).items()}
-    plain = twin.unload()
-    vars(plain).pop(names.ADAPTER_CONFIGS, None)
-    with torch.random.fork_rng(devices=[]):
-        made = with_adapters(plain, configs)
-    for parameter, flag in trained:  # PEFT freezes what it is put on, and the model shares that.
-        parameter.requires_grad_(flag)
-    return made
-
-
-def with_adapters(model: nn.Module, configs: Mapping[str, Any]) -> nn.Module:
-    """Adapters on a model, as PEFT puts them there.
-
-    Args:
-        model: without any.
-        configs: adapter's name -> PEFT's config.
-    """
-    from peft import get_peft_model
-
-    (name, first), *more = copy.deepcopy(dict(configs)).items()
-    adapted: Any = get_peft_model(model, first, adapter_name=name)
-    for name, config in more:
-        adapted.add_adapter(name, config)
-    made: nn.Module = adapted
-    return made
-
-
-def config_at_rank(config: Any, rank: int) -> Any:
-    """A copy of an adapter's config at another rank, with the same ``lora_alpha``.
-
-    Args:
-        config: of PEFT.
-        rank: its new ``r``; those of a ``rank_pattern`` move in proportion.
-
-    Raises:
-        ValueError: it has no rank, or one would not be whole.
-    """
-    scaled = copy.deepcopy(config)
-    own = getattr(config, "r", None)
-    if not isinstance(own, int):
-        raise ValueError(f"rank={rank}: {type(config).__name__} has no r that could be another")
-    scaled.r = rank
-    pattern = dict(getattr(config, "rank_pattern", None) or {})
-    for key, value in pattern.items():
-        if value * rank % own:
-            raise ValueError(
-                f"rank_pattern[{key!r}] = {value} would be {value * rank / own:g} at r={rank}, "
-                f"where it is {value} at r={own}"
-            )
-        pattern[key] = value * rank // own
-    if pattern:
-        scaled.rank_pattern = pattern
-    return scaled
 
 
 def adapter_ratios(
     part: AdapterPart, shape: tuple[int, ...], base: AdapterPart, base_shape: tuple[int, ...]
 ) -> dict[str, float]:
-    """Target / base of rank and scaling, of those that a tensor has."""
+    """Target / base of rank, scaling and uses, of those that a tensor has."""
     if part.rank is None:
         return {}
-    ratios = {"rank": shape[part.rank] / base_shape[part.rank]}
+    terms = (part.terms or shape[part.rank]) / (base.terms or base_shape[part.rank])
+    if part.kind == "entry":
+        return {"entries": terms}
+    ratios = {"rank": terms}
     if part.kind == "up":
         ratios["scaling"] = part.scaling / base.scaling
+    mixed = part.mixed or base.mixed
+    if part.uses != base.uses and mixed and not part.pool:
+        raise ValueError(
+            f"{part.uses:g} layers share a factor B of adapters, {base.uses:g} in the base, beside "
+            "factors A of their own: no rule covers that. Share A, too, or let as many share it in "
+            "the base"
+        )
+    if part.uses != base.uses:
+        ratios["mixed" if mixed else "uses"] = part.uses / base.uses
     return ratios
 
 

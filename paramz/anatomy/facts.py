@@ -45,18 +45,17 @@ from paramz.anatomy.moe import (
     gate_notes,
     without_growing_experts,
 )
-from paramz.anatomy.paths import split, unnumbered
+from paramz.anatomy.paired import twin_names
+from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.products import Product, find_products, names_tell
 from paramz.anatomy.slices import find_slices, notes_on_slices
 from paramz.anatomy.tensors import (
-    ONE_WIDTH,
     ModelTensor,
     read_shapes,
     read_tensors,
     require_same_names,
 )
-from paramz.anatomy.twins import resized
 from paramz.anatomy.written import WrittenFactor, find_written
 
 
@@ -247,7 +246,7 @@ def _tensors(
     scales: Set[str],
 ) -> tuple[TensorFacts, ...]:
     target, (base, wider) = read_tensors(model), read
-    twins = _twin_names(model, probes, target, base)
+    twins = twin_names(model, probes, target, base)
     layers, base_layers = find_layers(model), find_layers(probes.base)
     parts = find_parts(model, layers)
     adapters, base_adapters = find_adapters(model), find_adapters(probes.base)
@@ -281,29 +280,3 @@ def _ratios(layer: Layer, base: Layer) -> dict[str, float]:
     if layer.top_k is not None and base.top_k is not None:
         ratios["top_k"] = layer.top_k / base.top_k
     return ratios
-
-
-def _twin_names(
-    model: nn.Module,
-    probes: Probes,
-    target: Mapping[str, ModelTensor],
-    base: Mapping[str, ModelTensor],
-) -> dict[str, str]:
-    """Target parameter -> base parameter, all of them, or an error."""
-    who = "the target model", "the base model"
-    if probes.twins is None:
-        sizes = resized(model, probes.base) if target.keys() != base.keys() else []
-        fix = (
-            f"Here {'; '.join(sizes[:3])}. Make them equal, or scale them: with 'mup+completep' or "
-            "'mup+depth-mup' for residual blocks, with 'mup+moe' for experts."
-        )
-        require_same_names(target, base, who, fix if sizes else ONE_WIDTH)
-        return {name: name for name in target}
-    twins = {name: probes.twin_name(name) or name for name in target}
-    # Blocks of the base without a counterpart in the target are ignored.
-    used = set(twins.values())
-    alike = {unnumbered(name) for name in used}
-    require_same_names(
-        twins.values(), [n for n in base if n in used or unnumbered(n) not in alike], who
-    )
-    return twins

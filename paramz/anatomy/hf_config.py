@@ -13,9 +13,9 @@ from typing import Any, Literal
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.adapters import config_at_rank, with_adapters
 from paramz.anatomy.hf_depth import present, set_depth_
 from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_
+from paramz.anatomy.ranks import config_at_rank, with_adapters
 
 # Where the config of a model under a plan says that a plain model with its weights is another one
 # (paramz.plan.on_config), and the key of what paramz writes there.

@@ -39,6 +39,14 @@ FROZEN_INPUT = ("lora_A", "lora_embedding_A")
 # Adapters: the factors into the rank and out of it, as PEFT's layers keep them by adapter.
 EMBEDDING_DOWN = "lora_embedding_A"
 ADAPTER_PAIRS = (("lora_A", "lora_B"), (EMBEDDING_DOWN, "lora_embedding_B"))
+# Those of paramz.adapters: pools of rows of A and of columns of B, and weights between singular
+# vectors, (vectors, entries); where a layer keeps its rank and how many layers use a row of a pool;
+# and what makes the same adapters at another rank.
+ADAPTER_POOLS = ("mos_A", "mos_B")
+ADAPTER_ENTRIES = "svft_M"
+ADAPTER_RANK = "adapter_rank"
+ADAPTER_USES = "adapter_uses"
+ADAPTER_AT_RANK = "at_rank"
 # Gains of adapters -> their axis of the rank; None where they have none (VeRA, DoRA, IA3).
 ADAPTER_GAINS = {
     "vera_lambda_d": 0, "vera_lambda_b": None, "lora_magnitude_vector": None, "ia3_l": None,

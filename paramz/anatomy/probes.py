@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from paramz.anatomy.adapters import at_rank
 from paramz.anatomy.drawn import Laws, build_drawn
 from paramz.anatomy.hf_config import config_factory, config_notes
 from paramz.anatomy.paths import join, split
+from paramz.anatomy.ranks import at_rank
 from paramz.anatomy.twins import match_modules
 
 Factory = Callable[[int], nn.Module]
@@ -93,7 +93,7 @@ def build_probes(
 
     Raises:
         TypeError: something is missing or of the wrong kind; the message says what to pass.
-        ValueError: the wider width is the base width, or as for `paramz.anatomy.adapters.at_rank`.
+        ValueError: the wider width is the base width, or as for `paramz.anatomy.ranks.at_rank`.
     """
     if "rank" in scales and not scales & {"fan_in", "fan_out"} and base is not None:
         base = _of_one_width(model, base, base_width)

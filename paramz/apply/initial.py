@@ -268,7 +268,7 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
     rows, falling = [], 0
     adapted = "rank" in made.parametrization.scales
     for row in made.rows:
-        if adapted and "rank" not in row.ratios:
+        if adapted and not row.adapted:
             rows.append(row)  # of the trained model that the adapters are on
             continue
         twin = probes.twin_name(row.name) or row.name

@@ -80,7 +80,7 @@ def find_roles(tensors: Sequence[TensorFacts], overrides: Overrides | None = Non
             problems.append(named_apart(str(error), facts, tensors))
     if problems:
         raise ValueError("\n".join(collapse_notes(problems)))
-    if not any(row.growing or "rank" in row.ratios for row in rows):
+    if not any(row.growing or row.adapted for row in rows):
         raise ValueError(
             "base and wider probe have the same shapes everywhere: nothing grows with width. Does "
             "the factory use its width argument?"
@@ -190,6 +190,8 @@ def _inner(role: Role, why: str, place: Place) -> tuple[Role, str]:
 def _adapted(facts: TensorFacts) -> tuple[Role, str]:
     """The role of an adapter's tensor, where ranks may differ from the base's."""
     part = facts.adapter
+    if part is not None and part.kind == "entry":
+        return "vector", "adapter: weights between singular vectors"
     if part is None or part.kind == "gain":
         return "vector", "adapter: a gain for every coordinate of the rank"
     if part.kind == "up":

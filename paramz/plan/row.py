@@ -95,6 +95,11 @@ class Row:
         return self.role, self.shape, self.base_shape, ratios, self.ends, part
 
     @property
+    def adapted(self) -> bool:
+        """Whether it is of an adapter, whose rank may be another than the base's."""
+        return "rank" in self.ratios or "entries" in self.ratios
+
+    @property
     def widths(self) -> list[float]:
         """Its ratios in width, of those that it has."""
         return [self.ratios[scale] for scale in ("fan_in", "fan_out") if scale in self.ratios]

@@ -6,15 +6,30 @@ starts at zero, so that the adapted model starts as the pretrained one.
 
     RANK     the ratio of ranks, target / base
     SCALING  the ratio of the numbers s
+    ENTRIES  the ratio of the numbers of entries in a row of SVFT's M
+    USES     the ratio of the numbers of layers that use a factor, with partners that they share or
+             whose gradients agree: their gradients add up
+    MIXED    the same, of layers that use a B beside rows of A that were drawn apart
 
 latent   A that starts at random: B is zero. Its outputs grow in number and keep their size, as
          those of a first layer do, and what comes back through B falls as 1 / rank.
-inward   A that starts at zero: B is random with entries of size rank^-1/2 / s, so that as many
-         random outputs, of a rank far below the width, add up to one size.
+inward   A that starts at zero: B is random, and A learns what B^T sends back, so that of B A x the
+         part along the loss's gradient is a sum over the rank of one sign. B starts as muP's
+         readout does, at 1 / (rank s), and then A has the rule of one that starts at random. At
+         rank^-1/2 / s the random part of B A x would have one size and that part rank^1/2.
 outward  B. It reads the rank out: entries of one size that align with A x add up to rank. s stands
          behind it, so it has an abc shift by s (`Rule.shift`) of a rule for the product s B.
 vector   gains: one per coordinate of the rank (VeRA's d), between two random matrices, of which the
-         second has entries of size rank^-1/2. Gains per output (DoRA, IA3) have no RANK.
+         second has entries of size rank^-1/2. Gains per output (DoRA, IA3) have no RANK. Weights
+         between singular vectors (SVFT's M): entries of one size that align with their inputs add
+         up to as many as a row has, and a gradient does not know how many there are.
+
+What n layers share moves in each of them. Where their gradients agree, n of them have n times the
+size: Adam's and Muon's steps are those of one layer, SGD's n times as large. A B beside rows of A
+drawn apart (MoS's pools; derived here) has gradients of random signs to one another: their sum has
+n^1/2 times the size of one and the cosine n^-1/2 with each, so Adam's steps move every layer less by
+n^1/2, and SGD's as one layer alone would. With B larger by n^1/2 and that cosine, what A does to a
+layer comes out as without sharing for Adam, and n times as large for SGD: A has USES there.
 
 With one rate for both factors and A random, the change s B A that both make together is of size
 lr^2 s rank, which gives muA's lr ~ (s rank)^-1/2 (arXiv 2602.06204). B alone then moves the output
@@ -27,23 +42,23 @@ K-FAC has no column: the factor that starts at zero lets no gradient through to 
 from __future__ import annotations
 
 from paramz.theory.power import ONE
-from paramz.theory.printed import HALF, HEAD, NONE, RANK, SCALING, tabulate
+from paramz.theory.printed import ENTRIES, HALF, HEAD, MIXED, NONE, RANK, SCALING, USES, tabulate
 
 # fmt: off
-_S = SCALING
+_S, _U, _X = SCALING, USES, MIXED**HALF
 LORA = tabulate(
     "lora", "adapters over rank, a rate per factor: the spectral condition (Yang, Simon and "
     "Bernstein 2023, arXiv 2310.17813) over the rank; the ratio of rates is that of LoRA+ (Hayou "
     "et al. 2024, arXiv 2402.12354)",
     attention=HEAD**-HALF,
-    columns=("init",        "mult", "sgd.lr",          "adam.lr",       "adam.eps",  "muon.lr",         "muon.eps"),
-    input  =(ONE,            ONE,    ONE,               ONE,             ONE,         ONE,               ONE),
-    hidden =(ONE,            ONE,    ONE,               ONE,             ONE,         ONE,               ONE),
-    output =(ONE,            ONE,    ONE,               ONE,             ONE,         ONE,               ONE),
-    latent =(ONE,            ONE,    RANK,              ONE,             1 / RANK,    RANK**HALF,        RANK**-HALF),
-    inward =(ONE,            ONE,    ONE,               ONE,             RANK**-HALF, RANK**HALF,        ONE),
-    outward=(RANK**-HALF/_S, ONE,    1 / (RANK*_S**2),  1 / (RANK*_S),   _S,          RANK**-HALF / _S,  RANK**HALF * _S),
-    vector =(ONE,            ONE,    ONE,               ONE,             RANK**-HALF, NONE,              NONE),
-    scalar =(ONE,            ONE,    ONE,               ONE,             ONE,         NONE,              NONE),
+    columns=("init",        "mult", "sgd.lr",              "adam.lr",        "adam.eps",      "muon.lr",              "muon.eps"),
+    input  =(ONE,            ONE,    ONE,                   ONE,              ONE,             ONE,                    ONE),
+    hidden =(ONE,            ONE,    ONE,                   ONE,              ONE,             ONE,                    ONE),
+    output =(ONE,            ONE,    ONE,                   ONE,              ONE,             ONE,                    ONE),
+    latent =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
+    inward =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
+    outward=(1 / (RANK*_S),  ONE,    1 / (RANK*_S**2 * _U), _X / (RANK*_S),   _S * _U*_X,      RANK**-HALF / _S * _X,  RANK**HALF * _S * _U*_X),
+    vector =(ONE,            ONE,    1 / ENTRIES,           1 / ENTRIES,      RANK**-HALF,     NONE,                   NONE),
+    scalar =(ONE,            ONE,    ONE,                   ONE,              ONE,             NONE,                   NONE),
 )
 # fmt: on

@@ -13,8 +13,8 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 Scale = Literal[
-    "fan_in", "fan_out", "head", "depth", "loops", "experts", "top_k", "rank", "scaling", "density",
-    "batch", "steps",
+    "fan_in", "fan_out", "head", "depth", "loops", "experts", "top_k", "rank", "scaling", "entries",
+    "uses", "mixed", "density", "batch", "steps",
 ]  # fmt: skip
 
 _EXPONENT = re.compile(r"-?\d{1,9}(/0*[1-9]\d{0,8})?")

@@ -21,6 +21,9 @@ LOOPS = Power(loops=1)
 EXPERTS = Power(experts=1)
 RANK = Power(rank=1)
 SCALING = Power(scaling=1)
+ENTRIES = Power(entries=1)
+USES = Power(uses=1)
+MIXED = Power(mixed=1)
 DENSITY = Power(density=1)
 NONE = None  # the theory has no rule here
 

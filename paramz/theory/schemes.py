@@ -38,7 +38,7 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "large-vocab": ("times mup", "published, not measured here"),
         "lora": (
             "alone, or times a width scheme, on models with adapters",
-            "checks pass under SGD, AdamW, Muon; best lr stays where A starts at random",
+            "checks pass under SGD, AdamW, Muon where A starts at random; best lr stays",
         ),
         "s-mup": (
             "times a width scheme, on models with static masks",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import paramz
-from paramz.anatomy.adapters import at_rank
+from paramz.anatomy.ranks import at_rank
 from paramz.plan.plan import Plan
 
 peft = pytest.importorskip("peft")
@@ -90,10 +90,10 @@ def test_the_scaling_is_an_abc_shift_of_the_second_factor(optimizer):
     rule = paramz.parametrization("lora").rule(family.column, "outward")
     fields = ("init_std", "lr", "eps", "weight_decay")
 
-    def over_rank(power: paramz.Power) -> paramz.Power:
-        return paramz.Power(**{scale: e for scale, e in power.exponents if scale == "rank"})
+    def apart(power: paramz.Power) -> paramz.Power:
+        return paramz.Power(**{scale: e for scale, e in power.exponents if scale != "scaling"})
 
-    whole = paramz.Rule(**{name: over_rank(getattr(rule, name)) for name in fields})
+    whole = paramz.Rule(**{name: apart(getattr(rule, name)) for name in fields})
     shifted = whole.shift(paramz.Power(scaling=1), family, behind=True)
     assert [getattr(shifted, name) for name in fields] == [getattr(rule, name) for name in fields]
 
@@ -127,13 +127,13 @@ def test_the_trained_model_stays_as_it_is_bit_for_bit():
     assert rates(plan, model) == {"latent": (0.5, 0.2), "outward": (0.25, 0.4)}
 
 
-def test_a_random_second_factor_starts_at_the_root_of_the_rank_over_the_scaling():
+def test_a_random_second_factor_starts_as_a_readout_of_the_rank_times_the_scaling():
     model = random_up(rank=16, lora_alpha=8)
     plan = paramz.parametrize_(model, "lora", base=random_up(rank=4, lora_alpha=8))
     roles = {row.name: row.role for row in plan.rows}
     assert (roles[A], roles[B]) == ("inward", "outward")
     # at rank 4 it was drawn at 1/2 with scaling 2; here the scaling is 1/2
-    assert float(model.get_parameter(B).detach().std()) == pytest.approx(0.5 * 0.5 * 4, rel=0.1)
+    assert float(model.get_parameter(B).detach().std()) == pytest.approx(0.5 / 4 * 4, rel=0.1)
     assert rates(plan, model)["inward"][0] == 1.0
 
 
@@ -202,7 +202,7 @@ def test_adapters_on_an_embedding_start_at_zero_in_the_table():
     table, up = (row for row in plan.rows if "lora_embedding" in row.name)
     assert (table.role, dict(table.ratios)) == ("inward", {"rank": 4.0})
     assert (up.role, dict(up.ratios)) == ("outward", {"fan_out": 2.0, "rank": 4.0, "scaling": 1.0})
-    assert float(model.get_parameter(up.name).detach().std()) == pytest.approx(0.5, rel=0.1)
+    assert float(model.get_parameter(up.name).detach().std()) == pytest.approx(0.25, rel=0.1)
 
 
 def test_kinds_without_a_rule_are_refused_with_what_is_missing():

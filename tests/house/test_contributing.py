@@ -86,7 +86,17 @@ def test_every_file_that_the_page_names_is_there():
 def test_the_tree_names_every_module():
     """A file that is added or moved is added to the map."""
     tree = PAGE[PAGE.index("paramz/\n") : PAGE.index("__init__.py  every")]
-    for folder in ("theory", "anatomy", "plan", "reparam", "apply", "check", "slurm", "tuning"):
+    for folder in (
+        "theory",
+        "anatomy",
+        "plan",
+        "reparam",
+        "adapters",
+        "apply",
+        "check",
+        "slurm",
+        "tuning",
+    ):
         start = tree.index(f"  {folder}/ ")
         part = re.split(r"\n  \w+/ ", tree[start + 2 :])[0]
         for path in (ROOT / "paramz" / folder).glob("*.py"):

@@ -112,7 +112,7 @@ def test_the_reference_has_every_public_name():
     shown = set(shown_in_the_reference())
     homes = {paramz._MODULES.get(name, name) for name in paramz.__all__} - {"apply.hf"}
     assert sorted(homes - shown) == []
-    for name in ("analysis", "check", "nn", "optim", "reparam", "slurm", "sweeps"):
+    for name in ("adapters", "analysis", "check", "nn", "optim", "reparam", "slurm", "sweeps"):
         module = importlib.import_module(f"paramz.{name}")
         public = set(getattr(module, "__all__", ()) or paramz_names(module)) - {"write_report"}
         left = {f"{name}.{member}" for member in public - set(paramz.__all__)} - shown

@@ -1,0 +1,122 @@
+"""Put adapters on a trained model, take them off, or add them to its weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from paramz.adapters.layer import (
+    AdaptedLinear,
+    Adapter,
+    adapted_layers,
+    own_tensors,
+    plain_,
+    put_on_,
+)
+
+
+def attach_(model: nn.Module, adapter: Adapter, where: str | Sequence[str]) -> list[str]:
+    """Put adapters on linear layers of a trained model, in place, and freeze all other tensors.
+
+    The model computes what it did, as every adapter starts at zero. Layers whose names differ in
+    numbers only and whose shapes are equal share what the adapter shares.
+
+    Args:
+        model: the trained model. Its own tensors keep their names.
+        adapter: such as ``ShareLoRA(rank=8)``.
+        where: a pattern that is searched for in the layers' paths, or the paths.
+
+    Returns:
+        the paths of the layers, in the order of the model.
+
+    Raises:
+        ValueError: there is no such layer, a layer is no plain ``nn.Linear`` (one with an adapter,
+            one whose weight torch reads itself, a quantised one), or as for the adapter.
+
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+    >>> from paramz.adapters import ShareLoRA
+    >>> attach_(net, ShareLoRA(rank=2), "[12]")
+    ['1', '2']
+    >>> [name for name, p in net.named_parameters() if p.requires_grad]
+    ['1.lora_A', '1.lora_B', '2.lora_B']
+    """
+    found = _layers(model, where)
+    before = [each for each in model.parameters() if each.requires_grad]
+    adapters = {id(each) for one in adapted_layers(model).values() for each in own_tensors(one)}
+    put_on_(adapter, found)
+    for parameter in before:
+        parameter.requires_grad_(id(parameter) in adapters)
+    return list(found)
+
+
+def _layers(model: nn.Module, where: str | Sequence[str]) -> dict[str, nn.Linear]:
+    modules = dict(model.named_modules())
+    if isinstance(where, str):
+        found = {
+            path: module
+            for path, module in modules.items()
+            if isinstance(module, nn.Linear) and re.search(where, path)
+        }
+    else:
+        missing = [path for path in where if not isinstance(modules.get(path), nn.Linear)]
+        if missing:
+            raise ValueError(f"{', '.join(missing)}: the model has no linear layer of this name")
+        found = {path: modules[path] for path in where}
+    if not found:
+        known = [path for path, module in modules.items() if isinstance(module, nn.Linear)]
+        raise ValueError(
+            f"where={where!r} matches no linear layer; there are {', '.join(known[:8]) or 'none'}"
+        )
+    for path, layer in found.items():
+        if isinstance(layer, AdaptedLinear):
+            raise ValueError(
+                f"{path} has an adapter already, {layer.adapter}: paramz.adapters.merge_ adds it "
+                "to the weight, paramz.adapters.detach_ takes it off"
+            )
+        if type(layer) is not nn.Linear:
+            raise ValueError(
+                f"{path} is a {type(layer).__name__}, whose code may use the weight in another way "
+                "than nn.Linear does, so that an adapter would have no effect: leave it out of "
+                "where="
+            )
+        if not layer.weight.is_floating_point():
+            raise ValueError(f"{path}: its weight is quantised, {layer.weight.dtype}")
+    return found
+
+
+def _adapted(model: nn.Module) -> dict[str, AdaptedLinear]:
+    found = adapted_layers(model)
+    if not found:
+        raise ValueError(f"this {type(model).__name__} has no adapters of paramz.adapters")
+    return found
+
+
+def detach_(model: nn.Module) -> None:
+    """Take all adapters off again, in place: the trained model as it was, all of it frozen.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    for layer in _adapted(model).values():
+        plain_(layer)
+
+
+def merge_(model: nn.Module) -> None:
+    """Add all adapters to the weights of their layers, in place: a plain model, all of it frozen.
+
+    The outputs are the same up to rounding.
+
+    Raises:
+        ValueError: the model has no adapters, or layers share a weight and have adapters.
+    """
+    layers = _adapted(model)
+    weights = [id(layer.weight) for layer in layers.values()]
+    if len(set(weights)) < len(weights):
+        raise ValueError("layers with adapters share one weight, which cannot hold two changes")
+    with torch.no_grad():
+        for layer in layers.values():
+            layer.weight += layer.change()
+            plain_(layer)

@@ -1,0 +1,101 @@
+"""The adapters of a model at another rank, as the base of a scheme over ranks has them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramz.anatomy import names
+from paramz.anatomy.adapters import adapter_configs, find_adapters
+
+
+def at_rank(model: nn.Module, rank: int) -> nn.Module:
+    """The same adapters at another rank, freshly drawn, on the same frozen tensors.
+
+    Scaling follows from PEFT's config, whose ``lora_alpha`` stays. The copy shares all tensors that
+    are no adapter's, so it takes no memory for them.
+
+    Args:
+        model: a model of ``peft.get_peft_model``, or with adapters of paramz.adapters.
+        rank: the rank of its config there; a ``rank_pattern`` moves in proportion.
+
+    Raises:
+        ValueError: it is no such model, its adapters have no rank, or one would not be whole.
+    """
+    own = next((m for m in model.modules() if hasattr(m, names.ADAPTER_AT_RANK)), None)
+    if own is not None:
+        copied: nn.Module = getattr(own, names.ADAPTER_AT_RANK)(model, rank)
+        return copied
+    if not hasattr(model, "get_base_model") or not adapter_configs(model):
+        raise ValueError(
+            f"base={rank} is the rank of a base that paramz is to build, but this "
+            f"{type(model).__name__} is not made by peft.get_peft_model: give base= a model with "
+            "adapters of that rank"
+        )
+    adapted = find_adapters(model)
+    kept = {
+        id(tensor): tensor
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if name not in adapted
+    }
+    trained = [(each, each.requires_grad) for each in model.parameters()]
+    twin: Any = copy.deepcopy(model, kept)
+    configs = {
+        name: config_at_rank(config, rank) for name, config in adapter_configs(model).items()
+    }
+    plain = twin.unload()
+    vars(plain).pop(names.ADAPTER_CONFIGS, None)
+    with torch.random.fork_rng(devices=[]):
+        made = with_adapters(plain, configs)
+    for parameter, flag in trained:  # PEFT freezes what it is put on, and the model shares that.
+        parameter.requires_grad_(flag)
+    return made
+
+
+def with_adapters(model: nn.Module, configs: Mapping[str, Any]) -> nn.Module:
+    """Adapters on a model, as PEFT puts them there.
+
+    Args:
+        model: without any.
+        configs: adapter's name -> PEFT's config.
+    """
+    from peft import get_peft_model
+
+    (name, first), *more = copy.deepcopy(dict(configs)).items()
+    adapted: Any = get_peft_model(model, first, adapter_name=name)
+    for name, config in more:
+        adapted.add_adapter(name, config)
+    made: nn.Module = adapted
+    return made
+
+
+def config_at_rank(config: Any, rank: int) -> Any:
+    """A copy of an adapter's config at another rank, with the same ``lora_alpha``.
+
+    Args:
+        config: of PEFT.
+        rank: its new ``r``; those of a ``rank_pattern`` move in proportion.
+
+    Raises:
+        ValueError: it has no rank, or one would not be whole.
+    """
+    scaled = copy.deepcopy(config)
+    own = getattr(config, "r", None)
+    if not isinstance(own, int):
+        raise ValueError(f"rank={rank}: {type(config).__name__} has no r that could be another")
+    scaled.r = rank
+    pattern = dict(getattr(config, "rank_pattern", None) or {})
+    for key, value in pattern.items():
+        if value * rank % own:
+            raise ValueError(
+                f"rank_pattern[{key!r}] = {value} would be {value * rank / own:g} at r={rank}, "
+                f"where it is {value} at r={own}"
+            )
+        pattern[key] = value * rank // own
+    if pattern:
+        scaled.rank_pattern = pattern
+    return scaled
