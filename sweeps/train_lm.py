@@ -119,11 +119,19 @@ def text(path: str | None, most: int = 8_000_000) -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
+# The last part of the text, which training does not see if asked to, and windows drawn from it.
+HELD_OUT, WINDOWS = 0.05, 512
+
+
 def batch_of(
-    path: str | None, batch_size: int, context: int, seed: int, step: int
+    path: str | None, batch_size: int, context: int, seed: int, step: int, without: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes and the bytes that follow them; the same whenever asked for the same seed and step."""
+    """Bytes and the bytes that follow them; the same whenever asked for the same seed and step.
+
+    They are drawn from the text without its last part, a fraction.
+    """
     data = text(path)
+    data = data[: len(data) - round(len(data) * without)]
     generator = torch.Generator().manual_seed((seed << 32) + step)
     starts = torch.randint(len(data) - context - 1, (batch_size,), generator=generator)
     window = data[starts[:, None] + torch.arange(context + 1)].long()
@@ -134,7 +142,8 @@ def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config; every key has a default.
 
     Keys: depth, heads (their number stays, so their size grows with width), context, batch_size,
-    tied, zero (start residual branches at zero), text (a path), seed (of the batches' order, too).
+    tied, zero (start residual branches at zero), text (a path), seed (of the batches' order, too),
+    held_out (train on all but the text's last twentieth, and judge the trained model by that).
     """
     context = config.get("context", 64)
     build = partial(
@@ -146,10 +155,21 @@ def task(config: dict[str, Any]) -> paramz.Task:
         zero=config.get("zero", False),
     )
     drawn = (config.get("text"), config.get("batch_size", 16), context, config.get("seed", 0))
-    batch = partial(batch_of, *drawn)
+    batch = partial(batch_of, *drawn, without=HELD_OUT if config.get("held_out") else 0.0)
     return paramz.Task(build=build, batch=batch)
+
+
+def held_out(config: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Windows of the last part of the text and the bytes that follow; None unless asked for."""
+    if not config.get("held_out"):
+        return None
+    data, context = text(config.get("text")), config.get("context", 64)
+    data = data[-round(len(data) * HELD_OUT) :]
+    starts = torch.linspace(0, len(data) - context - 1, WINDOWS).long()
+    window = data[starts[:, None] + torch.arange(context + 1)].long()
+    return window[:, :-1], window[:, 1:]
 
 
 def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is the mean over the last tenth of the steps."""
-    return fit(task(config), config, trial)
+    return fit(task(config), config, trial, held_out=held_out(config))

@@ -17,6 +17,7 @@ def fit(
     config: dict[str, Any],
     trial: Any,
     everything: Any = None,
+    held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> dict[str, float]:
     """Train the task's model under the config's parametrization and return its metrics.
 
@@ -26,6 +27,8 @@ def fit(
         trial: the trial of the sweep.
         everything: a batch on which the trained model's loss is taken, for tasks whose batches
             are too noisy a measure of it.
+        held_out: inputs and classes that training does not see, for the loss and the accuracy of
+            the trained model on them.
 
     The config needs width and lr. The rest is optional, with these defaults:
 
@@ -41,8 +44,8 @@ def fit(
       of which a resumed trial goes on).
 
     Returns:
-        ``loss`` (of ``everything``, or the mean over the last tenth of the steps; nats) and
-        ``parameters``.
+        ``loss`` (of ``everything``, or the mean over the last tenth of the steps; nats),
+        ``parameters``, and with ``held_out`` ``held_out_loss`` (nats) and ``held_out_accuracy``.
     """
     steps = config.get("steps", 80)
     torch.manual_seed(config.get("seed", 0))
@@ -110,9 +113,20 @@ def fit(
     else:
         with torch.no_grad():
             final = loss_on(everything).item()
+    size = float(sum(p.numel() for p in model.parameters()))
+    unseen = {} if held_out is None else judged(task, model.eval(), moved(held_out, device))
+    return {"loss": final, "parameters": size, **unseen}
+
+
+@torch.no_grad()
+def judged(
+    task: paramz.Task, model: torch.nn.Module, held_out: tuple[torch.Tensor, torch.Tensor]
+) -> dict[str, float]:
+    """The loss on inputs and classes, and the share of them whose class is the likeliest."""
+    inputs, classes = held_out
     return {
-        "loss": final,
-        "parameters": float(sum(p.numel() for p in model.parameters())),
+        "held_out_loss": task.loss(model, held_out).item(),
+        "held_out_accuracy": (model(inputs).argmax(-1) == classes).float().mean().item(),
     }
 
 

@@ -72,6 +72,19 @@ def test_all_tensors_of_a_batch_move(loop):
     assert isinstance(there["x"], tuple) and isinstance(there["x"][1], list)
 
 
+def test_a_trained_model_is_judged_by_text_that_it_has_not_seen(tmp_path):
+    lm = importlib.import_module("train_lm")
+    (tmp_path / "text").write_bytes(bytes([1, 2] * 950 + [3] * 100))  # the last twentieth apart
+    config = {"text": str(tmp_path / "text"), "context": 8, "held_out": True, "heads": 2}
+    drawn = torch.cat([lm.task(config).batch(step)[1] for step in range(99)])
+    assert drawn.unique().tolist() == [1, 2]
+    assert torch.cat(lm.held_out(config)).unique().tolist() == [3]
+    trial = SimpleNamespace(directory=tmp_path, log=lambda *_, **__: None, should_stop=lambda: False)
+    metrics = lm.train({**config, "width": 16, "lr": 2**-6, "steps": 20}, trial)
+    assert metrics["held_out_loss"] > math.log(256) / 2 > metrics["loss"]
+    assert metrics["held_out_accuracy"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("name", "config"),
     [
