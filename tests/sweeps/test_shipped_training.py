@@ -79,7 +79,8 @@ def test_a_trained_model_is_judged_by_text_that_it_has_not_seen(tmp_path):
     drawn = torch.cat([lm.task(config).batch(step)[1] for step in range(99)])
     assert drawn.unique().tolist() == [1, 2]
     assert torch.cat(lm.held_out(config)).unique().tolist() == [3]
-    trial = SimpleNamespace(directory=tmp_path, log=lambda *_, **__: None, should_stop=lambda: False)
+    log, should_stop = (lambda *_, **__: None), (lambda: False)
+    trial = SimpleNamespace(directory=tmp_path, log=log, should_stop=should_stop)
     metrics = lm.train({**config, "width": 16, "lr": 2**-6, "steps": 20}, trial)
     assert metrics["held_out_loss"] > math.log(256) / 2 > metrics["loss"]
     assert metrics["held_out_accuracy"] == 0.0
