@@ -22,7 +22,7 @@ import paramz
 from paramz.adapters import SVFT, MoS, ShareLoRA, attach_
 
 WIDTH, DEPTH, CONTEXT, BATCH, TRAINED, STEPS, LAST, SEEDS, BASE = 64, 4, 64, 8, 1500, 60, 20, 2, 8
-RANKS = (2, 4, 8, 16, 32)
+RANKS = (2, 8, 32)
 # The adapter at a rank, and the grid of log2 lr.
 KINDS = {
     "ShareLoRA": (ShareLoRA, (-11, -3)),
@@ -59,7 +59,7 @@ def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int, s
 def adapted(plain: torch.nn.Module, kind: str, rank: int, seed: int) -> torch.nn.Module:
     model = copy.deepcopy(plain)
     torch.manual_seed(seed)
-    attach_(model, KINDS[kind][0](rank), "qkv|out$|up|down")
+    attach_(model, KINDS[kind][0](rank), "blocks")
     return model
 
 
@@ -97,7 +97,7 @@ def main() -> None:
             frame.to_csv(RESULT, index=False)
             case = frame[frame.policy.eq(policy) & frame.kind.eq(kind)]
             (slope, _), cov = np.polyfit(np.log2(case["rank"]), case.log2_lr, 1, cov=True)
-            print(f"{kind}, {policy}: {slope:+.2f} +- {2.31 * cov[0, 0] ** 0.5:.2f} octaves per "
+            print(f"{kind}, {policy}: {slope:+.2f} +- {2.78 * cov[0, 0] ** 0.5:.2f} octaves per "
                   "doubling of the rank", file=sys.stderr)  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from paramz.reparam.layers.sll import SLL
 from paramz.reparam.maps.aol import AOL
 from paramz.reparam.maps.compander import Compander
 from paramz.reparam.maps.fedpara import FedPara
+from paramz.reparam.maps.masa import MASA
 from paramz.reparam.maps.mpo import MPO
 from paramz.reparam.maps.orthogonal import Orthogonal
 from paramz.reparam.maps.relaxed import Relaxed
@@ -21,6 +22,7 @@ from paramz.reparam.reparametrize import reparametrize_, unreparametrize_
 
 __all__ = [
     "AOL",
+    "MASA",
     "MPO",
     "SLL",
     "Compander",

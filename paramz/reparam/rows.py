@@ -92,12 +92,27 @@ def _part_rows(rulebook: Rulebook, row: Row, entry: Mapped) -> list[tuple[Row, T
 
 
 def _used_again(first: Row, again: Row, weight: Row) -> Row:
-    """The row of a part that several weights share: n of them give it n times the gradient."""
-    assert first.part is not None
+    """The row of a part that several weights share: n of them give it n times the gradient.
+
+    Raises:
+        ValueError: the weights have different rules.
+    """
+    assert first.part is not None and again.part is not None
+    if (first.role, first.ends, first.part.size) != (again.role, again.ends, again.part.size):
+        raise ValueError(
+            f"{first.part.weight} and {weight.name} share {first.name}, but one of them is "
+            f"{_said(first)} and the other {_said(again)}, so they have different rules. Build the "
+            "model afresh and call reparametrize_ once for each kind, as in where='fc1' and then "
+            "where='fc2': names that differ in numbers only share within one call"
+        )
     # The base's weights share it as well, so only as many more uses count as depth has grown by.
     uses = {"depth": "1"} if "depth" in weight.ratios else {}
     aliases = (*first.aliases, again.name, *again.aliases)
     return replace(first, aliases=aliases, part=replace(first.part, uses=uses))
+
+
+def _said(row: Row) -> str:
+    return f"the end of a residual branch ({row.role})" if row.ends else row.role
 
 
 def _wider(row: Row) -> Shape:

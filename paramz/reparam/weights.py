@@ -79,9 +79,11 @@ def split_(entries: list[Mapped]) -> None:
     groups: dict[tuple[object, ...], list[Mapped]] = {}
     for entry in entries:
         if isinstance(entry.recipe, SharingRecipe) and entry.recipe.shared:
-            weight = _parameter(entry)
-            like = unnumbered(entry.names[0]), tuple(weight.shape)
-            key = like if entry.recipe.by_name else ()
+            key: tuple[object, ...] = ()
+            if entry.parts:  # as they shared before
+                key = tuple(id(entry.parts[name]) for name in entry.recipe.shared)
+            elif entry.recipe.by_name:
+                key = unnumbered(entry.names[0]), tuple(_parameter(entry).shape)
             groups.setdefault((type(entry.recipe), *key), []).append(entry)
         else:
             try:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call, grad, jvp, vmap
 
 import paramz
-from paramz.reparam import AOL, MPO, FedPara, Orthogonal, Relaxed, SpectralNorm
+from paramz.reparam import AOL, MASA, MPO, FedPara, Orthogonal, Relaxed, SpectralNorm
 from paramz.reparam.recipe import Recipe
 
 HIDDEN = "[24][.]weight"  # of net
@@ -32,6 +32,7 @@ RECIPES = [
     (Relaxed(), HIDDEN),
     (Relaxed(3), HIDDEN),
     (Relaxed(3, "svd"), HIDDEN),
+    (MASA(1), HIDDEN),
     (MPO(), HIDDEN),
     (MPO(ends=2, bond=3), HIDDEN),
 ]
