@@ -77,9 +77,8 @@ often the check is wrong: [the coordinate check](coordinate_check.md).
 
 SUMMARY = """
 Under muP {passed} of {all} pass, {undecided} are undecided and {failed} fail; under SP {sp} of {all} fail.
-What fails keeps one key-value head in a map that is fused with the growing queries, so that one init
-serves both ([bottlenecks](parametrizations.md#bottlenecks)). Check such a model, and one that is
-undecided, at twice the widths, and sweep the learning rate at two widths, before you rely on transfer.
+Check a model that is undecided at twice the widths, or with six seeds, and sweep the learning rate at
+two widths, before you rely on transfer.
 """
 
 REFUSES = """

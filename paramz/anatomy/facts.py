@@ -49,7 +49,8 @@ from paramz.anatomy.paired import twin_names
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.products import Product, find_products, names_tell
-from paramz.anatomy.slices import find_slices, notes_on_slices
+from paramz.anatomy.slices import find_slices
+from paramz.anatomy.spans import Span, find_spans
 from paramz.anatomy.tensors import (
     ModelTensor,
     read_shapes,
@@ -67,6 +68,7 @@ class TensorFacts:
         tensor: its shape, names and uses in the model.
         base_shape, wider_shape: in the base and in the wider probe.
         stays: axis -> how much of it stays, where the rest grows (fused maps).
+        spans: which rows stay, where a run shows it.
         place: where it stands in the network, if it grows on one side only.
         moe: what it is of a mixture-of-experts layer, if it is in one.
         expert_ratios: the layer's numbers of experts (``experts``) and of active ones (``top_k``),
@@ -79,6 +81,7 @@ class TensorFacts:
     base_shape: tuple[int, ...]
     wider_shape: tuple[int, ...]
     stays: Mapping[int, int] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
     place: Place = Place()
     moe: MoePart | None = None
     expert_ratios: Mapping[str, float] = field(default_factory=dict)
@@ -183,10 +186,12 @@ def read_facts(
     claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
-    tensors = tuple(replace(t, stays=slices.get(t.name, {})) for t in tensors)
-    notes = [*probes.notes, *notes_on_slices(slices, shapes)]
+    spans = find_spans(probes, slices, shapes, example)
+    tensors = tuple(
+        replace(t, stays=slices.get(t.name, {}), spans=spans.get(t.name, ())) for t in tensors
+    )
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
-    notes += [*loose_notes(moving, claimed, weighted)]
+    notes = [*probes.notes, *loose_notes(moving, claimed, weighted)]
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]

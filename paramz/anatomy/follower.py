@@ -40,7 +40,7 @@ _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"})
 
 
 # What every norm is made of, fused or written out.
-_NORMS = frozenset(
+NORMS = frozenset(
     """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
     linalg_vector_norm norm std var var_mean""".split()
 )
@@ -158,7 +158,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._note_look(*args)
             if made.data:
                 self._note_whole(func, args)
-            if func.overloadpacket.__name__ in _NORMS and len(made.fresh) == 1:
+            if func.overloadpacket.__name__ in NORMS and len(made.fresh) == 1:
                 self.normed |= made.fresh
         return out
 

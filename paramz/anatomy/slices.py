@@ -2,7 +2,8 @@
 
 Queries of a growing number of heads beside keys and values of one head (Falcon-7B, GPTBigCode), or
 the channels of a state-space layer beside its fixed state (Mamba 2). Such an axis is a m + b. What
-its growing part does is the tensor's ratio; the rest has the role of a bottleneck or of an input.
+its growing part does is the tensor's ratio; the rest is a map of its own, with a role of its own.
+Shapes tell how many rows that are, and a run (`paramz.anatomy.spans`) which.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cache
-
-from paramz.anatomy.paths import pattern
-from paramz.anatomy.tensors import listed
 
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, Shape, Shape]
@@ -62,25 +60,3 @@ def _stays(base: int, wider: int, ratio: Fraction) -> int:
     """The b of base = a m + b and wider = ratio a m + b, if it is whole; else 0."""
     b = (ratio * base - wider) / (ratio - 1) if ratio != 1 else Fraction(0)
     return int(b) if b.denominator == 1 else 0
-
-
-def notes_on_slices(
-    found: Mapping[str, Mapping[int, int]], shapes: Mapping[str, Shapes]
-) -> list[str]:
-    """What a reader of the plan should know of tensors with slices of two roles."""
-    alike: dict[str, str] = {}
-    for name, axes in found.items():
-        if len(shapes[name][0]) < 2:
-            continue  # of a bias all rows are alike
-        for axis, stays in axes.items():
-            what = f"axis {axis} is {shapes[name][0][axis]} in the base, of which {stays} stay"
-            alike.setdefault(f"{pattern(name)} {what}", f"{name} ({what})")
-    if not alike:
-        return []
-    return [
-        f"{listed(list(alike.values()), 4)}: several maps in one tensor, planned as the part that "
-        "grows. The rest has the same lr under Adam and its relatives, and another one under SGD "
-        "and Muon. Its init is that of a hidden matrix, where rows in a map of their own (inward) "
-        "have (width / width of the base)^-1/2 times that: split the layer, or multiply those rows "
-        "after parametrize_, where that matters"
-    ]

@@ -17,7 +17,8 @@ from paramz.anatomy.masks import find_masked
 from paramz.anatomy.paths import join
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import is_trainable_kind, listed
-from paramz.apply.initial import measure_init, unmasked
+from paramz.apply.initial import unmasked
+from paramz.apply.measured import measure_init
 from paramz.plan.on_model import plan_of
 from paramz.plan.row import Row
 

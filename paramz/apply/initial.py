@@ -9,102 +9,19 @@ model already follows the rule, its random numbers stay as drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from paramz.anatomy.laws import Law
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import is_trainable_kind
+from paramz.apply.measured import known_init, measure_init
+from paramz.apply.pieces import growing_rows, growing_views, joined, slice_views
 from paramz.plan.plan import Plan
-from paramz.plan.row import Init, Row
-
-
-def measure_init(parameter: torch.Tensor, *, exact: bool = True) -> Init:
-    """Measure how a tensor was initialised.
-
-    A complex tensor counts as its real and imaginary parts, of which each has the std: rules are
-    ratios, and these are the same for the parts and for the whole.
-
-    Args:
-        parameter: the tensor.
-        exact: to the last digit what torch's norm in float64 says; False takes a tensor on the CPU
-            by parts in float32, which is twenty times faster. Random draws differ by 1e-6 then,
-            and what rounds alike in every entry by 1e-5, where draws of a billion entries are
-            known to 2e-5.
-
-    >>> measure_init(torch.ones(8)).kind
-    'constant'
-    """
-    values = parameter.detach()
-    if not is_trainable_kind(values):
-        return Init("constant", 0.0, 0.0, values.numel(), 0.0)
-    if values.is_complex():
-        values = torch.view_as_real(values)
-    size = values.numel()
-    if size == 0:
-        return Init("constant", 0.0, 0.0, 0, 0.0)
-    low, high = (float(x) for x in torch.aminmax(values))
-    bound = max(abs(low), abs(high))
-    if low == high:
-        return Init("constant", 0.0, low, size, bound)
-    std = (_norm(values) if exact else _fast_norm(values, bound)) / math.sqrt(size)
-    uniform = size >= 128 and _within_uniform(std, bound, size)
-    return Init("uniform" if uniform else "normal", std, 0.0, size, bound)
-
-
-# Entries of which a sum is taken at once: they stay in a core's cache.
-_PART = 65536
-
-
-def _norm(values: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
-
-
-def _fast_norm(values: torch.Tensor, bound: float) -> float:
-    # Beyond these bounds squares, or sums of them, leave what float32 can hold.
-    if values.device.type != "cpu" or not 1e-15 < bound < 1e15:
-        return _norm(values)
-    parts = (part.float() for part in torch.split(values.reshape(-1), _PART))
-    return math.sqrt(math.fsum(float(torch.dot(part, part)) for part in parts))
-
-
-def _within_uniform(std: float, bound: float, size: int) -> bool:
-    """Whether numbers may be uniform draws.
-
-    The std of n uniform draws is known to 0.45 / sqrt(n) (three times that is allowed), and as many
-    normal draws stay below this bound with a chance under 0.1 %.
-    """
-    return bound <= (1 + 1.35 / math.sqrt(size)) * math.sqrt(3.0) * std
-
-
-def known_init(laws: Sequence[tuple[int, Law]], dtype: torch.dtype) -> Init:
-    """What `measure_init` would find of a tensor that is drawn by known laws, without its noise.
-
-    Args:
-        laws: number of entries and law of each piece of it.
-        dtype: the tensor's, in which constants are rounded.
-
-    >>> from paramz.anatomy.laws import normal
-    >>> init = known_init([(100, normal(0.0, 0.02))], torch.float32)
-    >>> init.kind, init.std, round(init.bound, 3)
-    ('normal', 0.02, 0.054)
-    """
-    size = sum(number for number, _ in laws)
-    bound = max(law.largest(number) for number, law in laws)
-    (_, first), *more = laws
-    if all(law == first for _, law in more):
-        if first.kind == "constant":
-            value = float(torch.tensor(first.low, dtype=dtype, device="cpu"))
-            return Init("constant", 0.0, value, size, abs(value))
-        return Init(first.kind, first.rms, 0.0, size, bound)
-    std = math.sqrt(sum(number * law.rms**2 for number, law in laws) / size)
-    drawn = {law.kind for _, law in laws}
-    uniform = "normal" not in drawn and _within_uniform(std, bound, size)
-    return Init("uniform" if uniform else "normal", std, 0.0, size, bound)
+from paramz.plan.row import Init, Row, Slice
+from paramz.plan.rulebook import Rulebook
 
 
 def init_factor(
@@ -232,6 +149,25 @@ def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
             parameter.normal_(0.0, std)
 
 
+def draw_row_(parameter: torch.Tensor, row: Row, rulebook: Rulebook) -> None:
+    """Fill a tensor with fresh values under a plan; slices that stay have their own.
+
+    Args:
+        parameter: the tensor.
+        row: its row, with what was measured.
+        rulebook: the plan's.
+    """
+    pieces = [(row, [parameter])]
+    pieces += [(row.of(part), slice_views(parameter, part)) for part in row.slices]
+    for own, views in pieces:
+        std = rulebook.init_std(own)
+        if own.base_init is None or std is None:
+            raise ValueError(f"the plan holds no init for {row.name}")
+        init = replace(own.base_init, value=own.base_init.value * rulebook.branch_factor(own))
+        for view in views:
+            draw_(view, init, std)
+
+
 def unmasked(parameter: torch.Tensor, row: Row) -> torch.Tensor:
     """The entries of a tensor that its mask leaves, where that has been put into the values.
 
@@ -245,9 +181,10 @@ def unmasked(parameter: torch.Tensor, row: Row) -> torch.Tensor:
     return values[values != 0]
 
 
-def _base_init(probes: Probes, name: str, parameter: torch.Tensor) -> Init:
+def _base_init(probes: Probes, name: str, parameter: torch.Tensor, row: Row) -> Init:
+    """The init of a row's twin in the base: of its rows that grow, where those are known apart."""
     if not parameter.is_meta:
-        return measure_init(parameter)
+        return measure_init(growing_rows(parameter, row, in_base=True))
     if probes.laws is not None:
         return known_init(probes.laws[name], parameter.dtype)
     raise ValueError(
@@ -272,11 +209,11 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
             rows.append(row)  # of the trained model that the adapters are on
             continue
         twin = probes.twin_name(row.name) or row.name
-        base_init = _base_init(probes, twin, base_parameters[twin])
-        parameter = parameters[row.name]
-        factor = None
+        base_parameter, parameter = base_parameters[twin], parameters[row.name]
+        base_init = _base_init(probes, twin, base_parameter, row)
+        factor, native = None, None
         if not parameter.is_meta and is_trainable_kind(parameter):
-            values = unmasked(parameter, row)
+            values = unmasked(growing_rows(parameter, row), row)
             own = measure_init(values, exact=False)
             known = torch_law(twin, probes.base, base_init, row.name, model, own)
             wanted = rulebook.weight(row).init_std(row.ratios)
@@ -286,11 +223,17 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
                 factor = rulebook.branch_factor(row)
             else:
                 factor = init_factor(row, wanted, base_init, own, known, values)
-                falling += falls_with_depth(row, wanted / factor)
-            if factor != 1.0:
-                with torch.no_grad():
-                    parameter.mul_(factor)
-        rows.append(replace(row, base_init=base_init, factor=factor))
+                native = wanted / factor
+                falling += falls_with_depth(row, native)
+        slices = tuple(
+            _scale_slice_(row, part, (base_parameter, parameter), rulebook, native)
+            for part in row.slices
+        )
+        if factor not in (1.0, None):
+            with torch.no_grad():
+                for view in growing_views(parameter, row):
+                    view.mul_(factor)
+        rows.append(replace(row, base_init=base_init, factor=factor, slices=slices))
     notes = made.notes
     if falling:
         notes += (
@@ -298,3 +241,51 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
             "replaces it",
         )
     return replace(made, rows=tuple(rows), notes=notes)
+
+
+def _scale_slice_(
+    row: Row,
+    part: Slice,
+    tensors: tuple[torch.Tensor, torch.Tensor],
+    rulebook: Rulebook,
+    native: float | None,
+) -> Slice:
+    """Scale a slice of a fused map to the rule of its own role, and say what was measured.
+
+    Args:
+        row: the whole tensor's.
+        part: the slice.
+        tensors: in the base and in the target.
+        rulebook: the plan's.
+        native: std target / std base of the other rows' own init; None if they were not scaled.
+    """
+    base, target = tensors
+    if not part.spans:
+        return part
+    part = replace(
+        part,
+        base_init=None if base.is_meta else measure_init(joined(slice_views(base, part, True))),
+    )
+    if target.is_meta or not is_trainable_kind(target):
+        return part
+    views = slice_views(target, part)
+    if part.base_init is None or native is None:
+        return replace(part, factor=1.0)
+    own_row, values = row.of(part), joined(views)
+    own, wanted = measure_init(values), rulebook.weight(own_row).init_std(row.ratios)
+    # One law for all rows is the rule; where the slice shows another one, that holds.
+    known = native if _fits(native, part.base_init, own) else None
+    factor = init_factor(own_row, wanted, part.base_init, own, known, values)
+    if factor != 1.0:
+        with torch.no_grad():
+            for view in views:
+                view.mul_(factor)
+    return replace(part, factor=factor)
+
+
+def _fits(law: float, base: Init, target: Init) -> bool:
+    """Whether measured stds may follow a law, by the sizes of their samples."""
+    if "constant" in (base.kind, target.kind):
+        return False
+    error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
+    return abs(math.log(target.std / base.std / law)) < error

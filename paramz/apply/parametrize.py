@@ -19,7 +19,7 @@ from paramz.anatomy.runs import nothing_cached
 from paramz.anatomy.tensors import is_trainable_kind
 from paramz.apply.fresh import refuse_computed, refuse_masked, refuse_wrapped
 from paramz.apply.hooks import unhook_
-from paramz.apply.initial import draw_
+from paramz.apply.initial import draw_row_
 from paramz.apply.planners import Request, planner_of
 from paramz.nn.residual import Alphas
 from paramz.plan.on_model import plan_of, remember_, require_plan
@@ -199,14 +199,12 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
             )
         if not is_trainable_kind(parameter):
             continue
-        std = made.init_std(row)
-        if row.base_init is None or std is None:
+        if row.base_init is None:
             raise ValueError(
                 f"the plan holds no init for {row.name}: make it with parametrize_ and a factory "
                 "as base, so that the base model can be measured"
             )
-        value = row.base_init.value * made.rulebook.branch_factor(row)
-        draw_(parameter, replace(row.base_init, value=value), std)
+        draw_row_(parameter, row, made.rulebook)
     zero_padding_rows_(model)
 
 

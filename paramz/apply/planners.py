@@ -167,7 +167,7 @@ def _again(before: Plan, asked: Request, rows: list[Row]) -> Plan:
     same = (
         before.parametrization == asked.scheme
         and before.folded == asked.fold
-        and [replace(row, base_init=None, factor=None) for row in before.rows] == rows
+        and [row.planned for row in before.rows] == rows
     )
     if same:
         return before

@@ -13,6 +13,7 @@ from paramz.anatomy.paths import split
 from paramz.check.jobs import MODEL, Rows, input_of
 from paramz.check.recording import Record
 from paramz.check.update import COMPUTING
+from paramz.check.values import Slices
 from paramz.plan.plan import Plan
 from paramz.plan.row import Row
 
@@ -27,7 +28,7 @@ class Labels:
             the same names.
         units: modules whose output is measured in units of the branch factor, or of a factor that
             makes up for one in forward code.
-        roles: module -> role of its main tensor.
+        roles: module -> role of its main tensor; and that of a slice of its output.
         last: rows after which nothing that grows is applied.
         scaled: modules whose input the plan multiplies, so that its size before that says nothing.
     """
@@ -44,8 +45,8 @@ class Labels:
         rows: Rows = []
         for call, size in sizes.items():
             row, again, number = call.partition("#")
-            module = row.removesuffix(input_of(""))
-            own = row == module
+            module = row if row == MODEL else row.partition("(")[0]
+            own = not row.endswith(input_of(""))
             if not own and module in self.scaled:
                 continue
             if self.shown is None or row == MODEL:
@@ -55,7 +56,7 @@ class Labels:
             if name is None:
                 continue
             unit = self.units.get(module, 1.0) if own else 1.0
-            role = self.roles.get(module, "") if own else ""
+            role = self.roles.get(row, "") if own else ""
             label = f"{name}{row[len(module) :]}{again}{number}"
             last = call in self.last
             rows.append((*self.head, lr, step, label, role, quantity, size / unit, last))
@@ -112,9 +113,28 @@ def module_roles(plan: Plan) -> dict[str, str]:
         if path not in largest or math.prod(row.shape) > math.prod(largest[path].shape):
             largest[path] = row
     roles: dict[str, str] = {path: row.role for path, row in largest.items()}
+    for path, slices in slices_shown(plan).items():
+        roles.update({f"{path}({label})": label for label, _, _ in slices})
     for row in plan.rows:
         roles.update(dict.fromkeys(row.readouts, "output"))
     return roles
+
+
+def slices_shown(plan: Plan) -> dict[str, Slices]:
+    """Path of a fused map -> what is shown of its output alone: each slice that stays.
+
+    As rows ``path(role)``, since where they lie moves with width. Channels of images and signals
+    stand second, features last.
+    """
+    shown: dict[str, Slices] = {}
+    for row in plan.rows:
+        for part in row.slices:
+            if part.spans:
+                axis = 1 if len(row.shape) > 2 else -1
+                spans = [(start, stop) for start, stop, _ in part.spans]
+                path = split(row.name)[0]
+                shown[path] = [*shown.get(path, ()), (part.role, axis, spans)]
+    return shown
 
 
 def growing(model: nn.Module, plan: Plan) -> list[nn.Parameter]:

@@ -29,6 +29,7 @@ from paramz.check.labels import (
     held_units,
     model_role,
     module_roles,
+    slices_shown,
 )
 from paramz.check.named import task_of
 from paramz.check.noise import Noise, without_dropout
@@ -61,13 +62,14 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
     without_dropout(model)
     batch = batch_of(task, experts=job.axis == "experts")
     noise, repeats = Noise.of(model, job.seed), job.axis != "width"
+    slices = slices_shown(plan)
     start = copy.deepcopy(model.state_dict())
 
     def forward() -> torch.Tensor:
         with noise.fixed():
             return task.loss(model, copied(batch))
 
-    with recording(model, repeats=repeats) as first:
+    with recording(model, repeats=repeats, slices=slices) as first:
         value = forward()
     last_maps = last_of(value, first.nodes, growing(model, plan))
     first.nodes.clear()  # They hold the graph.
@@ -107,7 +109,7 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
             last = step == job.steps
             with (
                 torch.set_grad_enabled(not last),
-                recording(model, first, start=start if last else None) as now,
+                recording(model, first, start=start if last else None, slices=slices) as now,
             ):
                 value = forward()
             done((1 + number * job.steps + step) / passes)

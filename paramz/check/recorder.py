@@ -23,7 +23,7 @@ from paramz.anatomy.names import TRANSPOSED_LINEAR
 from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.outputs import activations, prediction
 from paramz.check.downstream import last_of
-from paramz.check.labels import Labels, branch_units, held_units, module_roles
+from paramz.check.labels import Labels, branch_units, held_units, module_roles, slices_shown
 from paramz.check.noise import Noise, without_dropout
 from paramz.check.recording import Record, recording
 from paramz.check.sweep import LINES, ROWS
@@ -108,7 +108,8 @@ class Recorder:
         self.noise = Noise.of(self.model, 0)
         self.start = copy.deepcopy(self.model.state_dict())
         plan = plan_of(self.model)
-        with recording(self.model) as first, self._apart():
+        self.slices = {} if plan is None else slices_shown(plan)
+        with recording(self.model, slices=self.slices) as first, self._apart():
             output = self._run()
         value = sum(t.float().abs().sum() for t in _with_graph(output))
         if not isinstance(value, torch.Tensor):
@@ -141,7 +142,9 @@ class Recorder:
             require_hooks_ran(self.model, plan, self.first.called)
         with (
             torch.no_grad(),
-            recording(self.model, self.first, start=self.start if last else None) as now,
+            recording(
+                self.model, self.first, start=self.start if last else None, slices=self.slices
+            ) as now,
             self._apart(),
         ):
             self._run()

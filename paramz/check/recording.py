@@ -18,7 +18,7 @@ from paramz.check.aligned import random_part
 from paramz.check.jobs import MODEL, input_of, numbered
 from paramz.check.reach import Reaches
 from paramz.check.update import Call, own_update, own_weights, weight_makers
-from paramz.check.values import size
+from paramz.check.values import NO_SLICES, Slices, cut, size
 
 
 @dataclass
@@ -57,6 +57,7 @@ def recording(
     *,
     start: Mapping[str, torch.Tensor] | None = None,
     repeats: bool = False,
+    slices: Mapping[str, Slices] = NO_SLICES,
 ) -> Iterator[Record]:
     """Record a forward pass: everything is measured when it is made, before it can be changed.
 
@@ -70,8 +71,9 @@ def recording(
         start: an earlier state_dict: modules with weights of their own are run once more on the
             same input with those weights, and the difference is their own update.
         repeats: record modules that only hand on the output of another one, too.
+        slices: what is recorded of outputs beside the whole (`paramz.check.labels.slices_shown`).
     """
-    watch = _Watch(model, first, start, repeats)
+    watch = _Watch(model, first, start, repeats, slices)
     handles = list(_hooks(model, watch))
     try:
         with nullcontext() if first is not None else Reaches(watch.reached):
@@ -95,9 +97,10 @@ class _Watch:
         first: Record | None,
         start: Mapping[str, torch.Tensor] | None,
         repeats: bool,
+        slices: Mapping[str, Slices],
     ) -> None:
         self.record = Record()
-        self.first, self.start, self.repeats = first, start, repeats
+        self.first, self.start, self.repeats, self.slices = first, start, repeats, slices
         self.entered: Counter[str] = Counter()
         self.left: Counter[str] = Counter()
         self.calls: dict[str, list[Call]] = {}
@@ -166,6 +169,8 @@ class _Watch:
             wanted = not self._is_known(tensor) and not self._is_copy(tensor)
         if wanted:
             self._measure(row, tensor)
+            for part, view in cut(tensor, self.slices.get(path, ())):
+                self._measure(numbered(f"{path}({part})", self.left[path]), view)
             if self.first is None:
                 self.record.nodes[row] = tensor.grad_fn
                 inputs = [*args, *kwargs.values()]

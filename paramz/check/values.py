@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+
+Slices = Sequence[tuple[str, int, Sequence[tuple[int, int]]]]
+"""Of an output: the name, the axis and the spans of each slice that is looked at alone."""
+
+NO_SLICES: Mapping[str, Slices] = {}
+
+
+def cut(output: torch.Tensor, slices: Slices) -> Iterator[tuple[str, torch.Tensor]]:
+    """The slices of an output with their names.
+
+    >>> list(cut(torch.arange(6), [("ends", 0, [(0, 1), (4, 6)])]))
+    [('ends', tensor([0, 4, 5]))]
+    """
+    for name, axis, spans in slices:
+        parts = [output.narrow(axis, start, stop - start) for start, stop in spans]
+        yield name, torch.cat(parts, axis)
 
 
 def copied(value: Any) -> Any:

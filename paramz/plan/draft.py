@@ -20,6 +20,7 @@ from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.plan.sliced import notes_on_slices
 from paramz.plan.untold import notes_on_places
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import USUAL_ATTENTION, Parametrization
@@ -48,10 +49,11 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         facts = replace(facts, heads=(), embeddings=(), declared=(), written=())
         attention = USUAL_ATTENTION
     in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
-    doubts = [*facts.doubts, *in_code, *_doubts(facts, rows)]
+    sliced, faint = notes_on_slices(facts.tensors, rows)
+    doubts = [*facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
         warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
-    notes = (*doubts, *facts.notes)
+    notes = (*doubts, *sliced, *facts.notes)
     branches: dict[str, float] = {}
     if facts.residual is not None:
         notes = (*_depth_notes(facts.residual, scheme.branch), *facts.residual.notes, *notes)

@@ -12,6 +12,7 @@ from paramz.plan.ratios import lr_ratio, policy_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.settings import Settings
+from paramz.plan.sliced import refuse_two_rates
 from paramz.theory.families import Family
 
 Group = dict[str, Any]
@@ -78,7 +79,7 @@ def is_matrix_of(row: Row, roles: Collection[str], family: Family) -> bool:
         family: the optimizer's; kernels of convolutions are no matrices for Muon.
     """
     axes = (2,) if family.shape_factor else (2, 3, 4, 5)
-    return row.role in roles and len(row.shape) in axes
+    return row.role in roles and len(row.shape) in axes and not row.slices
 
 
 def _at_one_lr(
@@ -111,8 +112,13 @@ def _at_one_lr(
 
 
 def row_values(rulebook: Rulebook, row: Row, settings: Settings, lr: float) -> dict[str, float]:
-    """The hyperparameters of one tensor at the target."""
+    """The hyperparameters of one tensor at the target.
+
+    Raises:
+        ValueError: slices of the tensor want different ones.
+    """
     family = settings.family
+    refuse_two_rates(rulebook, row, family)
     values = {
         "lr": lr * lr_ratio(rulebook, row, family, settings.own),
         "weight_decay": base_decay(rulebook, settings) * policy_ratio(rulebook, row, settings, lr),

@@ -16,6 +16,7 @@ from paramz.anatomy.bottlenecks import Place
 from paramz.anatomy.facts import TensorFacts
 from paramz.anatomy.tensors import ModelTensor, listed
 from paramz.plan.row import Row
+from paramz.plan.sliced import slices_of
 from paramz.plan.summary import collapse_notes
 from paramz.plan.untold import (
     entered_in_code,
@@ -131,6 +132,7 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
         role, why = _adapted(facts)
     elif override is None and not found.readouts:
         role, why = _inner(role, why, facts.place)
+    whole = found.readouts or (override is not None and not isinstance(override.value, Axes))
     ratios = {
         scale: _ratio(facts, used)
         for scale, used in (
@@ -149,6 +151,7 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
         ratios={**ratios, **facts.expert_ratios, **facts.adapter_ratios},
         growing=growing,
         readouts=found.readouts,
+        slices=() if whole else slices_of(facts, role, found.axes),
     )
 
 

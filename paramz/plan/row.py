@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from paramz.theory.rules import Role
@@ -46,6 +46,37 @@ class PartOf:
     decays: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows of a fused map that stay while its other rows grow: a map of their own in one tensor.
+
+    Attributes:
+        role: the role that they would have as a tensor of their own.
+        axis: of the tensor, which they are rows of.
+        size: how many they are.
+        spans: where they lie, as (first, first behind them, first in the base); empty where no run
+            of the model tells, and their init is then that of the tensor.
+        base_init: their init in the base, measured; None until then.
+        factor: what the target's own init was multiplied by; None until applied.
+    """
+
+    role: Role
+    axis: int
+    size: int
+    spans: tuple[tuple[int, int, int], ...] = ()
+    base_init: Init | None = None
+    factor: float | None = None
+
+    @property
+    def index(self) -> str:
+        """Where it lies, as one would write it in brackets behind the tensor's name.
+
+        >>> Slice("inward", 1, 3, ((4, 7, 0),)).index
+        ':, 4:7'
+        """
+        return ":, " * self.axis + " and ".join(f"{start}:{stop}" for start, stop, _ in self.spans)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One tensor of the target model and what paramz knows of it.
@@ -69,6 +100,8 @@ class Row:
             rule follows.
         density: the share of its entries that a static mask leaves; None for a dense one in a dense
             base.
+        slices: rows of it that stay, if it is fused of several maps. All else here is about the
+            rows that grow.
     """
 
     name: str
@@ -86,13 +119,40 @@ class Row:
     factor: float | None = None
     part: PartOf | None = None
     density: float | None = None
+    slices: tuple[Slice, ...] = ()
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """Equal for two rows to which every rule gives the same numbers, as long as both live."""
         part = None if self.part is None else id(self.part)
         ratios = tuple(self.ratios.items())
-        return self.role, self.shape, self.base_shape, ratios, self.ends, part
+        return self.role, self.shape, self.base_shape, ratios, self.ends, part, self.slices
+
+    @property
+    def planned(self) -> Row:
+        """The row as it was before anything was measured."""
+        slices = tuple(replace(each, base_init=None, factor=None) for each in self.slices)
+        return replace(self, base_init=None, factor=None, slices=slices)
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether applying the plan changed the tensor's values."""
+        factors = [self.factor, *(part.factor for part in self.slices)]
+        return any(factor not in (1.0, None) for factor in factors)
+
+    def of(self, part: Slice) -> Row:
+        """The row that a slice would have as a tensor of its own, under the tensor's name."""
+        return replace(
+            self,
+            role=part.role,
+            shape=_at(self.shape, part.axis, part.size),
+            base_shape=_at(self.base_shape, part.axis, part.size),
+            ratios={scale: r for scale, r in self.ratios.items() if scale != "fan_out"},
+            growing=tuple(axis for axis in self.growing if axis != part.axis),
+            base_init=self.base_init if part.base_init is None else part.base_init,
+            factor=part.factor,
+            slices=(),
+        )
 
     @property
     def adapted(self) -> bool:
@@ -103,6 +163,10 @@ class Row:
     def widths(self) -> list[float]:
         """Its ratios in width, of those that it has."""
         return [self.ratios[scale] for scale in ("fan_in", "fan_out") if scale in self.ratios]
+
+
+def _at(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    return (*shape[:axis], size, *shape[axis + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

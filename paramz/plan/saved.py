@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from paramz.plan.row import Init, ModuleScale, PartOf, Row
+from paramz.plan.row import Init, ModuleScale, PartOf, Row, Slice
 from paramz.theory.power import SCALES
 from paramz.theory.rules import ROLES, Parametrization
 
@@ -49,6 +49,7 @@ def read_row(data: Mapping[str, Any]) -> Row:
         row["base_init"] = Init(**row["base_init"])
     if row.get("part") is not None:
         row["part"] = PartOf(**row["part"])
+    row["slices"] = [_slice(each) for each in row.get("slices", ())]
     tuples = [f.name for f in fields(Row) if isinstance(row.get(f.name), list)]
     read = Row(**{**row, **{name: tuple(row[name]) for name in tuples}})
     try:
@@ -56,6 +57,13 @@ def read_row(data: Mapping[str, Any]) -> Row:
     except ValueError as error:
         raise ValueError(f"row {read.name!r}: {error}") from None
     return read
+
+
+def _slice(data: Mapping[str, Any]) -> Slice:
+    fields = dict(data)
+    if fields["base_init"] is not None:
+        fields["base_init"] = Init(**fields["base_init"])
+    return Slice(**{**fields, "spans": tuple(tuple(span) for span in fields["spans"])})
 
 
 def read_scale(data: Mapping[str, Any]) -> ModuleScale:
@@ -133,3 +141,22 @@ def _check(row: Row) -> None:
         for name in ("std", "bound", "size"):
             number(f"base_init.{name}", getattr(row.base_init, name), least=0)
         number("base_init.value", row.base_init.value)
+    for part in row.slices:
+        _check_slice(part, row)
+
+
+def _check_slice(part: Slice, row: Row) -> None:
+    if not isinstance(part.axis, int) or not 0 <= part.axis < len(row.shape):
+        raise ValueError(f"a slice of axis {part.axis!r}, of a tensor of {len(row.shape)} axes")
+    size, base_size = row.shape[part.axis], row.base_shape[part.axis]
+    for span in part.spans:
+        whole = len(span) == 3 and all(type(n) is int for n in span)
+        fits = whole and 0 <= span[0] < span[1] <= size and 0 <= span[2] <= base_size
+        if not fits or span[2] + span[1] - span[0] > base_size:
+            raise ValueError(f"a slice of the rows {span!r} of {size}, and {base_size} in the base")
+    lengths = sum(stop - start for start, stop, _ in part.spans)
+    if part.spans and lengths != part.size:
+        raise ValueError(f"a slice of {part.size!r} rows with spans of {lengths}")
+    if not isinstance(number("slices.size", part.size, least=0), int):
+        raise ValueError(f"a slice of {part.size!r} rows, which is not whole")
+    _check(row.of(part))

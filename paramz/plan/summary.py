@@ -8,12 +8,14 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
+from itertools import chain
 from typing import Any, NamedTuple
 
 from paramz.anatomy.names import EMBED_SCALE
 from paramz.plan.ratios import decay_ratio, lr_ratio
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
+from paramz.plan.sliced import slice_rows
 from paramz.theory.families import Family
 from paramz.theory.power import ONE, Power
 
@@ -128,7 +130,7 @@ def summarize(
     """
     known: dict[tuple[Any, ...], _Shared] = {}
     lines = []
-    for row in rows:
+    for row in chain.from_iterable((each, *slice_rows(each)) for each in rows):
         kind = row.kind
         if kind not in known:
             known[kind] = _shared(rulebook, row, family)

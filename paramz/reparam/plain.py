@@ -49,9 +49,9 @@ class PlainWeights:
             redraw: putting it on may have changed weights, so their parts are made anew.
         """
         if redraw and not self.planned:
-            factors = {row.name: row.factor for row in made.rows}
+            rescaled = {row.name for row in made.rows if row.rescaled}
             # A weight that was not changed, as at the base, keeps the parts that it has.
-            changed = [e for e in self.entries if factors[e.names[0]] not in (1.0, None)]
+            changed = [e for e in self.entries if e.names[0] in rescaled]
             # Weights that share a part are split together.
             together = {e.recipe for e in changed if getattr(e.recipe, "shared", ())}
             split_([e for e in self.entries if e in changed or e.recipe in together])

@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 import paramz
 from paramz.anatomy.drawn import build_drawn
 from paramz.anatomy.laws import normal
-from paramz.apply.initial import known_init, measure_init
+from paramz.apply.measured import known_init, measure_init
 
 
 class Drawn(nn.Module):

@@ -8,7 +8,7 @@ from cases import convnet, gpt2, llama
 from torch import nn
 
 import paramz
-from paramz.apply.initial import measure_init
+from paramz.apply.measured import measure_init
 
 BASE, TARGET = 32, 128
 RATIO = TARGET // BASE

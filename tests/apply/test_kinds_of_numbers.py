@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import paramz
-from paramz.apply.initial import measure_init
+from paramz.apply.measured import measure_init
 
 MODES = 4
 

@@ -40,6 +40,9 @@ def table_of(plan: paramz.Plan) -> str:
         )
         tied = "".join(f" = {re.sub(r'[0-9]+', '#', alias)}" for alias in row.aliases)
         lines[f"{row.role:7} {name:58} {shape:28} {row.why}{tied}"] = None
+        for part in row.slices:
+            own = f"{name}[{part.index}]" if part.spans else f"{part.size} rows of {name}"
+            lines[f"{part.role:7} {own:58} {part.size} stay"] = None
     for scale in plan.attention:
         module = re.sub(r"\b\d+\b", "#", scale.module)
         lines[f"set     {module}.{scale.attribute}: {scale.plain:.4g} to {scale.value:.4g}"] = None

@@ -247,28 +247,6 @@ def test_both_ways_go_to_muon():
     assert sorted(role for group in muon for role in group["roles"]) == ["inward", "outward"]
 
 
-class Fused(nn.Module):
-    """Queries of a growing number of heads beside one key and value head of eight, in one map."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.qkv, self.out = nn.Linear(width, width + 16), nn.Linear(width, width)
-
-    def forward(self, x):
-        q, k, v = self.qkv(x).split([self.out.in_features, 8, 8], -1)
-        scores = (q.unflatten(-1, (-1, 8)) * k[:, None]).sum(-1).softmax(-1)
-        return x + self.out((scores[..., None] * v[:, None]).flatten(1))
-
-
-def test_slices_of_a_fused_map_that_stay_do_not_count_for_its_ratio():
-    plan = paramz.make_plan(net(Fused)(128), "mup", base=net(Fused), base_width=16)
-    row = next(row for row in plan.rows if row.name == "1.qkv.weight")
-    assert (row.role, row.shape, row.base_shape) == ("hidden", (144, 128), (32, 16))
-    assert row.ratios == {"fan_in": 8, "fan_out": 8}
-    (note,) = plan.notes
-    assert note.startswith("1.qkv.weight (axis 0 is 32 in the base, of which 16 stay): several")
-
-
 def test_learned_latents_are_tables_though_they_meet_what_was_made_of_width():
     class Reader(nn.Module):
         def __init__(self, width):

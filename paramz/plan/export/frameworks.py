@@ -13,7 +13,7 @@ from paramz.plan.export.nanochat import MUON, nanochat
 from paramz.plan.export.olmo_core import olmo_core
 from paramz.plan.export.torchtitan import torchtitan
 from paramz.plan.groups import HIDDEN_ROLES, is_matrix_of
-from paramz.plan.row import ModuleScale, Row
+from paramz.plan.row import ModuleScale, Row, Slice
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.settings import Settings
 from paramz.plan.summary import collapse_notes
@@ -102,8 +102,22 @@ def _unheld(source: Source) -> Iterator[str]:
         lines = [f"{path}: {what}" for this, path, what in said if this == kind]
         for line in collapse_notes(lines):
             yield f"{kind}: {line} (set it in the model's code; paramz.parametrize_ does)"
+    lines = [
+        f"{row.name}[{part.index}]: starts at {factor:.6g} times the std of its other rows"
+        for row in source.rows
+        for part in row.slices
+        if part.spans and (factor := _against_rest(source.rulebook, row, part)) != 1.0
+    ]
+    for line in collapse_notes(lines):
+        yield f"init: {line} (multiply it in the model's code; paramz.parametrize_ does)"
     if source.rulebook.scheme.unit_scaled:
         yield "the forward pass: it is that of paramz.nn's unit-scaled layers"
     if source.computed:
         names = ", ".join(row.name for row in source.computed[:3])
         yield f"weights that are computed from others ({names}, ...): paramz.reparametrize_"
+
+
+def _against_rest(rulebook: Rulebook, row: Row, part: Slice) -> float:
+    """What the init of a slice is to that of the rows beside it, over what it is in the base."""
+    own = row.of(part)
+    return rulebook.weight(own).init_std(own.ratios) / rulebook.weight(row).init_std(row.ratios)
