@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import transformers as hf
+from transformers.models.dbrx.configuration_dbrx import DbrxAttentionConfig, DbrxFFNConfig
 from zoo_hf import _IDS, _LLAMA, _NO_DROPOUT, _TEXT, VOCABULARY, causal, masked, translation
 
 
@@ -65,6 +66,30 @@ def bigcode(width: int) -> torch.nn.Module:
         tie_word_embeddings=False, **_IDS,
     )  # fmt: skip
     return hf.GPTBigCodeForCausalLM(config)
+
+
+def dbrx(width: int) -> torch.nn.Module:
+    # Its code asks for rope_theta, which the config class of this transformers no longer sets.
+    attention = DbrxAttentionConfig(kv_n_heads=2, clip_qkv=8.0)
+    attention.rope_theta = 10000.0
+    config = hf.DbrxConfig(
+        d_model=width, n_heads=_heads(width), n_layers=2, max_seq_len=32, vocab_size=VOCABULARY,
+        attn_config=attention, pad_token_id=None,
+        ffn_config=DbrxFFNConfig(ffn_hidden_size=2 * width, moe_num_experts=4, moe_top_k=2),
+    )  # fmt: skip
+    return hf.DbrxForCausalLM(config)
+
+
+def zamba(width: int) -> torch.nn.Module:
+    heads = 2 * width // 16
+    config = hf.ZambaConfig(
+        vocab_size=VOCABULARY, hidden_size=width, attention_hidden_size=2 * width,
+        attention_head_dim=16, intermediate_size=2 * width, num_hidden_layers=4,
+        num_attention_heads=heads, num_key_value_heads=heads, n_mamba_heads=2, mamba_d_state=8,
+        mamba_dt_rank=4, layers_block_type=["mamba", "hybrid", "mamba", "hybrid"],
+        use_mamba_kernels=False, **_IDS,
+    )  # fmt: skip
+    return hf.ZambaForCausalLM(config)
 
 
 def mamba2(width: int) -> torch.nn.Module:
@@ -134,6 +159,8 @@ FIXED: dict[str, tuple[Any, Any]] = {
     "Falcon-7B": (falcon, causal),
     "GPT-BigCode": (bigcode, causal),
     "Mamba 2": (mamba2, causal),
+    "DBRX, two key heads": (dbrx, causal),
+    "Zamba": (zamba, causal),
     "ALBERT": (albert, masked),
     "ELECTRA": (electra, masked),
     "BART": (bart, translation),

@@ -34,6 +34,7 @@ def axes_in_run(tensor: ModelTensor, growing: frozenset[int], flow: Flow) -> Axe
     A product with data sums over its fan_in. Axes of which each meets data of its own, as those of
     experts, are neither; where these grow the matrix is as many maps, of which no role speaks.
     What is only added to data, or stands beside it as a token, is a table: width is its fan_out.
+    What multiplies data entry by entry, and is not summed over then, is a gain of several axes.
     """
     name, rank = tensor.names[0], len(tensor.shape)
     sums, paired = flow.sums(name), flow.pairs(name)
@@ -41,6 +42,8 @@ def axes_in_run(tensor: ModelTensor, growing: frozenset[int], flow: Flow) -> Axe
         return IN_OUT if rank == 2 and not sums else None
     if flow.stands_beside(name) and not sums and len(growing) == 1:
         return Axes(fan_out=tuple(growing))
+    if flow.is_gain(name) and not sums and len(growing) == 1:
+        return Axes(fan_out=tuple(growing), vector=True)
     if len(sums) != 1 or paired & growing:
         return None
     (fan_in,) = sums

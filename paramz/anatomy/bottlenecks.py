@@ -115,7 +115,8 @@ def find_places(
     grown = [replace(m, axes=shown.get(m.name, m.axes)) for m in grown]
     seen = {n: axes for n, g in bare.items() if (axes := axes_in_run(base[n], g, flow)) is not None}
     shown |= seen
-    grown += [_of_axes(base[name], bare[name], axes) for name, axes in seen.items()]
+    matrices = {name: axes for name, axes in seen.items() if not axes.vector}
+    grown += [_of_axes(base[name], bare[name], axes) for name, axes in matrices.items()]
     twice = [name for name, g in bare.items() if reads_out_too(base[name], g, flow)]
     return {
         **{name: Place(axes=axes) for name, axes in seen.items()},

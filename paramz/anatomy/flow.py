@@ -31,6 +31,7 @@ class Flow:
         normed: names of those whose output, or a slice of it, goes into a norm by itself.
         looked_up: names of those of which the model's input chooses rows.
         beside: names of those whose entries are added to data, or stand beside it, and no more.
+        gains: names of those that multiply data entry by entry, of which no sum is taken then.
     """
 
     used: frozenset[str] = frozenset()
@@ -42,6 +43,7 @@ class Flow:
     normed: frozenset[str] = frozenset()
     looked_up: frozenset[str] = frozenset()
     beside: frozenset[str] = frozenset()
+    gains: frozenset[str] = frozenset()
 
     def is_normed(self, name: str) -> bool | None:
         """Whether a norm follows a matrix; None where the run does not tell."""
@@ -74,6 +76,10 @@ class Flow:
     def stands_beside(self, name: str) -> bool:
         """Whether the run shows that a matrix does no more than stand beside data."""
         return bool(self._found(name, self.beside))
+
+    def is_gain(self, name: str) -> bool:
+        """Whether the run shows that a matrix does no more than multiply data entry by entry."""
+        return bool(self._found(name, self.gains))
 
     def _noted(self, name: str, noted: Mapping[str, frozenset[T]]) -> frozenset[T]:
         if name in self.used:

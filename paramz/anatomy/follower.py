@@ -26,6 +26,11 @@ _JOINS = frozenset(
 _BESIDE = frozenset({"add", "add_", "cat", "stack", "copy_", "where"})
 
 
+# Operations by which a parameter multiplies data entry by entry; and those that then sum it up.
+_GAINS = frozenset({"mul", "mul_", "div", "div_"})
+_SUMS = frozenset({"sum", "mean", "nansum", "cumsum", "logsumexp"})
+
+
 # Operations that take rows of their first argument by numbers in others.
 _LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
 
@@ -107,6 +112,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
         frozenset(follower.normed),
         frozenset(follower.looked_up),
         frozenset(follower.beside - follower.applied),
+        frozenset(follower.gains - follower.otherwise - follower.added_up),
     )
 
 
@@ -122,6 +128,9 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.looked_up: set[str] = set()
         self.beside: set[str] = set()
         self.applied: set[str] = set()
+        self.gains: set[str] = set()
+        self.otherwise: set[str] = set()
+        self.added_up: set[str] = set()
         self.summed: dict[str, set[tuple[int, ...]]] = {}
         self.paired: dict[str, set[int]] = {}
         self._matrices: dict[int, tuple[str, Tensor, list[tuple[int, ...]]]] = {}
@@ -158,6 +167,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._note_look(*args)
             if made.data:
                 self._note_whole(func, args)
+            if func.overloadpacket.__name__ in _SUMS:
+                self.added_up |= made.fresh
             if func.overloadpacket.__name__ in NORMS and len(made.fresh) == 1:
                 self.normed |= made.fresh
         return out
@@ -166,7 +177,10 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Whether entries of a matrix stand beside data, or do something else with it."""
         found = [self._matrices.get(x.untyped_storage()._cdata) for x in tensors_in(args)]
         names = {known[0] for known in found if known is not None}
-        (self.beside if func.overloadpacket.__name__ in _BESIDE else self.applied).update(names)
+        op = func.overloadpacket.__name__
+        (self.beside if op in _BESIDE else self.applied).update(names)
+        if op not in _BESIDE:
+            (self.gains if op in _GAINS else self.otherwise).update(names)
 
     def _note_copy(self, matrix: Any, out: Tensor) -> None:
         """Remember which axes of a matrix those of its copy are."""

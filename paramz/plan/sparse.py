@@ -47,9 +47,12 @@ def _with_density(row: Row, scheme: Parametrization, densities: Densities, probe
             f"{what}, but {scheme.name} has no rule for that. Multiply it with one that has: "
             f"'{scheme.name}+s-mup'; or give the base masks of the same density"
         )
-    if row.role not in SPARSE:
+    roles = (row.role, *(part.role for part in row.slices))
+    without = next((role for role in roles if role not in SPARSE), None)
+    if without is not None:
+        whose = "its role" if without == row.role else "the role of rows that stay"
         raise ValueError(
-            f"{what}, and there is no rule over density for its role, {row.role}: only for "
+            f"{what}, and there is no rule over density for {whose}, {without}: only for "
             f"{', '.join(SPARSE)}. Leave it dense, or as dense as in the base"
         )
     return replace(row, ratios={**row.ratios, "density": own / base})

@@ -140,8 +140,30 @@ def test_what_stands_beside_data_is_a_table():
         "positions": ("input", {"fan_out": 3.0}), "token": ("input", {"fan_out": 3.0}),
     }  # fmt: skip
     both = lambda width=8: Beside(width, times=True)  # noqa: E731
-    with pytest.raises(ValueError, match=r"^positions \(1, 5, 24\): axis 2 grows with width, but"):
-        paramz.make_plan(both(24), "mup", base=both, example=x)
+    row = paramz.make_plan(both(24), "mup", base=both, example=x).rows[0]
+    assert (row.role, row.why) == ("vector", "Beside, as a run uses it: entrywise")
+
+
+class Gained(nn.Module):
+    """A gain per token and channel; with ``summed`` that is a product, written out."""
+
+    def __init__(self, width=8, summed=False):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, width), nn.Linear(width, 2)
+        self.gain, self.summed = bare(5, width), summed
+
+    def forward(self, x):
+        h = self.first(x) * self.gain
+        return self.head(h + h.sum(-1, keepdim=True) if self.summed else h.tanh())
+
+
+def test_a_gain_of_several_axes_is_a_vector():
+    x = torch.zeros(4, 5, 3)
+    row = paramz.make_plan(Gained(24), "mup", base=Gained, example=x).rows[0]
+    assert (row.name, row.role, dict(row.ratios)) == ("gain", "vector", {"fan_out": 3.0})
+    summed = lambda width=8: Gained(width, summed=True)  # noqa: E731
+    with pytest.raises(ValueError, match=r"^gain \(5, 24\): axis 1 grows with width, but"):
+        paramz.make_plan(summed(24), "mup", base=summed, example=x)
 
 
 def test_a_table_that_also_reads_out_is_refused():

@@ -210,6 +210,16 @@ def bias_free(layer):
     return plain
 
 
+def test_slices_have_no_rule_over_the_density_of_masks():
+    build = net(Fused)
+    with pytest.raises(
+        ValueError, match="no rule over density for the role of rows that stay, inward"
+    ):
+        paramz.make_plan(
+            build(64), "mup+s-mup", base=build, base_width=16, densities={"1.qkv.weight": 0.5}
+        )
+
+
 class Skip(nn.Module):
     """A hidden layer that also gets the three inputs of the model, as NeRF's does."""
 
