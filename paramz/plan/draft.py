@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts, TensorFacts
-from paramz.anatomy.tensors import ModelTensor, Use
+from paramz.anatomy.tensors import ModelTensor, Use, listed
 from paramz.plan.factors import (
     code_multipliers,
     growing_dots,
@@ -53,7 +53,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     doubts = [*facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
         warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
-    notes = (*doubts, *sliced, *facts.notes)
+    notes = (*doubts, *sliced, *_router_notes(rows, rulebook), *facts.notes)
     branches: dict[str, float] = {}
     if facts.residual is not None:
         notes = (*_depth_notes(facts.residual, scheme.branch), *facts.residual.notes, *notes)
@@ -79,6 +79,30 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         },
         folded=rulebook.folded,
         notes=notes,
+    )
+
+
+def _router_notes(rows: Sequence[Row], rulebook: Rulebook) -> list[str]:
+    """What to know of routers that start smaller in wider models: it moves what they choose."""
+    routers = [row for row in rows if row.role == "router" and row.widths]
+    power = rulebook.of_role("router").init_std if routers else ONE
+    names = [row.name for row in routers if power(row.ratios) < 0.99 * min(row.widths) ** -0.5]
+    if not names:
+        return []
+    return [
+        f"{listed(names, 2)}: routers start like readouts, and a choice of the top k follows from "
+        "the order of what they put out, not from its size, so in wider models the first steps "
+        f"change more choices. '{_with_hidden_router(rulebook)}' starts them like hidden matrices, "
+        "under which that stays (docs/parametrizations.md, Bottlenecks)"
+    ]
+
+
+def _with_hidden_router(rulebook: Rulebook) -> str:
+    name = rulebook.scheme.name
+    return (
+        name.replace("+moe", "+moe-hidden-router")
+        if "+moe" in name
+        else f"{name}+moe-hidden-router"
     )
 
 

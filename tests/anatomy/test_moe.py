@@ -139,6 +139,10 @@ def test_router_policies(moe_gpt):
         std = float(model.blocks[0].moe.router.weight.std())
         assert std == pytest.approx((1 / (3 * 16)) ** 0.5 * 16**power, rel=0.05)
         assert plan.rule(row, paramz.family("adamw")).lr(row.ratios) == 1 / 16
+        said = [note for note in plan.notes if "routers start like readouts" in note]
+        assert [("'mup+moe-hidden-router' starts them" in note) for note in said] == [True] * (
+            power == -1.0
+        )
     assert paramz.MOE_HIDDEN_ROUTER.rule("adam", "router").init_std == IN**HALF
     assert paramz.MOE_MUP.rule("adam", "router").init_std == ONE
 
