@@ -510,9 +510,9 @@ number, and `mup+moe-hidden-router` where it grows with width; for experts of a 
 also starts the maps back to width sqrt(experts) larger, which is not built here and which a start
 at zero makes void. Both routers pass wherever one does here, and on Mixtral, Qwen2-MoE, gpt-oss,
 DeepSeek-V3 and Llama 4 (64 to 512; Jamba is undecided with either). With
-[thin experts](#bottlenecks) only the hidden one does; a plan whose routers start like readouts has a note about it. Which of the
-two transfers the learning rate better over width no sweep here tells. Finer experts need no name of
-their own: their sizes are in their shapes. SGD has no rule for the router there.
+[thin experts](#bottlenecks) only the hidden one does; a plan whose routers start like readouts has
+a note about it. Which of the two transfers the learning rate better over width no sweep here tells.
+Finer experts need no name of their own: their sizes are in their shapes. SGD has no rule for the router there.
 """
 
 OPTIMIZERS = """
