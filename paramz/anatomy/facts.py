@@ -73,6 +73,7 @@ class TensorFacts:
         moe: what it is of a mixture-of-experts layer, if it is in one.
         expert_ratios: the layer's numbers of experts (``experts``) and of active ones (``top_k``),
             target / base; empty outside such layers.
+        layers: how many layers have it, target / base, where it is tied.
         adapter: what it is of an adapter, if it is of one.
         adapter_ratios: its ``rank`` and ``scaling``, target / base, where ranks may differ.
     """
@@ -85,6 +86,7 @@ class TensorFacts:
     place: Place = Place()
     moe: MoePart | None = None
     expert_ratios: Mapping[str, float] = field(default_factory=dict)
+    layers: float = 1.0
     adapter: AdapterPart | None = None
     adapter_ratios: Mapping[str, float] = field(default_factory=dict)
 
@@ -273,11 +275,16 @@ def _tensors(
                 place=places.get(twin, Place()),
                 moe=part,
                 expert_ratios=ratios,
+                layers=_owners(tensor) / _owners(base[twin]),
                 adapter=adapter,
                 adapter_ratios=ranks,
             )
         )
     return tuple(found)
+
+
+def _owners(tensor: ModelTensor) -> int:
+    return len({use.owner for use in tensor.uses})
 
 
 def _ratios(layer: Layer, base: Layer) -> dict[str, float]:

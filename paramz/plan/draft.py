@@ -149,7 +149,10 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
         raise _no_width(wider.name, wider.shape, wider.base_shape, scheme)
     if facts.residual is None:
         return rows
-    return [_inside_branch(row, facts.residual) for row in rows]
+    return [
+        _inside_branch(row, facts.residual, tensor.layers)
+        for row, tensor in zip(rows, facts.tensors, strict=True)
+    ]
 
 
 def _differs_beside_rank(facts: TensorFacts) -> bool:
@@ -167,14 +170,27 @@ def _no_width(
     )
 
 
-def _inside_branch(row: Row, residual: Residual) -> Row:
-    """The row with its depth ratio, if it is inside a residual branch."""
+def _inside_branch(row: Row, residual: Residual, layers: float) -> Row:
+    """The row with its depth ratio, if it is inside a residual branch.
+
+    A weight that different blocks have in common is used as often as one block that runs in their
+    place.
+
+    Args:
+        row: of the tensor.
+        residual: the model's branches.
+        layers: how many layers have the tensor, target / base.
+    """
     block = residual.blocks.get(row.name)
     if block is None:
         return row
+    ratios = dict(residual.ratios[block])
+    loops = ratios.pop("loops", 1.0) * layers
+    if loops != 1.0:
+        ratios["loops"] = loops
     return replace(
         row,
-        ratios={**row.ratios, **residual.ratios[block]},
+        ratios={**row.ratios, **ratios},
         block=block,
         ends=row.name in residual.ends,
     )
