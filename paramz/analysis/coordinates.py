@@ -145,7 +145,7 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
 
     Over width, theory makes three claims on every module, all of them at the largest widths: its
     output has the same size before training, its own update moves it equally far, and so does all
-    that changes in it. What `paramz.analysis.slopes.local_slope` fits takes off the random part
+    that changes in it. The fit (`paramz.analysis.slopes.local_slope`) takes off the random part
     that a finite width adds. A slope passes where its interval reaches into the tolerance and
     excludes the next exponents that theory could give (+-1/2), fails where the interval lies beyond
     +-1/4, nearer to one of those, and is undecided otherwise. A fall also passes where its interval
@@ -156,9 +156,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     the initial weights. An update may shrink where its ``aligned`` part, in which the rows of the
     batch do not cancel, keeps its size. What comes out of an inward map, which starts like a
     readout, may shrink (`paramz.analysis.faint`), and what a latent one puts out is judged behind
-    the norm that follows it. Modules that output the same at all times (rotary tables)
-    have no slope, and modules inside one of a list of experts are not judged: they see other tokens
-    at every step.
+    the norm that follows it. Modules that output the same at all times (rotary tables) have no
+    slope, and modules inside one of a list of experts see other tokens at every step: not judged.
 
     Over depth and experts the change is judged, over depth that of the state after each block and
     of what is outside the blocks: since a block is a larger share of a shallow model, the middle of
@@ -231,11 +230,7 @@ def _decide(
         return "pass", None, _what_passed(slopes, axis, tolerance) + f"; {alone}" * bool(alone)
     if any(s.proved for s in failures):
         cause = cause_of(slopes, axis)
-        return (
-            "fail",
-            cause.slope.module,
-            f"{_in_words(cause.slope, axis)}. Cause: {cause.text}",
-        )
+        return "fail", cause.slope.module, f"{_in_words(cause.slope, axis)}. Cause: {cause.text}"
     worst = max(failures, key=lambda s: abs(s.slope))
     advice = alone or _decides(worst, seeds)
     return "undecided", worst.module, f"{_in_words(worst, axis)}; {advice}"

@@ -157,7 +157,7 @@ def choose_scale(df: pd.DataFrame) -> str:
     """The scale that was swept: width, or else depth, whichever has several values.
 
     Raises:
-        ValueError: neither varies.
+        ValueError: neither varies, or what one holds is no number.
 
     >>> choose_scale(pd.DataFrame({"width": [64, 64], "depth": [2, 4]}))
     'depth'
@@ -165,6 +165,9 @@ def choose_scale(df: pd.DataFrame) -> str:
     for name in ("width", "depth"):
         if name in df.columns and df[name].nunique() > 1:
             return name
+    for name in ("width", "depth"):
+        if name in df.columns:
+            numbers(df, name)
     raise ValueError("neither width nor depth has two values; name the scale with --scale")
 
 

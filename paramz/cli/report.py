@@ -48,7 +48,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write report.html and its figures: did the hyperparameter transfer?"""
-    from paramz.analysis.tables import as_trials, last_rows, parse_names, read_table
+    from paramz.analysis.tables import ENDINGS, as_trials, last_rows, parse_names, read_table
     from paramz.sweeps import load
 
     runs = None
@@ -58,7 +58,8 @@ def report(
                 f"--hp {hp}, --loss {loss}{f', --scale {scale}' if scale else ''}: one column is "
                 "named for two things"
             )
-        if folder.is_file():
+        # What ends like a table is one, and where it is not there, the message says "no file".
+        if folder.is_file() or (folder.suffix.lower() in ENDINGS and not folder.exists()):
             runs = last_rows(read_table(folder, parse_names(names or [])))
             needed = [hp, loss, *([scale] if scale else [])]
             if missing := [name for name in needed if name not in runs]:

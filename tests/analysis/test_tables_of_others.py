@@ -98,6 +98,21 @@ def test_files_that_hold_no_table(
     assert code == 2 and message in err
 
 
+def test_a_table_that_is_not_there_is_no_folder(tmp_path: Path) -> None:
+    for ending in ("csv", "parquet"):
+        code, _, err = call("report", tmp_path / f"nosuch.{ending}")
+        assert code == 2 and f"no file {tmp_path / 'nosuch'}.{ending}" in err
+    code, _, err = call("report", tmp_path / "nosuch")
+    assert code == 2 and "no folder" in err
+
+
+def test_letters_for_widths_are_no_numbers(tmp_path: Path) -> None:
+    df = pd.DataFrame({"width": "wide", "lr": [0.1, 0.2, 0.4], "loss": [2.0, 1.0, 3.0]})
+    df.to_csv(tmp_path / "a.csv", index=False)
+    _, out, _ = call("report", tmp_path / "a.csv")
+    assert "column 'width' must hold numbers, but row 0 holds 'wide'" in out
+
+
 def wandb_runs() -> pd.DataFrame:
     """The export of a table of runs, as W&B names its columns."""
     rng = np.random.default_rng(0)
