@@ -22,6 +22,14 @@ that, once. Then SHAPE_ERROR was raised from 0.1 to 0.5, because steep bent line
 55 % of the time, on sqrt(r^2 + u^2) with r = 0.3 to 1 and sides of 0.5 to 0.8 and 2 to 2.5, and the
 optima were run again.
 
+BEYOND_STIFF, BEYOND_PARABOLA and NEAR of .minimum, BREAK (0.85 before) and how many noises .smooth
+tries (8 before), on which the intervals of an optimum rest since they reach farther on one side:
+parabolas, 3 max(0, u - 1)^3 above one, u^2 exp(0.4 u), u^2 / (1 + (u / 2.5)^2) below the optimum,
+0.7 u^2 + 0.1 u^4, 2 sqrt(0.6 + u^2), curvatures of 0.5 and 1.5, slopes of 0.6 and 1.5, and
+sqrt(r^2 + u^2) with r = 0.32, 0.4, 0.7 and 1 and sides of 0.6 to 0.7 and 1.5 to 2.5; heights of
+0.006, 0.03 and 0.15, one and three seeds, steps of 1, 1/3 and 1/6, 24 to 50 curves per cell. SHARED
+of .drift: four of these shapes in four widths. The optima here were run after that, once.
+
 PRIOR, UNLIKE, SPREAD, STRETCH and the rounds of .alike and .alikefit, and REACH of .shapes, which
 drifts rest on since bowls are fitted together: 34 designs of 24 sweeps at drifts of -0.2 and 0.37
 and ten of 80 at -0.13 and 0.1, with other seeds, heights (0.006 to 0.03), noise (0.004 and 0.012;

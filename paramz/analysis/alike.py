@@ -32,6 +32,8 @@ _FREEDOM = 3
 # By how much, in octaves, splines reach beyond the losses.
 _MARGIN = 0.02
 _FINE = 161
+# Columns nearer than this to one multiple of another are the same.
+_SEEN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,8 @@ def fit_together(
         rng: source of the draws.
 
     Returns:
-        the minima; None where there are too few losses.
+        the minima; None where there are too few losses, or a curve lies beside what the others have
+        in common.
     """
     at, height = np.array(starts, dtype=float), np.ones(len(xs))
     shape: _Shape | None = None
@@ -81,7 +84,10 @@ def fit_together(
         at_fine = _columns(fine, space, shape)
         if sum(int((~np.isnan(y)).sum()) - len(y) for y in losses) < 2 * len(xs) + _FREEDOM:
             return None
-        data = [Data.of(_columns(u, space, shape), y) for u, y in zip(away, losses, strict=True)]
+        columns = [_columns(u, space, shape) for u in away]
+        if not all(_sees_a_minimum(c) for c in columns):
+            return None
+        data = [Data.of(c, y) for c, y in zip(columns, losses, strict=True)]
         fits = fit_strengths(data, height, _bend(away, losses), noise)
         mean = fits.mean()
         outside = np.array([(fine < u[0] - 1e-9) | (fine > u[-1] + 1e-9) for u in away])
@@ -123,6 +129,13 @@ def _columns(x: Array, space: Space, shape: _Shape | None) -> Array:
         columns[:, 0] = before.slopes(inside) @ common
         columns[:, 1] = before.columns(inside) @ common
     return columns
+
+
+def _sees_a_minimum(columns: Array) -> bool:
+    """Whether a curve's losses tell a move of what is common from a change of its height."""
+    seen = columns[:, :2] - columns[:, :2].mean(axis=0)
+    size = np.linalg.svd(seen, compute_uv=False)
+    return bool(size[-1] > _SEEN * size[0])
 
 
 def _bend(xs: Sequence[Array], losses: Sequence[Array]) -> float:

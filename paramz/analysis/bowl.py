@@ -25,7 +25,7 @@ from paramz.analysis.smooth import CHANGES, fit_smooth
 # than this in half of all cases, and stiff ones hardly ever by more than theirs.
 STIFF, FREE = 1.2, 2.0
 # How likely it is beforehand that a bowl is a parabola but for a break, and that it breaks.
-PARABOLA, BREAK = 0.3, 0.85
+PARABOLA, BREAK = 0.3, 0.97
 # Noise below this share of the height of a bowl is rounding.
 _EXACT = 1e-4
 # Changes below this are a parabola's.
@@ -62,6 +62,7 @@ class Bowl:
         curves: the curves there, each up to a constant, shape (draws, fine).
         place: their minima.
         stiff: the minima of curves that are nearly parabolas.
+        plain: minimum of the parabola.
         curvature: second derivative of the average curve at its minimum.
         noise: standard deviation of one loss about the curve of its seed.
     """
@@ -72,6 +73,7 @@ class Bowl:
     curves: Array
     place: Place
     stiff: Place
+    plain: float
     curvature: float
     noise: float
 
@@ -127,9 +129,10 @@ def fit_bowl(
     pick = rng.choice(len(even), size=draws, p=even)
     stiff_curves = (center[pick] + (shake @ smooth.root[pick])[:, 0]) @ smooth.at_fine.T
     stiff = smooth.at_fine @ (even @ center)
-    where, curvature = minima(fine, np.stack([average, stiff]))
+    parabola = smooth.at_fine[:, :2] @ smooth.parabola
+    where, curvature = minima(fine, np.stack([average, stiff, parabola]))
     if np.ptp(average) <= 1e-12 * max(np.abs(losses[np.isfinite(losses)]).max(), 1e-300):
-        where = np.full(2, (x[0] + x[-1]) / 2)  # flat: no point is lower than another
+        where = np.full(3, (x[0] + x[-1]) / 2)  # flat: no point is lower than another
     return Bowl(
         x,
         fine,
@@ -137,6 +140,7 @@ def fit_bowl(
         curves,
         Place(float(where[0]), minima(fine, curves)[0]),
         Place(float(where[1]), minima(fine, stiff_curves)[0]),
+        float(where[2]),
         float(curvature[0]),
         float(np.exp(weight.sum(axis=1) @ np.log(smooth.sigma[kept]))),
     )

@@ -20,6 +20,8 @@ from paramz.analysis.shapes import comparable, half_spread
 _ROUNDS = 12
 # No optimum is known better than this, in octaves, when it is asked whether all lie on a line.
 FINEST = 0.02
+# How much of what stiff curves do not explain of a minimum's error all curves of a sweep share.
+SHARED = 0.5
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def line_of(curves: Sequence[Curve]) -> Line:
     free_x = np.array([[c.optimum.x for c in curves]])
     free = np.stack([c.optimum.draws for c in curves], axis=1)
     heights = _lines(u - middle, free, _sides(free, ends), weight)[2]
+    stiff = np.stack([c.optimum.stiff.draws for c in curves], axis=1)
     if np.isfinite(slope) and (_sides(free_x, ends) == 0).sum() >= 2:
         height = _fit(u - middle, free_x, _sides(free_x, ends), weight)[1][0]
     center = slope if np.isfinite(slope) else 0.0
@@ -104,7 +107,21 @@ def line_of(curves: Sequence[Curve]) -> Line:
     slopes = np.where(lows == highs, lows, np.nan)
     edges = sum(c.optimum.flag == "edge" for c in curves)
     drift = Drift(float(slope), float(lo), float(hi), edges, float(excess))
-    return Line(drift, middle, float(height), slopes, level + excess * (heights - level))
+    wider = excess * shared(free, stiff, weight / weight.sum())
+    return Line(drift, middle, float(height), slopes, level + wider * (heights - level))
+
+
+def shared(free: Array, stiff: Array, share: Array) -> float:
+    """By how much a mean of minima is less sure than if their errors had nothing in common.
+
+    Noise has not, but what the common shape does to one minimum it does to all. Stiff curves show
+    what noise alone does.
+    """
+    spread = np.array([half_spread(d) for d in free.T])
+    noise = np.minimum([half_spread(d) for d in stiff.T], spread)
+    shape = np.sqrt(SHARED * (spread**2 - noise**2))
+    alone = share**2 @ spread**2 + 1e-24
+    return float(np.sqrt(1 + ((share @ shape) ** 2 - share**2 @ shape**2) / alone))
 
 
 def _sides(positions: Array, ends: Array) -> Array:

@@ -18,8 +18,15 @@ MISS = 4.0
 # per octave squared.
 STIFFNESS = 0.85
 # By how much, as a share of it, what free curves take for the effect of a shape on the minimum may
-# be wrong: they see half of it at corners that noise rounds off.
+# be wrong, where minima are compared.
 SHAPE_ERROR = 0.5
+# By how much an interval is extended on the far side, in units of how far the minimum lies from
+# that of stiff curves and from that of a parabola: averages shrink shapes, so that what they do
+# not see of one lies farther on the same side ...
+BEYOND_STIFF, BEYOND_PARABOLA = 1.0, 0.15
+# ... and with so little beyond the far side, all that an interval may miss may lie beyond the near
+# one. With one seed, where noise is hardly told from bends, it may not.
+TAIL, NEAR = 0.025, 0.045
 # Finer than this share of a step of the grid nothing is claimed.
 FLOOR = 0.003
 
@@ -30,14 +37,17 @@ class Minimum:
 
     Attributes:
         place: where it is.
+        compared: the same, for how far it lies from the minima of other scales: its error is taken
+            to be as large on either side.
         stiff: where it is if the curve is nearly a parabola.
-        apart: standard error of both from how far the optima of seeds lie apart beyond noise.
+        apart: standard error of all from how far the optima of seeds lie apart beyond noise.
         flag: ``"cliff"`` where a neighbour diverged or is far higher than the other side, else "".
         interval: what the draws were made from, as in `Optimum`.
         bowl: the curves; None where there are too few points for one.
     """
 
     place: Place
+    compared: Place
     stiff: Place
     apart: float
     flag: str
@@ -107,16 +117,20 @@ def _in_window(
     bowl = fit_bowl(x[first : last + 1], inside, ends, draws, rng)
     apart = seeds_apart(x[first : last + 1], inside, bowl)
     apart = math.hypot(apart, FLOOR * float(np.diff(x[first : last + 1]).mean()))
-    shaped = math.hypot(apart, SHAPE_ERROR * (bowl.place.x - bowl.stiff.x))
     noise = rng.standard_normal(draws)
     ended = (first == 0, last == len(x) - 1)
+    # A minimum inside the grid stays there: the losses rise at its end.
+    low, high = (
+        float(np.nextafter(end, x[at])) if at_end else end
+        for end, at_end in zip(ends, ended, strict=True)
+    )
 
-    def placed(found: Place, error: float, share: float = 1.0) -> Place:
-        """The draws narrowed to a share, with another error, and spread out beside cliffs."""
+    def placed(found: Place, moved: Array, error: float) -> Place:
+        """The draws after they were moved, with another error, and spread out beside cliffs."""
         # At an end of the grid that is no cliff the loss may go on falling.
         inner = ((found.draws > x[0]) | (not ended[0])) & ((found.draws < x[-1]) | (not ended[1]))
-        drawn = found.x + share * (found.draws - found.x) + error * noise
-        sample, where = np.where(inner, np.clip(drawn, *ends), found.draws), found.x
+        drawn = moved + error * noise
+        sample, where = np.where(inner, np.clip(drawn, low, high), found.draws), found.x
         for side, sign in enumerate((-1, 1)):
             if ended[side]:
                 continue
@@ -129,14 +143,32 @@ def _in_window(
                 where = x[at]
         return Place(float(where), sample)
 
+    off = SHAPE_ERROR * (bowl.place.x - bowl.stiff.x)
+    outward = _beyond_shrinkage(bowl, NEAR if seeds > 1 else TAIL)
+    narrowed = bowl.stiff.x + STIFFNESS * (bowl.stiff.draws - bowl.stiff.x)
     return Minimum(
-        placed(bowl.place, shaped),
-        placed(bowl.stiff, apart, STIFFNESS),
+        placed(bowl.place, outward, apart),
+        placed(bowl.place, bowl.place.draws, math.hypot(apart, off)),
+        placed(bowl.stiff, narrowed, apart),
         apart,
         flag,
         "seeds" if seeds > 1 else "residuals",
         bowl,
     )
+
+
+def _beyond_shrinkage(bowl: Bowl, tail: float) -> Array:
+    """Minima spread out away from those of stiffer curves, and drawn together towards them."""
+    found = bowl.place
+    off = max(
+        BEYOND_STIFF * (found.x - bowl.stiff.x), BEYOND_PARABOLA * (found.x - bowl.plain), key=abs
+    )
+    side = -1.0 if off < 0 else 1.0
+    away = side * (found.draws - found.x)
+    low, near, far = np.quantile(away, [TAIL, tail, 1 - TAIL])
+    share = near / low if near < 0 else 1.0
+    beyond = abs(off) * np.clip(away / far, 0.0, 1.0) if far > 0 else 0.0
+    return np.asarray(found.x + side * np.where(away < 0, share * away, away + beyond))
 
 
 def _by_grid(
@@ -160,4 +192,4 @@ def _by_grid(
     if at in (0, len(x) - 1):
         sample = np.full(draws, x[at])
     place = Place(float(where), np.clip(sample, *ends))
-    return Minimum(place, place, 0.0, flag, "grid", None)
+    return Minimum(place, place, place, 0.0, flag, "grid", None)

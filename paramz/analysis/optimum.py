@@ -49,6 +49,7 @@ class Optimum:
         noise: standard deviation of one loss about the curve of its seed; NaN where unknown.
         draws: minima of curves that fit as well, shape (draws,); at an end of the grid where such a
             curve still falls there.
+        compared: the same, for how far the optimum lies from those of other scales, shape (draws,).
         stiff: the same of curves that are nearly parabolas, by which scales are compared whose
             minima are not clear.
         apart: standard error of x from how far the optima of seeds lie apart beyond noise.
@@ -66,6 +67,7 @@ class Optimum:
     interval: str
     noise: float
     draws: Array
+    compared: Array
     stiff: Place
     apart: float
     bowl: Bowl | None
@@ -139,7 +141,8 @@ def _find(
     at = lowest_of(smooth)
     error = standard_error(x, losses, smooth, at)
     one = minimum_at(x, losses, smooth, at, error, draws, rng)
-    sample, stiff, flag = one.place.draws, one.stiff.draws, one.flag
+    sample, compared, stiff = one.place.draws, one.compared.draws, one.stiff.draws
+    flag = one.flag
     rival = rival_of(smooth, at, error)
     if rival is not None:
         flag = "two minima"
@@ -149,6 +152,7 @@ def _find(
             other = minimum_at(x, losses, smooth, rival, error, draws, rng)
             there = rng.random(draws) < chance
             sample = np.where(there, other.place.draws, sample)
+            compared = np.where(there, other.compared.draws, compared)
             stiff = np.where(there, other.stiff.draws, stiff)
     tail = (1 - level) / 2
     lo, hi = np.quantile(sample, [tail, 1 - tail])
@@ -182,6 +186,7 @@ def _find(
         one.interval,
         noise,
         sample,
+        compared,
         Place(one.stiff.x, stiff),
         one.apart,
         one.bowl,

@@ -60,7 +60,7 @@ def comparable(curves: Sequence[Curve]) -> tuple[Array, Array]:
         # Where all lie, beside the others, is what stiff curves say of all.
         alike = alike + (drawn[:, clear].mean(axis=1) - alike.mean(axis=1))[:, None]
         about = about + places[clear].mean() - about.mean()
-    own = np.stack([curves[k].optimum.draws for k in clear], axis=1)
+    own = np.stack([curves[k].optimum.compared for k in clear], axis=1)
     ends = np.array([[curves[k].x[0], curves[k].x[-1]] for k in clear]).T
     # What lies at an end of its grid is a bound, and stays one.
     stays = found.differ[:, None] | (own <= ends[0]) | (own >= ends[1])

@@ -17,7 +17,7 @@ from paramz.analysis.seeds import normal_equations, pure_noise
 # that of the bowl. The first is a parabola in all but name.
 CHANGES = np.array([0.002, *np.geomspace(0.024, 24.0, 9)])
 # How many steps of noise there are.
-_NOISES = 8
+_NOISES = 12
 _MOST_PIECES = 10
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from paramz.analysis.alike import fit_together
 from paramz.analysis.curves import Curve, loss_curve
+from paramz.analysis.drift import SHARED, shared
 from paramz.analysis.optimum import find_optimum
 from paramz.analysis.shapes import comparable
 
@@ -74,6 +75,23 @@ def test_too_few_losses_are_not_fitted_together() -> None:
     assert fit_together(x, losses, np.ones(2), 10, np.random.default_rng(0)) is None
 
 
+def test_a_curve_beside_what_the_others_have_in_common_is_not_fitted_with_them() -> None:
+    """It falls to the end of its grid, and rounds of moving it along lead it out of sight."""
+    x = [np.arange(-5.0, 0.0), np.arange(-8.0, 0.0)]
+    short = [
+        [2.7265, 2.7065, 2.6665, 2.6227, 2.9865],
+        [2.7135, 2.6949, 2.6653, 2.6374, 2.6818],
+        [2.728, 2.7068, 2.6711, 2.6268, 2.6753],
+    ]
+    falling = [
+        [2.6729, 2.6707, 2.667, 2.6603, 2.649, 2.627, 2.5994, 2.5687],
+        [2.6664, 2.6646, 2.6614, 2.6557, 2.6449, 2.6247, 2.5916, 2.653],
+        [2.6665, 2.6642, 2.6603, 2.6545, 2.6446, 2.6301, 2.5993, 2.591],
+    ]
+    losses, starts = [np.array(short), np.array(falling)], np.array([-2.535, -2.0])
+    assert fit_together(x, losses, starts, 10, np.random.default_rng(0)) is None
+
+
 def test_bowls_of_one_shape_are_compared_as_one_curve() -> None:
     found = curves(kinked=0)
     alone = np.stack([c.optimum.draws for c in found], axis=1)
@@ -103,3 +121,26 @@ def test_the_corner_of_a_round_valley_is_in_the_interval(radius: float) -> None:
         found = find_optimum(GRID, losses, draws=250)
         held += found.lo <= BEST + (GRID - BEST - u)[0] <= found.hi
     assert held >= 10
+
+
+def test_the_corner_of_a_steep_valley_is_in_the_interval_on_a_fine_grid() -> None:
+    """All curves that explain these losses lie on one side; shrinkage says on which."""
+    rng, grid, held = np.random.default_rng(0), np.arange(-10, -2.9, 0.125), 0
+    for _ in range(20):
+        center = BEST + rng.uniform(-0.5, 0.5)
+        u = grid - center
+        losses = 2.5 + 0.2 * np.where(u > 0, 2.6, 0.6) * (np.hypot(0.5, u) - 0.5)
+        losses = losses + 0.004 * rng.standard_normal((5, len(grid)))
+        found = find_optimum(grid, losses, draws=250)
+        held += found.lo <= center <= found.hi
+    assert held >= 17
+
+
+def test_errors_of_a_height_that_all_curves_share_do_not_average_out() -> None:
+    """Four optima, known to 0.3: from noise their mean is twice as sure, from shape it is not."""
+    rng = np.random.default_rng(0)
+    free = 0.3 * rng.standard_normal((4000, 4))
+    share = np.full(4, 0.25)
+    assert shared(free, free, share) == 1.0
+    half_of_it = np.sqrt(1 + SHARED * 3)
+    assert shared(free, 1e-3 * free, share) == pytest.approx(half_of_it, rel=0.01)

@@ -43,7 +43,7 @@ PRINTED = {
     "docs/export.md": ["config_overrides = {"],
     "docs/tutorials/own_model.md": [
         "sp: best lr moves -1.",
-        "mup: best lr moves +0.",
+        "mup: best lr moves -0.",
         "Use lr = 0.002",
     ],
     "docs/tutorials/own_script.md": ["it does not transfer", "costs 0.00"],
