@@ -35,14 +35,12 @@ _MUON_OPTIONS: Mapping[str, Mapping[Any, str]] = {
     "use_adjusted_lr": {False: "original", True: "match_rms_adamw"},
     "adjust_lr": {None: "none", "spectral_norm": "rms_to_rms", "rms_norm": "match_rms_adamw"},
 }
-# AdaMuon is compared with Adam, entry by entry: with its own adjustment they are of one size.
-_ADAMUON_OPTIONS: Mapping[str, Mapping[Any, str]] = {
+# Steps that read Adam's column (AdaMuon's) are compared with Adam's, entry by entry: with the usual
+# adjustment they are of one size.
+_ENTRYWISE_OPTIONS: Mapping[str, Mapping[Any, str]] = {
     "adjust_lr_fn": _MUON_OPTIONS["adjust_lr_fn"],
     "use_adjusted_lr": {False: "entries", True: "none"},
 }
-# What optimizers with one factor have, and what a name alone means.
-_FIXED = {"dion": "rms_to_rms"}
-_BY_NAME = {"adamuon": "none", **_FIXED}
 _DECLARE = "adjust_lr_fn"
 _TORCHS = (None, "original", "match_rms_adamw")
 _RELATIVE = "scale_parameter"
@@ -83,8 +81,8 @@ def usual_factor(family: Family) -> OwnFactor:
     >>> usual_factor(MUON).shape, usual_factor(ADAMW).shape
     ('original', 'none')
     """
-    by_name = _BY_NAME.get(family.name, "original")
-    return OwnFactor(by_name if family.shape_factor else "none", relative=family.relative)
+    usual = family.only_factor or ("none" if family.column == "adam" else "original")
+    return OwnFactor(usual if family.shape_factor else "none", relative=family.relative)
 
 
 def own_factor(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
@@ -170,7 +168,7 @@ def factor_options(family: Family) -> frozenset[str]:
 
 
 def _options_of(family: Family) -> Mapping[str, Mapping[Any, str]]:
-    return _ADAMUON_OPTIONS if family.name == "adamuon" else _MUON_OPTIONS
+    return _ENTRYWISE_OPTIONS if family.column == "adam" else _MUON_OPTIONS
 
 
 def _of_muon(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
@@ -186,7 +184,7 @@ def _of_muon(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnF
         )
     if not read:
         declared = options.get(_DECLARE)
-        if declared is None and (kind is None or family.name in _FIXED):
+        if declared is None and (kind is None or family.only_factor is not None):
             return usual_factor(family)
         if kind is not None and declared is None:
             raise ValueError(

@@ -40,6 +40,7 @@ class Family:
             divided by the init std.
         shape_factor: the step of a matrix is multiplied by a factor of its shape, such as that of
             torch.optim.Muon, which is divided out of the table's lr.
+        only_factor: the name of that factor, for an optimizer that has one only (Dion).
         exponent: e of ``L^-eL G R^-eR``, e = eL + eR (Shampoo): its rules lie between the columns
             muon (e = 1/2) and kfac (e = 1), see `Parametrization.entry`.
         sphere: for an optimizer that keeps every matrix at its first norm R, with steps of norm
@@ -66,6 +67,7 @@ class Family:
     weight_decay: float = 0.0
     relative: bool = False
     shape_factor: bool = False
+    only_factor: str | None = None
     sphere: bool = False
     exponent: Fraction | None = None
     graft: str | None = None
@@ -87,7 +89,9 @@ MUON = Family("muon", "muon", lr_shift=_1, eps=1e-7, weight_decay=0.1, shape_fac
 # singular values stay of one size; and an orthonormal step of low rank. No gradient's size is left
 # where their epsilons are added.
 NORMUON = replace(MUON, name="normuon", eps_shift=_0, eps=None, weight_decay=0.0)
-DION = replace(MUON, name="dion", eps_shift=_0, eps=None, weight_decay=0.01)
+DION = replace(
+    MUON, name="dion", eps_shift=_0, eps=None, weight_decay=0.01, only_factor="rms_to_rms"
+)
 # Every entry divided by its size over time: what was orthogonal is no longer, and a step of few
 # directions has a spectral norm like Adam's (Qiu et al. 2025, arXiv 2512.05620, table 1). One of
 # many directions has one between both: docs/parametrizations.md, Optimizers.

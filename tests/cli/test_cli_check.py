@@ -183,6 +183,7 @@ def net(width, density=1.0):
 
 
 def task(config):
+    torch.manual_seed(0)
     batch = torch.randn(64, 8), torch.arange(64) % 4
     return paramz.Task(build=net, batch=lambda step: batch)
 """
@@ -190,9 +191,9 @@ def task(config):
 
 def test_a_check_over_densities_of_masks(tmp_path) -> None:
     (tmp_path / "masked.py").write_text(MASKED)
-    options = ("--densities", "1,0.5,0.25", "--base-width", "32", "--seeds", "2", "--steps", "1")
-    scheme = ("-p", "mup+s-mup")
-    code, output = run("check", f"{tmp_path}/masked.py:task", *options, *scheme, "--json")
-    assert code in (0, 1), output
-    found = json.loads(output)
-    assert "density 0.25 to 1" in found["sentence"]
+    options = ("--densities", "1,0.5,0.25,0.125", "--base-width", "64", "--steps", "2", "--json")
+    for scheme, passes in (("mup+s-mup", True), ("mup", False)):
+        code, output = run("check", f"{tmp_path}/masked.py:task", *options, "-p", scheme)
+        found = json.loads(output)
+        assert (code == 0, found["sentence"][:4]) == (passes, "PASS" if passes else "FAIL"), output
+        assert "density 0.125 to 1" in found["sentence"]
