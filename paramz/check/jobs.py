@@ -213,6 +213,7 @@ def table(axis: str, rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     columns = ["parametrization", "optimizer", axis, *COLUMNS]
     # Rows that an earlier version stored lack the column last.
     frame = pd.DataFrame(data, columns=columns[: len(data[0])] if data else columns)
+    frame = _last_calls(frame, axis)
     # At one size the last axis may be as long as a width by chance, so one job that knows suffices.
     whole = frame.module.str.startswith(MODEL)
     if (frame.role[whole] == "output").any():
@@ -221,6 +222,20 @@ def table(axis: str, rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     order = frame.groupby(keys, sort=False).cumcount()
     frame = frame.assign(_order=order).sort_values([*keys, "_order"], kind="stable")
     return frame.drop(columns="_order").reset_index(drop=True)
+
+
+def _last_calls(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """The table with the last call of modules that run more often at larger scales.
+
+    Calls are compared by how far the end is: after the first loop of many a state has moved by a
+    small part of what all loops do, and of the only one by all.
+    """
+    named = frame.module.str.partition("#")
+    number = named[2].where(named[2] != "", "1").astype(int)
+    calls = number.groupby([named[0], frame[axis]]).transform("max")
+    varies = calls.groupby(named[0]).transform("nunique") > 1
+    kept = ~varies | (number == calls)
+    return frame.assign(module=named[0].where(varies, frame.module))[kept]
 
 
 def _shares(lrs: tuple[float, ...], number: int) -> list[tuple[float, ...]]:
