@@ -63,7 +63,7 @@ def tied(width: int) -> Model:
 
 
 def plain_checks() -> dict[str, tuple[pd.DataFrame, str, str]]:
-    """Title -> table, module to show and quantity of each worked failure."""
+    """Title -> table, module to show and quantity that were judged in each worked failure."""
     ids = torch.randint(WORDS, (4, 8), generator=torch.Generator().manual_seed(0)).flatten()
     batch = ids, ids.roll(-1)
     # parametrize_ would hold both factors, so the plan is told to leave them as the code has them.
@@ -84,7 +84,7 @@ def plain_checks() -> dict[str, tuple[pd.DataFrame, str, str]]:
             # A plan refuses a table that the code also reads out with; here it is told a role.
             paramz.coord_check(tied, batch, widths=WIDTHS, roles={r"^embed\.weight$": "input"}),
             "(model)",
-            "delta",
+            "output",
         ),
     }
 
@@ -95,9 +95,12 @@ def worked() -> str:
     figure, axes = plt.subplots(1, len(checks), figsize=(9.5, 3.0), layout="constrained")
     text = []
     for (title, (df, module, quantity)), ax in zip(checks.items(), axes, strict=True):
-        coord_module(df, module, quantity, ax)
-        ax.set_title(f"{title}\n{module}", fontsize=8)
-        if ax is not axes[-1] and ax.get_legend() is not None:
+        # One step is judged: outputs before training, own updates at the last.
+        steps = df.step[df.quantity == quantity]
+        step = 0 if quantity == "output" else steps.max()
+        coord_module(df[df.step == step], module, quantity, ax)
+        ax.set_title(f"{title}\n{module}, step {step}", fontsize=8)
+        if ax.get_legend() is not None:
             ax.get_legend().remove()
         text.append(f"**{title}**\n\n```text\n{paramz.judge(df).sentence}\n```\n")
     figure.savefig(HERE / "img" / "coordinate_check.png", dpi=130)
