@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paramz.analysis.causes import cause_of, what_explains_a_fall
-from paramz.analysis.faint import excuse_faint
+from paramz.analysis.faint import excuse_faint, excused_in_words
 from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.slopes import NEXT, Slope, axis_of, judged_slopes
 
@@ -292,6 +292,7 @@ def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
     modules = len({s.module for s in judged})
     return (
         f"all {modules} judged modules are flat within ±{tolerance:g} at the largest sizes, or not "
-        f"distinguishable from it; the largest slope: {_in_words(worst, axis)}{readouts}"
+        f"distinguishable from it; the largest slope: {_in_words(worst, axis)}"
+        f"{excused_in_words(strict, axis)}{readouts}"
         f"{what_explains_a_fall(slopes, tolerance)}"
     )

@@ -55,3 +55,15 @@ def excuse_faint(slopes: Sequence[Slope]) -> list[Slope]:
         else s
         for s in slopes
     ]
+
+
+def excused_in_words(slopes: Sequence[Slope], axis: str) -> str:
+    """A remark on outputs that fall for that reason; empty if none do."""
+    if not any(s.role == FAINT for s in slopes):
+        return ""
+    falls = {s.module for s in slopes if s.quantity == "output" and s.hi < -NEXT / 2}
+    remark = (
+        f"; {len(falls)} of them fall before training, as may what a map from {axis} into a fixed "
+        "size makes"
+    )
+    return remark if falls else ""

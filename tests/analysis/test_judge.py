@@ -217,7 +217,9 @@ def values(role: str = "inward", **changed: Size) -> pd.DataFrame:
 
 
 def test_what_comes_out_of_a_map_that_starts_faint_may_shrink() -> None:
-    assert judge(values()).passed
+    found = judge(values())
+    assert found.passed
+    assert "2 of them fall before training, as may what a map from width into" in found.finding
     assert judge(values("hidden")).culprit == "values"
 
 
