@@ -159,16 +159,19 @@ like width^-0.02 as a readout and like width^+0.35 with the init of a hidden mat
 **Fused maps.** Where an axis is a m + b (one key-value head beside growing queries in Falcon-7B
 and GPTBigCode, the state of Mamba 2), the ratio is that of the growing part, and each slice that
 stays has a role and an init of its own: inward, or latent where a norm takes it. The summary has a
-line for it, `c_attn.weight[512:544]`, and the check a row, `c_attn(inward)`. Where the slices lie,
-a run of the base and one of the wider probe show, by what the model does with each row: those that
-are used apart from the others, as many in both, stay. Where no run tells, all rows start like
-growing ones, and a note says so. Under Adam and its relatives both parts want the same lr. Under
-SGD, Muon and others they do not, and one tensor has one: `param_groups` refuses it and says by how
-much they differ, and `split_groups` gives such a tensor to the optimizer beside Muon, at every
-width. The ways out are that, a layer of its own for the rows that stay, or
-`roles={"c_attn[.]weight$": "hidden"}`, which plans all of it as what grows. Inputs that stay
-beside those that grow (NeRF's skip) are warned of: their weights would need an lr of their own
-even under Adam.
+line for it, `c_attn.weight[512:544]`, and the check a row, `c_attn(inward)`. To find the slices,
+paramz runs the base and a wider probe and looks at what the model does with each row: rows that are
+used apart from the others, as many of them in both, stay. Where no run tells, such as with a base
+whose forward pass fails (fewer query heads than key-value heads), all rows start like growing ones,
+and a note says so.
+
+Under Adam and its relatives both parts want the same lr. Under SGD, Muon and others they do not,
+and one tensor has one: `param_groups` refuses it and says by how much they differ, and
+`split_groups` gives such a tensor to the optimizer beside Muon, at every width. So the ways out are
+`split_groups`, a layer of its own for the rows that stay, or
+`roles={"c_attn[.]weight$": "hidden"}`, which plans all of it as what grows. The tensor has one
+epsilon, too: that of the rows that grow. Inputs that stay beside those that grow (NeRF's skip) are
+warned of: their weights would need an lr of their own even under Adam.
 
 Measured (benchmarks/fused.py: width 64 to 512, three steps, three seeds; AdamW at 2^-8, SGD at
 2^-3, Muon at 2^-6): the slope of the change after three steps, with half its range over the seeds,
