@@ -82,6 +82,12 @@ def _layers(model: nn.Module, where: str | Sequence[str]) -> dict[str, nn.Linear
                 "than nn.Linear does, so that an adapter would have no effect: leave it out of "
                 "where="
             )
+        if isinstance(modules[path.rpartition(".")[0]], nn.TransformerEncoderLayer):
+            raise ValueError(
+                f"{path} is a layer of nn.TransformerEncoderLayer, which in evaluation reads its "
+                "weights itself (torch's fast path), so that an adapter would have no effect "
+                "there: leave it out of where=, or write that block as a module of your own"
+            )
         if not layer.weight.is_floating_point():
             raise ValueError(f"{path}: its weight is quantised, {layer.weight.dtype}")
     return found
@@ -110,12 +116,25 @@ def merge_(model: nn.Module) -> None:
     The outputs are the same up to rounding.
 
     Raises:
-        ValueError: the model has no adapters, or layers share a weight and have adapters.
+        ValueError: the model has no adapters, or the weight of a layer with one is used elsewhere,
+            too, such as that of a readout which is tied to the embedding.
     """
     layers = _adapted(model)
-    weights = [id(layer.weight) for layer in layers.values()]
-    if len(set(weights)) < len(weights):
-        raise ValueError("layers with adapters share one weight, which cannot hold two changes")
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    for path, layer in layers.items():
+        tied = {
+            name
+            for name in names[id(layer.weight)]
+            if model.get_submodule(name.rpartition(".")[0]) is not layer
+        }
+        if tied:
+            raise ValueError(
+                f"{path} has an adapter, and its weight is that of {', '.join(sorted(tied))}, too, "
+                "which the change of the one would change as well. Keep the adapter, or untie them "
+                f"first: {path}.weight = nn.Parameter({path}.weight.clone())"
+            )
     with torch.no_grad():
         for layer in layers.values():
             layer.weight += layer.change()

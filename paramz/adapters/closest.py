@@ -37,10 +37,12 @@ def share_closest_(model: nn.Module) -> dict[str, str]:
     >>> share_closest_(net), net[0].lora_B is net[2].lora_B, float(net[2].lora_B.mean())
     ({'2': '0'}, True, 1.5)
     """
-    kinds: dict[tuple[str, tuple[int, ...]], dict[str, LoRALinear]] = {}
+    kinds: dict[tuple[object, ...], dict[str, LoRALinear]] = {}
     for path, layer in model.named_modules():
         if isinstance(layer, LoRALinear):
-            key = unnumbered(path), tuple(layer.weight.shape)
+            # Layers that were given other adapters, or A of their own group, are of another kind.
+            common = id(layer.lora_A) if layer.adapter.share in ("A", "both") else None
+            key = unnumbered(path), layer.weight.shape, layer.adapter, common
             kinds.setdefault(key, {})[path] = layer
     if not kinds:
         raise ValueError("the model has no paramz.adapters.ShareLoRA, whose B could be shared")

@@ -76,13 +76,13 @@ class AdaptedLinear(nn.Linear):
         own = {id(each) for layer in adapted_layers(model).values() for each in own_tensors(layer)}
         kept = [each for each in (*model.parameters(), *model.buffers()) if id(each) not in own]
         twin = copy.deepcopy(model, {id(each): each for each in kept})
-        kinds: dict[Adapter, dict[str, nn.Linear]] = {}
-        for path, layer in adapted_layers(twin).items():
-            kinds.setdefault(layer.adapter, {})[path] = layer
+        layers = adapted_layers(twin)
+        kinds = [(layers[next(iter(paths))].adapter, paths) for paths in _sharing(layers)]
+        for layer in layers.values():
             plain_(layer)
         with torch.random.fork_rng(devices=[]):
-            for adapter, layers in kinds.items():
-                put_on_(adapter.at_rank(rank), layers)
+            for adapter, paths in kinds:
+                put_on_(adapter.at_rank(rank), {path: layers[path] for path in paths})
         return twin
 
     def extra_repr(self) -> str:
@@ -121,13 +121,11 @@ def put_on_(adapter: Adapter, layers: Mapping[str, nn.Linear]) -> None:
     groups: dict[tuple[Any, ...], list[nn.Linear]] = {}
     for path, layer in layers.items():
         groups.setdefault((unnumbered(path), *layer.weight.shape), []).append(layer)
-    done: list[nn.Linear] = []
     try:
         for alike in groups.values():
             adapter.put_on_(alike)
-            done += alike
-    except ValueError:
-        for layer in done:
+    except Exception:
+        for layer in layers.values():
             plain_(layer)
         raise
 
@@ -135,6 +133,18 @@ def put_on_(adapter: Adapter, layers: Mapping[str, nn.Linear]) -> None:
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
     """The layers of a model that have adapters, by path."""
     return {p: m for p, m in model.named_modules() if isinstance(m, AdaptedLinear)}
+
+
+def _sharing(layers: Mapping[str, AdaptedLinear]) -> list[list[str]]:
+    """The paths of layers whose adapters have a parameter in common, and of each other one."""
+    groups: list[tuple[set[int], list[str]]] = []
+    for path, layer in layers.items():
+        own = {id(each) for each in own_tensors(layer) if isinstance(each, nn.Parameter)}
+        joined = [group for group in groups if group[0] & own]
+        groups = [group for group in groups if not group[0] & own]
+        parts = own.union(*(held for held, _ in joined))
+        groups.append((parts, [*(each for _, paths in joined for each in paths), path]))
+    return [paths for _, paths in groups]
 
 
 def own_tensors(layer: AdaptedLinear) -> list[Tensor]:

@@ -20,6 +20,7 @@ class LoRALinear(AdaptedLinear):
         scaling: s.
     """
 
+    adapter: ShareLoRA
     lora_A: nn.Parameter
     lora_B: nn.Parameter
     scaling: float

@@ -74,7 +74,8 @@ class SVFT:
         """Put it on layers, each by itself.
 
         Raises:
-            ValueError: a row would have more entries than there are singular vectors.
+            ValueError: a row would have more entries than there are singular vectors, or a weight
+                is not finite.
         """
         for layer in layers:
             k = min(layer.weight.shape)
@@ -83,6 +84,8 @@ class SVFT:
                     f"{self} on a layer of {k} singular vectors: there are no more entries in a row"
                 )
             exact = layer.weight.detach().float()
+            if not exact.is_meta and not exact.isfinite().all():
+                raise ValueError(f"{self}: a weight {tuple(exact.shape)} is not finite")
             u, _, v = torch.linalg.svd(exact, full_matrices=False)
             middle = zeros(layer, k, self.entries)
             made = become_(layer, SVFTLinear, self)

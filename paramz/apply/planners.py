@@ -171,9 +171,15 @@ def _again(before: Plan, asked: Request, rows: list[Row]) -> Plan:
     )
     if same:
         return before
+    trained = "rank" in asked.scheme.scales  # what adapters are on is to compute what it does
+    way = (
+        "Call paramz.fold_(model) first: what it computes stays, in its weights alone."
+        if trained
+        else "Build it afresh, or call paramz.remove_(model) first (its weights keep their init)."
+    )
     raise ValueError(
         f"the model is already under {before.parametrization.name} with another base or other "
-        "roles. Build it afresh, or call paramz.remove_(model) first (its weights keep their init)."
+        f"roles. {way}"
     )
 
 

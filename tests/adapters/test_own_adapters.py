@@ -294,3 +294,71 @@ def test_changes_keep_their_size_over_widths_with_the_rule_only(kind, optimizer,
     sizes = {"widths": [64, 128, 256, 512]}
     assert outcome(kind, "mup+lora", optimizer, lr, **sizes) == "pass"
     assert outcome(kind, "sp", optimizer, lr, **sizes) == "fail"
+
+
+def test_a_weight_that_is_used_elsewhere_is_not_merged_into():
+    model = Net()
+    model.head = nn.Linear(WIDTH, 11, bias=False)
+    model.head.weight = model.embed.weight
+    attach_(model, ShareLoRA(2, "none"), "head")
+    kept = model.embed.weight.detach().clone()
+    with pytest.raises(ValueError, match=r"head has .* that of embed\.weight, too.*untie them"):
+        merge_(model)
+    assert torch.equal(model.embed.weight, kept)
+    model.head.weight = nn.Parameter(model.head.weight.clone())  # what the error says
+    trained(model, 1)
+    wanted = model(batch()[0])
+    merge_(model)
+    torch.testing.assert_close(model(batch()[0]), wanted)
+    assert torch.equal(model.embed.weight, kept)
+
+
+def test_a_layer_that_runs_twice_is_merged_into():
+    model = Net()
+    model.layers[1] = model.layers[0]
+    attach_(model, ShareLoRA(2), "layers")
+    wanted = trained(model)(batch()[0])
+    merge_(model)
+    torch.testing.assert_close(model(batch()[0]), wanted)
+
+
+def test_blocks_whose_weights_torch_reads_in_evaluation_are_refused():
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with pytest.raises(ValueError, match=r"layers\.0\.linear1 .* in evaluation reads its weights"):
+        attach_(nn.TransformerEncoder(block, 2, enable_nested_tensor=False), SVFT(), "linear1")
+
+
+def test_layers_with_adapters_apart_stay_apart_at_another_rank_and_when_merged():
+    """Two groups of two layers, each with an A: at the same rank nothing may change."""
+    model = shared_by(2)
+    plan = paramz.parametrize_(model, "lora", base=8)
+    assert {group["lr"] for group in plan.param_groups(model, "sgd", lr=1.0)} == {1.0}
+    other = Net()
+    for scaling, rank, where in ((1.0, 2, "[01]"), (3.0, 2, "2|3")):
+        attach_(other, ShareLoRA(rank, scaling=scaling), rf"layers\.({where})")
+    assert set(share_closest_(other).items()) == {
+        ("layers.1", "layers.0"),
+        ("layers.3", "layers.2"),
+    }
+    assert share_closest_(other) == {}
+
+
+def test_layers_are_as_before_if_one_of_them_cannot_have_the_adapter():
+    model = Net()
+    nn.init.constant_(model.layers[2].weight, float("nan"))
+    with pytest.raises(ValueError, match=r"a weight \(32, 32\) is not finite"):
+        attach_(model, SVFT(), "layers")
+    assert {type(layer) for layer in model.layers} == {nn.Linear}
+    assert len(model.state_dict()) == len(Net().state_dict())
+
+
+def test_adapters_on_a_model_under_a_plan_have_their_own_once_that_is_folded():
+    model = Net(4 * WIDTH)
+    paramz.parametrize_(model, "mup", base=Net, base_width=WIDTH)
+    attach_(model, ShareLoRA(8), "layers")
+    out = model(batch()[0])
+    with pytest.raises(ValueError, match=r"already under mup .*Call paramz\.fold_\(model\) first"):
+        paramz.parametrize_(model, "lora", base=4)
+    paramz.fold_(model)
+    paramz.parametrize_(model, "lora", base=4)
+    torch.testing.assert_close(model(batch()[0]), out)
