@@ -103,7 +103,7 @@ def find_optimum(
     if not np.isfinite(mean).any():
         raise ValueError("every run diverged: the sweep needs smaller values")
     best = int(np.argmin(mean))
-    if spans(x, mean, best):
+    if spans(x, losses, mean):
         found = _find(x, np.log(losses), np.log(mean), draws, level, np.random.default_rng(seed))
         found = _in_losses(found)
     else:

@@ -9,7 +9,7 @@ import numpy as np
 from paramz.analysis.alike import fit_together
 from paramz.analysis.columns import Array
 from paramz.analysis.curves import Curve
-from paramz.analysis.window import spans, window_of
+from paramz.analysis.window import above_zero, spans, window_of
 
 # Shapes are compared by all points within so many octaves of the lowest, for far from the minimum
 # they differ the most.
@@ -42,13 +42,14 @@ def comparable(curves: Sequence[Curve]) -> tuple[Array, Array]:
     if len(clear) < 2:
         return places, drawn
     xs, losses = [], []
-    logs = any(spans(c.x, c.mean, int(np.argmin(c.mean))) for c in (curves[k] for k in clear))
     for k in clear:
         part = window_of(curves[k].x, curves[k].losses, curves[k].mean, REACH)
         inside = curves[k].losses[:, part]
         inside = inside[(~np.isnan(inside)).any(axis=1)]
         xs.append(curves[k].x[part])
-        losses.append(np.log(inside) if logs else inside)
+        losses.append(inside)
+    if any(spans(c.x, c.losses, c.mean) for c in (curves[k] for k in clear)) and all(map(above_zero, losses)):
+        losses = [np.log(each) for each in losses]
     rng = np.random.default_rng(0)
     found = fit_together(xs, losses, free[clear], len(drawn), rng)
     if found is None:

@@ -102,7 +102,8 @@ def fit_smooth(x: Array, losses: Array, fine: Array) -> Smooth:
     ridge = 1e-13 * np.diag(np.diag(gram)[:2])
     parabola = np.linalg.solve(gram[:2, :2] + ridge, moment[:2]).astype(np.float64)
     # Rounding of the losses is noise, too, and below a millionth of the bowl nothing is known.
-    floor = 1e-14 * np.nanmax(np.abs(losses)) + 1e-6 * np.sqrt(square / max(rows, 1)) + 1e-300
+    most = float(np.nanmax(np.abs(losses))) or 1.0  # losses that are all zero have no unit
+    floor = 1e-14 * most + 1e-6 * np.sqrt(square / max(rows, 1))
     # All that follows is about what the parabola leaves, so that no digits cancel.
     rest = losses - at_points[:, :2] @ parabola
     _, moment, square, _ = normal_equations(at_points, rest)

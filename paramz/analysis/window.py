@@ -178,7 +178,13 @@ def rival_of(smooth: Array, at: int, error: float) -> int | None:
     return found
 
 
-def spans(x: Array, mean: Array, best: int) -> bool:
-    """Whether losses near the minimum differ so much that their noise does, too."""
+def spans(x: Array, losses: Array, mean: Array) -> bool:
+    """Whether losses near the minimum differ so much that their noise does, too, and have logs."""
+    best = int(np.argmin(mean))
     near = mean[(np.abs(x - x[best]) <= REACH) & np.isfinite(mean)]
-    return bool(mean[best] > 0 and near.max() > SPAN * mean[best])
+    return bool(mean[best] > 0 and near.max() > SPAN * mean[best]) and above_zero(losses)
+
+
+def above_zero(losses: Array) -> bool:
+    """Whether all losses have logarithms; those of runs that do not exist, NaN, do not count."""
+    return not bool((losses <= 0).any())

@@ -228,13 +228,16 @@ def _last_calls(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     """The table with the last call of modules that run more often at larger scales.
 
     Calls are compared by how far the end is: after the first loop of many a state has moved by a
-    small part of what all loops do, and of the only one by all.
+    small part of what all loops do, and of the only one by all. Each run has a last one of its own,
+    as code that decides when to stop loops more often for some seeds.
     """
     named = frame.module.str.partition("#")
     number = named[2].where(named[2] != "", "1").astype(int)
     calls = number.groupby([named[0], frame[axis]]).transform("max")
     varies = calls.groupby(named[0]).transform("nunique") > 1
-    kept = ~varies | (number == calls)
+    keys = ["parametrization", "optimizer", axis, "seed", "lr", "step"]
+    runs = number.groupby([named[0], *(frame[key] for key in keys)], dropna=False)
+    kept = ~varies | (number == runs.transform("max"))
     return frame.assign(module=named[0].where(varies, frame.module))[kept]
 
 

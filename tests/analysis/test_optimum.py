@@ -95,6 +95,15 @@ def test_all_diverged_is_an_error() -> None:
         find_optimum(GRID, np.full((1, len(GRID)), np.inf))
 
 
+@pytest.mark.filterwarnings("error")
+def test_losses_of_zero_have_no_logarithm() -> None:
+    found = find_optimum(GRID, np.zeros((2, len(GRID))))
+    assert (found.flag, found.loss) == ("plateau", 0.0)
+    solved = 20 * np.stack([bowl(-6.0) - 2.5, bowl(-6.0) - 2.4])  # one seed reaches zero
+    found = find_optimum(GRID, solved)
+    assert found.x == pytest.approx(-6.0, abs=0.01)
+
+
 def test_three_points_leave_half_a_step_on_either_side() -> None:
     found = find_optimum(np.array([-8.0, -6.0, -4.0]), np.array([[2.2, 2.0, 2.1]]))
     assert found.interval == "grid"

@@ -263,6 +263,18 @@ def test_missing_seeds_do_not_move_the_optimum() -> None:
     assert (whole - part).abs().max() < 0.15
 
 
+def test_the_interval_of_a_regret_holds_what_was_found() -> None:
+    """Without noise the same optimum twice: nothing is lost, and draws of it lose a little."""
+    rows = [
+        {"width": w, "lr": 2.0**x, "loss": 0.1 * w * (x + 6) ** 2, "seed": s}
+        for w in (32, 64, 128)
+        for x in range(-10, -2)
+        for s in (0, 1)
+    ]
+    regret = transfer(pd.DataFrame(rows)).regret
+    assert (regret["lo"] <= regret["regret"]).all() and (regret["regret"] <= regret["hi"]).all()
+
+
 def test_regret_is_read_between_grid_points_and_has_an_interval() -> None:
     regret = transfer(made_up_sweep({"x": -0.4}, noise=0.0005)).regret
     row = regret.query("tuned_at == 32 and evaluated_at == 256").iloc[0]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import paramz
+from paramz.check.jobs import numbered, table
 
 TASK = f"{Path(__file__).parents[2] / 'sweeps' / 'train_lm.py'}:task"
 SMALL = {"batch_size": 8, "context": 16, "zero": True}
@@ -116,3 +117,16 @@ def test_every_optimizer_is_flat_over_depth(scheme, optimizer, lr):
         lr=lr, seeds=3, config={"batch_size": 16, "context": 32, "zero": True},
     )  # fmt: skip
     assert paramz.judge(df).passed, paramz.judge(df).sentence
+
+
+def test_runs_that_loop_a_different_number_of_times_keep_their_own_last_call():
+    """Seed 0 loops twice, at the larger width three times; seed 1 once, then twice."""
+    calls = {(16, 0): 2, (32, 0): 3, (16, 1): 1, (32, 1): 2}
+    rows = [
+        ("mup", "adamw", width, seed, 0.1, 0, numbered("block", call), "hidden", "output", call, "")
+        for (width, seed), made in calls.items()
+        for call in range(1, made + 1)
+    ]
+    found = table("width", rows)
+    assert set(found.module) == {"block"}
+    assert {(row.width, row.seed): row.rms for row in found.itertuples()} == calls
