@@ -48,7 +48,8 @@ def comparable(curves: Sequence[Curve]) -> tuple[Array, Array]:
         inside = inside[(~np.isnan(inside)).any(axis=1)]
         xs.append(curves[k].x[part])
         losses.append(inside)
-    if any(spans(c.x, c.losses, c.mean) for c in (curves[k] for k in clear)) and all(map(above_zero, losses)):
+    wide = any(spans(c.x, c.losses, c.mean) for c in (curves[k] for k in clear))
+    if wide and all(map(above_zero, losses)):
         losses = [np.log(each) for each in losses]
     rng = np.random.default_rng(0)
     found = fit_together(xs, losses, free[clear], len(drawn), rng)
