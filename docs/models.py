@@ -47,8 +47,10 @@ wider = paramz.hf.scaled_config(config, width=4096)           # or scale a confi
 head; feed-forward sizes, mixers and nested configs follow, the vocabulary stays, and where a size
 would not be whole the error lists widths that work. The plan's notes say which sizes stayed.
 `kv_heads="keep"` keeps the number of key-value heads, `also=` and `keep=` name further fields, and
-`depth=` takes one number or one for each stack. A model without a config gives a factory:
-`base=net, base_width=64`.
+`depth=` takes one number or one for each stack. A plan gets these options by a factory, as in
+`base=paramz.hf.config_factory(model, kv_heads="keep"), base_width=256`: do so where your models
+have as many key-value heads at every width, since `base=256` alone gives the base fewer. A model
+without a config gives a factory: `base=net, base_width=64`.
 
 Factors in a model's own code are set where paramz has evidence of what they are: on attention logits
 1/d_head, on embeddings, layers and weights the base's value. Where names do not tell, one run of
