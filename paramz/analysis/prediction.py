@@ -106,12 +106,14 @@ class Prediction:
             f"to {count_label(self.points['scale'].max())}",
             f"held out and predicted from the smaller ones: {tested or 'none'}",
         ]
+        worst = float(self.points["loss"].max())
         for _, row in self.ahead.iterrows():
+            where = f"{scale} {count_label(row['scale'])}"
+            if row["scale"] > self.points["scale"].max() and row["mean"] > worst:
+                out.append(f"{where}: no prediction, for the fitted loss rises with {scale}")
+                continue
             top = f"{row['hi']:.5g}" if row["hi"] < 10 * row["mean"] else "no bound"
-            out.append(
-                f"{scale} {count_label(row['scale'])}: loss {row['mean']:.5g} "
-                f"(95% {row['lo']:.5g} to {top})"
-            )
+            out.append(f"{where}: loss {row['mean']:.5g} (95% {row['lo']:.5g} to {top})")
         out += [f"careful: {text}" for text in self.warnings]
         return [led(self.group, text) for text in out]
 

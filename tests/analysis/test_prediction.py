@@ -99,8 +99,10 @@ def test_a_loss_that_rises_with_width_says_so(shape: str) -> None:
     widths = np.array([32, 48, 64, 96, 128, 192, 256, 384])
     rise = np.log2(widths / 32) if shape == "rising" else (np.log2(widths / 64)) ** 2
     df = pd.DataFrame({"width": widths, "lr": 0.01, "loss": 2.2 + 0.05 * rise})
-    told = " ".join(predict_loss(df, [1024])[0].warnings)
-    assert "rises with width" in told
+    found = predict_loss(df, [1024])[0]
+    assert "rises with width" in " ".join(found.warnings)
+    told = " ".join(found.sentences("width", "lr"))
+    assert "idth 1024: no prediction, for the fitted loss rises with width" in told
 
 
 def test_a_loss_that_does_not_fall_says_so() -> None:
