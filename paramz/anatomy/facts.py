@@ -275,16 +275,12 @@ def _tensors(
                 place=places.get(twin, Place()),
                 moe=part,
                 expert_ratios=ratios,
-                layers=_owners(tensor) / _owners(base[twin]),
+                layers=tensor.layers / base[twin].layers,
                 adapter=adapter,
                 adapter_ratios=ranks,
             )
         )
     return tuple(found)
-
-
-def _owners(tensor: ModelTensor) -> int:
-    return len({use.owner for use in tensor.uses})
 
 
 def _ratios(layer: Layer, base: Layer) -> dict[str, float]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy.axes import Axes, axes_of
-from paramz.anatomy.paths import join
+from paramz.anatomy.paths import join, unnumbered
 
 # Layers whose input (or, for an embedding, output) can be multiplied in place of the weight.
 _TAKE_FACTORS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
@@ -67,6 +67,7 @@ class Use:
         axes: which axes of the tensor are its fan_in and fan_out there; None if the class does not
             tell.
         owner: equal for two uses by the same module under two paths.
+        within: the modules that its path leads through; equal for two paths through the same ones.
         takes_factor: a factor on the module's input (an embedding's output) can stand for one on
             the tensor.
     """
@@ -76,6 +77,7 @@ class Use:
     kind: str
     axes: Axes | None
     owner: int = 0
+    within: tuple[int, ...] = ()
     takes_factor: bool = False
 
 
@@ -95,6 +97,19 @@ class ModelTensor:
     uses: tuple[Use, ...]
     integers: bool = False
 
+    @property
+    def layers(self) -> int:
+        """How many layers have it: modules, and one that several blocks have counts in each.
+
+        A block that stands in a model several times is one, and other names for a module, as of one
+        that an attribute holds as well, add none.
+        """
+        found: dict[int, dict[str, set[tuple[int, ...]]]] = {}
+        for use in self.uses:
+            named = found.setdefault(use.owner, {})
+            named.setdefault(unnumbered(use.module), set()).add(use.within)
+        return sum(max(map(len, named.values())) for named in found.values())
+
 
 def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
     """The parameters of a model by their first name, tied ones once.
@@ -105,7 +120,8 @@ def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
     tensors = owners_of_parameters(model)
     modules = dict.fromkeys(id(each.module) for found in tensors for each in found)
     numbers = {module: number for number, module in enumerate(modules)}
-    return {found[0].name: _tensor(found, numbers) for found in tensors}
+    paths = {path: id(m) for path, m in model.named_modules(remove_duplicate=False)}
+    return {found[0].name: _tensor(found, numbers, paths) for found in tensors}
 
 
 def read_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -117,7 +133,9 @@ def read_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {found[0].name: tuple(found[0].parameter.shape) for found in owners_of_parameters(model)}
 
 
-def _tensor(found: list[Owned], numbers: Mapping[int, int]) -> ModelTensor:
+def _tensor(
+    found: list[Owned], numbers: Mapping[int, int], paths: Mapping[str, int]
+) -> ModelTensor:
     shape = tuple(found[0].parameter.shape)
     uses = (
         Use(
@@ -126,12 +144,18 @@ def _tensor(found: list[Owned], numbers: Mapping[int, int]) -> ModelTensor:
             kind=type(each.module).__name__,
             axes=axes_of(each.module, each.local, shape),
             owner=numbers[id(each.module)],
+            within=_within(each.path, paths),
             takes_factor=each.local == "weight" and isinstance(each.module, _TAKE_FACTORS),
         )
         for each in found
     )
     integers = not is_trainable_kind(found[0].parameter)
     return ModelTensor(shape, tuple(each.name for each in found), tuple(uses), integers)
+
+
+def _within(path: str, paths: Mapping[str, int]) -> tuple[int, ...]:
+    parts = path.split(".")
+    return tuple(paths[".".join(parts[:end])] for end in range(1, len(parts) + 1))
 
 
 def is_trainable_kind(parameter: torch.Tensor) -> bool:

@@ -84,6 +84,33 @@ def test_a_block_that_is_shared_beside_others_counts_its_own_runs():
     assert ratios["blocks.1.ffn.0.weight"] == {**same, "loops": 3.0}
 
 
+class OneUp(Looped):
+    """Different blocks that have the first map of their feed-forward in common."""
+
+    def __init__(self, width=64, blocks=1, whole=True):
+        super().__init__(width, blocks=blocks)
+        for block in self.blocks:
+            if whole:  # the module
+                block.ffn[0] = self.blocks[0].ffn[0]
+            else:  # its tensors
+                block.ffn[0].weight = self.blocks[0].ffn[0].weight
+                block.ffn[0].bias = self.blocks[0].ffn[0].bias
+        self.last = self.blocks[-1]  # other names change nothing
+        self.ups = nn.ModuleList([self.blocks[-1].ffn[0]])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_module_in_several_blocks_counts_as_its_weight_would(whole):
+    plan = paramz.make_plan(
+        OneUp(blocks=8, whole=whole), "mup+completep", base=lambda w: OneUp(w, 2, whole),
+        base_width=64, example=batch()[0],
+    )  # fmt: skip
+    rows = {row.name: row.ratios for row in plan.rows}
+    assert rows["blocks.0.ffn.0.weight"]["loops"] == 4.0
+    assert rows["blocks.0.ffn.2.weight"]["depth"] == 4.0
+    assert not any("loops" in ratios for name, ratios in rows.items() if "ffn.2" in name)
+
+
 def test_a_plan_with_loops_says_so_and_survives_saving(tmp_path):
     plan = planned(Looped(depth=8), "mup+completep", depth=2)
     text = str(plan.summary())
