@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
-from itertools import chain
 from typing import Any, NamedTuple
 
 from paramz.anatomy.names import EMBED_SCALE
@@ -21,7 +20,7 @@ from paramz.theory.power import ONE, Power
 
 _COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr")
 _NUMBERS = re.compile(r"(\d+)")
-_STD = _COLUMNS.index("init std")
+_STD, _LR = _COLUMNS.index("init std"), _COLUMNS.index("lr")
 _ALWAYS = ("init std", "lr")  # shown even where they are 1
 
 
@@ -130,11 +129,16 @@ def summarize(
     """
     known: dict[tuple[Any, ...], _Shared] = {}
     lines = []
-    for row in chain.from_iterable((each, *slice_rows(each)) for each in rows):
-        kind = row.kind
-        if kind not in known:
-            known[kind] = _shared(rulebook, row, family)
-        lines.append(_cells(row, known[kind]))
+    for tensor in rows:
+        settings: tuple[str, ...] = ()
+        for row in (tensor, *slice_rows(tensor)):
+            kind = row.kind
+            if kind not in known:
+                known[kind] = _shared(rulebook, row, family)
+            cells = _cells(row, known[kind])
+            # A slice starts by a rule of its own; the optimizer has one setting for the tensor.
+            settings = settings or cells[_LR:]
+            lines.append((*cells[:_LR], *settings))
     if not full:
         lines = _collapse(_pool_std(lines))
     notes = list(changes)

@@ -124,6 +124,10 @@ def test_each_slice_starts_as_its_role_does():
     text = str(plan.summary())
     assert "1.qkv.weight[256:264]  8x256    latent" in text
     assert "1.qkv.weight[264:272]  8x256    inward" in text
+    summary = plan.summary()
+    of_eps = {line[0]: line[summary.columns.index("eps")] for line in summary.cells}
+    # The optimizer has one for the tensor, whatever the slice alone would want.
+    assert of_eps["1.qkv.weight[264:272]"] == of_eps["1.qkv.weight"] == "fan_out^-1 = 0.0625"
     assert paramz.Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     assert paramz.parametrize_(model, "mup", base=build, base_width=16) == plan
 
