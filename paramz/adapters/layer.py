@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ class AdaptedLinear(nn.Linear):
     """
 
     adapter: Adapter
+    of_the_weight: ClassVar[tuple[str, ...]] = ()
+    """Buffers that follow from the weight alone, so that they are the same at every rank."""
 
     def forward(self, input: Tensor) -> Tensor:
         """What the trained layer puts out, and what the adapter adds."""
@@ -74,12 +76,14 @@ class AdaptedLinear(nn.Linear):
             ValueError: the adapters cannot have that rank.
         """
         own = {id(each) for layer in adapted_layers(model).values() for each in own_tensors(layer)}
+        for layer in adapted_layers(model).values():
+            own -= {id(layer.get_buffer(name)) for name in layer.of_the_weight}
         kept = [each for each in (*model.parameters(), *model.buffers()) if id(each) not in own]
         twin = copy.deepcopy(model, {id(each): each for each in kept})
         layers = adapted_layers(twin)
         kinds = [(layers[next(iter(paths))].adapter, paths) for paths in _sharing(layers)]
         for layer in layers.values():
-            plain_(layer)
+            plain_(layer, layer.of_the_weight)
         with torch.random.fork_rng(devices=[]):
             for adapter, paths in kinds:
                 put_on_(adapter.at_rank(rank), {path: layers[path] for path in paths})
@@ -98,10 +102,15 @@ def become_(layer: nn.Linear, kind: type[AdaptedLinear], adapter: Adapter) -> An
     return made
 
 
-def plain_(layer: nn.Linear) -> None:
-    """Turn a layer with an adapter into a plain one again, with the weight that it has."""
+def plain_(layer: nn.Linear, but: Sequence[str] = ()) -> None:
+    """Turn a layer with an adapter into a plain one again, with the weight that it has.
+
+    Args:
+        layer: the layer.
+        but: buffers that the next adapter of its kind finds there.
+    """
     for held in (layer._parameters, layer._buffers):
-        for name in [name for name in held if name not in _OF_THE_LAYER]:
+        for name in [name for name in held if name not in (*_OF_THE_LAYER, *but)]:
             del held[name]
     for name in vars(layer).keys() & _NUMBERS:
         delattr(layer, name)

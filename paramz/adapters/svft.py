@@ -21,6 +21,7 @@ class SVFTLinear(AdaptedLinear):
     columns.
     """
 
+    of_the_weight = ("svft_U", "svft_V")
     svft_M: nn.Parameter
     svft_U: Tensor
     svft_V: Tensor
@@ -83,16 +84,22 @@ class SVFT:
                 raise ValueError(
                     f"{self} on a layer of {k} singular vectors: there are no more entries in a row"
                 )
-            exact = layer.weight.detach().float()
-            if not exact.is_meta and not exact.isfinite().all():
-                raise ValueError(f"{self}: a weight {tuple(exact.shape)} is not finite")
-            u, _, v = torch.linalg.svd(exact, full_matrices=False)
+            vectors = [layer._buffers.get(name) for name in SVFTLinear.of_the_weight]
+            if any(each is None for each in vectors):  # not those of another rank
+                vectors = self._vectors(layer.weight.detach())
             middle = zeros(layer, k, self.entries)
             made = become_(layer, SVFTLinear, self)
             made.svft_M = middle
-            made.register_buffer("svft_U", u.to(layer.weight.dtype).contiguous())
-            made.register_buffer("svft_V", v.to(layer.weight.dtype).contiguous())
+            for name, each in zip(SVFTLinear.of_the_weight, vectors, strict=True):
+                made.register_buffer(name, each)
             made.register_buffer("svft_columns", self._columns(k).to(layer.weight.device))
+
+    def _vectors(self, weight: Tensor) -> list[Tensor | None]:
+        """The singular vectors U (out, k) and V (k, in) of a weight."""
+        if not weight.is_meta and not weight.isfinite().all():
+            raise ValueError(f"{self}: a weight {tuple(weight.shape)} is not finite")
+        u, _, v = torch.linalg.svd(weight.float(), full_matrices=False)
+        return [each.to(weight.dtype).contiguous() for each in (u, v)]
 
     def _columns(self, k: int) -> Tensor:
         """The columns of the entries of M, (k, entries), each once in a row."""

@@ -362,3 +362,13 @@ def test_adapters_on_a_model_under_a_plan_have_their_own_once_that_is_folded():
     paramz.fold_(model)
     paramz.parametrize_(model, "lora", base=4)
     torch.testing.assert_close(model(batch()[0]), out)
+
+
+def test_another_rank_has_the_same_singular_vectors_and_takes_no_time_to_find_them(monkeypatch):
+    model = adapted(kind="diagonal", rank=4)
+    monkeypatch.setattr(torch.linalg, "svd", None)
+    twin = model.layers[0].at_rank(model, 8)
+    for one, other in zip(model.layers, twin.layers, strict=True):
+        assert one.svft_U is other.svft_U and one.svft_V is other.svft_V
+        assert (one.svft_M.shape, other.svft_M.shape) == ((WIDTH, 4), (WIDTH, 8))
+        assert one.adapter_rank == 4 and other.adapter_rank == 8
