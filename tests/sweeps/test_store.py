@@ -116,6 +116,18 @@ def test_a_trial_is_claimed_once_until_its_attempt_ends(store):
     assert second.number == 2 and second.spent >= 0 and holder(folder) is not None
 
 
+def test_time_counts_over_attempts_until_there_is_a_result(store):
+    """One that failed over its time limit failed again at once, when it was to run again."""
+    folder = store.trial("abc")
+    first = claim(folder)
+    time.sleep(0.01)
+    first.end("interrupted")
+    second = claim(folder)
+    assert second.spent >= 0.01
+    second.end("failed")
+    assert claim(folder).spent == 0.0
+
+
 def test_the_claim_of_a_dead_process_is_free_at_once(store):
     folder = store.trial("abc")
     code = (

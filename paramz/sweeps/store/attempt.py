@@ -23,6 +23,7 @@ from typing import Any
 
 from paramz.sweeps.store.clock import Clock
 from paramz.sweeps.store.files import read_json, write_over
+from paramz.sweeps.store.record import STATUSES
 
 HEARTBEAT = 15.0  # seconds between heartbeats
 STALE = 120.0  # seconds without a heartbeat after which another machine's attempt counts as dead
@@ -35,7 +36,7 @@ class Attempt:
     Attributes:
         path: the file of the attempt.
         number: 1 for the first attempt at the trial.
-        spent: seconds that earlier attempts at the trial took.
+        spent: seconds that earlier attempts at the trial took since it last had a result.
         clock: runs since the attempt has begun.
     """
 
@@ -112,7 +113,9 @@ def claim(folder: Path) -> Attempt | None:
         raise
     finally:
         os.close(fd)
-    return Attempt(mine, number + 1, spent=float(record.get("seconds", 0.0)))
+    # What had a result and runs again, as somebody asked for, has all its time again.
+    again = record.get("why") in STATUSES
+    return Attempt(mine, number + 1, spent=0.0 if again else float(record.get("seconds", 0.0)))
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
