@@ -140,7 +140,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         "`mup`, lr by the run rule `sde`",
         Measured("lr_batch.csv", "batch_size", "mup", 4000, decay=True, rule="sde"),
     ),
-    ("`u-mup`", Measured("lr_width_umup.csv", "width", "u-mup", 80)),
+    ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
     ("`mup`, Muon, SOAP", "n.a.: coordinate checks only"),
     ("`mup`, K-FAC, Shampoo", "docs/second_order.md"),
     ("`lora` over rank", "docs/adapters.md"),
