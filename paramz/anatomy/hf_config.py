@@ -14,7 +14,7 @@ from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.hf_depth import present, set_depth_
-from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_
+from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_, shared_heads
 from paramz.anatomy.ranks import config_at_rank, with_adapters
 
 # Where the config of a model under a plan says that a plain model with its weights is another one
@@ -145,10 +145,17 @@ def config_notes(model: nn.Module, base: Any) -> list[str]:
     config = getattr(model, "config", None)
     if not isinstance(base, int) or config is None:
         return []
-    left = fields_left(config, Sizes())
-    if not left:
-        return []
-    return [
-        f"base={base} leaves these sizes of the config as they are: {', '.join(left)}. "
-        "paramz.hf.config_factory(model, also=(...)) as base scales them, too"
-    ]
+    notes = []
+    if left := fields_left(config, Sizes()):
+        notes.append(
+            f"base={base} leaves these sizes of the config as they are: {', '.join(left)}. "
+            "paramz.hf.config_factory(model, also=(...)) as base scales them, too"
+        )
+    if shared := shared_heads(config, base):
+        said = ", ".join(f"{name} = {small} for {now}" for name, (now, small) in shared.items())
+        notes.append(
+            f"base={base} has fewer key-value heads, as it has fewer query heads: {said}. If your "
+            "models keep their number at every width, so does "
+            f"base=paramz.hf.config_factory(model, kv_heads='keep'), base_width={base}"
+        )
+    return notes

@@ -146,6 +146,27 @@ def _integers(value: Any) -> list[int]:
     return list(values) if whole else []
 
 
+def shared_heads(config: Any, width: int) -> dict[str, tuple[int, int]]:
+    """Numbers of key-value heads that several query heads share and that move with the width.
+
+    Args:
+        config: of the model.
+        width: another one.
+
+    Returns:
+        field -> the number now, and at that width.
+    """
+    found = {}
+    for path, part, name, values in _moving(config, Sizes()):
+        if name not in names.CONFIG_KV_HEADS or len(values) > 1:
+            continue
+        queries = getattr(part, "num_attention_heads", None)
+        if isinstance(queries, int) and values[0] < queries:
+            now = values[0]
+            found[join(path, name)] = now, now * width // main_width(config)
+    return {name: (now, then) for name, (now, then) in found.items() if then != now}
+
+
 def _hint(name: str, width: int, sizes: Sizes) -> str:
     if name in names.CONFIG_KV_HEADS:
         return (

@@ -217,6 +217,15 @@ def test_a_config_of_which_all_sizes_follow_has_no_note():
     assert plan.notes == ()
 
 
+def test_key_value_heads_that_move_with_the_width_are_said_with_the_way_to_keep_them():
+    config = config_of("Llama", **{**TEXT, "num_key_value_heads": 2})
+    model = on_meta("LlamaForCausalLM", config)
+    (note,) = paramz.make_plan(model, "mup", base=32).notes
+    assert "num_key_value_heads = 1 for 2." in note and "kv_heads='keep'), base_width=32" in note
+    kept = paramz.hf.config_factory(model, kv_heads="keep")
+    assert paramz.make_plan(model, "mup", base=kept, base_width=32).notes == ()
+
+
 def test_unequal_encoder_and_decoder_keep_their_ratio_or_are_told_apart():
     config = config_of(
         "Bart", d_model=64, encoder_layers=8, decoder_layers=2, encoder_attention_heads=4,
