@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paramz.analysis import plots, predict_loss, transfer
+from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 
 HERE = Path(__file__).parent
 FIGURES = {
@@ -28,6 +28,19 @@ def read(table: str) -> pd.DataFrame:
     return pd.read_csv(HERE.parent / "analysis/data" / table, comment="#")
 
 
+def width_and_tokens() -> LawFit:
+    """The law in width and tokens of docs/protocol.md, with its held-out rows."""
+    df = read("loss_width_tokens.csv")
+    df = df.assign(tokens=512 * df.steps)
+    means = df.groupby(["width", "steps", "tokens"], as_index=False).loss.mean()
+    return ScalingLaw("chinchilla").fit(
+        means,
+        N="width",
+        D="tokens",
+        holdout=lambda rows: ((rows.steps == 2000) | (rows.width == 256)).to_numpy(),
+    )
+
+
 def main() -> None:
     """Draw all of them."""
     figures = {
@@ -39,6 +52,7 @@ def main() -> None:
         ax = plots.law(found.trial, label=found.group, index=index, ax=ax)
     ax.set_xlabel("width")
     figures["width_loss"] = ax.figure
+    figures["width_tokens"] = plots.law(width_and_tokens()).figure
     for name, figure in figures.items():
         figure.savefig(HERE / "img" / f"{name}.png", dpi=130, bbox_inches="tight")
 

@@ -127,7 +127,8 @@ def _draw_over_fitted(ax: Axes, fit: LawFit) -> tuple[Array, Array]:
         predict_quietly(fit, rows)["mean"].to_numpy() if len(rows) else np.array([])
         for rows in (fit.data, fit.held_out)
     )
-    ends = [x.min(), x.max()]
+    both = np.concatenate([x, x_held])
+    ends = [both.min(), both.max()]
     ax.plot(ends, ends, color=INK, linewidth=0.8)
     ax.set_xlabel(f"fitted {fit.loss}")
     return x, x_held
