@@ -154,7 +154,7 @@ class _Rows(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 normed = reduced[0].normed or op in NORMS
                 self._put(self._reduced, out, replace(reduced[0], normed=normed))
         elif op in _MOVES:
-            self._move(func, args, kwargs or {}, out)
+            self._move(func, args, kwargs or {}, out, carried)
         elif torch.Tag.pointwise in func.tags or op in ("_to_copy", "copy_"):
             self._pass(out, carried, reduced)
         elif not self._multiply(op, args, out):
@@ -171,13 +171,14 @@ class _Rows(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise ValueError("too many numbers")
         where[id(out)] = replace(of, tensor=out)
 
-    def _move(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+    def _move(
+        self, func: Any, args: Any, kwargs: dict[str, Any], out: Any, carried: list[_Carried]
+    ) -> None:
         """The same with the numbers, which count from one; what carries none stands for zero."""
-        names = {self._carried[id(x)].name for x in tensors_in(args) if id(x) in self._carried}
-        if len(names) > 1:
-            self._use([self._carried[id(x)] for x in tensors_in(args) if id(x) in self._carried])
+        if len({each.name for each in carried}) > 1:
+            self._use(carried)
             return
-        first = next(self._carried[id(x)] for x in tensors_in(args) if id(x) in self._carried)
+        first = carried[0]
 
         def numbers(x: Any) -> Any:
             if isinstance(x, list | tuple):

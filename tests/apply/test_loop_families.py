@@ -10,6 +10,7 @@ import functools
 import pytest
 import torch
 from cases import Plain
+from cases import residual_batch as batch
 from torch import nn
 
 import paramz
@@ -113,12 +114,6 @@ FAMILIES = {
 BRANCHES = {
     "low-rank": paramz.Branches(inside=r"^(blocks[.][0-9]+)[.]", ends=r"^(blocks[.][0-9]+[.]down)$")
 }
-
-
-def batch():
-    torch.manual_seed(0)
-    x = torch.randn(128, 16)
-    return x, (x @ torch.randn(16, 8)).argmax(1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

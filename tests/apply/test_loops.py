@@ -3,8 +3,8 @@
 import functools
 
 import pytest
-import torch
 from cases import Plain
+from cases import residual_batch as batch
 from torch import nn
 
 import paramz
@@ -25,12 +25,6 @@ class Looped(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x))
-
-
-def batch():
-    torch.manual_seed(0)
-    x = torch.randn(128, 16)
-    return x, (x @ torch.randn(16, 8)).argmax(1)
 
 
 def planned(model, scheme, **base):

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from cases import Plain
+from cases import residual_batch as batch
 from torch import nn
 
 import paramz
@@ -27,12 +28,6 @@ class Stack(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x))
-
-
-def batch():
-    torch.manual_seed(0)
-    x = torch.randn(128, 16)
-    return x, (x @ torch.randn(16, 8)).argmax(1)
 
 
 def layers(*weights):
