@@ -65,6 +65,7 @@ class GPT(nn.Module):
         context: longest sequence.
         tied: share the embedding with the readout.
         zero: start every residual branch at zero.
+        shared: one block that runs ``depth`` times in place of as many blocks.
     """
 
     def __init__(
@@ -76,11 +77,13 @@ class GPT(nn.Module):
         context: int = 64,
         tied: bool = False,
         zero: bool = False,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(256, width)
         self.position = nn.Embedding(context, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        blocks = [Block(width, heads) for _ in range(1 if shared else depth)]
+        self.blocks = nn.ModuleList(blocks * depth if shared else blocks)
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, 256, bias=False)
         for module in self.modules():
@@ -142,8 +145,9 @@ def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config; every key has a default.
 
     Keys: depth, heads (their number stays, so their size grows with width), context, batch_size,
-    tied, zero (start residual branches at zero), text (a path), seed (of the batches' order, too),
-    held_out (train on all but the text's last twentieth, and judge the trained model by that).
+    tied, zero (start residual branches at zero), shared (one block that runs depth times), text (a
+    path), seed (of the batches' order, too), held_out (train on all but the text's last twentieth,
+    and judge the trained model by that).
     """
     context = config.get("context", 64)
     build = partial(
@@ -153,6 +157,7 @@ def task(config: dict[str, Any]) -> paramz.Task:
         context=context,
         tied=config.get("tied", False),
         zero=config.get("zero", False),
+        shared=config.get("shared", False),
     )
     drawn = (config.get("text"), config.get("batch_size", 16), context, config.get("seed", 0))
     batch = partial(batch_of, *drawn, without=HELD_OUT if config.get("held_out") else 0.0)

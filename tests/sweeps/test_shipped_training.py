@@ -86,6 +86,15 @@ def test_a_trained_model_is_judged_by_text_that_it_has_not_seen(tmp_path):
     assert metrics["held_out_accuracy"] == 0.0
 
 
+def test_a_shared_block_runs_as_often_as_the_depth_says_and_is_planned_by_its_runs():
+    task = importlib.import_module("train_lm").task({"depth": 8, "shared": True, "heads": 2})
+    model = task.build(16)
+    assert len({id(block) for block in model.blocks}) == 1
+    plan = task.parametrize_(model, "mup+completep", base_width=16, base_sizes={"depth": 2})
+    (row,) = (row for row in plan.rows if row.name == "blocks.0.up.weight")
+    assert (row.ratios["depth"], row.ratios["loops"]) == (4.0, 4.0)
+
+
 @pytest.mark.parametrize(
     ("name", "config"),
     [
