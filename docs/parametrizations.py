@@ -161,9 +161,11 @@ and GPTBigCode, the state of Mamba 2), the ratio is that of the growing part, an
 stays has a role and an init of its own: inward, or latent where a norm takes it. The summary has a
 line for it, `c_attn.weight[512:544]`, and the check a row, `c_attn(inward)`. To find the slices,
 paramz runs the base and a wider probe and looks at what the model does with each row: rows that are
-used apart from the others, as many of them in both, stay. Where no run tells, such as with a base
-whose forward pass fails (fewer query heads than key-value heads), all rows start like growing ones,
-and a note says so.
+used apart from the others, as many of them in both, stay. All blocks with such a tensor run, as
+their layouts may differ; under a depth scheme the model itself runs, too, on the meta device, to see
+that a block has the layout of its twin in the base. Where no run tells, such as with a base whose
+forward pass fails (fewer query heads than key-value heads), all rows start like growing ones, and a
+note says so.
 
 Under Adam and its relatives both parts want the same lr. Under SGD, Muon and others they do not,
 and one tensor has one: `param_groups` refuses it and says by how much they differ, and

@@ -8,6 +8,7 @@ whatever the device of the model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramz.anatomy.follower import NORMS
-from paramz.anatomy.runs import copied_to, device_of, run, tensors_in
+from paramz.anatomy.paths import above
+from paramz.anatomy.runs import copied_to, device_of, run, short_lists, tensors_in
 
 # Operations that move entries and change none. On row numbers they do what they do on values.
 _SHAPES = frozenset({"view", "_unsafe_view", "reshape"})
@@ -57,7 +59,8 @@ def uses_of(
         model: on any device; it is left as it was.
         axes: name of a parameter -> the axis of its rows.
         inputs: the model's one argument, or a mapping of keyword arguments.
-        kept: how many equal blocks of a list run; None: all of them.
+        kept: how many equal blocks of a list run, of lists that have none of these parameters in
+            them: what a block does with its rows may depend on its number. None: all of them.
 
     Raises:
         ValueError: an index depends on values, or the numbers are too many to carry.
@@ -67,8 +70,12 @@ def uses_of(
     for name, parameter in model.named_parameters():
         if name in axes:
             watcher.expect(name, parameter, axes[name])
-    with _NumbersOfIndices():
-        run(model, copied_to(device_of(model), inputs), watcher, kept)
+    around = {path for name in axes for path in above(name)}
+    with ExitStack() as stack:
+        if kept is not None:
+            stack.enter_context(short_lists(model, kept, around))
+        stack.enter_context(_NumbersOfIndices())
+        run(model, copied_to(device_of(model), inputs), watcher, None)
     return watcher.uses()
 
 

@@ -188,7 +188,7 @@ def read_facts(
     claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
-    spans = find_spans(probes, slices, shapes, example)
+    spans = find_spans(probes, slices, shapes, example, model)
     tensors = tuple(
         replace(t, stays=slices.get(t.name, {}), spans=spans.get(t.name, ())) for t in tensors
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 _NUMBER = re.compile(r"\b\d+\b")
 
@@ -25,6 +25,17 @@ def split(name: str) -> tuple[str, str]:
     """
     path, _, local = name.rpartition(".")
     return path, local
+
+
+def above(name: str) -> Iterator[str]:
+    """The paths of all modules that a name lies in, from the nearest to the root.
+
+    >>> list(above("layers.0.weight"))
+    ['layers.0', 'layers', '']
+    """
+    while name:
+        name, _ = split(name)
+        yield name
 
 
 def unnumbered(name: str) -> str:

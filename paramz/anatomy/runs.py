@@ -11,7 +11,7 @@ import copy
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -145,25 +145,27 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def short_lists(model: nn.Module, kept: int) -> Iterator[None]:
+def short_lists(model: nn.Module, kept: int, whole: Set[str] = frozenset()) -> Iterator[None]:
     """The model with short lists of equal blocks: one feeds the other, as a hundred would.
 
     Args:
         model: the model.
         kept: how many of one kind stay.
+        whole: paths of lists that stay as they are.
     """
-    whole: list[tuple[nn.ModuleList, Any]] = []
+    cut: list[tuple[nn.ModuleList, Any]] = []
+    spared = {model.get_submodule(path) for path in whole}
     left = [model]
     while left:  # from the outside in: what is in blocks that do not run need not be looked at
         each = left.pop()
-        if isinstance(each, nn.ModuleList) and len(each) > kept:
-            whole.append((each, each._modules))
+        if isinstance(each, nn.ModuleList) and len(each) > kept and each not in spared:
+            cut.append((each, each._modules))
             each._modules = {str(n): block for n, block in enumerate(_first(each, kept))}
         left += [child for child in each._modules.values() if child is not None]
     try:
         yield
     finally:
-        for each, before in whole:
+        for each, before in cut:
             each._modules = before
 
 

@@ -8,7 +8,7 @@ the run of either probe, and what is done with it is compared.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
@@ -19,9 +19,8 @@ from torch.utils._pytree import tree_map_only
 
 from paramz.anatomy.carried import Uses, uses_of
 from paramz.anatomy.inputs import possible_inputs
-from paramz.anatomy.paths import unnumbered
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.runs import tensors_in
+from paramz.anatomy.runs import on_meta, tensors_in
 from paramz.anatomy.slices import Shapes
 
 # What of a row: it grows with the others, or stays, and a norm takes what it makes.
@@ -49,6 +48,7 @@ def find_spans(
     slices: Mapping[str, Mapping[int, int]],
     shapes: Mapping[str, Shapes],
     example: Any = None,
+    model: nn.Module | None = None,
 ) -> dict[str, tuple[Span, ...]]:
     """Name -> the rows that stay, in their order; without tensors of which no run tells.
 
@@ -58,6 +58,8 @@ def find_spans(
         slices: those that `find_slices` found, by names in the target.
         shapes: name -> the tensor's shapes in the base, the wider probe and the target.
         example: what to call the model with; inputs are guessed if it is left out.
+        model: the target, which runs as well, on meta, if a tensor's twin is one of another block:
+            the two may be laid out differently.
 
     >>> class Fused(nn.Module):
     ...     def __init__(self, width):
@@ -80,18 +82,37 @@ def find_spans(
     if not wanted:
         return {}
     axes = {each.twin: each.axis for each in wanted.values()}
+    uses = _uses([(probes.base, axes), (probes.wider, axes)], example)
+    if not uses:
+        return {}
+    placed = _spans(uses[0], uses[1], wanted)
+    if model is None or all(name == each.twin for name, each in wanted.items()):
+        return placed
+    with on_meta(model):
+        own = _uses([(model, {name: each.axis for name, each in wanted.items()})], example)
+    return {
+        name: spans
+        for name, spans in placed.items()
+        if own and _agrees(spans, own[0].get(name), wanted[name], uses)
+    }
+
+
+def _uses(
+    models: Sequence[tuple[nn.Module, Mapping[str, int]]], example: Any
+) -> list[dict[str, Uses]]:
+    """What a run of each model does with the rows of its tensors; nothing if one does not run."""
     for kept in (2, None):  # code that counts its blocks needs all of them
-        pairs = (_inputs(model, example) for model in (probes.base, probes.wider))
-        for inputs, larger in zip(*pairs, strict=False):
+        for inputs in zip(*(_inputs(model, example) for model, _ in models), strict=False):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of code that meets a guess
-                    seen = uses_of(probes.base, axes, inputs, kept)
-                    wide = uses_of(probes.wider, axes, larger, kept)
+                    return [
+                        uses_of(model, axes, given, kept)
+                        for (model, axes), given in zip(models, inputs, strict=True)
+                    ]
             except Exception:  # any model's own code, on inputs that it may not like
                 continue
-            return _spans(seen, wide, wanted)
-    return {}
+    return []
 
 
 def _inputs(model: nn.Module, example: Any) -> Iterator[Any]:
@@ -124,18 +145,25 @@ class _Fused:
 def _spans(
     base: Mapping[str, Uses], wider: Mapping[str, Uses], wanted: Mapping[str, _Fused]
 ) -> dict[str, tuple[Span, ...]]:
-    kinds: dict[str, set[tuple[int, ...] | None]] = {}
-    for each in wanted.values():
-        if each.twin in base and each.twin in wider:
-            labels = _labels(base[each.twin], wider[each.twin], each.stays)
-            kinds.setdefault(unnumbered(each.twin), set()).add(labels)
     found = {}
     for name, each in wanted.items():
-        alike = kinds.get(unnumbered(each.twin), set())  # of a block that did not run, the others'
-        labels = next(iter(alike)) if len(alike) == 1 else None
+        if each.twin not in base or each.twin not in wider:
+            continue
+        labels = _labels(base[each.twin], wider[each.twin], each.stays)
         if labels is not None and (spans := _placed(labels, each.stays, each.size)):
             found[name] = spans
     return found
+
+
+def _agrees(
+    spans: tuple[Span, ...], own: Uses | None, fused: _Fused, probes: Sequence[Mapping[str, Uses]]
+) -> bool:
+    """Whether the rows that a twin has are those that the target's own run uses apart."""
+    others = [uses[fused.twin] for uses in probes if fused.twin in uses]
+    other = next((each for each in others if own and each.size != own.size), None)
+    told = None if own is None or other is None else _told(own, other, fused.stays)
+    rows = {row for span in spans for row in range(span.start, span.stop)}
+    return told is not None and rows == {n for n, label in enumerate(told) if label != _GROWS}
 
 
 def _labels(base: Uses, wider: Uses, number: int) -> tuple[int, ...] | None:

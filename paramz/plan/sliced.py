@@ -75,7 +75,7 @@ def notes_on_slices(
                 if row.ratios.get("fan_in", 1.0) != 1.0:
                     faint.setdefault(key, f"{row.name} ({what})")
             elif len(row.growing) > 1 and facts.spans:
-                known.setdefault(key, f"{row.name} ({_where(row)})")
+                known.setdefault(f"{key} {_where(row)}", f"{row.name} ({_where(row)})")
             elif len(row.growing) > 1:
                 unknown.setdefault(key, f"{row.name} ({what})")
     return _said(known, _KNOWN) + _said(unknown, _UNKNOWN), _said(faint, _FAINT)

@@ -105,6 +105,61 @@ def test_a_run_shows_where_the_rows_that_stay_lie(build, slices):
     assert row_of(paramz.make_plan(model, "mup", base=build, base_width=16)) == row
 
 
+class ByNumber(Fused):
+    """Some blocks of the stack have the key and value around the queries."""
+
+    def __init__(self, width, around):
+        super().__init__(width)
+        self.around = around
+
+    def forward(self, x):
+        return (FixedFirst if self.around else Fused).forward(self, x)
+
+
+class Stack(nn.Module):
+    def __init__(self, width, *around):
+        super().__init__()
+        self.embed, self.head = nn.Linear(4, width), nn.Linear(width, 3)
+        self.blocks = nn.ModuleList(ByNumber(width, each) for each in around)
+
+    def forward(self, x):
+        x = self.embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def test_every_block_has_the_rows_of_its_own_layout():
+    plan = plan_of(lambda width: Stack(width, False, False, True, False))
+    around, behind = ((0, 8, 0), (72, 80, 24)), ((64, 80, 16),)
+    spans = [row_of(plan, f"blocks.{n}.qkv.weight").slices[0].spans for n in range(4)]
+    assert spans == [behind, behind, around, behind]
+    (note,) = plan.notes
+    assert note.startswith(
+        "blocks.0.qkv.weight ([64:80] inward), blocks.2.qkv.weight ([0:8 and 72:80] inward):"
+    )
+
+
+def test_a_block_whose_twin_in_the_base_is_laid_out_otherwise_is_told():
+    def build(width, *around):
+        return Stack(width, *around)
+
+    model = build(64, False, True, True, True)
+    residual = paramz.Branches(inside=r"^(blocks[.][0-9]+)[.]", ends=r"^(blocks[.][0-9]+[.]out)$")
+    plan = paramz.make_plan(
+        model,
+        "mup+completep",
+        base=lambda width: build(width, False, True),
+        base_width=16,
+        branches=residual,
+    )
+    spans = [row_of(plan, f"blocks.{n}.qkv.weight").slices[0].spans for n in range(4)]
+    around, behind = ((0, 8, 0), (72, 80, 24)), ((64, 80, 16),)
+    assert spans == [behind, (), around, around]  # blocks 0 and 1 have the base's block 0
+    (note,) = (note for note in plan.notes if "No run shows which of its rows stay" in note)
+    assert note.startswith("blocks.1.qkv.weight (axis 0")
+
+
 def test_each_slice_starts_as_its_role_does():
     build = net(Fused, nn.LayerNorm)
     torch.manual_seed(0)
