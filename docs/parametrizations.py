@@ -156,16 +156,16 @@ vocabulary) is a readout: nothing behind it grows, so the loss reaches it withou
 between. Measured on ELECTRA (64 to 512, three seeds, AdamW at 2^-8): its first map's output changes
 like width^-0.02 as a readout and like width^+0.35 with the init of a hidden matrix.
 
-**Fused maps.** Where an axis is a m + b (one key-value head beside growing queries in Falcon-7B
-and GPTBigCode, the state of Mamba 2), the ratio is that of the growing part, and each slice that
-stays has a role and an init of its own: inward, or latent where a norm takes it. The summary has a
-line for it, `c_attn.weight[512:544]`, and the check a row, `c_attn(inward)`. To find the slices,
-paramz runs the base and a wider probe and looks at what the model does with each row: rows that are
-used apart from the others, as many of them in both, stay. All blocks with such a tensor run, as
-their layouts may differ; under a depth scheme the model itself runs, too, on the meta device, to see
-that a block has the layout of its twin in the base. Where no run tells, such as with a base whose
-forward pass fails (fewer query heads than key-value heads), all rows start like growing ones, and a
-note says so.
+**Fused maps.** Where an axis is a m + b (one key-value head beside growing queries in Falcon-7B and
+GPTBigCode, the state of Mamba 2), the ratio is that of the growing part, and each slice that stays
+has a role and an init of its own: inward, or latent where a norm takes it; a key and a value are
+two slices, as their inits may differ. The summary has a line for it, `c_attn.weight[512:544]`, and
+the check a row, `c_attn(inward)`. To find the slices, paramz runs the base and a wider probe and
+looks at what the model does with each row: rows that are used apart from the others, as many of
+them in both, stay. All blocks with such a tensor run, as their layouts may differ; under a depth
+scheme the model itself runs, too, on the meta device, to see that a block has the layout of its
+twin in the base. Where no run tells, such as with a base whose forward pass fails (fewer query
+heads than key-value heads), all rows start like growing ones, and a note says so.
 
 Under Adam and its relatives both parts want the same lr. Under SGD, Muon and others they do not,
 and one tensor has one: `param_groups` refuses it and says by how much they differ, and

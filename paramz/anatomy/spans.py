@@ -26,6 +26,9 @@ from paramz.anatomy.slices import Shapes
 # What of a row: it grows with the others, or stays, and a norm takes what it makes.
 _GROWS, _STAYS, _NORMED = range(3)
 
+# That of a row, and by which uses it stays.
+_Label = tuple[int, tuple[int, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -35,12 +38,14 @@ class Span:
         start, stop: where they lie in the target.
         base_start: where they begin in the base.
         latent: a norm takes what they make first.
+        part: which of the maps that stay they are of: rows of one map are used together.
     """
 
     start: int
     stop: int
     base_start: int
     latent: bool
+    part: int = 0
 
 
 def find_spans(
@@ -70,7 +75,7 @@ def find_spans(
     ...         return (q.unflatten(-1, (-1, 2)) * k.unsqueeze(-2)).sum(-1)
     >>> shapes = {"qk.weight": ((6, 4), (10, 8), (34, 32))}
     >>> find_spans(Probes(Fused(4), Fused(8)), {"qk.weight": {0: 2}}, shapes)
-    {'qk.weight': (Span(start=32, stop=34, base_start=4, latent=False),)}
+    {'qk.weight': (Span(start=32, stop=34, base_start=4, latent=False, part=0),)}
     """
     wanted: dict[str, _Fused] = {}
     for name, found in slices.items():
@@ -163,52 +168,53 @@ def _agrees(
     other = next((each for each in others if own and each.size != own.size), None)
     told = None if own is None or other is None else _told(own, other, fused.stays)
     rows = {row for span in spans for row in range(span.start, span.stop)}
-    return told is not None and rows == {n for n, label in enumerate(told) if label != _GROWS}
+    return told is not None and rows == {n for n, (kind, _) in enumerate(told) if kind != _GROWS}
 
 
-def _labels(base: Uses, wider: Uses, number: int) -> tuple[int, ...] | None:
+def _labels(base: Uses, wider: Uses, number: int) -> tuple[_Label, ...] | None:
     """What each row of the base is; None where the two runs do not agree on that."""
     one, two = _told(base, wider, number), _told(wider, base, number)
     if one is None or two is None:
         return None
     runs = [[(label, len(list(rows))) for label, rows in groupby(each)] for each in (one, two)]
     small, large = base.size - number, wider.size - number
-    for (label, rows), (other, more) in zip_longest(*runs, fillvalue=(-1, 0)):
-        fits = rows * large == more * small if label == _GROWS else rows == more
+    for (label, rows), (other, more) in zip_longest(*runs, fillvalue=(None, 0)):
+        grows = label is not None and label[0] == _GROWS
+        fits = rows * large == more * small if grows else rows == more
         if label != other or not fits:
             return None
     return tuple(one)
 
 
-def _told(uses: Uses, others: Uses, number: int) -> list[int] | None:
+def _told(uses: Uses, others: Uses, number: int) -> list[_Label] | None:
     if len(uses.together) != len(others.together):
         return None
-    alone = {
-        row
-        for rows, more in zip(uses.together, others.together, strict=True)
-        if len(rows) == len(more)
-        for row in rows
-    }
-    if len(alone) != number:
+    apart: dict[int, tuple[int, ...]] = {}
+    for use, (rows, more) in enumerate(zip(uses.together, others.together, strict=True)):
+        if len(rows) == len(more):
+            apart.update({row: (*apart.get(row, ()), use) for row in rows})
+    if len(apart) != number:
         return None
     return [
-        (_NORMED if row in uses.latent else _STAYS) if row in alone else _GROWS
+        (_NORMED if row in uses.latent else _STAYS, apart[row]) if row in apart else (_GROWS, ())
         for row in range(uses.size)
     ]
 
 
-def _placed(labels: tuple[int, ...], number: int, size: int) -> tuple[Span, ...]:
+def _placed(labels: tuple[_Label, ...], number: int, size: int) -> tuple[Span, ...]:
     """The rows that stay, where the growing ones around them have the target's size."""
     grown, rest = size - number, len(labels) - number
+    maps = list(dict.fromkeys(label for label in labels if label[0] != _GROWS))
     spans, start, before = [], 0, 0
     for label, group in groupby(labels):
         rows = len(list(group))
-        if label == _GROWS:
+        if label[0] == _GROWS:
             if rows * grown % rest:
                 return ()
             start += rows * grown // rest
         else:
-            spans.append(Span(start, start + rows, before, label == _NORMED))
+            latent = label[0] == _NORMED
+            spans.append(Span(start, start + rows, before, latent, maps.index(label)))
             start += rows
         before += rows
     return tuple(spans)

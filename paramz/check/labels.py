@@ -121,20 +121,23 @@ def module_roles(plan: Plan) -> dict[str, str]:
 
 
 def slices_shown(plan: Plan) -> dict[str, Slices]:
-    """Path of a fused map -> what is shown of its output alone: each slice that stays.
+    """Path of a fused map -> what is shown of its output alone: the slices that stay, by roles.
 
     As rows ``path(role)``, since where they lie moves with width. Channels of images and signals
     stand second, features last.
     """
-    shown: dict[str, Slices] = {}
+    found: dict[str, dict[tuple[str, int], list[tuple[int, int]]]] = {}
     for row in plan.rows:
         for part in row.slices:
             if part.spans:
                 axis = 1 if len(row.shape) > 2 else -1
                 spans = [(start, stop) for start, stop, _ in part.spans]
-                path = split(row.name)[0]
-                shown[path] = [*shown.get(path, ()), (part.role, axis, spans)]
-    return shown
+                together = found.setdefault(split(row.name)[0], {})
+                together.setdefault((part.role, axis), []).extend(spans)
+    return {
+        path: [(role, axis, spans) for (role, axis), spans in together.items()]
+        for path, together in found.items()
+    }
 
 
 def growing(model: nn.Module, plan: Plan) -> list[nn.Parameter]:

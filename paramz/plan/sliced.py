@@ -32,14 +32,12 @@ def slices_of(facts: TensorFacts, role: Role, axes: Axes) -> tuple[Slice, ...]:
     for axis, number in facts.stays.items():
         if axis not in axes.fan_out and not axes.vector:
             continue  # of what goes in, `notes_on_slices` speaks
-        for latent in (False, True):
-            spans = tuple(
-                (s.start, s.stop, s.base_start) for s in facts.spans if s.latent == latent
-            )
-            size = sum(stop - start for start, stop, _ in spans)
-            own: Role = ("latent" if latent else "inward") if role == "hidden" else role
-            if spans:
-                found.append(Slice(own, axis, size, spans))
+        for part in dict.fromkeys(span.part for span in facts.spans):
+            rows = [span for span in facts.spans if span.part == part]
+            size = sum(span.stop - span.start for span in rows)
+            own: Role = ("latent" if rows[0].latent else "inward") if role == "hidden" else role
+            spans = tuple((span.start, span.stop, span.base_start) for span in rows)
+            found.append(Slice(own, axis, size, spans))
         if not facts.spans:
             found.append(Slice("inward" if role == "hidden" else role, axis, number))
     return tuple(found)

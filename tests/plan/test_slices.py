@@ -54,6 +54,19 @@ class OfTheWeight(Fused):
         return x + self.out(mixed(*(nn.functional.linear(x, part) for part in parts)))
 
 
+class Grouped(Fused):
+    """Two groups, each of growing queries and four rows that stay; these are used as one map."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.qkv = nn.Linear(width, width + 8)
+
+    def forward(self, x):
+        groups = self.qkv(x).unflatten(-1, (2, -1))
+        q, kv = groups.split([groups.shape[-1] - 4, 4], -1)
+        return x + self.out(mixed(q.flatten(1), kv.flatten(1), kv.flatten(1)))
+
+
 class WrittenNorm(nn.Module):
     def __init__(self, size):
         super().__init__()
@@ -80,6 +93,16 @@ def plan_of(build, width=64, base=16, **options):
         return paramz.make_plan(build(width), "mup", base=build, base_width=base, **options)
 
 
+# Where the key and the value of eight rows lie, at width 64 with a base of 16.
+KEY, VALUE = ((64, 72, 16),), ((72, 80, 24),)
+BEHIND = [("inward", KEY), ("inward", VALUE)]
+AROUND = [("inward", ((0, 8, 0),)), ("inward", VALUE)]
+
+
+def layout(row):
+    return [(part.role, part.spans) for part in row.slices]
+
+
 def row_of(plan, name="1.qkv.weight"):
     return next(row for row in plan.rows if row.name == name)
 
@@ -87,19 +110,20 @@ def row_of(plan, name="1.qkv.weight"):
 @pytest.mark.parametrize(
     ("build", "slices"),
     [
-        (net(Fused), {"inward": ((64, 80, 16),)}),
-        (net(FixedFirst), {"inward": ((0, 8, 0), (72, 80, 24))}),
-        (net(ByIndex), {"inward": ((64, 80, 16),)}),
-        (net(OfTheWeight), {"inward": ((64, 80, 16),)}),
-        (net(Fused, nn.LayerNorm), {"inward": ((72, 80, 24),), "latent": ((64, 72, 16),)}),
-        (net(Fused, WrittenNorm), {"inward": ((72, 80, 24),), "latent": ((64, 72, 16),)}),
+        (net(Fused), BEHIND),
+        (net(FixedFirst), AROUND),
+        (net(ByIndex), BEHIND),
+        (net(OfTheWeight), BEHIND),
+        (net(Grouped), [("inward", ((32, 36, 8), (68, 72, 20)))]),
+        (net(Fused, nn.LayerNorm), [("latent", KEY), ("inward", VALUE)]),
+        (net(Fused, WrittenNorm), [("latent", KEY), ("inward", VALUE)]),
     ],
-    ids=["split", "around", "by index", "of the weight", "normed", "normed by hand"],
+    ids=["split", "around", "by index", "of the weight", "grouped", "normed", "normed by hand"],
 )
 def test_a_run_shows_where_the_rows_that_stay_lie(build, slices):
     row = row_of(plan_of(build))
     assert (row.role, row.ratios) == ("hidden", {"fan_in": 4, "fan_out": 4})
-    assert {part.role: part.spans for part in row.slices} == slices
+    assert layout(row) == slices
     with torch.device("meta"):
         model = build(64)
     assert row_of(paramz.make_plan(model, "mup", base=build, base_width=16)) == row
@@ -131,12 +155,12 @@ class Stack(nn.Module):
 
 def test_every_block_has_the_rows_of_its_own_layout():
     plan = plan_of(lambda width: Stack(width, False, False, True, False))
-    around, behind = ((0, 8, 0), (72, 80, 24)), ((64, 80, 16),)
-    spans = [row_of(plan, f"blocks.{n}.qkv.weight").slices[0].spans for n in range(4)]
-    assert spans == [behind, behind, around, behind]
+    found = [layout(row_of(plan, f"blocks.{n}.qkv.weight")) for n in range(4)]
+    assert found == [BEHIND, BEHIND, AROUND, BEHIND]
     (note,) = plan.notes
     assert note.startswith(
-        "blocks.0.qkv.weight ([64:80] inward), blocks.2.qkv.weight ([0:8 and 72:80] inward):"
+        "blocks.0.qkv.weight ([64:72] inward, [72:80] inward), "
+        "blocks.2.qkv.weight ([0:8] inward, [72:80] inward): several maps"
     )
 
 
@@ -153,9 +177,9 @@ def test_a_block_whose_twin_in_the_base_is_laid_out_otherwise_is_told():
         base_width=16,
         branches=residual,
     )
-    spans = [row_of(plan, f"blocks.{n}.qkv.weight").slices[0].spans for n in range(4)]
-    around, behind = ((0, 8, 0), (72, 80, 24)), ((64, 80, 16),)
-    assert spans == [behind, (), around, around]  # blocks 0 and 1 have the base's block 0
+    found = [layout(row_of(plan, f"blocks.{n}.qkv.weight")) for n in range(4)]
+    # Blocks 0 and 1 have the base's block 0.
+    assert found == [BEHIND, [("inward", ())], AROUND, AROUND]
     (note,) = (note for note in plan.notes if "No run shows which of its rows stay" in note)
     assert note.startswith("blocks.1.qkv.weight (axis 0")
 
@@ -188,12 +212,12 @@ def test_each_slice_starts_as_its_role_does():
 
 
 def test_an_init_of_their_own_is_measured_for_the_rows_that_stay():
-    """Keys and values that the model's own code draws three times as large, at every width."""
+    """Values that the model's own code draws three times as large, at every width."""
 
     def build(width):
         model = net(Fused)(width)
         nn.init.normal_(model[1].qkv.weight, std=0.02)
-        nn.init.normal_(model[1].qkv.weight[width:], std=0.06)
+        nn.init.normal_(model[1].qkv.weight[width + 8 :], std=0.06)
         return model
 
     model = build(256)
@@ -202,7 +226,8 @@ def test_an_init_of_their_own_is_measured_for_the_rows_that_stay():
     paramz.init_(fresh, plan)
     for weight in (model[1].qkv.weight, fresh[1].qkv.weight):
         assert float(weight[:256].detach().std()) == pytest.approx(0.02 / 4, rel=0.15)
-        assert float(weight[256:].detach().std()) == pytest.approx(0.06 / 16, rel=0.15)
+        assert float(weight[256:264].detach().std()) == pytest.approx(0.02 / 16, rel=0.15)
+        assert float(weight[264:].detach().std()) == pytest.approx(0.06 / 16, rel=0.15)
 
 
 def test_nothing_changes_at_the_base():
@@ -212,7 +237,7 @@ def test_nothing_changes_at_the_base():
     torch.manual_seed(0)
     model = build(16)
     plan = paramz.parametrize_(model, "mup", base=build, base_width=16)
-    assert row_of(plan).slices[0].spans == ((16, 32, 16),)
+    assert layout(row_of(plan)) == [("inward", ((16, 24, 16),)), ("inward", ((24, 32, 24),))]
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True)
     )
@@ -308,7 +333,7 @@ def test_a_check_measures_the_slices_alone():
         nn.init.zeros_(model[1].qkv.bias)
         return model
 
-    assert slices_shown(plan_of(build)) == {"1.qkv": [("inward", -1, [(64, 80)])]}
+    assert slices_shown(plan_of(build)) == {"1.qkv": [("inward", -1, [(64, 72), (72, 80)])]}
     batch = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 3
     widths = [16, 32, 64, 128]
     df = paramz.coord_check(build, batch, widths=widths, lr=2**-6, steps=1, seeds=2)
@@ -321,7 +346,7 @@ def test_a_check_measures_the_slices_alone():
     ("field", "value", "text"),
     [
         ("spans", [[64, 81, 16]], "a slice of the rows"),
-        ("spans", [[64, 72, 16]], "spans of 8"),
+        ("spans", [[64, 68, 16]], "spans of 4"),
         ("axis", 2, "a slice of axis 2"),
         ("role", "hiden", "unknown role"),
     ],
