@@ -140,7 +140,7 @@ def main() -> None:
     rows = []
     for regime, (_, _, without) in REGIMES.items():
         for optimizer in RATES:
-            for scheme in ("mup+moe", "mup+moe-hidden-router", without):
+            for scheme in ("mup+moe", "mup+moe-readout-router", without):
                 rows.append(checked(regime, scheme, optimizer, seeds))
                 print(*rows[-1].values(), flush=True)
     pd.DataFrame(rows).to_csv(RESULTS, index=False)

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from paramz.theory.tables import COMPLETEP as COMPLETEP
     from paramz.theory.tables import DEPTH_MUP as DEPTH_MUP
     from paramz.theory.tables import MEAN_FIELD as MEAN_FIELD
-    from paramz.theory.tables import MOE_HIDDEN_ROUTER as MOE_HIDDEN_ROUTER
     from paramz.theory.tables import MOE_MUP as MOE_MUP
+    from paramz.theory.tables import MOE_READOUT_ROUTER as MOE_READOUT_ROUTER
     from paramz.theory.tables import MUP as MUP
     from paramz.theory.tables import NTP as NTP
     from paramz.theory.tables import SP as SP
@@ -82,7 +82,7 @@ _HOME = {
     "LARGE_VOCAB": "theory.variants",
     "MEAN_FIELD": "theory.tables",
     "NO_ALIGN": "theory.variants",
-    "MOE_HIDDEN_ROUTER": "theory.tables",
+    "MOE_READOUT_ROUTER": "theory.tables",
     "MOE_MUP": "theory.tables",
     "MUP": "theory.tables",
     "NTP": "theory.tables",

@@ -71,7 +71,7 @@ NOTES = {
     "multiplied in a hook",
     "Mamba": "A_log, D and conv1d are vectors; x_proj goes into a state and a rank that stay "
     "(scaled_config keeps time_step_rank), dt_proj out of the rank again. With six seeds it passes",
-    "Mixtral": "the router is a readout",
+    "Mixtral": "the router starts like a hidden matrix, as in the model's own code",
     "Whisper": "the encoder's sinusoidal table is an input that nothing rescales",
     "nn.Transformer": "its attention scale is out of reach: keys are multiplied in a hook. "
     "Multiply embeddings by a constant, not by sqrt(d_model) as in some tutorials: the check "

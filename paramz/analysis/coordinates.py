@@ -152,12 +152,13 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     lies above -1/4: what shrinks towards a limit may do so slowly, and nothing grows like that.
 
     What is exempt: a module after which nothing grows (a readout and what follows it), and a
-    router, may shrink before training and in what is handed on to it, for these are random sums of
-    the initial weights. An update may shrink where its ``aligned`` part, in which the rows of the
-    batch do not cancel, keeps its size. What comes out of an inward map, which starts like a
-    readout, may shrink (`paramz.analysis.faint`), and what a latent one puts out is judged behind
-    the norm that follows it. Modules that output the same at all times (rotary tables) have no
-    slope, and modules inside one of a list of experts see other tokens at every step: not judged.
+    router, which may start as one, may shrink before training and in what is handed on to it, for
+    these are random sums of the initial weights. An update may shrink where its ``aligned`` part,
+    in which the rows of the batch do not cancel, keeps its size. What comes out of an inward map,
+    which starts like a readout, may shrink (`paramz.analysis.faint`), and what a latent one puts
+    out is judged behind the norm that follows it. Modules that output the same at all times (rotary
+    tables) have no slope, and modules inside one of a list of experts see other tokens at every
+    step: not judged.
 
     Over depth and experts the change is judged, over depth that of the state after each block and
     of what is outside the blocks: since a block is a larger share of a shallow model, the middle of

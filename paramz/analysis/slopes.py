@@ -199,7 +199,7 @@ def _towards_a_limit(sizes: Array, rms: Array) -> tuple[float, float, float] | N
 
 
 def _last_maps(df: pd.DataFrame) -> set[str]:
-    """Modules after which no tensor that grows is applied, and routers, which are readouts, too."""
+    """Modules after which no tensor that grows is applied, and routers, which may start so."""
     readouts = set(df[df.role == "output"].module)
     if "last" in df.columns:
         last = set(df[df["last"].astype(bool)].module)

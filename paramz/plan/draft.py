@@ -92,18 +92,9 @@ def _router_notes(rows: Sequence[Row], rulebook: Rulebook) -> list[str]:
     return [
         f"{listed(names, 2)}: routers start like readouts, and a choice of the top k follows from "
         "the order of what they put out, not from its size, so in wider models the first steps "
-        f"change more choices. '{_with_hidden_router(rulebook)}' starts them like hidden matrices, "
-        "under which that stays (docs/parametrizations.md, Bottlenecks)"
+        "change more choices. 'moe' in the place of 'moe-readout-router' starts them like hidden "
+        "matrices, under which that stays (docs/parametrizations.md, Bottlenecks)"
     ]
-
-
-def _with_hidden_router(rulebook: Rulebook) -> str:
-    name = rulebook.scheme.name
-    return (
-        name.replace("+moe", "+moe-hidden-router")
-        if "+moe" in name
-        else f"{name}+moe-hidden-router"
-    )
 
 
 def _refuse_uncalled(facts: Facts, multipliers: Mapping[str, float]) -> None:

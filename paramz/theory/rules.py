@@ -38,7 +38,7 @@ SPECIAL_CASE_OF: Mapping[str, str] = MappingProxyType(
         "inward": "hidden",
         "latent": "hidden",
         "outward": "hidden",
-        "router": "output",
+        "router": "hidden",
         "expert": "hidden",
     }
 )
@@ -188,8 +188,8 @@ class Parametrization:
     def rule(self, column: str, role: str, name: str = "") -> Rule:
         """The rule of a column and role.
 
-        A router reads ``output`` where the table has no row for it; an expert ``hidden``, and so
-        do the maps into a bottleneck and out of it.
+        A router reads ``hidden`` where the table has no row for it, and so do an expert and the
+        maps into a bottleneck and out of it.
 
         Args:
             column: of the table.
@@ -320,6 +320,7 @@ class Parametrization:
             "unit_scaled": self.unit_scaled,
             "absolute": self.unit_scaled,  # the same, as earlier code reads it
             "decay": self.decay,
+            "special_cases": dict(SPECIAL_CASE_OF),
             "rules": [[c, r, rule.to_json()] for (c, r), rule in self.rules.items()],
         }
 
@@ -331,6 +332,10 @@ class Parametrization:
         >>> Parametrization.from_json(paramz.MUP.to_json()) == paramz.MUP
         True
         """
+        rules = {(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]}
+        if "special_cases" not in data:  # of before routers started like hidden matrices
+            readouts = {(c, "router"): rule for (c, r), rule in rules.items() if r == "output"}
+            rules = readouts | rules
         # Plans written by version 0.1 before the layout of folders have this key and no decay.
         unit_scaled = data.get("unit_scaled", data.get("absolute", False))
         return cls(
@@ -340,5 +345,5 @@ class Parametrization:
             branch=Power.from_json(data.get("branch", {})),
             unit_scaled=unit_scaled,
             decay=data.get("decay", "independent" if unit_scaled else USUAL_DECAY),
-            rules={(c, r): Rule.from_json(rule) for c, r, rule in data["rules"]},
+            rules=rules,
         )

@@ -29,7 +29,10 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
             "times a width scheme",
             "checks pass where the share of active experts stays; at a fixed number not under SGD",
         ),
-        "moe-hidden-router": ("times a width scheme, in place of moe", "experimental"),
+        "moe-readout-router": (
+            "times a width scheme, in place of moe",
+            "another policy: best lr as under moe, checks of thin experts undecided",
+        ),
         "bottleneck-hidden": ("times mup", "another policy: checks of Llama and Qwen3 fail"),
         "bottleneck-readout": ("times mup", "another policy: checks of latents fail"),
         "embed": ("times sp", "published ablation, not measured here"),

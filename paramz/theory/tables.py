@@ -25,7 +25,7 @@ roles: input  only fan_out grows (embedding, first layer)    vector  biases, nor
               is frozen (LoRA's A); reads hidden
        outward only fan_out grows, and what goes in was made of width: out of a bottleneck; reads
               hidden, where IN is 1
-       router chooses experts; reads output where a table has no row for it
+       router chooses experts; reads hidden where a table has no row for it, where OUT is 1
        expert matrix of an expert; reads hidden where a table has no row for it
 columns: sgd   SGD, momentum, Nesterov
          adam  Adam(W), NAdam, RAdam, Adamax, Adagrad, RMSprop, Adafactor, Lion, sign
@@ -189,7 +189,9 @@ COMPLETEP = with_columns(COMPLETEP, columns=SECOND, **dict.fromkeys(USUAL, (1 / 
 
 # An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
 # 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has
-# the width rule's (OUT/IN)^1/2 with OUT = experts. The router is a readout to the experts.
+# the width rule's (OUT/IN)^1/2 with OUT = experts. A choice of the top k follows from the order of a
+# router's logits and not from their size, so a router starts like a hidden matrix, as in frameworks:
+# like a readout it would change its choice the faster the wider the model is.
 _MOE_COLUMNS = ("init",   "mult", "sgd.lr", "adam.lr", "adam.eps",  "muon.lr",     "muon.eps")
 _MOE_EXPERT  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, ONE,           1 / EXPERTS)
 _MOE_VECTOR  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, NONE,          NONE)
@@ -198,8 +200,9 @@ _MOE_SECOND  = (1 / EXPERTS, ONE, EXPERTS**-2, EXPERTS, ONE)
 # The gradient of all logits of a router has entries 1/experts: its size is experts^-1/2.
 _MOE_ROUTER_SECOND = (ONE, ONE, 1 / EXPERTS, EXPERTS, ONE)
 MOE_MUP = tabulate(
-    "moe", "MoE-muP, routers as readouts: Malasnicki et al. 2025 (arXiv 2508.09752); experts: "
-    "Jiang et al. 2026 (arXiv 2601.20205)",
+    "moe", "MoE-muP: Malasnicki et al. 2025 (arXiv 2508.09752) but for the router's start, which is "
+    "MSSP's for experts whose number grows with width (arXiv 2605.14200); experts: Jiang et al. 2026 "
+    "(arXiv 2601.20205)",
     attention=HEAD**-HALF, columns=_MOE_COLUMNS,
     router=_MOE_ROUTER, expert=_MOE_EXPERT,
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
@@ -213,18 +216,17 @@ MOE_MUP = with_columns(
     vector=_MOE_SECOND, scalar=_MOE_SECOND,
 )
 
-# The other policy: frameworks give the router the init of a hidden matrix, std 1/sqrt(fan_in), and so
-# does MSSP where width and the number of experts grow together; for a fixed number it has `moe`'s.
-MOE_HIDDEN_ROUTER = tabulate(
-    "moe-hidden-router", "as moe, but routers start like hidden matrices, as frameworks do: MSSP's rule "
-    "for experts whose number grows with width (arXiv 2605.14200)",
+# The other policy: the router as a readout to the experts.
+MOE_READOUT_ROUTER = tabulate(
+    "moe-readout-router", "as moe, but routers start like readouts: Malasnicki et al. 2025 (arXiv "
+    "2508.09752), and MSSP's rule for a fixed number of experts (arXiv 2605.14200)",
     attention=HEAD**-HALF, columns=_MOE_COLUMNS,
-    router=(IN**HALF, *_MOE_ROUTER[1:]), expert=_MOE_EXPERT,
+    router=(IN**-HALF, *_MOE_ROUTER[1:]), expert=_MOE_EXPERT,
     input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
     vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
 )
-MOE_HIDDEN_ROUTER = with_columns(
-    MOE_HIDDEN_ROUTER,
+MOE_READOUT_ROUTER = with_columns(
+    MOE_READOUT_ROUTER,
     columns=SECOND,
     router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
     input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
@@ -261,7 +263,7 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
             DEPTH_MUP,
             COMPLETEP,
             MOE_MUP,
-            MOE_HIDDEN_ROUTER,
+            MOE_READOUT_ROUTER,
             BOTTLENECK_HIDDEN,
             BOTTLENECK_READOUT,
             EMBED,

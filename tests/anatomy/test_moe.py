@@ -102,7 +102,7 @@ def test_lists_of_experts(moe_gpt):
     assert id(model.blocks[1].moe.router.weight) not in in_muon
 
 
-@pytest.mark.parametrize("scheme", ["mup+moe", "mup+completep+moe", "mup+moe-hidden-router"])
+@pytest.mark.parametrize("scheme", ["mup+moe", "mup+completep+moe", "mup+moe-readout-router"])
 def test_at_the_base_nothing_changes(scheme, moe_gpt):
     torch.manual_seed(0)
     model = moe_gpt(16, experts=4)
@@ -130,8 +130,8 @@ def test_more_experts_need_a_scheme_that_scales_them(moe_gpt):
 
 
 def test_router_policies(moe_gpt):
-    # As a readout its init falls like 1/fan_in, as a hidden matrix like 1/sqrt(fan_in).
-    for scheme, power in (("mup+moe", -1.0), ("mup+moe-hidden-router", -0.5)):
+    # As a hidden matrix its init falls like 1/sqrt(fan_in), as a readout like 1/fan_in.
+    for scheme, power in (("mup", -0.5), ("mup+moe", -0.5), ("mup+moe-readout-router", -1.0)):
         torch.manual_seed(0)
         model = moe_gpt(256, experts=64)
         plan = paramz.parametrize_(model, scheme, base=partial(moe_gpt, experts=64), base_width=16)
@@ -140,17 +140,24 @@ def test_router_policies(moe_gpt):
         assert std == pytest.approx((1 / (3 * 16)) ** 0.5 * 16**power, rel=0.05)
         assert plan.rule(row, paramz.family("adamw")).lr(row.ratios) == 1 / 16
         said = [note for note in plan.notes if "routers start like readouts" in note]
-        assert [("'mup+moe-hidden-router' starts them" in note) for note in said] == [True] * (
-            power == -1.0
-        )
-    assert paramz.MOE_HIDDEN_ROUTER.rule("adam", "router").init_std == IN**HALF
+        assert len(said) == (power == -1.0)
+    assert paramz.MOE_READOUT_ROUTER.rule("adam", "router").init_std == IN**-HALF
     assert paramz.MOE_MUP.rule("adam", "router").init_std == ONE
 
 
-def test_without_the_scheme_routers_are_readouts_and_experts_hidden(moe_gpt):
+def test_a_table_saved_when_routers_started_like_readouts_keeps_that():
+    saved = paramz.MUP.to_json()
+    del saved["special_cases"]
+    before = paramz.Parametrization.from_json(saved)
+    for column in paramz.MUP.columns:
+        assert before.rule(column, "router") == paramz.MUP.rule(column, "output")
+    assert before.rule("adam", "expert") == paramz.MUP.rule("adam", "expert")
+
+
+def test_without_the_scheme_routers_and_experts_are_hidden(moe_gpt):
     plan = paramz.make_plan(moe_gpt(32), "mup", base=moe_gpt, base_width=16)
     rules = {row.role: plan.rule(row, paramz.family("adamw")) for row in plan.rows}
-    assert rules["router"] == paramz.MUP.rule("adam", "output")
+    assert rules["router"] == paramz.MUP.rule("adam", "hidden")
     assert rules["expert"] == paramz.MUP.rule("adam", "hidden")
 
 
@@ -160,7 +167,7 @@ def test_composition_multiplies_every_factor():
     blocks = Power(depth=1, loops=-1)  # different ones
     assert table.rule("sgd", "expert").lr == blocks * Power(fan_out=1, fan_in=-1, experts=1)
     assert table.rule("adam", "expert").eps == 1 / blocks * Power(fan_out=-1, experts=-1)
-    assert table.rule("adam", "router").init_std == Power(fan_in=-1)
+    assert table.rule("adam", "router").init_std == IN**-HALF
     assert (table.attention, table.branch) == (Power(head=-1), Power(depth=-1))
     assert table.scales == {"fan_in", "fan_out", "depth", "loops", "experts"}
 

@@ -95,6 +95,8 @@ def test_the_same_model_has_the_same_plan_today(name):
     # muP has got rules for a role that these models lack, and depth schemes powers of loops, which
     # are 1 where no block is shared.
     table, saved = plan.parametrization.rules, before.parametrization.rules
+    # Routers started like readouts then, and the loaded table has rows that say so.
+    saved = {(column, role): rule for (column, role), rule in saved.items() if role != "router"}
     assert {key: without_loops(table[key]) for key in saved} == saved
     assert {role for _, role in table.keys() - saved.keys()} <= {"inward"}
     assert replace(plan, parametrization=before.parametrization) == before
