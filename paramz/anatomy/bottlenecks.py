@@ -35,7 +35,8 @@ class Place:
         inside: its output feeds further matrices that grow, not the model's output; None where
             nothing tells.
         fed: its input was made by a matrix that grows.
-        why: how that was found.
+        why: how that was found: by a ``run``; by the ``structure`` of modules, which may be wrong,
+            by their ``order``, or because it is the ``last``, where none went through.
         latent: a norm takes what it puts out, or a slice of that; or what goes in is frozen.
         widens: it goes from a fixed size into width.
         axes: what its axes are in forward code, where a run shows it and its layer says otherwise.
@@ -231,7 +232,7 @@ def _place(
             for other in before
         )
         doubtful = not paired and any(other.narrows for other in before)
-        return Place(False, paired, "structure" if doubtful else "", widens=True)
+        return Place(False, paired, "structure" if doubtful else "order", widens=True)
     reads_out = flow.reads_out(matrix.name)
     frozen = any(part in names.FROZEN_INPUT for part in matrix.name.split("."))
     if reads_out is not None:

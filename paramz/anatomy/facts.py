@@ -36,6 +36,7 @@ from paramz.anatomy.factors import (
     loose_notes,
     moving_numbers,
 )
+from paramz.anatomy.failing import own_failure
 from paramz.anatomy.moe import (
     Layer,
     MoePart,
@@ -116,6 +117,7 @@ class Facts:
         dots: products of two activations that grow with width, and that no softmax or norm takes.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
+        failure: the error with which the base's own forward pass fails, where a run was needed.
         doubts: what nothing shows and the user is to be warned of, one sentence each.
         notes: what a reader of the plan should know, one sentence each.
     """
@@ -130,6 +132,7 @@ class Facts:
     dots: tuple[Product, ...] = ()
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
+    failure: str | None = None
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -174,6 +177,12 @@ def read_facts(
     heads: Sequence[GrowingHeads] = find_growing_heads(model, probes)
     products = _products(model, probes, heads, example)
     heads = tuple(shown_heads(heads, products, model, probes))
+    silent = any(place.why in ("structure", "order", "last") for place in places.values())
+    failure = None
+    if silent or any(each.attribute is None for each in heads):
+        failure = own_failure(probes, model, example)
+    if failure is not None:  # names alone do not tell that a head grows
+        heads = tuple(each for each in heads if each.attribute is not None or each.head != 1.0)
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
     written = _written(model, probes, embeddings, declared, example)
@@ -211,6 +220,7 @@ def read_facts(
         residual=find_branches(model, probes.base, branches, example)
         if "depth" in scales
         else None,
+        failure=failure,
         doubts=tuple(unknown_numbers(probes)),
         notes=tuple(notes),
     )

@@ -21,7 +21,7 @@ from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.sliced import notes_on_slices
-from paramz.plan.untold import notes_on_places
+from paramz.plan.untold import failure_notes, notes_on_places
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import USUAL_ATTENTION, Parametrization
 
@@ -50,7 +50,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         attention = USUAL_ATTENTION
     in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
     sliced, faint = notes_on_slices(facts.tensors, rows)
-    doubts = [*facts.doubts, *in_code, *_doubts(facts, rows), *faint]
+    doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
         warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
     notes = (*doubts, *sliced, *_router_notes(rows, rulebook), *facts.notes)

@@ -133,6 +133,21 @@ def notes_on_places(places: Mapping[str, Place], others: Iterable[str] = ()) -> 
     return notes
 
 
+def failure_notes(failure: str | None) -> list[str]:
+    """What to say of a base whose own forward pass fails.
+
+    Args:
+        failure: the error; None if the base runs, or no run was needed.
+    """
+    if failure is None:
+        return []
+    return [
+        f"the base model itself does not run: {failure}. What a run would have shown is not known "
+        "to this plan (which maps are readouts, whether the size of a head grows), and nothing can "
+        "be tuned on such a base. Give one that runs: another base width, or sizes that follow it"
+    ]
+
+
 # What a map is taken for -> the role that it then has, and the one that it has if that is wrong,
 # with how to tell.
 _ELSE = {
