@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from torch import nn
 
 from paramz.anatomy.adapters import find_adapters
-from paramz.anatomy.paths import unnumbered
+from paramz.anatomy.paths import join, stem, unnumbered
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import ONE_WIDTH, ModelTensor, require_same_names
-from paramz.anatomy.twins import resized
+from paramz.anatomy.twins import resized, resized_series
 
 
 def twin_names(
@@ -43,11 +43,31 @@ def twin_names(
     twins = {name: probes.twin_name(name) or name for name in target}
     # Blocks of the base without a counterpart in the target are ignored.
     used = set(twins.values())
-    alike = {unnumbered(name) for name in used}
+    series = {
+        (unnumbered(probes.twins[path]), stem(there[0]))
+        for path, _, there in resized_series(model, probes.base)
+    }
+    alike = {_of_any_block(name, series) for name in used}
     require_same_names(
-        twins.values(), [n for n in base if n in used or unnumbered(n) not in alike], who
+        twins.values(),
+        [n for n in base if n in used or _of_any_block(n, series) not in alike],
+        who,
     )
     return twins
+
+
+def _of_any_block(name: str, series: Set[tuple[str, str]]) -> str:
+    """A name without the numbers of blocks, those of series such as layer0 and layer1 as well.
+
+    Args:
+        name: of a parameter of the base.
+        series: those of another length in the target: the path of what has them, and their stem.
+    """
+    path = ""
+    for part in unnumbered(name).split("."):
+        numbered = part[-1].isdigit() and (path, stem(part)) in series
+        path = join(path, f"{stem(part)}#" if numbered else part)
+    return path
 
 
 def _first_names(

@@ -7,6 +7,7 @@ is always compared with a wider probe, which is built for this purpose only.
 from __future__ import annotations
 
 import inspect
+import numbers
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,11 +19,13 @@ from torch.overrides import TorchFunctionMode
 
 from paramz.anatomy.drawn import Laws, build_drawn
 from paramz.anatomy.hf_config import config_factory, config_notes
+from paramz.anatomy.hf_rounded import rounded_notes
 from paramz.anatomy.paths import join, split
 from paramz.anatomy.ranks import at_rank
 from paramz.anatomy.twins import match_modules
 
 Factory = Callable[[int], nn.Module]
+_NUMBER = (numbers.Integral, float)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def build_probes(
 
     Raises:
         TypeError: something is missing or of the wrong kind; the message says what to pass.
-        ValueError: the wider width is the base width, or as for `paramz.anatomy.ranks.at_rank`.
+        ValueError: the wider width is the base width, a width is below one, or as for
+            `rounded_notes` or `paramz.anatomy.ranks.at_rank`.
     """
     if "rank" in scales and not scales & {"fan_in", "fan_out"} and base is not None:
         base = _of_one_width(model, base, base_width)
@@ -112,19 +116,57 @@ def build_probes(
                 "wider=, the same model at a larger width (it may be on the meta device)."
             )
         return Probes(base, wider)
-    notes = tuple(config_notes(model, base))
-    if isinstance(base, int):
-        base_width, base = base, config_factory(model)
     if not callable(base):
-        raise TypeError(f"base must be a factory, a module or a width, not {type(base).__name__}")
-    width = _default_width(base) if base_width is None else base_width
+        base, base_width = _as_width(base, base_width), None
+    factory = config_factory(model) if isinstance(base, int) else base
+    width = base if isinstance(base, int) else _width_of(base, base_width)
     wider_width = 2 * width if wider is None else wider
+    if not isinstance(wider_width, nn.Module):
+        _require_size("wider", wider_width, whole=isinstance(base, int))
     if wider_width == width:
         raise ValueError(f"wider={wider_width} is the base width itself: nothing would grow")
-    made = _build_base(model, base, width, measure)
+    notes = config_notes(model, base)
+    made = _build_base(model, factory, width, measure)
     if not isinstance(wider_width, nn.Module):
-        wider_width = _build(base, wider_width, on_meta=True)
-    return replace(made, wider=wider_width, notes=notes)
+        wider_width = _build(factory, wider_width, on_meta=True)
+    if isinstance(base, int):
+        notes += rounded_notes(model, made.base, wider_width)
+    return replace(made, wider=wider_width, notes=tuple(notes))
+
+
+def _as_width(base: Any, base_width: Any) -> int:
+    """A base that is a width.
+
+    Raises:
+        TypeError: it is none, or there are two.
+        ValueError: it is below one.
+    """
+    if not isinstance(base, _NUMBER):
+        raise TypeError(
+            f"base must be a factory, a module or a width, not {type(base).__name__}: base=build "
+            "with base_width=..., where build(width) returns the model; or base=small_model, "
+            "wider=wider_model; or, for a Hugging Face model, base=256"
+        )
+    _require_size("base", base, whole=True)
+    if base_width not in (None, base):
+        raise TypeError(
+            f"base={base} is a width, and base_width={base_width} another: give the first alone"
+        )
+    return int(base)
+
+
+def _require_size(what: str, value: Any, *, whole: bool = False) -> None:
+    """Raise unless a value may be a width; some factories take a factor, as 0.25.
+
+    Raises:
+        TypeError: it is no number, or no whole one.
+        ValueError: it is not above zero.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else _NUMBER):
+        said = "whole number" if whole else "number"
+        raise TypeError(f"{what}={value!r} is no width: a width is a {said}, such as 256")
+    if not float(value) > 0:  # nan is none either
+        raise ValueError(f"{what}={value!r} is no width: it has to be above zero")
 
 
 def _build_base(model: nn.Module, factory: Factory, width: int, measure: bool) -> Probes:
@@ -146,15 +188,20 @@ def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
         return base
     if isinstance(base, int):
         return at_rank(model, base)
-    return _build(base, _default_width(base) if width is None else width, on_meta=False)
+    return _build(base, _width_of(base, width), on_meta=False)
 
 
-def _default_width(factory: Callable[..., Any]) -> int:
+def _width_of(factory: Callable[..., Any], width: Any) -> int:
+    """The width at which to call a factory: what was given, or its parameter's default."""
+    if width is not None:
+        _require_size("base_width", width)
+        return int(width) if isinstance(width, numbers.Integral) else width
     try:
         first = next(iter(inspect.signature(factory).parameters.values()), None)
     except ValueError:
         first = None
-    if first is not None and isinstance(first.default, int):
+    if first is not None and isinstance(first.default, int) and first.default is not True:
+        _require_size(f"base_width (the default of {first.name})", first.default)
         return first.default
     name = getattr(factory, "__name__", repr(factory))
     raise TypeError(

@@ -116,3 +116,25 @@ def test_layers_of_a_block_are_no_series():
 
     with pytest.raises(ValueError, match=r"only in the target model: fc2.weight"):
         paramz.make_plan(One(32, 2), "mup+completep", base=lambda w: One(w, 1), base_width=16)
+
+
+def test_a_base_with_more_blocks_than_the_model():
+    residual = {
+        "branches": paramz.Branches(inside=r"^(layer[0-9]+)[.]", ends=r"^(layer\d+[.]fc2)$")
+    }
+    plan = paramz.make_plan(
+        Net(64, 2), "mup+completep", base=lambda width: Net(width, 4), base_width=16, **residual
+    )
+    assert {row.ratios["depth"] for row in plan.rows if "layer" in row.name} == {0.5}
+    # What the base has beside its blocks is not spare.
+    with pytest.raises(ValueError, match=r"only in the base model: layer4[.]omega[.]weight"):
+        mixed_base(residual)
+
+
+def mixed_base(options):
+    def base(width):
+        net = Net(width, 4)
+        net.layer4 = Odd(width)
+        return net
+
+    return paramz.make_plan(Net(64, 2), "mup+completep", base=base, base_width=16, **options)

@@ -188,7 +188,9 @@ def test_a_wider_width_that_is_the_base_width():
 
 def test_a_base_of_the_wrong_kind():
     assert message(TypeError, mlp(24), base="small") == (
-        "base must be a factory, a module or a width, not str"
+        "base must be a factory, a module or a width, not str: base=build with base_width=..., "
+        "where build(width) returns the model; or base=small_model, wider=wider_model; or, for a "
+        "Hugging Face model, base=256"
     )
     assert message(TypeError, mlp(24), base=lambda width=8: None) == (
         "the factory returned NoneType at width 8, no module"
