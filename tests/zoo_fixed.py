@@ -68,14 +68,16 @@ def bigcode(width: int) -> torch.nn.Module:
     return hf.GPTBigCodeForCausalLM(config)
 
 
-def dbrx(width: int) -> torch.nn.Module:
+def dbrx(width: int, experts: int = 4) -> torch.nn.Module:
     # Its code asks for rope_theta, which the config class of this transformers no longer sets.
     attention = DbrxAttentionConfig(kv_n_heads=2, clip_qkv=8.0)
     attention.rope_theta = 10000.0
     config = hf.DbrxConfig(
         d_model=width, n_heads=_heads(width), n_layers=2, max_seq_len=32, vocab_size=VOCABULARY,
         attn_config=attention, pad_token_id=None,
-        ffn_config=DbrxFFNConfig(ffn_hidden_size=2 * width, moe_num_experts=4, moe_top_k=2),
+        ffn_config=DbrxFFNConfig(
+            ffn_hidden_size=2 * width, moe_num_experts=experts, moe_top_k=experts // 2,
+        ),
     )  # fmt: skip
     return hf.DbrxForCausalLM(config)
 

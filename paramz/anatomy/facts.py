@@ -178,9 +178,8 @@ def read_facts(
     products = _products(model, probes, heads, example)
     heads = tuple(shown_heads(heads, products, model, probes))
     silent = any(place.why in ("structure", "order", "last") for place in places.values())
-    failure = None
-    if silent or any(each.attribute is None for each in heads):
-        failure = own_failure(probes, model, example)
+    asked = silent or any(each.attribute is None for each in heads)
+    failure = own_failure(probes, model, example) if asked else None
     if failure is not None:  # names alone do not tell that a head grows
         heads = tuple(each for each in heads if each.attribute is not None or each.head != 1.0)
     embeddings = tuple(find_embedding_scales(model, probes))
@@ -198,9 +197,8 @@ def read_facts(
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
     spans = find_spans(probes, slices, shapes, example, model)
-    tensors = tuple(
-        replace(t, stays=slices.get(t.name, {}), spans=spans.get(t.name, ())) for t in tensors
-    )
+    apart = ((t, slices.get(t.name, {}), spans.get(t.name, ())) for t in tensors)
+    tensors = tuple(replace(t, stays=stays, spans=found) for t, stays, found in apart)
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
     notes = [*probes.notes, *loose_notes(moving, claimed, weighted)]
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
@@ -271,8 +269,10 @@ def _tensors(
     for name, tensor in target.items():
         twin, part = twins[name], parts.get(name)
         ratios: Mapping[str, float] = {}
-        if part is not None and "experts" in scales:
-            ratios = _ratios(layers[part.layer], base_layers[probes.twin(part.layer) or ""])
+        if part is not None and (part.times or "experts" in scales):
+            counted = _ratios(layers[part.layer], base_layers[probes.twin(part.layer) or ""])
+            ratios = counted if "experts" in scales else {}
+            part = replace(part, times=part.times and counted["experts"])
         adapter, own = adapters.get(name), base_adapters.get(twin)
         ranks: Mapping[str, float] = {}
         if adapter is not None and own is not None and "rank" in scales:

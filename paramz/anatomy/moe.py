@@ -1,8 +1,9 @@
 """Mixture-of-experts layers: where their experts and routers are, and whether gates add up to one.
 
 A layer is a module with a child ``experts``: a list of modules, or one module with stacked tensors
-(experts, ...), as in Hugging Face's Mixtral, Qwen3-MoE, OLMoE, DeepSeek-V3 and gpt-oss. Shared
-experts see every token, so they are ordinary layers.
+(experts, ...), as in Hugging Face's Mixtral, Qwen3-MoE, OLMoE, DeepSeek-V3 and gpt-oss, or with
+matrices of all experts' units below each other (experts * units, ...), as in DBRX. Shared experts
+see every token, so they are ordinary layers.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ class MoePart:
         kind: router, expert, or a bias that balances experts.
         layer: the path of its layer.
         axis: the axis that counts experts; None where every expert has its own tensor.
+        times: where that axis counts the units of all experts instead: how many times as many
+            experts there are as in the base.
     """
 
     kind: Literal["router", "expert", "balance"]
     layer: str
     axis: int | None
+    times: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def find_layers(model: nn.Module) -> dict[str, Layer]:
         experts = module._modules.get(names.EXPERT_CONTAINER)
         if experts is None:
             continue
-        count = _count(experts)
+        count = _count(experts) or _routed(module, experts)
         if count is not None:
             owners = [module, *(module._modules.get(name) for name in names.ROUTERS)]
             present = [vars(owner) for owner in owners if owner is not None]
@@ -69,9 +73,14 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
         experts = model.get_submodule(container)
         for name, parameter in experts.named_parameters(remove_duplicate=False):
             stacked = not _is_listed(experts)
-            if stacked and (parameter.ndim < 2 or parameter.shape[0] != layer.experts):
+            units = stacked and _count(experts) is None
+            if stacked and (parameter.ndim < 2 or parameter.shape[0] % layer.experts):
                 continue
-            parts[join(container, name)] = MoePart("expert", path, 0 if stacked else None)
+            if stacked and not units and parameter.shape[0] != layer.experts:
+                continue
+            parts[join(container, name)] = MoePart(
+                "expert", path, 0 if stacked else None, 1.0 if units else None
+            )
         for router in names.ROUTERS:
             child = module._modules.get(router)
             for name, parameter in child.named_parameters() if child is not None else ():
@@ -110,7 +119,8 @@ def without_growing_experts(
     for name, part in find_parts(wider, more).items():
         if part.axis is not None and name in found:
             shape, experts = found[name], layers[part.layer].experts
-            found[name] = (*shape[: part.axis], experts, *shape[part.axis + 1 :])
+            size = shape[part.axis] * experts // more[part.layer].experts
+            found[name] = (*shape[: part.axis], size, *shape[part.axis + 1 :])
     return found
 
 
@@ -167,6 +177,22 @@ def _count(experts: nn.Module) -> int | None:
         return len(_with_weights(experts))
     stacks = [p for p in experts.parameters() if p.ndim == 3]
     return int(stacks[0].shape[0]) if stacks else None
+
+
+def _routed(layer: nn.Module, experts: nn.Module) -> int | None:
+    """To how many experts a router sends, where their units lie below each other in matrices.
+
+    Only a number that modules of the layer tell, too, and by which the rows of all of its experts'
+    matrices can be divided.
+    """
+    rows = [p.shape[0] for p in experts.parameters() if p.ndim == 2]
+    routers = [layer._modules[name] for name in names.ROUTERS if name in layer._modules]
+    told = {n for m in (layer, *experts.modules()) for n in vars(m).values() if type(n) is int}
+    for parameter in (p for each in routers if each is not None for p in each.parameters()):
+        count = parameter.shape[0] if parameter.ndim == 2 else 0
+        if count > 1 and count in told and rows and all(n > count and n % count == 0 for n in rows):
+            return count
+    return None
 
 
 def gate_sums(model: nn.Module, *, tokens: int = 256) -> dict[str, float]:

@@ -166,10 +166,13 @@ def _require_known_shape(facts: TensorFacts) -> None:
     free = [facts.moe.axis] if facts.moe is not None and facts.expert_ratios else []
     free += [facts.adapter.rank] if facts.adapter is not None and facts.adapter_ratios else []
     for axis, (b, t) in enumerate(zip(base, target, strict=True)):
-        if b != t and axis not in facts.growing and axis not in free:
-            if facts.moe is not None and axis == facts.moe.axis:
+        counts = facts.moe is not None and axis == facts.moe.axis and axis not in free
+        units = counts and facts.moe is not None and facts.moe.times not in (None, 1.0)
+        if units or (b != t and axis not in facts.growing and axis not in free):
+            if counts:
+                what = "the units of all experts" if units else "experts"
                 raise ValueError(
-                    f"{name}: axis {axis} counts experts, {b} in the base and {t} in the target. "
+                    f"{name}: axis {axis} counts {what}, {b} in the base and {t} in the target. "
                     "'mup+moe' has the rules for their number; or give both as many"
                 )
             raise ValueError(
@@ -214,6 +217,8 @@ def _ratio(facts: TensorFacts, axes: list[int]) -> float:
     for axis in axes:
         stays = facts.stays.get(axis, 0)
         ratio *= (facts.tensor.shape[axis] - stays) / (facts.base_shape[axis] - stays)
+        if facts.moe is not None and facts.moe.axis == axis:
+            ratio /= facts.moe.times or 1.0
     return ratio
 
 
