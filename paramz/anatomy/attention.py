@@ -135,9 +135,10 @@ def shown_heads(
     """Growing heads by their names, corrected by what a run showed of products of activations.
 
     Names may be silent on a head's size, or on there being attention at all. Where a run shows the
-    products of a module and none of them grows, heads without an attribute are none; where a
-    softmax takes one that does, in a module that names do not tell, it is attention. It has its
-    factor in an attribute if one of that name falls as the root of the length of the sum grows.
+    products of a module and none of them grows, heads without an attribute are none, nor are those
+    with one that stays (a cosine times a number); where a softmax takes one that does, in a module
+    that names do not tell, it is attention. It has its factor in an attribute if one of that name
+    falls as the root of the length of the sum grows.
 
     Args:
         found: as `find_growing_heads` finds them.
@@ -148,7 +149,8 @@ def shown_heads(
     kept = []
     for heads in found:
         near = [product for product in products if in_one(heads.module, product.module)]
-        if heads.attribute is not None or not near or any(product.grows for product in near):
+        falls = heads.attribute is not None and not heads.constant
+        if falls or not near or any(product.grows for product in near):
             kept.append(heads)
     known = [heads.module for heads in found]
     for product in products:

@@ -16,6 +16,7 @@ from torch import nn
 from paramz.anatomy import names
 from paramz.anatomy.axes import IN_OUT, Axes
 from paramz.anatomy.bare import axes_in_run, bare_matrices, reads_out_too
+from paramz.anatomy.dotted import find_dotted
 from paramz.anatomy.flow import Flow
 from paramz.anatomy.follower import follow
 from paramz.anatomy.inputs import possible_inputs
@@ -106,7 +107,8 @@ def find_places(
     """
     grown = [m for name, t in base.items() if (m := _matrix(t, wider[name])) is not None]
     narrow = [matrix for matrix in grown if matrix.narrows]
-    bare = bare_matrices(base, wider)
+    dotted = find_dotted(probes.wider, base, wider, example)
+    bare = bare_matrices(base, wider) | {n: frozenset(axes.fan_in) for n, axes in dotted.items()}
     if not bare and len(narrow) == 1 and narrow[0] is grown[-1]:
         return _last(narrow[0], probes, grown, example)
     if not bare and not narrow and any(matrix.table and matrix.shared for matrix in grown):
@@ -115,6 +117,7 @@ def find_places(
     shown = {m.name: axes for m in grown if (axes := _shown(m, flow)) is not None}
     grown = [replace(m, axes=shown.get(m.name, m.axes)) for m in grown]
     seen = {n: axes for n, g in bare.items() if (axes := axes_in_run(base[n], g, flow)) is not None}
+    seen = {**dotted, **seen}
     shown |= seen
     matrices = {name: axes for name, axes in seen.items() if not axes.vector}
     grown += [_of_axes(base[name], bare[name], axes) for name, axes in matrices.items()]

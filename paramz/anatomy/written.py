@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,12 +19,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.lengths import DIVIDED, TIMES, Length, length_of
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.runs import copied_to, device_of, outputs, run
 
-_TIMES = frozenset({"mul", "mul_", "multiply", "__mul__", "__rmul__"})
-_DIVIDED = frozenset({"div", "div_", "true_divide", "divide", "__truediv__"})
 _MAPS = frozenset(
     """linear matmul mm addmm __matmul__ einsum bmm baddbmm conv1d conv2d conv3d conv_transpose1d
     conv_transpose2d conv_transpose3d""".split()
@@ -76,15 +75,17 @@ class _Seen:
     into: str | None = None
     at_output: bool = False
     summed: bool = False
+    softmax: bool = False
 
 
 @dataclass(frozen=True)
 class _Label:
-    """What is known of a tensor: the matrix that made it, how, and factors since."""
+    """What is known of a tensor: the matrix that made it, how, factors since, and its length."""
 
     made_by: str | None = None
     kind: str = ""
     pending: frozenset[int] = field(default_factory=frozenset)
+    length: Length | None = None
 
 
 def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[WrittenFactor]:
@@ -178,7 +179,11 @@ class _Reader(TorchFunctionMode):
                 self._names = {**self._names, id(out): weights[0]}
                 self._labels[id(out)] = (out, _Label())
                 return out
-        label = self._made(name, args, tensors)
+        known = [(x, self._label(x).length) for x in tensors]
+        length = length_of(name, args, kwargs or {}, known, out)
+        label = replace(self._made(name, args, tensors), length=length)
+        if length is not None and not any(each and each.kind == "unit" for _, each in known):
+            label = replace(label, pending=frozenset())  # a length takes what came before along
         for each in tree_leaves(out):
             if isinstance(each, Tensor) and id(each) not in self._names:
                 self._labels[id(each)] = (each, label)
@@ -193,23 +198,30 @@ class _Reader(TorchFunctionMode):
         if name in _MAPS or name in _ATTENTION or name in _RECURRENT:
             weights += [str(label.made_by) for label in data if label.kind == "weight"]
             weights = weights if name in _MAPS else []
+            into = weights[0] if weights else ""
             for i in pending:
-                self.seen[i].into = weights[0] if weights else ""
+                self.seen[i].into = into
+            units = [each.length for each in data if each.length and each.length.kind == "unit"]
+            self.seen += [_Seen(each.value, None, "", into) for each in units]
             return _Label(weights[0], "linear") if weights else _Label()
         if any(part in name for part in _NORMALISED):
+            for i in pending if "softmax" in name else ():
+                self.seen[i].softmax = True
             return _Label()
-        if weights and len(tensors) == 1 and name in _TIMES | _DIVIDED | _VIEWS:
+        if weights and len(tensors) == 1 and name in TIMES | DIVIDED | _VIEWS:
             data = [_Label(weights[0], "weight")]
         if name in _SUMS and len(data) > 1:
             for i in pending:
                 self.seen[i].summed = True
         made = next((label for label in data if label.made_by is not None), _Label())
         number = next((x for x in args if isinstance(x, int | float)), None)
-        if len(tensors) == 1 and number is not None and name in _TIMES | _DIVIDED:
-            value = float(number) if name in _TIMES else 1 / float(number) if number else 0.0
+        # What multiplies a length, or what was divided by one, is a number of the norm's.
+        measured = any(each.length and each.length.kind != "squares" for each in data)
+        if len(tensors) == 1 and number is not None and name in TIMES | DIVIDED and not measured:
+            value = float(number) if name in TIMES else 1 / float(number) if number else 0.0
             self.seen.append(_Seen(value, made.made_by, made.kind))
             pending |= {len(self.seen) - 1}
-        elif name in _TIMES | _DIVIDED and len(tensors) > 1 and not weights:
+        elif name in TIMES | DIVIDED and len(tensors) > 1 and not weights:
             return _Label(pending=pending)
         return _Label(made.made_by, made.kind, pending)
 
@@ -220,7 +232,9 @@ def _place_of(seen: _Seen) -> tuple[str, str] | None:
         return seen.made_by, "embedding"
     if seen.kind == "weight":
         return (seen.into, "weight") if seen.into and seen.into == seen.made_by else None
-    if seen.at_output and (seen.into or seen.kind == "linear"):
+    if seen.softmax:
+        return None
+    if seen.at_output and ((seen.into and not seen.summed) or seen.kind == "linear"):
         return seen.into or seen.made_by or "", "readout"
     if seen.kind == "linear" and seen.made_by is not None and (seen.into or seen.summed):
         return seen.made_by, "layer"

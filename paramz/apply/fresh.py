@@ -147,7 +147,7 @@ def refuse_changed(
 ) -> None:
     """Raise if weights cannot be fresh: gains and biases moved, uniform draws left their range.
 
-    Only tensors count that the base starts as constants or as uniform draws, and nearly all of them
+    Only tensors count that the base starts as constants or as uniform draws, and half of them
     must have changed. A normal draw that was trained still looks like one, so it is no evidence.
     Nor is a weight that a recipe computes: an orthogonal or a factorised one is no draw when fresh.
 
@@ -179,7 +179,7 @@ def refuse_changed(
         after = measure_init(values, exact=False)
         if after.kind == "normal" or (before == "constant" and after.kind != "constant"):
             changed.append(row.name)
-    if len(changed) >= _TWO and len(changed) > _NEARLY_ALL * seen:
+    if len(changed) >= _TWO and len(changed) >= _SHARE * seen:
         raise ValueError(
             f"{listed(changed, 3)} of this {type(model).__name__} are not as the base draws them "
             f"({len(changed)} of {seen} tensors that it starts as constants or in a range of "
@@ -193,7 +193,7 @@ _ADOPT = (
     "paramz.adopt_(model, ...) keeps its function and gives it the plan's learning rates; "
     "paramz.parametrize_(..., trained=True) scales the weights nevertheless"
 )
-_FEW, _MANY, _TWO, _NEARLY_ALL = 8, 128, 2, 0.75
+_FEW, _MANY, _TWO, _SHARE = 8, 128, 2, 0.5
 
 
 def _computed(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, str, str]]:

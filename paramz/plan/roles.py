@@ -234,7 +234,8 @@ def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
         return _Finding(role, why, axes)
     if shown is not None:
         use = tensor.uses[0]
-        how = "as a run uses it" if use.axes is None else "used transposed"
+        told = use.axes is not None and not use.axes.vector
+        how = "used transposed" if told else "as a run uses it"
         role, why = role_by_axes(shown, growing, f"{use.kind}, {how}")
         return _Finding(role, why, shown)
     found: dict[Role, tuple[str, Axes, list[str]]] = {}

@@ -220,3 +220,25 @@ def test_weights_that_tokens_choose_from_a_table_are_found_in_models_of_transfor
     assert text.startswith("model.layers.0.mlp.down_embed: what it puts out is multiplied by")
     assert f"let factors={{r'^model[.]{table}': 'width^-1'}} do it" in text
     assert said(build, factors={rf"^model[.]{table}": "width^-1"}) == ""
+
+
+class Cosine(nn.Module):
+    """Attention on cosines, with a factor that stays, as x-transformers' qk_norm_scale."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.heads, self.scale = 2, 10.0
+        self.to_qkv, self.to_out = nn.Linear(width, 3 * width), nn.Linear(width, 5)
+
+    def forward(self, x):
+        q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in self.to_qkv(x).chunk(3, -1))
+        q, k = (F.normalize(t, dim=-1).transpose(1, 2) for t in (q, k))
+        weights = (q * self.scale @ k.transpose(-1, -2)).softmax(-1)
+        return self.to_out((weights @ v.transpose(1, 2)).transpose(1, 2).flatten(2))
+
+
+def test_a_constant_factor_on_cosines_stays():
+    build = lambda width=16: nn.Sequential(nn.Linear(3, width), Cosine(width))  # noqa: E731
+    model = build(64)
+    plan = paramz.parametrize_(model, "mup", base=build)
+    assert (model[1].scale, plan.notes) == (10.0, ())

@@ -305,3 +305,66 @@ def test_the_factor_of_a_standardised_weight_stays_and_is_not_offered_as_a_const
     (note,) = plan.notes
     assert "right where it follows a weight that is standardised" in note
     assert model[1].scale == (9 * WIDTH) ** -0.5 and plan.multipliers == {}
+
+
+class Normed(nn.Module):
+    """A norm written by hand before the readout, as lucidrains' and others write it."""
+
+    def __init__(self, width=BASE, how=""):
+        super().__init__()
+        self.how, self.width = how, width
+        self.tokens, self.mix = nn.Embedding(11, width), nn.Linear(width, width)
+        self.gain = nn.Parameter(torch.ones(width))
+        self.head = nn.Linear(width, 11)
+
+    def norm(self, x):
+        root, length = self.width**0.5, x.norm(dim=-1, keepdim=True)
+        squares = (x**2).sum(-1, keepdim=True)
+        return {
+            "normalize": lambda: F.normalize(x, dim=-1) * root * self.gain,
+            "length": lambda: x / (length * root**-1).clamp(min=1e-8) * self.gain,
+            "linalg": lambda: x * (root / torch.linalg.vector_norm(x, dim=-1, keepdim=True)),
+            "squares": lambda: x * torch.rsqrt(squares + 1e-6) * root,
+            "mean": lambda: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6),
+            "unit": lambda: F.normalize(x, dim=-1),
+            "smaller": lambda: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)) / root,
+        }[self.how]()
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        return self.head(self.norm(x + torch.relu(self.mix(x))))
+
+
+@pytest.mark.parametrize(
+    ("how", "held"),
+    [(how, 1) for how in ("normalize", "length", "linalg", "squares", "mean")]
+    + [("unit", 2), ("smaller", 2)],
+)
+def test_a_norm_written_in_parts_is_no_factor_and_a_length_of_one_is(how, held):
+    build = lambda width=BASE: Normed(width, how)  # noqa: E731
+    plan = paramz.parametrize_(build(WIDTH), "mup", base=build)
+    assert plan.multipliers.get("head", 1) == pytest.approx(held)
+
+
+class Added(nn.Module):
+    """A factor of width on what is added before the readout, or on logits that a softmax takes."""
+
+    def __init__(self, width=BASE, softmax=False):
+        super().__init__()
+        self.width, self.softmax = width, softmax
+        self.tokens, self.head = nn.Embedding(11, width), nn.Linear(width, 11)
+        self.places, self.keys = nn.Parameter(torch.ones(4, 1)), nn.Linear(width, 4)
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        if not self.softmax:
+            return self.head(x + self.places * self.width**-0.5)
+        weights = (self.keys(x) * self.width**-0.5 + self.keys(x)).softmax(-1)
+        return self.head(weights @ x)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_factor_on_one_of_two_that_are_added_is_none_of_the_logits(softmax):
+    build = lambda width=BASE: Added(width, softmax)  # noqa: E731
+    plan = paramz.parametrize_(build(WIDTH), "mup", base=build)
+    assert (dict(plan.multipliers), plan.notes) == ({}, ())

@@ -1,6 +1,7 @@
 """Models that parametrize_ must not take as they are: wrapped, computed elsewhere, trained."""
 
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -143,6 +144,26 @@ def test_a_trained_plain_model_is_refused_by_its_gains_and_biases(how):
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     assert paramz.plan_of(model) is None
+
+
+def test_a_trained_model_is_refused_though_one_layer_still_looks_uniform():
+    """Its readout grew and kept its shape: two of three layers are evidence enough."""
+
+    def build(width=32):
+        widths = 16, width, width, 10
+        return nn.Sequential(*(nn.Linear(*size) for size in pairwise(widths)))
+
+    torch.manual_seed(0)
+    model, x, y = build(128), torch.randn(256, 16), torch.randint(0, 10, (256,))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        model[2].weight.uniform_(-0.3, 0.3)
+    with pytest.raises(ValueError, match=r"are not as the base draws them .2 of 3 tensors"):
+        paramz.parametrize_(model, "mup", base=build)
 
 
 def test_who_insists_is_heard():
