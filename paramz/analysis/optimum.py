@@ -25,6 +25,8 @@ from paramz.analysis.window import (
     standard_error,
 )
 
+# What noise makes of losses beyond it, or below its inverse, has squares that no float holds.
+LARGEST = 1e100
 # An interval this wide, in octaves, is a plateau's.
 PLATEAU = 2.0
 
@@ -92,7 +94,8 @@ def find_optimum(
         the optimum.
 
     Raises:
-        ValueError: no grid point is free of diverged runs.
+        ValueError: no grid point is free of diverged runs, or squares of the losses do not fit into
+            floating-point numbers.
 
     >>> x = np.arange(-8.0, -2.0)
     >>> found = find_optimum(x, 3 + 0.1 * (x[None] + 5.3) ** 2)
@@ -103,6 +106,12 @@ def find_optimum(
     if not np.isfinite(mean).any():
         raise ValueError("every run diverged: the sweep needs smaller values")
     best = int(np.argmin(mean))
+    sizes = np.abs(mean[np.isfinite(mean)])
+    if abs(mean[best]) > LARGEST or 0 < sizes.max() < 1 / LARGEST:
+        raise ValueError(
+            f"losses of about {mean[best]:.2g}: their squares do not fit into floating-point "
+            "numbers. Divide all losses by one number, which moves no optimum"
+        )
     if spans(x, losses, mean):
         found = _find(x, np.log(losses), np.log(mean), draws, level, np.random.default_rng(seed))
         found = _in_losses(found)

@@ -171,3 +171,14 @@ def test_seeds_whose_optima_lie_apart_widen_the_interval() -> None:
     together = find_optimum(GRID, np.stack([bowl(-6.0)] * 4) + noise)
     apart = find_optimum(GRID, np.stack([bowl(-6 + s) for s in (-1, -0.3, 0.3, 1)]) + noise)
     assert apart.hi - apart.lo > 5 * (together.hi - together.lo) > 0
+
+
+@pytest.mark.parametrize("size", [1e150, 1e200, 1e300, 1e-150, 1e-300, -1e200])
+def test_losses_without_squares_are_refused_with_the_way_out(size: float) -> None:
+    losses = np.stack([bowl(-6.4), bowl(-6.2) + 0.01]) * size
+    with pytest.raises(ValueError, match="do not fit into floating-point numbers. Divide all"):
+        find_optimum(GRID, losses)
+    # One run that came out that large is a cliff like any other.
+    losses = np.stack([bowl(-6.4), bowl(-6.2) + 0.01])
+    losses[:, -1] = abs(size) if abs(size) > 1 else 1e200
+    assert find_optimum(GRID, losses).x == pytest.approx(-6.3, abs=0.01)
