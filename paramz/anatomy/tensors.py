@@ -90,12 +90,14 @@ class ModelTensor:
         names: its names in the model.
         uses: where it is used.
         integers: it holds integers, as quantised weights do, which cannot be trained.
+        frozen: no gradient is asked for.
     """
 
     shape: tuple[int, ...]
     names: tuple[str, ...]
     uses: tuple[Use, ...]
     integers: bool = False
+    frozen: bool = False
 
     @property
     def layers(self) -> int:
@@ -150,7 +152,8 @@ def _tensor(
         for each in found
     )
     integers = not is_trainable_kind(found[0].parameter)
-    return ModelTensor(shape, tuple(each.name for each in found), tuple(uses), integers)
+    frozen = not found[0].parameter.requires_grad
+    return ModelTensor(shape, tuple(each.name for each in found), tuple(uses), integers, frozen)
 
 
 def _within(path: str, paths: Mapping[str, int]) -> tuple[int, ...]:

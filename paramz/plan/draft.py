@@ -18,7 +18,7 @@ from paramz.plan.factors import (
 )
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
-from paramz.plan.row import Row
+from paramz.plan.row import FROZEN, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.sliced import notes_on_slices
 from paramz.plan.untold import failure_notes, notes_on_places
@@ -134,7 +134,10 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
     rows = find_roles(facts.tensors, roles)
     if "rank" in scheme.scales:
         # What adapters are put on is trained: its function stays, with all factors in it.
-        rows = [replace(row, readouts=()) for row in rows]
+        rows = [
+            replace(row, readouts=(), why=row.why if row.adapted or not t.tensor.frozen else FROZEN)
+            for row, t in zip(rows, facts.tensors, strict=True)
+        ]
     wider = next((row for row in rows if any(r != 1.0 for r in row.widths)), None)
     if wider is not None and not scheme.scales & {"fan_in", "fan_out"}:
         raise _no_width(wider.name, wider.shape, wider.base_shape, scheme)

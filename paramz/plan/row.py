@@ -77,6 +77,10 @@ class Slice:
         return ":, " * self.axis + " and ".join(f"{start}:{stop}" for start, stop, _ in self.spans)
 
 
+# How the row of a tensor that adapters were put on came by its role: by what it was trained for.
+FROZEN = "frozen: adapters leave it as it was trained"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One tensor of the target model and what paramz knows of it.
@@ -153,6 +157,11 @@ class Row:
             factor=part.factor,
             slices=(),
         )
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it stays as it was trained, below adapters."""
+        return self.why == FROZEN
 
     @property
     def adapted(self) -> bool:

@@ -191,8 +191,11 @@ def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
 
 
 def _cells(row: Row, shared: _Shared) -> tuple[str, ...]:
+    name = _all_names(row) if row.aliases else row.name
+    if row.is_frozen:
+        return name, shared.shape, "frozen", row.why, "", *[""] * len(shared.cells)
     return (
-        _all_names(row) if row.aliases else row.name,
+        name,
         shared.shape,
         row.role,
         row.why,

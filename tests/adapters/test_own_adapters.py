@@ -372,3 +372,16 @@ def test_another_rank_has_the_same_singular_vectors_and_takes_no_time_to_find_th
         assert one.svft_U is other.svft_U and one.svft_V is other.svft_V
         assert (one.svft_M.shape, other.svft_M.shape) == ((WIDTH, 4), (WIDTH, 8))
         assert one.adapter_rank == 4 and other.adapter_rank == 8
+
+
+def test_the_summary_says_which_tensors_are_frozen():
+    model = adapted(rank=8)
+    model.head.bias.requires_grad_(True)
+    summary = paramz.parametrize_(model, "lora", base=4).summary()
+    role, why, lr = (summary.columns.index(name) for name in ("role", "why", "lr"))
+    said = {line[0]: (line[role], line[why], line[lr]) for line in summary.cells}
+    frozen = ("frozen", "frozen: adapters leave it as it was trained", "")
+    assert {said[name] for name in ("layers.{0..3}.weight", "head.weight")} == {frozen}
+    assert said["head.bias"] == ("scalar", "no axis grows", "1")
+    assert said["layers.{0..3}.lora_B"][0] == "outward"
+    assert "frozen" not in str(paramz.make_plan(Net(), "mup", base=Net, base_width=16).summary())
