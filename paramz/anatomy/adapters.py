@@ -9,45 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.adapter_kinds import ADALORA_GAINS, CONV_TENSORS, parts_of
+from paramz.anatomy.adapter_part import AdapterPart, factors_of, scaling_of
 from paramz.anatomy.axes import Axes
 from paramz.anatomy.paths import join
 from paramz.anatomy.tensors import listed
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterPart:
-    """What a tensor of an adapter is.
-
-    Attributes:
-        kind: ``down`` goes from a layer's input into the rank, ``up`` from there to its output; a
-            ``gain`` multiplies entry by entry; an ``entry`` is one of a sparse matrix.
-        axes: its fan_in and fan_out.
-        rank: the axis that the rank moves; None where it has none.
-        scaling: the number in the layer's code that multiplies what comes out; 1 without one.
-        zero: it starts at zero, and its partner at random.
-        terms: the rank, where the axis does not count it.
-        partner: the name of the other factor.
-        uses: how many layers use it.
-        mixed: they use it beside factors A that were drawn apart, so that their gradients differ.
-        pool: its rows are chosen from a pool, by each layer apart.
-    """
-
-    kind: Literal["down", "up", "gain", "entry"]
-    axes: Axes
-    rank: int | None = None
-    scaling: float = 1.0
-    zero: bool = False
-    terms: int | None = None
-    partner: str | None = None
-    uses: float = 1.0
-    mixed: bool = False
-    pool: bool = False
 
 
 def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
@@ -58,20 +30,20 @@ def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
     found: dict[str, AdapterPart] = {}
     uses = _uses(model)
     for path, module in model.named_modules():
-        for down, up in names.ADAPTER_PAIRS:
-            pairs = _factors(module, down, path), _factors(module, up, path)
+        for down, up in () if ADALORA_GAINS in module._modules else names.ADAPTER_PAIRS:
+            pairs = factors_of(module, down, path), factors_of(module, up, path)
             for key, (name, first) in pairs[0].items():
                 if key not in pairs[1]:
                     continue
                 other, second = pairs[1][key]
                 zero = _starts_at_zero(first, second, table=down == names.EMBEDDING_DOWN)
-                parts = _pair(name, other, zero, _scaling(module, key), _terms(module))
+                parts = _pair(name, other, zero, scaling_of(module, key), _terms(module))
                 ins, outs = uses.get(id(first), 1), uses.get(id(second), 1)
                 found[name] = replace(parts[0], uses=ins)
                 found[other] = replace(parts[1], uses=outs, mixed=outs > ins)
-        found |= _pools(module, path)
+        found |= _pools(module, path) | parts_of(module, path)
         for local, rank in names.ADAPTER_GAINS.items():
-            for name, parameter in _factors(module, local, path).values():
+            for name, parameter in factors_of(module, local, path).values():
                 axes = Axes(fan_out=tuple(range(parameter.dim())), vector=True)
                 found[name] = AdapterPart("gain", axes, rank)
     return found
@@ -102,7 +74,7 @@ def _pools(module: nn.Module, path: str) -> dict[str, AdapterPart]:
         return {}
     down, up = (join(path, local) for local in names.ADAPTER_POOLS)
     uses = float(getattr(module, names.ADAPTER_USES))
-    rows, columns = _pair(down, up, False, _scaling(module, ""), _terms(module))
+    rows, columns = _pair(down, up, False, scaling_of(module, ""), _terms(module))
     turned = Axes(fan_in=(0,), fan_out=(1,))
     return {
         down: replace(rows, uses=uses, pool=True),
@@ -117,28 +89,6 @@ def _pair(
     sides = Axes(fan_in=(1,), fan_out=(0,))
     one = AdapterPart("down", sides, 0, scaling, zero, terms, partner=up)
     return one, AdapterPart("up", sides, 1, scaling, not zero, terms, partner=down)
-
-
-def _factors(module: nn.Module, local: str, path: str) -> dict[str, tuple[str, nn.Parameter]]:
-    """Adapter's name -> name and tensor of one factor, which PEFT keeps in a dict by adapters."""
-    if local in module._parameters:  # a layer with one adapter, as loralib's
-        parameter = module._parameters[local]
-        return {} if parameter is None else {"": (join(path, local), parameter)}
-    held: Any = module._modules.get(local)
-    if isinstance(held, nn.ParameterDict):
-        return {key: (join(path, f"{local}.{key}"), held[key]) for key in held}
-    if not isinstance(held, nn.ModuleDict):
-        return {}
-    return {
-        key: (join(path, f"{local}.{key}.weight"), weight)
-        for key, each in held.items()
-        if isinstance(weight := getattr(each, "weight", None), nn.Parameter)
-    }
-
-
-def _scaling(module: nn.Module, key: str) -> float:
-    given: Any = getattr(module, names.ADAPTER_SCALING, 1.0)
-    return float(given[key] if isinstance(given, Mapping) else given)
 
 
 def _starts_at_zero(down: nn.Parameter, up: nn.Parameter, *, table: bool) -> bool:
@@ -159,7 +109,7 @@ def require_fresh(model: nn.Module) -> None:
     pairs = [
         name
         for name, part in find_adapters(model).items()
-        if part.kind in ("down", "entry")
+        if part.kind in ("down", "entry") or part.partner == name
         if all(_moved(parameters[each]) for each in (name, part.partner) if each is not None)
     ]
     if not pairs:
@@ -189,18 +139,15 @@ def require_rules(model: nn.Module, *, wide: bool) -> None:
     """
     for config in adapter_configs(model).values():
         kind = str(getattr(config.peft_type, "value", config.peft_type))
-        if kind in names.ADAPTER_KINDS:
-            continue
-        why = names.ADAPTERS_WITHOUT_RULE.get(
-            kind, "nobody has said here how what it adds moves with its rank"
-        )
-        raise ValueError(
-            f"lora has no rule for adapters of PEFT's kind {kind}: {why}. It has rules for "
-            f"{', '.join(names.ADAPTER_KINDS)}. For learning rates that do not move with the rank "
-            "leave +lora out, and give base and model the same rank"
-        )
+        why = _lacking(kind, config, model, wide=wide)
+        if why is not None:
+            raise ValueError(
+                f"{'mup+' * wide}lora has no rule for adapters of PEFT's kind {kind}: {why}. "
+                f"It has rules for {', '.join(names.ADAPTER_KINDS)}. For learning rates that do "
+                "not move with the rank leave +lora out, and give base and model the same rank"
+            )
     parts = find_adapters(model)
-    if parts and not wide and all(part.rank is None for part in parts.values()):
+    if parts and not wide and all(part.rank is None and not part.sizes for part in parts.values()):
         raise ValueError(
             f"{listed(list(parts), 2)} are gains without a rank, so over ranks nothing moves. Over "
             "width 'mup+lora' has rules for them"
@@ -213,6 +160,28 @@ def require_rules(model: nn.Module, *, wide: bool) -> None:
         )
 
 
+def _lacking(kind: str, config: Any, model: nn.Module, *, wide: bool) -> str | None:
+    """What is missing for a rule over the rank, or with ``wide`` over width and rank."""
+    if kind not in names.ADAPTER_KINDS:
+        return names.ADAPTERS_WITHOUT_RULE.get(
+            kind, "nobody has said here how what it adds moves with its rank"
+        )
+    if getattr(config, "coft", False):
+        return "with coft=True its eps bounds how far it turns, whatever the learning rate"
+    if any(len(getattr(m, local, ())) for m in model.modules() for local in CONV_TENSORS):
+        return "use_effective_conv2d=True adds a tensor of rank x rank, whose size has no rule"
+    if getattr(config, "block_share", False) or getattr(config, "init_weights", None) == "mini":
+        return (
+            "with block_share=True or init_weights='mini' one block serves many places whose "
+            "gradients have random signs to one another, and no rule that was tried keeps the best "
+            "learning rate (docs/adapters.md)"
+        )
+    if not wide:
+        return None
+    why = names.ADAPTERS_OF_ONE_WIDTH.get(kind)
+    return None if why is None else f"{why}. 'lora' covers one width"
+
+
 def adapter_configs(model: nn.Module) -> Mapping[str, Any]:
     """Adapter's name -> its config of PEFT; empty for other models."""
     found = getattr(model, names.ADAPTER_CONFIGS, None)
@@ -223,6 +192,14 @@ def adapter_ratios(
     part: AdapterPart, shape: tuple[int, ...], base: AdapterPart, base_shape: tuple[int, ...]
 ) -> dict[str, float]:
     """Target / base of rank, scaling and uses, of those that a tensor has."""
+    if part.sizes is not None and base.sizes is not None:
+        if part.sizes.keys() != base.sizes.keys():
+            raise ValueError(
+                f"an adapter's tensor {shape} moves with {', '.join(part.sizes) or 'nothing'} and "
+                f"with {', '.join(base.sizes) or 'nothing'} in the base {base_shape}: their "
+                "configs differ in more than the rank. Make them equal but for that"
+            )
+        return {scale: part.sizes[scale] / base.sizes[scale] for scale in part.sizes}
     if part.rank is None:
         return {}
     terms = (part.terms or shape[part.rank]) / (base.terms or base_shape[part.rank])
@@ -243,7 +220,15 @@ def adapter_ratios(
     return ratios
 
 
-def adapter_notes(parts: Iterable[Mapping[str, float]]) -> list[str]:
-    """What a reader of the plan should know of ranks and scalings, one sentence for each case."""
-    found = dict.fromkeys((r["rank"], r["scaling"]) for r in parts if "scaling" in r)
+def adapter_notes(parts: Iterable[tuple[AdapterPart | None, Mapping[str, float]]]) -> list[str]:
+    """What a reader of the plan should know of ranks and scalings, one sentence for each case.
+
+    Args:
+        parts: each with its ratios.
+    """
+    found = dict.fromkeys(
+        (r["rank"], r["scaling"])
+        for part, r in parts
+        if part is not None and part.sizes is None and "scaling" in r
+    )
     return [f"adapters: rank times {rank:.4g}, scaling times {s:.4g}" for rank, s in found]

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from paramz.anatomy.adapters import AdapterPart, adapter_notes, adapter_ratios, find_adapters
+from paramz.anatomy.adapter_part import AdapterPart
+from paramz.anatomy.adapters import adapter_notes, adapter_ratios, find_adapters
 from paramz.anatomy.attention import (
     GrowingHeads,
     find_growing_heads,
@@ -204,7 +205,11 @@ def read_facts(
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
     if "experts" in scales:
         notes = [*gate_notes(model, probes.base, probes.twin), *notes]
-    notes = [*adapter_notes(t.adapter_ratios for t in tensors), *balance_notes(model), *notes]
+    notes = [
+        *adapter_notes((t.adapter, t.adapter_ratios) for t in tensors),
+        *balance_notes(model),
+        *notes,
+    ]
     return Facts(
         tensors=tensors,
         heads=heads,

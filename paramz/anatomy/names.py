@@ -53,18 +53,17 @@ ADAPTER_GAINS = {
 }  # fmt: skip
 ADAPTER_SCALING = "scaling"
 ADAPTER_CONFIGS = "peft_config"
-# Kinds of PEFT that the table for adapters has rules for, and what is missing for others.
-ADAPTER_KINDS = ("LORA", "VERA", "IA3")
-_PRODUCT = "its update is a product of two low-rank matrices, entry by entry, whose size at init "
-ADAPTERS_WITHOUT_RULE = {
-    "ADALORA": "its ranks change while it trains, so there is no ratio of ranks",
-    "LOHA": f"{_PRODUCT}moves with its rank",
-    "LOKR": "its rank belongs to a factor of a Kronecker product, beside the sizes of its blocks",
-    "VBLORA": "its factors are mixtures of shared vectors, with a number and a size of their own",
-    "OFT": "what it calls r is the number of blocks of a rotation, whose size falls as r grows",
-    "BOFT": "its blocks are those of a rotation and no rank",
-    "MISS": "it adds sums over blocks of inputs, whose number is fan_in over r",
-    "XLORA": "it mixes adapters that are trained already",
+# Kinds of PEFT that the table for adapters has rules for over ranks, and why others have none.
+ADAPTER_KINDS = (
+    "LORA", "VERA", "IA3", "ADALORA", "LOHA", "LOKR", "VBLORA", "OFT", "BOFT", "MISS",
+)  # fmt: skip
+ADAPTERS_WITHOUT_RULE = {"XLORA": "it mixes adapters that are trained already"}
+# Those of them that have no rule over width, and why.
+ADAPTERS_OF_ONE_WIDTH = {
+    "LOHA": "entries of two drawn matrices are multiplied, so its steps are not of low rank",
+    "LOKR": "the sizes of both its factors follow from that of the layer",
+    "VBLORA": "a wider layer mixes more vectors from the same bank",
+    "BOFT": "blocks that do not grow mix a smaller part of a wider layer",
 }
 # Learned tables that users and libraries keep as bare parameters, one row per position or token.
 TABLES = (

@@ -73,29 +73,50 @@ def with_adapters(model: nn.Module, configs: Mapping[str, Any]) -> nn.Module:
     return made
 
 
+# What other kinds call their rank: the first that a config sets.
+_RANKS = (
+    "init_r",  # AdaLoRA
+    "oft_block_size",
+    "boft_block_size",
+    "boft_block_num",
+    "r",
+)
+
+
 def config_at_rank(config: Any, rank: int) -> Any:
     """A copy of an adapter's config at another rank, with the same ``lora_alpha``.
 
     Args:
-        config: of PEFT.
-        rank: its new ``r``; those of a ``rank_pattern`` move in proportion.
+        config: of PEFT. Its rank is its ``r``, AdaLoRA's ``init_r``, and the size of a block of
+            OFT or BOFT (or their number, if the config gives that).
+        rank: the new one; those of a ``rank_pattern`` and AdaLoRA's ``target_r`` move in
+            proportion.
 
     Raises:
         ValueError: it has no rank, or one would not be whole.
     """
     scaled = copy.deepcopy(config)
-    own = getattr(config, "r", None)
-    if not isinstance(own, int):
+    given = {name: getattr(config, name, None) for name in _RANKS}
+    name = next((n for n, value in given.items() if isinstance(value, int) and value), None)
+    if name is None:
         raise ValueError(f"rank={rank}: {type(config).__name__} has no r that could be another")
-    scaled.r = rank
+    own = getattr(config, name)
+    setattr(scaled, name, rank)
+    if name == "init_r":
+        scaled.target_r = _moved(config.target_r, own, rank, "target_r")
     pattern = dict(getattr(config, "rank_pattern", None) or {})
     for key, value in pattern.items():
-        if value * rank % own:
-            raise ValueError(
-                f"rank_pattern[{key!r}] = {value} would be {value * rank / own:g} at r={rank}, "
-                f"where it is {value} at r={own}"
-            )
-        pattern[key] = value * rank // own
+        pattern[key] = _moved(value, own, rank, f"rank_pattern[{key!r}]")
     if pattern:
         scaled.rank_pattern = pattern
     return scaled
+
+
+def _moved(value: int, own: int, rank: int, name: str) -> int:
+    """A rank that moves in proportion."""
+    if value * rank % own:
+        raise ValueError(
+            f"{name} = {value} would be {value * rank / own:g} at r={rank}, where it is {value} at "
+            f"r={own}"
+        )
+    return value * rank // own

@@ -150,9 +150,9 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
 
 
 def _differs_beside_rank(facts: TensorFacts) -> bool:
-    rank = None if facts.adapter is None else facts.adapter.rank
+    moving = () if facts.adapter is None else facts.adapter.moving
     sizes = zip(facts.tensor.shape, facts.base_shape, strict=False)
-    return any(a != b and axis != rank for axis, (a, b) in enumerate(sizes))
+    return any(a != b and axis not in moving for axis, (a, b) in enumerate(sizes))
 
 
 def _no_width(

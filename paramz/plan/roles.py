@@ -164,7 +164,7 @@ def _require_known_shape(facts: TensorFacts) -> None:
             f"{name}: base {base}, wider {wider} and target {target} differ in their number of axes"
         )
     free = [facts.moe.axis] if facts.moe is not None and facts.expert_ratios else []
-    free += [facts.adapter.rank] if facts.adapter is not None and facts.adapter_ratios else []
+    free += facts.adapter.moving if facts.adapter is not None and facts.adapter_ratios else ()
     for axis, (b, t) in enumerate(zip(base, target, strict=True)):
         counts = facts.moe is not None and axis == facts.moe.axis and axis not in free
         units = counts and facts.moe is not None and facts.moe.times not in (None, 1.0)

@@ -166,7 +166,7 @@ class Row:
     @property
     def adapted(self) -> bool:
         """Whether it is of an adapter, whose rank may be another than the base's."""
-        return "rank" in self.ratios or "entries" in self.ratios
+        return any(scale in self.ratios for scale in ("rank", "scaling", "entries", "mixed"))
 
     @property
     def widths(self) -> list[float]:

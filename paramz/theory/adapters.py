@@ -20,9 +20,12 @@ inward   A that starts at zero: B is random, and A learns what B^T sends back, s
 outward  B. It reads the rank out: entries of one size that align with A x add up to rank. s stands
          behind it, so it has an abc shift by s (`Rule.shift`) of a rule for the product s B.
 vector   gains: one per coordinate of the rank (VeRA's d), between two random matrices, of which the
-         second has entries of size rank^-1/2. Gains per output (DoRA, IA3) have no RANK. Weights
-         between singular vectors (SVFT's M): entries of one size that align with their inputs add
-         up to as many as a row has, and a gradient does not know how many there are.
+         second has entries of size rank^-1/2. Gains per output (DoRA, IA3) have no RANK.
+         Weights between fixed matrices (SVFT's M, OFT's rotations, LoKr's w2_a): entries of one
+         size that align with their inputs add up to as many as a row has, and a gradient does not
+         know how many there are. Those that are drawn keep the size of their product at first.
+
+Other kinds of adapters have these rows in sizes of their own (`anatomy/adapter_kinds.py`).
 
 What n layers share moves in each of them. Where their gradients agree, n of them have n times the
 size: Adam's and Muon's steps are those of one layer, SGD's n times as large. A B beside rows of A
@@ -58,7 +61,7 @@ LORA = tabulate(
     latent =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
     inward =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
     outward=(1 / (RANK*_S),  ONE,    1 / (RANK*_S**2 * _U), _X / (RANK*_S),   _S * _U*_X,      RANK**-HALF / _S * _X,  RANK**HALF * _S * _U*_X),
-    vector =(ONE,            ONE,    1 / ENTRIES,           1 / ENTRIES,      RANK**-HALF,     NONE,                   NONE),
+    vector =(ENTRIES**-HALF, ONE,    1 / ENTRIES,           _X / ENTRIES,     RANK**-HALF * _X, NONE,                   NONE),
     scalar =(ONE,            ONE,    ONE,                   ONE,              ONE,             NONE,                   NONE),
 )
 # fmt: on
