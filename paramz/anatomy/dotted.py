@@ -70,7 +70,8 @@ def _growing(one: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
 
 def _may_be_dotted(model: nn.Module, tensor: ModelTensor) -> bool:
     """Whether code of a user's own has it, and its place does not tell that it is a matrix."""
-    owners = [type(model.get_submodule(use.module)).__module__ for use in tensor.uses]
+    modules = dict(model.named_modules(remove_duplicate=False))
+    owners = [type(modules[use.module]).__module__ for use in tensor.uses]
     vague = all(use.axes is None or use.axes.vector for use in tensor.uses)
     named = any(use.local.endswith("bias") for use in tensor.uses)
     return vague and not named and not any(each.startswith("torch.nn") for each in owners)
@@ -104,8 +105,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.products: dict[int, tuple[str, tuple[int, ...], int]] = {}
         self.summed: set[int] = set()
         self._vectors: dict[int, tuple[str, Tensor, int]] = {}
+        parameters = dict(model.named_parameters())
         for name, axis in wanted.items():
-            parameter = model.get_parameter(name)
+            parameter = parameters[name]
             self._vectors[parameter.untyped_storage()._cdata] = name, parameter, axis
         self._kept: list[Tensor] = []  # an address is unique only as long as its memory lives
 

@@ -37,7 +37,8 @@ class DeclaredFactor:
         module: the path of the module.
         attribute: where the module keeps the factor; None for one on what goes into the module (or
             out of it, if it is an embedding).
-        kind: "attention" for a factor on attention logits, "set" for a value, "leave" for None.
+        kind: "attention" for a factor on attention logits, "set" for a value, "leave" for None;
+            "depth" for the base's value of one that moves with depth, which nobody declared.
         plain: the factor in the model, as built; 1 without an attribute.
         value: what it is set to; of attention, the base's value.
         head: size of a head, target / base, for attention.

@@ -24,6 +24,7 @@ from paramz.anatomy.attention import (
 from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.called import uncalled_layers
+from paramz.anatomy.depth_factors import find_depth_factors
 from paramz.anatomy.embeddings import (
     EmbeddingScale,
     find_embedding_scales,
@@ -185,6 +186,8 @@ def read_facts(
         heads = tuple(each for each in heads if each.attribute is not None or each.head != 1.0)
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
+    residual = find_branches(model, probes.base, branches, example) if "depth" in scales else None
+    held, depth_notes = find_depth_factors(model, probes, residual, declared)
     written = _written(model, probes, embeddings, declared, example)
     moving = moving_numbers(model, probes)
     claimed: set[tuple[str, str | None]] = {
@@ -201,31 +204,25 @@ def read_facts(
     apart = ((t, slices.get(t.name, {}), spans.get(t.name, ())) for t in tensors)
     tensors = tuple(replace(t, stays=stays, spans=found) for t, stays, found in apart)
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
-    notes = [*probes.notes, *loose_notes(moving, claimed, weighted)]
+    notes = [*probes.notes, *loose_notes(moving, claimed, weighted), *depth_notes]
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
-    if "experts" in scales:
-        notes = [*gate_notes(model, probes.base, probes.twin), *notes]
-    notes = [
-        *adapter_notes((t.adapter, t.adapter_ratios) for t in tensors),
-        *balance_notes(model),
-        *notes,
-    ]
+    gates = gate_notes(model, probes.base, probes.twin) if "experts" in scales else []
+    adapted = adapter_notes((t.adapter, t.adapter_ratios) for t in tensors)
+    more = [*adapted, *balance_notes(model), *gates]
     return Facts(
         tensors=tensors,
         heads=heads,
         embeddings=embeddings,
-        declared=declared,
+        declared=(*declared, *held),
         written=written,
         scaled_readout=scales_tied_readout(model),
         uncalled=uncalled_layers(grown, probes, example),
         dots=tuple(each for each in products if each.grows and (each.at_output or each.inside)),
         nested=nested_encoders(model),
-        residual=find_branches(model, probes.base, branches, example)
-        if "depth" in scales
-        else None,
+        residual=residual,
         failure=failure,
         doubts=tuple(unknown_numbers(probes)),
-        notes=tuple(notes),
+        notes=(*more, *notes),
     )
 
 

@@ -31,7 +31,8 @@ def module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
         return tuple(scale for scale in plain if scale is not None)
     taken = {(each.module, each.attribute) for each in facts.declared}
     heads = [each for each in facts.heads if (each.module, each.attribute) not in taken]
-    known = {each.module for each in facts.declared if each.kind != "set" or each.attribute}
+    spoken = [each for each in facts.declared if each.kind != "depth"]
+    known = {each.module for each in spoken if each.kind != "set" or each.attribute}
     _warn_of_unreachable([each for each in heads if each.module not in known])
     scales = [_logit_scale(each, power) for each in heads]
     found = [*scales]
@@ -153,7 +154,7 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
         facts: of the model.
         power: what the scheme has attention logits multiplied by.
     """
-    spoken = {each.module for each in facts.declared}
+    spoken = {each.module for each in facts.declared if each.kind != "depth"}
     if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
         return []
     apart = [

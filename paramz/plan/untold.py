@@ -24,8 +24,8 @@ def without_type(tensor: ModelTensor, growing: tuple[int, ...]) -> str:
         return (
             f"{name} {tensor.shape}: axis {growing[0]} grows with width, but {kind} does not tell "
             "whether that is its fan_out (a table or first layer: role input) or its fan_in (a "
-            f"readout: role output). Say which: {suggest(name, 'input')} or "
-            f"{suggest(name, 'output')}"
+            "readout: role output), and no run shows it. Pass example=, a batch that reaches it, "
+            f"or say which: {suggest(name, 'input')} or {suggest(name, 'output')}"
         )
     first, *inner, last = growing
     ways = {

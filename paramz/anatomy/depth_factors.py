@@ -1,0 +1,80 @@
+"""Numbers that modules keep and that move with depth, such as ``scale_depth / sqrt(layers)``.
+
+They multiply residual branches, for which a depth scheme has rules of its own (MiniCPM's has this
+root, ESM-C divides by it). With both, branches would fall twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from paramz.anatomy.branches import Residual
+from paramz.anatomy.factors import DeclaredFactor
+from paramz.anatomy.paths import join, pattern
+from paramz.anatomy.probes import Probes
+
+_POWERS = (-1.0, -0.5, 0.5, 1.0)
+
+
+def find_depth_factors(
+    model: nn.Module,
+    probes: Probes,
+    residual: Residual | None,
+    declared: Sequence[DeclaredFactor] = (),
+) -> tuple[list[DeclaredFactor], list[str]]:
+    """What is to be held at the base's value, and a note on each kind of it.
+
+    A number counts if it is one in base and wider probe, and differs in the model by a power of the
+    ratio of depths, 1/2 or 1, up or down, in all modules that have it.
+
+    Args:
+        model: the target.
+        probes: base and wider model.
+        residual: the model's residual branches; None finds nothing.
+        declared: factors that the user declared, which are left out.
+    """
+    ratios = {r["depth"] for r in residual.ratios.values() if "depth" in r} if residual else set()
+    if len(ratios) != 1 or math.isclose(ratio := next(iter(ratios)), 1.0):
+        return [], []
+    spoken = {(each.module, each.attribute) for each in declared}
+    found: dict[str, list[tuple[DeclaredFactor, float | None]]] = {}
+    for each in _moving(model, probes):
+        if (each.module, each.attribute) not in spoken:
+            kind = pattern(join(each.module, str(each.attribute)))
+            found.setdefault(kind, []).append((each, _power(each.plain / each.value, ratio)))
+    held, notes = [], []
+    for kind, ones in found.items():
+        (first, power), *rest = ones
+        if power is None or any(other != power for _, other in rest):
+            continue
+        held += [each for each, _ in ones]
+        notes.append(
+            f"{join(first.module, str(first.attribute))} is {first.plain:.4g}, {first.value:.4g} "
+            f"in the base: it goes like depth^{power:+g} in the model's code, and the plan has the "
+            "rule for depth, so it is held at the base's value. "
+            f"factors={{r'^{kind}$': None}} leaves it as the code has it"
+        )
+    return held, notes
+
+
+def _moving(model: nn.Module, probes: Probes) -> Iterator[DeclaredFactor]:
+    base, wider = probes.modules
+    for path, module in model.named_modules():
+        floats = {n: v for n, v in vars(module).items() if isinstance(v, float) and n[0] != "_"}
+        twin = probes.twin(path) if floats else None
+        if twin not in base or twin not in wider:
+            continue
+        one, other = vars(base[twin]), vars(wider[twin])
+        for name, value in floats.items():
+            at_base = one.get(name)
+            if isinstance(at_base, float) and at_base == other.get(name) and at_base * value > 0:
+                if not math.isclose(value, at_base):
+                    yield DeclaredFactor(path, name, "depth", value, at_base)
+
+
+def _power(growth: float, ratio: float) -> float | None:
+    """The power of the ratio of depths that a number follows."""
+    return next((p for p in _POWERS if math.isclose(growth, ratio**p, rel_tol=1e-4)), None)
