@@ -82,7 +82,7 @@ class _State(NamedTuple):
         factor: the numbers that have multiplied it since.
         unit: it is a vector of length one, but for that factor.
         length: it is the "length" of what the same parameters made, or the "square" of that.
-        paired: the states of two things of different parameters, multiplied entry by entry.
+        paired: the states of two things, multiplied entry by entry.
         pending: the products that it holds.
     """
 
@@ -160,7 +160,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.seen[number] = replace(self.seen[number], normed=True)
         if name == "sum" and found[0].paired is not None and len(args) > 1 and args[1]:
             size = math.prod(args[0].shape[axis] for axis in args[1])
-            return self._product(*found[0].paired, size, data)
+            pair = found[0].paired
+            # Of one fused map it may also be a square that is computed twice.
+            square = "square" if pair[0].made == pair[1].made else ""
+            return self._product(*pair, size, data)._replace(length=square)
         times = _number_of(name, args) if len(found) == 1 else 1.0
         for number in pending if times != 1.0 else ():
             self.seen[number] = replace(self.seen[number], factor=self.seen[number].factor * times)
@@ -172,7 +175,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             factor=math.prod(s.factor for s in found) * times if same else 1.0,
             unit=_unit(name, found) if same else False,
             length=_length(name, args, found),
-            paired=_paired(name, found),
+            paired=_paired(name, args, found),
             pending=pending,
         )
 
@@ -219,10 +222,19 @@ def _length(name: str, args: Any, found: list[_State]) -> str:
     return before if name in _SAME or name == "reciprocal" else ""
 
 
-def _paired(name: str, found: list[_State]) -> tuple[_State, _State] | None:
-    """What is known of the factors of a product entry by entry."""
-    if name == "mul" and len(found) == 2:
+def _paired(name: str, args: Any, found: list[_State]) -> tuple[_State, _State] | None:
+    """What is known of the factors of a product entry by entry, but for a square."""
+    if name == "mul" and len(found) == 2 and not _equal(*args[:2]):
         one, other = found
-        if one.data and other.data and one.made and other.made and one.made != other.made:
+        if one.data and other.data and one.made and other.made:
             return one._replace(paired=None), other._replace(paired=None)
     return None
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are one stretch of memory; parts of a fused map lie beside each other."""
+    return (
+        one.untyped_storage()._cdata == other.untyped_storage()._cdata
+        and one.storage_offset() == other.storage_offset()
+        and one.stride() == other.stride()
+    )

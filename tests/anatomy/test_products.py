@@ -30,6 +30,11 @@ class Mixer(nn.Module):
         elif self.scaled == "cosine":
             logits = 10 * F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
             out = logits.softmax(-1) @ v
+        elif self.scaled == "sum":
+            logits = (q[..., None, :] * k[..., None, :, :]).sum(-1) * size**-0.5
+            out = logits.softmax(-1) @ v
+        elif self.scaled == "gate":
+            out = (q * k).sum(-1, keepdim=True).sigmoid() * v
         else:
             out = ((q * (3 / size)) @ k.mT).softmax(-1) @ v
         return self.maps[self.names[1]](out.transpose(1, 2).flatten(2))
@@ -55,8 +60,16 @@ FOUR, SMALL = (lambda width: 4), (lambda width: width // 8)
 @pytest.mark.parametrize("names", [("one", "two"), ("q", "value")], ids=["unknown", "known"])
 @pytest.mark.parametrize(
     ("heads", "scale", "grows"),
-    [(FOUR, "root", True), (SMALL, "root", False), (FOUR, "cosine", False), (FOUR, "mup", False)],
-    ids=["heads grow", "heads stay", "cosines", "1/d_head in code"],
+    [
+        (FOUR, "root", True),
+        (SMALL, "root", False),
+        (FOUR, "sum", True),
+        (SMALL, "sum", False),
+        (SMALL, "gate", False),
+        (FOUR, "cosine", False),
+        (FOUR, "mup", False),
+    ],
+    ids=["heads grow", "heads stay", "a sum grows", "it stays", "gates", "cosines", "1/d_head"],
 )
 def test_attention_is_told_by_its_product_and_not_by_its_name(heads, scale, grows, names):
     def build(width):
@@ -65,6 +78,23 @@ def test_attention_is_told_by_its_product_and_not_by_its_name(heads, scale, grow
     assert ("the size of a head grows" in said(build)) == grows
     if grows:
         assert said(build, factors={r"^[0-9]+$": None}) == ""
+
+
+class Norm(nn.Module):
+    """The squares of what was centred, which is computed twice."""
+
+    def forward(self, x):
+        square = (x - x.mean(-1, keepdim=True)) * (x - x.mean(-1, keepdim=True))
+        return x * (square.sum(-1, keepdim=True) / x.shape[-1] + 1e-6).rsqrt()
+
+
+def test_a_norm_written_out_is_no_product():
+    def build(width):
+        return nn.Sequential(
+            nn.Embedding(7, width), nn.Linear(width, width), Norm(), nn.Linear(width, 7)
+        )
+
+    assert said(build) == ""
 
 
 class Towers(nn.Module):
