@@ -39,7 +39,7 @@ APART = {"README.md"}
 PRINTED = {
     "README.md": ["fan_in^-1 = 0.0625", "PASS"],
     "docs/analysis.md": ["it transfers"],
-    "docs/index.md": ["sp: best lr moves -1.3", "mup: best lr moves +0."],
+    "docs/index.md": ["sp: best lr moves -1.", "mup: best lr moves +0.", "undecided"],
     "docs/export.md": ["config_overrides = {"],
     "docs/tutorials/own_model.md": [
         "sp: best lr moves -1.",
