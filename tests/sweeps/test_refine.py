@@ -55,6 +55,19 @@ def test_what_cannot_be_refined_is_said():
         refinement([record({"lr": 0.5}, 1.0)], "lr", 0.25)
 
 
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"opt": ["adam", "sgd"]}, r"refine.axis is 'opt', which is 'adam' in a config"),
+        ({"opt": [0.0, 0.9]}, r"refine.axis is 'opt', which is 0.0 in a config"),
+        ({"opt": [0.1], "lr": [0.1, 0.2]}, r"refine.axis is 'opt', which has the one value 0.1"),
+    ],
+)
+def test_it_is_said_before_the_first_trial(sweep, axes, said):
+    with pytest.raises(ValueError, match=said):
+        sweep("train", axes=axes, refine={"axis": "opt", "rounds": 2, "narrowest": 0.25})
+
+
 def test_rounds_are_run_within_the_budget_and_a_rerun_adds_none(sweep, tmp_path):
     """The parabola's optimum is at 2^-3, outside the range that the spec gives."""
     axes = {"width": [32, 64], "lr": {"log2": [-8, -4], "step": 2}}

@@ -85,6 +85,7 @@ def test_numbers_are_those_of_yaml_1_2(spec_file):
         ),
         ("axes:\n  lr: {log: [-5, -1]}", "3: axes.lr: an axis is a list [a, b], a range {log2:"),
         ("axes:\n  lr: {log2: [-1, -5]}", "3: axes.lr.log2: the range [-1, -5] falls"),
+        ("axes:\n  lr: {log2: [-1]}", "3: axes.lr.log2: value 2 of the list is missing"),
         ("axes: {lr: {log2: [-1, 0], step: 0.3}}", "0 is not a whole number of steps of 0.3"),
         ("axes:\n  w: []", "3: axes.w: List should have at least 1 item"),
         ("axes:\n  a, b: [[1, 2], [3]]", "axis 'a, b' sets 2 names, but has the row [3]"),

@@ -24,6 +24,7 @@ from paramz.sweeps.spec.command import Command, Metrics, Words, check_command
 from paramz.sweeps.spec.config import Config, config_key
 from paramz.sweeps.spec.limits import Limits
 from paramz.sweeps.spec.resources import Need, Needs, Positive, Resources
+from paramz.sweeps.spec.searched import check_searched
 from paramz.sweeps.spec.shard import Shard
 from paramz.sweeps.spec.target import locate
 from paramz.sweeps.spec.textfile import read_text
@@ -164,18 +165,12 @@ class Sweep(BaseModel):
     @model_validator(mode="after")
     def _bounded(self) -> Sweep:
         """Refuse what could only be found to be wrong after hours: an axis that no config has."""
-        names = [name for title in self.axes for name in names_of(title)]
-        for field, name in (
-            ("refine.axis", self.refine and self.refine.axis),
-            ("halving.over", self.halving and self.halving.over),
-        ):
-            if name and name not in names:
-                raise ValueError(
-                    f"{field} is {name!r}, which is no axis; the axes are "
-                    f"{', '.join(names) or 'none'}"
-                )
         if (count := at_least(self.axes)) > MOST_TRIALS:
             raise ValueError(f"the axes make {count:,} trials; at most {MOST_TRIALS:,} are allowed")
+        names = [name for title in self.axes for name in names_of(title)]
+        refined = self.refine.axis if self.refine else None
+        halved = self.halving.over if self.halving else None
+        check_searched(names, refined, halved, self.configs())
         return self
 
     @model_validator(mode="after")

@@ -61,6 +61,8 @@ def _sentence(item: Any, where: str, model: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
         known = _fields_at(model, item["loc"][:-1])
         return f"unknown key {where!r}" + (f"; known keys: {', '.join(known)}" if known else "")
+    if item["type"] == "missing" and isinstance(item["loc"][-1], int):
+        return f"{where}: value {item['loc'][-1] + 1} of the list is missing"
     message = item["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 
@@ -95,7 +97,11 @@ def _locate(root: yaml.Node, loc: tuple[Any, ...]) -> tuple[int, str]:
                     node, line = value, key.start_mark.line + 1
                     where.append(str(part))
                     break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        elif (
+            isinstance(node, yaml.SequenceNode)
+            and isinstance(part, int)
+            and part < len(node.value)  # what is missing is the place after the last
+        ):
             node = node.value[part]
             line = node.start_mark.line + 1
             where.append(str(part))
