@@ -78,6 +78,14 @@ def bottleneck(width: int) -> Net:
     return Net(width, width // 8, 16, width // 32)
 
 
+def drawn(width: int) -> Net:
+    """The same, and the experts' maps back to width start at random."""
+    net = bottleneck(width)
+    for expert in net.moe.experts:
+        expert[2].reset_parameters()
+    return net
+
+
 def more(width: int, experts: int = 8) -> Net:
     """At one width more experts, of which the same share is active."""
     return Net(width, experts, width // 2, experts // 4)
@@ -99,6 +107,7 @@ REGIMES: dict[str, tuple[Callable[..., Net], dict[str, Any], str]] = {
     "width, 8 experts": (fixed, WIDTHS, "sp+moe"),
     "width, number and size of experts": (all_scaling, WIDTHS, "sp+moe"),
     "width and number of experts of 16 units": (bottleneck, WIDTHS, "sp+moe"),
+    "the same, maps back drawn": (drawn, WIDTHS, "sp+moe"),
     "experts, a quarter active": (more, EXPERTS, "mup"),
     "finer experts, a quarter active": (granular, EXPERTS, "mup"),
     "experts, 2 active": (fixed_active, EXPERTS, "mup"),
@@ -138,9 +147,10 @@ def main() -> None:
     torch.set_num_threads(1)
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     rows = []
-    for regime, (_, _, without) in REGIMES.items():
+    for regime, (build, _, without) in REGIMES.items():
         for optimizer in RATES:
-            for scheme in ("mup+moe", "mup+moe-readout-router", without):
+            also = ("mup+moe-bottleneck",) if build in (bottleneck, drawn) else ()
+            for scheme in ("mup+moe", "mup+moe-readout-router", *also, without):
                 rows.append(checked(regime, scheme, optimizer, seeds))
                 print(*rows[-1].values(), flush=True)
     pd.DataFrame(rows).to_csv(RESULTS, index=False)

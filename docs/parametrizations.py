@@ -528,13 +528,14 @@ told, or else the largest:
 Experts whose number follows the width in the model's code count as experts, not as width. The
 published rules for these regimes (MSSP, arXiv 2605.14200, and its code) are
 `mup+moe-readout-router` at a fixed number, and `mup+moe` where it grows with width; for experts of
-a fixed size MSSP also starts the maps back to width sqrt(experts) larger, which is not built here
-and which a start at zero makes void. Both routers pass wherever one does here, and on Mixtral,
-Qwen2-MoE, gpt-oss, DeepSeek-V3 and Llama 4 (64 to 512; Jamba is undecided with either). With [thin
-experts](#bottlenecks) only `mup+moe` does; a plan whose routers start like readouts has a note
-about it. Over width the best learning rate moves alike under both ([how routers
-start](evidence.md#how-routers-start)). Finer experts need no name of their own: their sizes are in
-their shapes. SGD has no rule for the router there.
+a fixed size MSSP also starts the maps back to width sqrt(experts) larger: `mup+moe-bottleneck`.
+What a share of the experts puts out is a mean of more random parts in wider models, and falls as
+experts^-1/2 otherwise; a start of these maps at zero makes it void. Both routers pass wherever one
+does here, and on Mixtral, Qwen2-MoE, gpt-oss, DeepSeek-V3 and Llama 4 (64 to 512; Jamba is
+undecided with either). With [thin experts](#bottlenecks) only `mup+moe` does; a plan whose routers
+start like readouts has a note about it. Over width the best learning rate moves alike under both
+([how routers start](evidence.md#how-routers-start)). Finer experts need no name of their own: their
+sizes are in their shapes. SGD has no rule for the router there.
 """
 
 OPTIMIZERS = """

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from paramz.theory.tables import COMPLETEP as COMPLETEP
     from paramz.theory.tables import DEPTH_MUP as DEPTH_MUP
     from paramz.theory.tables import MEAN_FIELD as MEAN_FIELD
+    from paramz.theory.tables import MOE_BOTTLENECK as MOE_BOTTLENECK
     from paramz.theory.tables import MOE_MUP as MOE_MUP
     from paramz.theory.tables import MOE_READOUT_ROUTER as MOE_READOUT_ROUTER
     from paramz.theory.tables import MUP as MUP
@@ -82,6 +83,7 @@ _HOME = {
     "LARGE_VOCAB": "theory.variants",
     "MEAN_FIELD": "theory.tables",
     "NO_ALIGN": "theory.variants",
+    "MOE_BOTTLENECK": "theory.tables",
     "MOE_READOUT_ROUTER": "theory.tables",
     "MOE_MUP": "theory.tables",
     "MUP": "theory.tables",

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts, TensorFacts
-from paramz.anatomy.tensors import ModelTensor, Use, listed
+from paramz.anatomy.tensors import ModelTensor, Use
+from paramz.plan.experts import router_notes, thin_notes, with_thin
 from paramz.plan.factors import (
     code_multipliers,
     growing_dots,
@@ -53,7 +54,8 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
         warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
-    notes = (*doubts, *sliced, *_router_notes(rows, rulebook), *facts.notes)
+    told = (*router_notes(rows, rulebook), *thin_notes(rows, scheme))
+    notes = (*doubts, *sliced, *told, *facts.notes)
     branches: dict[str, float] = {}
     if facts.residual is not None:
         notes = (*_depth_notes(facts.residual, scheme.branch), *facts.residual.notes, *notes)
@@ -80,21 +82,6 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         folded=rulebook.folded,
         notes=notes,
     )
-
-
-def _router_notes(rows: Sequence[Row], rulebook: Rulebook) -> list[str]:
-    """What to know of routers that start smaller in wider models: it moves what they choose."""
-    routers = [row for row in rows if row.role == "router" and row.widths]
-    power = rulebook.of_role("router").init_std if routers else ONE
-    names = [row.name for row in routers if power(row.ratios) < 0.99 * min(row.widths) ** -0.5]
-    if not names:
-        return []
-    return [
-        f"{listed(names, 2)}: routers start like readouts, and a choice of the top k follows from "
-        "the order of what they put out, not from its size, so in wider models the first steps "
-        "change more choices. 'moe' in the place of 'moe-readout-router' starts them like hidden "
-        "matrices, under which that stays (docs/parametrizations.md, Bottlenecks)"
-    ]
 
 
 def _refuse_uncalled(facts: Facts, multipliers: Mapping[str, float]) -> None:
@@ -141,6 +128,8 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
     wider = next((row for row in rows if any(r != 1.0 for r in row.widths)), None)
     if wider is not None and not scheme.scales & {"fan_in", "fan_out"}:
         raise _no_width(wider.name, wider.shape, wider.base_shape, scheme)
+    if "thin" in scheme.scales:
+        rows = with_thin(rows)
     if facts.residual is None:
         return rows
     return [

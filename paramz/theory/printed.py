@@ -24,6 +24,7 @@ SCALING = Power(scaling=1)
 ENTRIES = Power(entries=1)
 USES = Power(uses=1)
 MIXED = Power(mixed=1)
+THIN = Power(thin=1)
 DENSITY = Power(density=1)
 NONE = None  # the theory has no rule here
 

@@ -33,6 +33,10 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
             "times a width scheme, in place of moe",
             "another policy: best lr as under moe, checks of thin experts undecided",
         ),
+        "moe-bottleneck": (
+            "times a width scheme, in place of moe, for experts of a fixed size",
+            "another policy: a layer of experts puts out as much at init in wider models",
+        ),
         "bottleneck-hidden": ("times mup", "another policy: checks of Llama and Qwen3 fail"),
         "bottleneck-readout": ("times mup", "another policy: checks of latents fail"),
         "embed": ("times sp", "published ablation, not measured here"),

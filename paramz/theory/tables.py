@@ -40,6 +40,7 @@ Variants of these tables, as factors on them, are in `variants.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from paramz.theory.adapters import LORA
@@ -65,7 +66,9 @@ from paramz.theory.variants import (
     EMBED,
     FULL_ALIGN,
     LARGE_VOCAB,
+    LARGER_BACK,
     NO_ALIGN,
+    READOUT_ROUTER,
     S_MUP,
 )
 
@@ -216,21 +219,18 @@ MOE_MUP = with_columns(
     vector=_MOE_SECOND, scalar=_MOE_SECOND,
 )
 
-# The other policy: the router as a readout to the experts.
-MOE_READOUT_ROUTER = tabulate(
-    "moe-readout-router", "as moe, but routers start like readouts: Malasnicki et al. 2025 (arXiv "
-    "2508.09752), and MSSP's rule for a fixed number of experts (arXiv 2605.14200)",
-    attention=HEAD**-HALF, columns=_MOE_COLUMNS,
-    router=(IN**-HALF, *_MOE_ROUTER[1:]), expert=_MOE_EXPERT,
-    input=_MOE_EXPERT, hidden=_MOE_EXPERT, output=_MOE_EXPERT,
-    vector=_MOE_VECTOR, scalar=_MOE_VECTOR,
+# The other policies: the router as a readout to the experts, and larger maps back from thin ones.
+MOE_READOUT_ROUTER = replace(
+    MOE_MUP * READOUT_ROUTER,
+    name="moe-readout-router",
+    source="as moe, but routers start like readouts: Malasnicki et al. 2025 (arXiv 2508.09752), and "
+    "MSSP's rule for a fixed number of experts (arXiv 2605.14200)",
 )
-MOE_READOUT_ROUTER = with_columns(
-    MOE_READOUT_ROUTER,
-    columns=SECOND,
-    router=_MOE_ROUTER_SECOND, expert=_MOE_SECOND,
-    input=_MOE_SECOND, hidden=_MOE_SECOND, output=_MOE_SECOND,
-    vector=_MOE_SECOND, scalar=_MOE_SECOND,
+MOE_BOTTLENECK = replace(
+    MOE_MUP * LARGER_BACK,
+    name="moe-bottleneck",
+    source="as moe, but maps back from experts of a fixed size start larger by the square root of the "
+    "number of experts: MSSP's rule where that grows with width (arXiv 2605.14200)",
 )
 
 # Unit scaling: here IN, OUT and DEPTH are the sizes themselves, as if the base had width and depth
@@ -264,6 +264,7 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
             COMPLETEP,
             MOE_MUP,
             MOE_READOUT_ROUTER,
+            MOE_BOTTLENECK,
             BOTTLENECK_HIDDEN,
             BOTTLENECK_READOUT,
             EMBED,

@@ -10,6 +10,7 @@ from paramz.theory.printed import (
     IN,
     OUT,
     SECOND,
+    THIN,
     tabulate,
     with_columns,
 )
@@ -34,6 +35,20 @@ BOTTLENECK_READOUT = tabulate(
     latent =(IN**-HALF,  ONE, ONE, ONE, ONE, ONE, ONE),
 )
 BOTTLENECK_READOUT = with_columns(BOTTLENECK_READOUT, columns=SECOND, latent=(ONE, ONE, ONE, ONE, ONE))
+
+# Other starts for mixtures of experts, as factors on the table `moe`. THIN: the ratio of numbers of
+# experts, of maps back to width from experts whose own size stays. The random parts of what a share
+# of them puts out average away, as 1/experts^1/2.
+READOUT_ROUTER = tabulate(
+    "readout-router", "routers start like readouts", attention=HEAD**-HALF, columns=_COLUMNS,
+    router =(IN**-HALF,  ONE, ONE, ONE, ONE, ONE, ONE),
+)
+READOUT_ROUTER = with_columns(READOUT_ROUTER, columns=SECOND, router=(ONE, ONE, ONE, ONE, ONE))
+LARGER_BACK = tabulate(
+    "larger-back", "maps back from thin experts start larger", attention=HEAD**-HALF, columns=_COLUMNS,
+    expert =(THIN**HALF, ONE, ONE, ONE, ONE, ONE, ONE),
+)
+LARGER_BACK = with_columns(LARGER_BACK, columns=SECOND, expert=(ONE, ONE, ONE, ONE, ONE))
 
 # One learning rate per layer on SP's init, and muP with another rate of the embedding. They lack
 # columns where nobody has said what they mean, and a product has the columns that both have.

@@ -102,7 +102,9 @@ def test_lists_of_experts(moe_gpt):
     assert id(model.blocks[1].moe.router.weight) not in in_muon
 
 
-@pytest.mark.parametrize("scheme", ["mup+moe", "mup+completep+moe", "mup+moe-readout-router"])
+@pytest.mark.parametrize(
+    "scheme", ["mup+moe", "mup+completep+moe", "mup+moe-readout-router", "mup+moe-bottleneck"]
+)
 def test_at_the_base_nothing_changes(scheme, moe_gpt):
     torch.manual_seed(0)
     model = moe_gpt(16, experts=4)
@@ -143,6 +145,64 @@ def test_router_policies(moe_gpt):
         assert len(said) == (power == -1.0)
     assert paramz.MOE_READOUT_ROUTER.rule("adam", "router").init_std == IN**-HALF
     assert paramz.MOE_MUP.rule("adam", "router").init_std == ONE
+
+
+class ThinMoE(nn.Module):
+    """Experts of 16 units whose number grows with width, a quarter of them active."""
+
+    def __init__(self, width=64, hidden=16):
+        super().__init__()
+        experts = width // 8
+        self.router, self.top_k = nn.Linear(width, experts, bias=False), experts // 4
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width, bias=False))
+            for _ in range(experts)
+        )
+
+    def forward(self, x):
+        logits, chosen = self.router(x).topk(self.top_k, -1)
+        share = torch.zeros(len(x), len(self.experts)).scatter(-1, chosen, logits.softmax(-1))
+        return sum(share[:, i : i + 1] * expert(x) for i, expert in enumerate(self.experts))
+
+
+class ThinNet(nn.Module):
+    def __init__(self, width=64, thin=True):
+        super().__init__()
+        self.first, self.norm = nn.Linear(16, width), nn.LayerNorm(width)
+        self.moe = ThinMoE(width, 16 if thin else width // 4)
+        self.head = nn.Linear(width, 8)
+
+    def forward(self, x):
+        h = self.norm(self.first(x))
+        return self.head(h + self.moe(h))
+
+
+def test_maps_back_from_thin_experts_keep_what_a_layer_puts_out_under_moe_bottleneck():
+    x = torch.randn(256, 16, generator=torch.Generator().manual_seed(0))
+
+    def sizes(scheme):
+        found = []
+        for width in (64, 1024):
+            torch.manual_seed(0)
+            model = ThinNet(width)
+            plan = paramz.parametrize_(model, scheme, base=ThinNet, base_width=64, example=x)
+            with torch.no_grad():
+                h = model.norm(model.first(x))
+                found.append(float(model.moe(h).std()))
+        said = [note for note in plan.notes if "average away as experts^-1/2" in note]
+        assert len(said) == (scheme == "mup+moe")
+        return found[1] / found[0], {row.name: row for row in plan.rows}
+
+    grown, rows = sizes("mup+moe-bottleneck")
+    assert rows["moe.experts.0.2.weight"].ratios["thin"] == 16
+    assert "thin" not in rows["moe.experts.0.0.weight"].ratios
+    assert grown == pytest.approx(1.0, rel=0.2)
+    assert sizes("mup+moe")[0] == pytest.approx(1 / 4, rel=0.2)
+    plan = paramz.make_plan(
+        ThinNet(128, thin=False), "mup+moe-bottleneck", base=partial(ThinNet, thin=False),
+        base_width=64, example=x,
+    )  # fmt: skip
+    assert not any("thin" in row.ratios for row in plan.rows)
 
 
 def test_a_table_saved_when_routers_started_like_readouts_keeps_that():
