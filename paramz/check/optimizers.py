@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,19 @@ def require_optimizer(check: Check) -> None:
             f"optimizer={optimizer!r}: give a name such as 'adamw', a class such as "
             "torch.optim.AdamW, or a function (plan, model) -> optimizer"
         )
+    if isinstance(optimizer, functools.partial) and isinstance(optimizer.func, type):
+        given = "".join(f", {option}={value!r}" for option, value in optimizer.keywords.items())
+        raise TypeError(
+            f"optimizer={optimizer!r}: give the class, and its options to the check: "
+            f"optimizer={optimizer.func.__name__}{given}"
+        )
     name = optimizer_name(optimizer)
+    if not _is_called_right(optimizer):
+        raise TypeError(
+            f"optimizer={optimizer!r} cannot be called as {name}(plan, model): give a class such as "
+            "torch.optim.AdamW, or a function (plan, model, lr) that returns an optimizer made of "
+            "plan.param_groups(model, ..., lr=lr)"
+        )
     if check.options:
         raise TypeError(
             f"{', '.join(check.options)}: options are for optimizers that paramz makes; set them "
@@ -122,6 +135,16 @@ def _of_class(
             "as optimizer="
         ) from None
     return [kind(plan.param_groups(model, kind, lr=lr, **options))]
+
+
+def _is_called_right(function: MakesOptimizers) -> bool:
+    """Whether a function can be called with a plan and a model, and lr if it has one."""
+    named = {"lr": 1.0} if _takes_lr(function) else {}
+    try:
+        inspect.signature(function).bind(None, None, **named)
+    except TypeError:
+        return False
+    return True
 
 
 def _takes_lr(function: MakesOptimizers) -> bool:

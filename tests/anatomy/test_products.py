@@ -174,6 +174,20 @@ class Computed(nn.Module):
         return self.head(h.tanh())
 
 
+def test_a_product_of_matrices_of_the_model_itself_is_named_in_words():
+    class Biaffine(nn.Module):
+        def __init__(self, width=16):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, width), nn.Linear(3, width)
+            self.weight = nn.Parameter(torch.randn(width, width) / width)
+
+        def forward(self, x):
+            return self.first(x) @ self.weight @ self.second(x).transpose(-1, -2)
+
+    text = said(Biaffine, example=torch.zeros(2, 4, 3))
+    assert text.startswith("a matrix of the model itself: what it puts out is multiplied by")
+
+
 GIVEN = {"x": torch.zeros(2, 5), "z": torch.zeros(7)}
 
 

@@ -1,6 +1,7 @@
 """A check trains with an optimizer given by name, by class, or made by a function."""
 
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -79,6 +80,11 @@ def test_what_a_function_cannot_take_is_refused_before_anything_runs() -> None:
         paramz.coord_check(build, data(), optimizer=one, weight_decay=0.1, **ASKED)
     with pytest.raises(TypeError, match="optimizer=3: give a name .* a class .* or a function"):
         paramz.coord_check(build, data(), optimizer=3, **ASKED)
+    filled = partial(torch.optim.AdamW, betas=(0.9, 0.95))
+    with pytest.raises(TypeError, match=r"to the check: optimizer=AdamW, betas=\(0.9, 0.95\)$"):
+        paramz.coord_check(build, data(), optimizer=filled, **ASKED)
+    with pytest.raises(TypeError, match=r"cannot be called as custom\(plan, model\): give a cla"):
+        paramz.coord_check(build, data(), optimizer=lambda groups: None, **ASKED)
 
 
 def test_a_function_that_returns_something_else_is_named() -> None:
