@@ -43,7 +43,7 @@ def require_optimizer(check: Check) -> None:
     name = optimizer_name(optimizer)
     if not _is_called_right(optimizer):
         raise TypeError(
-            f"optimizer={optimizer!r} cannot be called as {name}(plan, model): give a class such as "
+            f"optimizer={optimizer!r} cannot be called as {name}(plan, model): give a class, as "
             "torch.optim.AdamW, or a function (plan, model, lr) that returns an optimizer made of "
             "plan.param_groups(model, ..., lr=lr)"
         )
