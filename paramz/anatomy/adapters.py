@@ -28,8 +28,10 @@ def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
     Tensors that layers share are there under each of their names.
     """
     found: dict[str, AdapterPart] = {}
-    uses = _uses(model)
+    uses: dict[int, int] | None = None  # counted once there is an adapter
     for path, module in model.named_modules():
+        if not module._modules and module._parameters.keys() <= {"weight", "bias"}:
+            continue  # of a model of many layers most have nothing else
         for down, up in () if ADALORA_GAINS in module._modules else names.ADAPTER_PAIRS:
             pairs = factors_of(module, down, path), factors_of(module, up, path)
             for key, (name, first) in pairs[0].items():
@@ -38,6 +40,7 @@ def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
                 other, second = pairs[1][key]
                 zero = _starts_at_zero(first, second, table=down == names.EMBEDDING_DOWN)
                 parts = _pair(name, other, zero, scaling_of(module, key), _terms(module))
+                uses = _uses(model) if uses is None else uses
                 ins, outs = uses.get(id(first), 1), uses.get(id(second), 1)
                 found[name] = replace(parts[0], uses=ins)
                 found[other] = replace(parts[1], uses=outs, mixed=outs > ins)

@@ -115,7 +115,7 @@ def find_places(
         return {}  # embedding and readout are one tensor
     flow = _run(probes, [*(matrix.name for matrix in grown), *bare], example)
     shown = {m.name: axes for m in grown if (axes := _shown(m, flow)) is not None}
-    grown = [replace(m, axes=shown.get(m.name, m.axes)) for m in grown]
+    grown = [replace(m, axes=shown[m.name]) if m.name in shown else m for m in grown]
     seen = {n: axes for n, g in bare.items() if (axes := axes_in_run(base[n], g, flow)) is not None}
     seen = {**dotted, **seen}
     shown |= seen

@@ -49,18 +49,21 @@ def find_dotted(
     >>> find_dotted(Score(8), read_tensors(Score(4)), read_shapes(Score(8)))
     {'v': Axes(fan_in=(0,), fan_out=(), vector=False)}
     """
-    wanted = {
-        name: growing[0]
-        for name, tensor in base.items()
-        if len(growing := _growing(tensor.shape, wider[name])) == 1
-        and _may_be_dotted(model, tensor)
-    }
-    if not wanted or getattr(model, "config", None) is not None:  # Hugging Face's names tell
+    if getattr(model, "config", None) is not None:  # Hugging Face's names tell
         return {}
+    modules: dict[str, nn.Module] = {}
+    wanted = {}
+    for name, tensor in base.items():
+        growing = _growing(tensor.shape, wider[name])
+        if len(growing) == 1 and _may_be_vector(tensor):
+            modules = modules or dict(model.named_modules(remove_duplicate=False))
+            if _is_of_users(tensor, modules):
+                wanted[name] = growing[0]
+    found = _dotted(model, wanted, example) if wanted else set()
     return {
         name: Axes((axis,), tuple(a for a in range(len(base[name].shape)) if a != axis))
         for name, axis in wanted.items()
-        if name in _dotted(model, wanted, example)
+        if name in found
     }
 
 
@@ -68,13 +71,16 @@ def _growing(one: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
     return [a for a, (b, w) in enumerate(zip(one, other, strict=False)) if b != w]
 
 
-def _may_be_dotted(model: nn.Module, tensor: ModelTensor) -> bool:
-    """Whether code of a user's own has it, and its place does not tell that it is a matrix."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    owners = [type(modules[use.module]).__module__ for use in tensor.uses]
+def _may_be_vector(tensor: ModelTensor) -> bool:
+    """Whether its place does not tell that it is a matrix, or a bias."""
     vague = all(use.axes is None or use.axes.vector for use in tensor.uses)
-    named = any(use.local.endswith("bias") for use in tensor.uses)
-    return vague and not named and not any(each.startswith("torch.nn") for each in owners)
+    return vague and not any(use.local.endswith("bias") for use in tensor.uses)
+
+
+def _is_of_users(tensor: ModelTensor, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether code of a user's own has it."""
+    owners = (type(modules[use.module]).__module__ for use in tensor.uses)
+    return not any(each.startswith("torch.nn") for each in owners)
 
 
 def _dotted(model: nn.Module, wanted: Mapping[str, int], example: Any) -> set[str]:

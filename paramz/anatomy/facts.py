@@ -201,8 +201,8 @@ def read_facts(
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
     slices = find_slices(shapes)
     spans = find_spans(probes, slices, shapes, example, model)
-    apart = ((t, slices.get(t.name, {}), spans.get(t.name, ())) for t in tensors)
-    tensors = tuple(replace(t, stays=stays, spans=found) for t, stays, found in apart)
+    apart = ((t, slices.get(t.name), spans.get(t.name, ())) for t in tensors)
+    tensors = tuple(replace(t, stays=s, spans=found) if s else t for t, s, found in apart)
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
     notes = [*probes.notes, *loose_notes(moving, claimed, weighted), *depth_notes]
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
@@ -274,7 +274,8 @@ def _tensors(
         if part is not None and (part.times or "experts" in scales):
             counted = _ratios(layers[part.layer], base_layers[probes.twin(part.layer) or ""])
             ratios = counted if "experts" in scales else {}
-            part = replace(part, times=part.times and counted["experts"])
+            if part.times is not None:
+                part = replace(part, times=counted["experts"])
         adapter, own = adapters.get(name), base_adapters.get(twin)
         ranks: Mapping[str, float] = {}
         if adapter is not None and own is not None and "rank" in scales:

@@ -7,10 +7,10 @@ network. Shapes cannot tell the two apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from paramz.anatomy.paths import unnumbered
 
@@ -84,19 +84,30 @@ class Flow:
     def _noted(self, name: str, noted: Mapping[str, frozenset[T]]) -> frozenset[T]:
         if name in self.used:
             return noted.get(name, frozenset())
-        alike = {noted.get(n, frozenset()) for n in self._alike(name)}
-        return alike.pop() if len(alike) == 1 else frozenset()
+        kind = unnumbered(name)
+        key = kind, id(noted)
+        if key not in self._answers:
+            alike = {noted.get(n, frozenset()) for n in self._kinds.get(kind, ())}
+            self._answers[key] = alike.pop() if len(alike) == 1 else frozenset()
+        answer: frozenset[T] = self._answers[key]
+        return answer
 
     def _found(self, name: str, which: frozenset[str]) -> bool | None:
         """Of a matrix in a block that did not run, what was found in the others."""
         if name in self.used:
             return name in which
-        found = {n in which for n in self._alike(name)}
-        return found.pop() if len(found) == 1 else None
+        kind = unnumbered(name)
+        key = kind, id(which)
+        if key not in self._answers:
+            found = {n in which for n in self._kinds.get(kind, ())}
+            self._answers[key] = found.pop() if len(found) == 1 else None
+        answer: bool | None = self._answers[key]
+        return answer
 
-    def _alike(self, name: str) -> Iterable[str]:
-        """The matrices that ran at the same place of another block."""
-        return self._kinds.get(unnumbered(name), ())
+    @cached_property
+    def _answers(self) -> dict[tuple[str, int], Any]:
+        """What was found out for the matrices of one kind, by the field that was asked."""
+        return {}
 
     @cached_property
     def _kinds(self) -> Mapping[str, list[str]]:

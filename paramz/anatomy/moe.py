@@ -169,7 +169,13 @@ def _is_listed(experts: nn.Module) -> bool:
 
 def _with_weights(experts: nn.Module) -> list[nn.Module]:
     """NLLB's dict of experts has a dropout beside them."""
-    return [m for m in experts._modules.values() if m and next(m.parameters(), None) is not None]
+    return [m for m in experts._modules.values() if m is not None and _has_weights(m)]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """Whether it, or a module in it, has a parameter; asked of every expert of every layer."""
+    own = any(parameter is not None for parameter in module._parameters.values())
+    return own or any(m is not None and _has_weights(m) for m in module._modules.values())
 
 
 def _count(experts: nn.Module) -> int | None:

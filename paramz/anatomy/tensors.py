@@ -67,7 +67,8 @@ class Use:
         axes: which axes of the tensor are its fan_in and fan_out there; None if the class does not
             tell.
         owner: equal for two uses by the same module under two paths.
-        within: the modules that its path leads through; equal for two paths through the same ones.
+        within: the modules that its path leads through; equal for two paths through the same ones,
+            empty for the one use of a tensor.
         takes_factor: a factor on the module's input (an embedding's output) can stand for one on
             the tensor.
     """
@@ -106,6 +107,8 @@ class ModelTensor:
         A block that stands in a model several times is one, and other names for a module, as of one
         that an attribute holds as well, add none.
         """
+        if len(self.uses) == 1:
+            return 1
         found: dict[int, dict[str, set[tuple[int, ...]]]] = {}
         for use in self.uses:
             named = found.setdefault(use.owner, {})
@@ -146,7 +149,7 @@ def _tensor(
             kind=type(each.module).__name__,
             axes=axes_of(each.module, each.local, shape),
             owner=numbers[id(each.module)],
-            within=_within(each.path, paths),
+            within=_within(each.path, paths) if len(found) > 1 else (),
             takes_factor=each.local == "weight" and isinstance(each.module, _TAKE_FACTORS),
         )
         for each in found
