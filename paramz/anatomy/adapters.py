@@ -185,6 +185,15 @@ def _lacking(kind: str, config: Any, model: nn.Module, *, wide: bool) -> str | N
     return None if why is None else f"{why}. 'lora' covers one width"
 
 
+def adapter_kinds(model: nn.Module) -> list[str]:
+    """The kinds of adapters on a model, as a reader knows them: PEFT's and paramz.adapters'."""
+    configs = adapter_configs(model).values()
+    found = [f"PEFT's {getattr(c.peft_type, 'value', c.peft_type)}" for c in configs]
+    own: list[Any] = [m for m in model.modules() if hasattr(m, names.ADAPTER_AT_RANK)]
+    found += [f"paramz.adapters.{type(module.adapter).__name__}" for module in own]
+    return list(dict.fromkeys(found))
+
+
 def adapter_configs(model: nn.Module) -> Mapping[str, Any]:
     """Adapter's name -> its config of PEFT; empty for other models."""
     found = getattr(model, names.ADAPTER_CONFIGS, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from paramz.anatomy.adapters import find_adapters
+from paramz.anatomy.adapters import adapter_kinds, find_adapters
 from paramz.anatomy.masks import find_masked
 from paramz.apply.parametrize import make_plan
 from paramz.plan.plan import Plan
@@ -65,13 +65,15 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     scheme, plan, said = _first_that_plans(model, base)
     ratios = {
         scale: max((row.ratios.get(scale, 1.0) for row in plan.rows), default=1.0)
-        for scale in ("fan_in", "fan_out", "depth", "experts", "top_k", "rank")
+        for scale in ("fan_in", "fan_out", "depth", "experts", "top_k", "rank", "entries")
     }
     width = max(ratios["fan_in"], ratios["fan_out"])
     differs = {"width": width, **{name: ratios[name] for name in ("depth", "experts", "rank")}}
+    differs["entries in a row of an adapter"] = ratios["entries"]
     densities = {row.ratios.get("density", 1.0) for row in plan.rows}
     differs["density"] = max(densities, key=lambda ratio: max(ratio, 1 / ratio), default=1.0)
-    because = [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
+    because = [f"adapters: {kind}" for kind in adapter_kinds(model)]
+    because += [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
         said.append(
             "the number of active experts stays while that of experts grows: experimental, as "

@@ -271,6 +271,20 @@ def outcome(kind, parametrization, optimizer, lr, **sizes):
     return paramz.judge(frame).outcome
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "what"),
+    [
+        ("A", "ShareLoRA", "rank times 4"),
+        ("mos", "MoS", "rank times 4"),
+        ("random", "SVFT", "entries in a row of an adapter times 4"),
+    ],
+)
+def test_a_suggestion_names_the_kind_of_adapters(kind, name, what):
+    found = paramz.suggest(adapted(rank=16, kind=kind), base=adapted(rank=4, kind=kind))
+    assert found.scheme == "lora"
+    assert found.because == (f"adapters: paramz.adapters.{name}", what)
+
+
 def test_changes_keep_their_size_over_entries_in_a_row():
     sizes = {"ranks": [4, 8, 16, 32], "base_width": 64, "seeds": 2, "steps": 2}
     assert outcome("diagonal", "lora", "adamw", 2**-9, **sizes) == "pass"

@@ -170,6 +170,21 @@ def test_what_has_no_rule_is_refused_with_the_reason():
         paramz.parametrize_(drawn, "lora", base=4)
 
 
+@pytest.mark.parametrize(
+    ("options", "kind", "what"),
+    [
+        (MISS, "MISS", "rank times 4"),
+        (OFT, "OFT", "entries in a row of an adapter times 4"),
+        (VBLORA, "VBLORA", None),
+    ],
+    ids=["miss", "oft", "vblora"],
+)
+def test_a_suggestion_names_the_kind_of_adapters(options, kind, what):
+    found = paramz.suggest(build(64, 16, **options), base=build(64, 4, **options))
+    assert found.scheme == "lora"
+    assert found.because == tuple(each for each in (f"adapters: PEFT's {kind}", what) if each)
+
+
 def test_the_bank_of_vb_lora_is_an_abc_shift():
     """r random terms are in B A x; a bank times r^-1/4 keeps their sum, and its steps follow."""
     table = paramz.parametrization("lora")

@@ -250,7 +250,7 @@ def test_adapters_go_on_a_model_that_was_adopted():
 
 def test_adapters_of_another_rank_are_suggested_their_scheme():
     found = paramz.suggest(adapted(rank=16), "adamw", base=adapted(rank=4))
-    assert (found.scheme, found.because) == ("lora", ("rank times 4",))
+    assert (found.scheme, found.because) == ("lora", ("adapters: PEFT's LORA", "rank times 4"))
 
 
 def test_a_config_builds_the_base_at_another_width_and_rank():
