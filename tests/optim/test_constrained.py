@@ -4,11 +4,13 @@ import copy
 import dataclasses
 import itertools
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from cases import Plain, residual_batch
 from gloo import join
 from torch import nn
 from torch.nn import functional as F
@@ -220,6 +222,49 @@ def test_adamh_passes_the_coordinate_check_and_fails_at_the_published_rate():
         for scheme in ("mup", published, "sp")
     ]  # fmt: skip
     assert outcomes == ["pass", "fail", "fail"]
+
+
+class Blocks(nn.Module):
+    """Residual blocks between an input and a readout of as many features and classes as asked."""
+
+    def __init__(self, width=64, depth=2, inputs=16, classes=8):
+        super().__init__()
+        self.first, self.head = nn.Linear(inputs, width), nn.Linear(width, classes)
+        self.blocks = nn.ModuleList(Plain(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+def outcome(build, batch, scheme, optimizer, **sizes):
+    rates = {"optimizer": optimizer, "lr": 2**-5, "rest_lr": 2**-8}
+    frame = paramz.coord_check(build, batch, parametrization=scheme, seeds=3, **rates, **sizes)
+    return paramz.judge(frame).outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamh", "muonh"])
+def test_changes_keep_their_size_over_depth_with_a_rule_only(optimizer):
+    sizes = {"depths": [2, 4, 8, 16], "base_width": 64}
+    for scheme, wanted in (("mup+depth-mup", "pass"), ("mup+completep", "pass"), ("mup", "fail")):
+        assert outcome(Blocks, residual_batch(), scheme, optimizer, **sizes) == wanted, scheme
+
+
+@pytest.mark.slow
+def test_muonh_passes_over_width_where_inputs_and_classes_are_more_than_columns():
+    """Elsewhere it fails: the norm of a step then counts directions, of which there are as many."""
+    draw, many = torch.Generator().manual_seed(0), 512
+    classes = torch.randint(0, many, (2048,), generator=draw)
+    batch = torch.randn(2048, many, generator=draw), classes
+    build = partial(Blocks, inputs=many, classes=many)
+    widths = [32, 64, 128, 256]
+    assert outcome(build, batch, "mup", "muonh", widths=widths) == "pass"
+    assert outcome(build, batch, "sp", "muonh", widths=widths) == "fail"
+    assert outcome(Blocks, residual_batch(), "mup", "muonh", widths=[64, 128, 256]) == "fail"
 
 
 def work(rank, path):
