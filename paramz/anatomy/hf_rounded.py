@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -35,13 +36,17 @@ def rounded_notes(model: nn.Module, base: nn.Module, wider: nn.Module) -> list[s
     shapes = [{n: p.shape for n, p in m.named_parameters()} for m in (base, wider)]
     widths = [main_width(m.config) for m in (model, base, wider)]
     across = Fraction(widths[0] - widths[1], widths[2] - widths[1])
+
+    @cache
+    def follows(size: int, b: int, w: int) -> bool:
+        # What is far from the line is no rounded size: a table of pairs grows like its square.
+        near = size <= 2 * b * Fraction(widths[0], widths[1]) <= 4 * size
+        return size == b + (w - b) * across or not (near or b == w)
+
     for name, parameter in model.named_parameters():
         sizes = (shape.get(name, ()) for shape in shapes)
         for axis, (size, b, w) in enumerate(zip(parameter.shape, *sizes, strict=False)):
-            followed = b + (w - b) * across
-            # What is far from it is no rounded size: a table of pairs grows like its square.
-            near = size <= 2 * b * Fraction(widths[0], widths[1]) <= 4 * size
-            if size == followed or not (near or b == w):
+            if follows(size, b, w):
                 continue
             said = f"{name} (axis {axis}: {b}, {w} and {size})"
             (stuck if b == w else found).setdefault(f"{pattern(name)} {axis}", said)
