@@ -315,7 +315,13 @@ What these numbers say:
   4096 tokens in place of 1024 (batch_size 64, the same check, three seeds, run after it had been
   undecided) AdamW passes under mup+moe. SGD fails: the router's own update grows like
   experts^+1.05 [+0.63, +1.47]; without a rule the mixture's change falls, experts^-0.48 [-0.67,
-  -0.30]. So at a fixed number mup+moe is for normalised updates, and SGD has no rule there.
+  -0.30]. The reason is the tokens of one expert, which become fewer as 1/experts: SGD's rate times
+  experts makes up for the mean gradient, and a token's own part in the step of its expert, which
+  the gate's gradient reads, then grows as experts over the batch. With a batch that grows as the
+  number of experts most of it is gone (benchmarks/experts.py's net, 8 to 64 experts, step 3: the
+  router's own update goes like experts^+1.13 with 256 points and like experts^+0.22 with 256 to
+  2048, what the mixture puts out like +0.73 and +0.22; under AdamW +0.21 and +0.09). So at a fixed
+  number mup+moe is for normalised updates; under SGD let the batch grow, too.
 """
 
 

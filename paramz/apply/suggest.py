@@ -77,7 +77,8 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
         said.append(
             "the number of active experts stays while that of experts grows: experimental, as "
-            "every token then sees a smaller share of them"
+            "every token then sees a smaller share of them, and every expert fewer tokens of a "
+            "batch (under SGD the batch has to grow as their number does)"
         )
     said += _of_vocabulary(plan)
     lonely = sorted({row.role for row in plan.rows if _lacks_rule(plan, row, family)})
