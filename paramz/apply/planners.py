@@ -27,7 +27,7 @@ from paramz.nn.convert.fold import fold_scales_
 from paramz.nn.convert.unit_scale import unit_scaled_plan
 from paramz.nn.residual import Alphas
 from paramz.plan.draft import draft_plan, find_rows
-from paramz.plan.on_model import plan_of, remember_
+from paramz.plan.on_model import plan_of, remember_, set_scale_
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
 from paramz.plan.row import Row
@@ -225,6 +225,9 @@ def _cannot_remove(model: nn.Module, plan: Plan) -> None:
 def _fold_unit_scaled_(model: nn.Module, plan: Plan, example: Any) -> None:
     fold_scales_(model)
     fold_weights_(model, plan, example)
+    for scale in plan.attention:
+        if scale.kind == "switch":  # the layers stay, which need it
+            set_scale_(model, scale, scale.value)
 
 
 _UNIT_SCALED = Planner(

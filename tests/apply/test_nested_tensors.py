@@ -42,6 +42,19 @@ def test_evaluation_with_a_padding_mask_gives_what_training_gives(scheme):
     assert "encoder: use_nested_tensor 1 -> 0" in str(plan.summary())
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_unit_scaled_layers_are_given_no_nested_tensors(activation):
+    torch.manual_seed(0)
+    model = Encoder(32, activation)
+    example = {"ids": IDS, "mask": PADDING}
+    plan = paramz.parametrize_(model, "u-mup", example=example)
+    assert torch.allclose(visible(model, train=False), visible(model, train=True), atol=1e-5)
+    assert "encoder: use_nested_tensor 1 -> 0" in str(plan.summary())
+    before = visible(model, train=False)
+    paramz.fold_(model)
+    assert torch.allclose(visible(model, train=False), before, atol=1e-5)
+
+
 def test_the_path_comes_back_when_the_plan_goes():
     model = Encoder(64)
     plain = visible(model, train=False)

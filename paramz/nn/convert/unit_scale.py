@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.attention import nested_encoders
 from paramz.anatomy.embeddings import zero_padding_rows_
 from paramz.anatomy.paths import join
 from paramz.nn.convert.atoms import PROJECTIONS, Atom, find_atoms
@@ -81,6 +82,12 @@ def unit_scale_(
     for path, new in swaps.items():
         if new is not None:
             replace_layer_(model, path, new)
+    # Nested tensors, which torch's encoders make of padding, are for torch's own attention only.
+    nested = [
+        ModuleScale(path, names.NESTED_TENSORS, 1.0, 0.0, "switch")
+        for path in nested_encoders(model)
+    ]
+    factors = replace(factors, attention=(*factors.attention, *nested))
     for found in factors.attention:
         set_scale_(model, found, found.value)
     if init:
