@@ -142,10 +142,10 @@ def _embedding_parts(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[t
 
 
 def _query_parts(model: nn.Module, scale: ModuleScale) -> list[torch.Tensor]:
-    """Views of the weights and biases that make the queries of one attention module."""
+    """Views of the weights and biases that make the queries of one attention module, or keys."""
     module = model.get_submodule(scale.module)
     if isinstance(module, nn.MultiheadAttention):
-        return _multihead_queries(module)
+        return _multihead_keys(module)
     children = dict(module.named_children())
     normed = [name for name in children if name in names.QUERY_NORMS]
     query = next((children[name] for name in names.QUERIES if name in children), None)
@@ -167,13 +167,11 @@ def _query_parts(model: nn.Module, scale: ModuleScale) -> list[torch.Tensor]:
     )
 
 
-def _multihead_queries(module: nn.MultiheadAttention) -> list[torch.Tensor]:
+def _multihead_keys(module: nn.MultiheadAttention) -> list[torch.Tensor]:
+    """What the input of keys is multiplied by, which is what the factor multiplies: no bias."""
     size = module.embed_dim
-    weight = module.in_proj_weight
-    parts = [weight[:size] if module._qkv_same_embed_dim else module.q_proj_weight]
-    if module.in_proj_bias is not None:
-        parts.append(module.in_proj_bias[:size])
-    return parts
+    same = module._qkv_same_embed_dim
+    return [module.in_proj_weight[size : 2 * size] if same else module.k_proj_weight]
 
 
 def _first_third(fused: nn.Module) -> list[torch.Tensor]:

@@ -160,3 +160,27 @@ def test_remove_restores_everything_but_the_values(build):
         assert len(module._forward_pre_hooks) == (module is model)
     assert paramz.plan_of(model) is None
     paramz.parametrize_(model, "sp", base=build, base_width=base, init=False)  # may be planned anew
+
+
+@pytest.mark.parametrize("more", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"kdim": 6}])
+def test_keys_without_a_projection_keep_their_logits(more):
+    """Keys that torch adds itself were scaled with the others: the factor went into queries."""
+
+    class Net(nn.Module):
+        def __init__(self, width=16):
+            super().__init__()
+            self.first, self.head = nn.Linear(6, width), nn.Linear(width, 3)
+            self.attention = nn.MultiheadAttention(width, 2, batch_first=True, **more)
+            nn.init.normal_(self.attention.in_proj_bias)
+
+        def forward(self, x):
+            h = self.first(x)
+            keys = x if "kdim" in more else h
+            return self.head(self.attention(h, keys, h)[0])
+
+    model, x = Net(64), torch.randn(2, 4, 6)
+    plan = paramz.parametrize_(model, "mup", base=Net)
+    assert "attention logits, key input" in str(plan.summary())
+    before = model(x)
+    paramz.fold_(model)
+    assert torch.allclose(model(x), before, atol=1e-6)
