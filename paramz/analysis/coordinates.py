@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paramz.analysis.causes import cause_of, what_explains_a_fall
-from paramz.analysis.faint import excuse_faint, excused_in_words
+from paramz.analysis.faint import excuse_faint, excused_in_words, faded_in_words
 from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.slopes import NEXT, Slope, axis_of, judged_slopes
 
@@ -155,8 +155,9 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     router, which may start as one, may shrink before training and in what is handed on to it, for
     these are random sums of the initial weights. An update may shrink where its ``aligned`` part,
     in which the rows of the batch do not cancel, keeps its size. What comes out of an inward map,
-    which starts like a readout, may shrink (`paramz.analysis.faint`), and what a latent one puts
-    out is judged behind the norm that follows it. Modules that output the same at all times (rotary
+    which starts like a readout, may shrink (`paramz.analysis.faint`), and so may an update that
+    keeps its size in the second run, where such maps start at zero. What a latent one puts out is
+    judged behind the norm that follows it. Modules that output the same at all times (rotary
     tables) have no slope, and modules inside one of a list of experts see other tokens at every
     step: not judged.
 
@@ -195,7 +196,7 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     _require_finite(part, axis, chosen)
     slopes = judged_slopes(part, axis, tolerance)
     if axis == "width":
-        slopes = excuse_faint(slopes)
+        slopes = excuse_faint(slopes, tolerance)
     seeds = part.seed.nunique() if "seed" in part.columns else 1
     outcome, culprit, what = _decide(slopes, axis, tolerance, seeds, part[axis].nunique())
     span = f"{axis} {part[axis].min()} to {part[axis].max()}, lr {chosen:.4g}"
@@ -295,5 +296,5 @@ def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
         f"all {modules} judged modules are flat within ±{tolerance:g} at the largest sizes, or not "
         f"distinguishable from it; the largest slope: {_in_words(worst, axis)}"
         f"{excused_in_words(strict, axis)}{readouts}"
-        f"{what_explains_a_fall(slopes, tolerance)}"
+        f"{faded_in_words(slopes, tolerance)}{what_explains_a_fall(slopes, tolerance)}"
     )

@@ -11,21 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from paramz.analysis.slopes import NEXT, Slope
+from paramz.analysis.slopes import NEXT, Slope, hardly_falls
 
 FAINT = "inward"
 """The role of maps that start faint."""
 
 
-def excuse_faint(slopes: Sequence[Slope]) -> list[Slope]:
+def excuse_faint(slopes: Sequence[Slope], tolerance: float) -> list[Slope]:
     """The slopes, with those passed that shrink because a map before them starts faint.
 
     Where a weight gets something that shrinks before training, everything of its module may shrink.
     Elsewhere after a faint map, a change may, and the size of what has no weight of its own. A
-    weight that shrinks what it gets is no such case, nor is one whose own update shrinks by itself.
+    weight that shrinks what it gets is no such case. An own update may shrink where it keeps its
+    size in the control run, in which faint maps start at zero (`paramz.check.zeroed`).
 
     Args:
         slopes: of one check over width, in forward order.
+        tolerance: the largest absolute slope of a limit that is taken to be flat.
     """
     order = {s.module: place for place, s in enumerate(slopes) if s.step == 0}
     maps = {s.module for s in slopes if s.role == FAINT}
@@ -40,7 +42,11 @@ def excuse_faint(slopes: Sequence[Slope]) -> list[Slope]:
         if s.quantity == "input" and s.step == 0 and s.module not in holders
     }
 
+    kept = kept_from_zero(slopes, tolerance)
+
     def faint(s: Slope) -> bool:
+        if s.quantity == "update" and s.module in kept:
+            return True
         if s.role == FAINT:
             return s.quantity != "update"
         if order.get(s.module, -1) < first:
@@ -57,6 +63,13 @@ def excuse_faint(slopes: Sequence[Slope]) -> list[Slope]:
     ]
 
 
+def kept_from_zero(slopes: Sequence[Slope], tolerance: float) -> set[str]:
+    """Modules whose own update keeps its size where the faint maps start at zero."""
+    return {
+        s.module for s in slopes if s.quantity == "zeroed" and hardly_falls(s.lo, s.hi, tolerance)
+    }
+
+
 def excused_in_words(slopes: Sequence[Slope], axis: str) -> str:
     """A remark on outputs that fall for that reason; empty if none do."""
     if not any(s.role == FAINT for s in slopes):
@@ -67,3 +80,17 @@ def excused_in_words(slopes: Sequence[Slope], axis: str) -> str:
         "size makes"
     )
     return remark if falls else ""
+
+
+def faded_in_words(slopes: Sequence[Slope], tolerance: float) -> str:
+    """A remark on updates that shrink as drawn and not from zero; empty if none do."""
+    kept = kept_from_zero(slopes, tolerance)
+    falls = [s.module for s in slopes if s.quantity == "update" and s.hi < -tolerance]
+    faded = [module for module in falls if module in kept]
+    if not faded:
+        return ""
+    return (
+        f" ({len(faded)} updates, such as that of {faded[0]}, shrink because what maps into a "
+        "fixed size add before training fades with width; with these maps started at zero they do "
+        "not)"
+    )

@@ -101,7 +101,8 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         tolerance: the largest absolute slope of a limit that is taken to be flat.
 
     Returns:
-        the slopes; quantities that vanish at one of the scales have none.
+        the slopes; quantities that vanish in some of the runs have none: at one scale, or because
+        what a module puts out is a choice, which changes or does not.
     """
     scales = df[axis].nunique()
     shown = df[df.quantity == "output"] if (df.quantity == "output").any() else df
@@ -111,10 +112,9 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     slopes = []
     for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
         module, role, step, quantity = (str(part) for part in key)
-        positive = cell[cell.rms > 0]
-        if positive[axis].nunique() < scales:
+        sizes, rms = cell[axis].to_numpy(dtype=float), cell.rms.to_numpy(dtype=float)
+        if cell[axis].nunique() < scales or not (rms > 0).all():
             continue
-        sizes, rms = positive[axis].to_numpy(dtype=float), positive.rms.to_numpy(dtype=float)
         # The aligned part is what the fit of a limit looks for: nothing random is left in it.
         limited = axis in _SUMMED and quantity != "aligned"
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
@@ -240,7 +240,7 @@ def _judged(slope: Slope, may_fall: bool, tolerance: float) -> Slope:
     falls = not may_fall
     beyond = lo > NEXT / 2 or (falls and hi < -NEXT / 2)
     flat = (lo <= tolerance or not np.isfinite(lo)) and (
-        not falls or _hardly_falls(lo, hi, tolerance)
+        not falls or hardly_falls(lo, hi, tolerance)
     )
     known = hi < NEXT and (not falls or lo > -NEXT)
     if not np.isfinite(hi):  # two scales and one seed have no interval
@@ -249,7 +249,7 @@ def _judged(slope: Slope, may_fall: bool, tolerance: float) -> Slope:
     return replace(slope, passed=bool(flat and known and near), proved=bool(beyond))
 
 
-def _hardly_falls(lo: float, hi: float, tolerance: float) -> bool:
+def hardly_falls(lo: float, hi: float, tolerance: float) -> bool:
     """Whether a fall is compatible with none, or surely nearer to none than to the next exponent.
 
     The second is for what shrinks towards its limit more slowly than the fit of one can tell.
@@ -270,7 +270,7 @@ def _excused(slope: Slope, slopes: list[Slope], tolerance: float) -> Slope:
         return slope
     if slope.quantity == "update":
         aligned = [s for s in slopes if s.module == slope.module and s.quantity == "aligned"]
-        if any(s.step == slope.step and _hardly_falls(s.lo, s.hi, tolerance) for s in aligned):
+        if any(s.step == slope.step and hardly_falls(s.lo, s.hi, tolerance) for s in aligned):
             return replace(slope, passed=True, proved=False)
     if slope.quantity == "delta" and random_sums(slopes, tolerance):
         return replace(slope, passed=True, proved=False)
@@ -280,7 +280,7 @@ def _excused(slope: Slope, slopes: list[Slope], tolerance: float) -> Slope:
 def random_sums(slopes: list[Slope], tolerance: float) -> list[str]:
     """Modules whose update shrinks with width although its aligned part does not."""
     kept = {
-        s.module for s in slopes if s.quantity == "aligned" and _hardly_falls(s.lo, s.hi, tolerance)
+        s.module for s in slopes if s.quantity == "aligned" and hardly_falls(s.lo, s.hi, tolerance)
     }
     return [
         s.module

@@ -36,6 +36,7 @@ from paramz.check.noise import Noise, without_dropout
 from paramz.check.optimizers import optimizers_for, steps_taken
 from paramz.check.recording import recording
 from paramz.check.values import copied
+from paramz.check.zeroed import has_faint, updates_from_zero
 from paramz.optim.make import Measuring
 from paramz.plan.plan import Plan
 from paramz.theory.tables import parametrization as find_parametrization
@@ -74,6 +75,7 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
     last_maps = last_of(value, first.nodes, growing(model, plan))
     first.nodes.clear()  # They hold the graph.
     torch.autograd.backward(value)
+    controlled = job.axis == "width" and has_faint(plan)
     passes = 1 + job.steps * len(job.lrs)
     done(1 / passes)
     require_hooks_ran(model, plan, first.called)
@@ -126,6 +128,10 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
                 rows += labels.rows(lr, step, quantity, numbers)
         for optimizer in measuring:
             optimizer.close()
+        if controlled:
+            model.load_state_dict(start)
+            alone = updates_from_zero(model, plan, job, lr, forward, first, slices)
+            rows += labels.rows(lr, job.steps, "zeroed", alone)
     return rows
 
 

@@ -117,7 +117,8 @@ def coord_check(
         that of the part of the change which the module's own weights made (the last step only; of
         a linear layer over about 256 rows of the batch), ``reach`` that of scale * |q| * |k| in
         attention.
-        Evidence for causes: ``aligned`` (the part of an update that adds up), ``input`` and
+        Evidence for causes: ``aligned`` (the part of an update that adds up), ``zeroed`` (the
+        update in a second run, where maps that start faint start at zero), ``input`` and
         ``expected`` (what goes into a module, and what its weight, drawn at random, would make of
         it) and ``step`` (the first step of its weight, in learning rates). The role is that of its
         weight; ``last`` tells that nothing which grows is applied after it.

@@ -246,3 +246,24 @@ def test_what_a_norm_follows_is_judged_behind_the_norm() -> None:
     assert judge(latent).passed
     latent.loc[(latent.module == "norm") & (latent.step == 1), "rms"] *= latent.width**0.5
     assert judge(latent).culprit == "norm"
+
+
+@pytest.mark.parametrize(
+    ("from_zero", "outcome"), [(power(0), "pass"), (power(-0.5), "fail"), (None, "fail")]
+)
+def test_an_update_that_fades_with_faint_maps_keeps_its_size_from_zero(
+    from_zero: Size | None, outcome: str
+) -> None:
+    rows = [*flat_layer("values", "inward"), *flat_layer()[:2]]
+    rows.append(("layer", "hidden", 1, "update", power(-0.4)))
+    if from_zero is not None:
+        rows.append(("layer", "hidden", 1, "zeroed", from_zero))
+    found = judge(table(*rows))
+    assert found.outcome == outcome
+    assert ("with these maps started at zero they do not" in found.finding) == found.passed
+
+
+def test_what_changes_in_some_runs_only_has_no_slope() -> None:
+    df = table(*flat_layer(), ("router", "", 1, "delta", power(1)))
+    df.loc[(df.module == "router") & (df.seed == 0) & (df.width == WIDTHS[1]), "rms"] = 0.0
+    assert judge(df).passed
