@@ -15,6 +15,8 @@ HERE = Path(__file__).parent
 FIGURES = {
     "width_adamw": ("lr_width_adamw.csv", "width"),
     "width_sgd": ("lr_width_sgd.csv", "width"),
+    "width_sp": ("lr_width_sp.csv", "width"),
+    "width_muon": ("lr_width_muon.csv", "width"),
     "width_umup": ("lr_width_umup_long.csv", "width"),
     "horizon": ("lr_steps.csv", "steps"),
     "batch": ("lr_batch.csv", "batch_size"),

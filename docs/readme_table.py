@@ -108,11 +108,14 @@ LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
 DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
 ROWS: tuple[tuple[str, Measured | str], ...] = (
+    ("`sp`", Measured("lr_width_sp.csv", "width", "sp", 1000, decay=True)),
     ("`sp`", Measured("mup_mlp.csv", "width", "SP", **MLP)),
+    ("`sp+embed`", Measured("lr_width_sp.csv", "width", "sp+embed", 1000, decay=True)),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
     ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
+    ("`mup`", Measured("lr_width_muon.csv", "width", "mup", 1000, decay=True, what="GPT, Muon")),
     ("`mean-field`", "equal to `mup`, to rounding"),
     ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
     ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
@@ -141,7 +144,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         Measured("lr_batch.csv", "batch_size", "mup", 4000, decay=True, rule="sde"),
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
-    ("`mup`, Muon, SOAP", "n.a.: coordinate checks only"),
+    ("`mup`, SOAP", "n.a.: coordinate checks only"),
     ("`mup`, K-FAC, Shampoo", "docs/second_order.md"),
     ("`lora` over rank", "docs/adapters.md"),
 )
