@@ -18,8 +18,9 @@ from paramz.anatomy import names
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, declared_blocks
-from paramz.anatomy.ends import require_ends, shown
+from paramz.anatomy.ends import find_added_in, require_ends, shown
 from paramz.anatomy.left_out import left_out
+from paramz.anatomy.normed_ends import behind_norms
 from paramz.anatomy.paths import is_number, join, pattern, split, stem
 from paramz.anatomy.postnorm import norms_of_sums
 from paramz.anatomy.stacks import counts_runs, depth_ratios
@@ -71,14 +72,17 @@ def find_branches(
         example: what to call the models with; inputs are guessed if it is left out.
 
     Raises:
-        ValueError: there are none, a block holds a part whose branch has no known end, or a
-            declaration matches nothing. The message shows how to declare them.
+        ValueError: there are none, a block holds a part whose branch has no known end, a norm in
+            forward code takes the size of an end off, or a declaration matches nothing. The message
+            shows how to declare them.
     """
     known = declared is not None and declared.inside is not None
     try:
         found, at_base = (_find(m, declared) for m in (model, base))
     except UnknownBranch as error:
         raise ValueError(f"{error} {shown(model, base, example) or _how(error.where)}") from None
+    added = find_added_in(base, at_base.modules, example)
+    found, at_base = (behind_norms(f, added.lost, declared=known) for f in (found, at_base))
     parameters = {path: _end_parameters(model, path) for path in found.modules}
     calls = count(model, base, _inner(found), _inner(at_base), example)
     ratios, notes = depth_ratios(
@@ -86,7 +90,7 @@ def find_branches(
     )
     if not known:
         notes += left_out(model, base, set(found.runs))
-    notes += require_ends(model, base, at_base, ratios, example, declared=known)
+    notes += require_ends(model, base, at_base, ratios, example, added, declared=known)
     return Residual(
         found.blocks,
         ends=frozenset(name for names_of_end in parameters.values() for name in names_of_end),

@@ -27,6 +27,7 @@ def require_ends(
     found: FoundBlocks,
     ratios: Mapping[str, Mapping[str, float]],
     example: Any,
+    added: Added,
     *,
     declared: bool,
 ) -> list[str]:
@@ -38,6 +39,7 @@ def require_ends(
         found: the blocks of the base.
         ratios: path of every block of the target -> its ratios.
         example: what to call the model with; inputs are guessed if it is left out.
+        added: what a run of the base shows, `find_added_in`.
         declared: the user has declared the ends, and is told in a note.
 
     Returns:
@@ -52,9 +54,7 @@ def require_ends(
         inside = any(unnumbered(name).startswith(f"{path}.") for path in deepened)
         return inside or _resized(model, base, name) is not None
 
-    missing = [
-        name for name in sorted(_added(base, found.modules, example).unended) if deepens(name)
-    ]
+    missing = [name for name in sorted(added.unended) if deepens(name)]
     if not missing:
         return []
     said = (
@@ -63,7 +63,7 @@ def require_ends(
     )
     if declared:
         return [f"{said}, which the declared ends leave without depth"]
-    whole = _added(base, found.modules, example, _ALL)
+    whole = find_added_in(base, found.modules, example, _ALL)
     every = [name for name in whole.unended if deepens(name)]
     raise ValueError(
         f"{said}, and paramz would leave them without depth. "
@@ -79,15 +79,22 @@ def shown(model: nn.Module, base: nn.Module, example: Any) -> str | None:
         base: the base model, which runs.
         example: what to call the model with; inputs are guessed if it is left out.
     """
-    found = _added(base, (), example, _ALL)
+    found = find_added_in(base, (), example, _ALL)
     numbered = {name for name in found.unended if re.search(r"\b\d+\b", name)} or found.unended
     return _declaration(model, base, found._replace(unended=numbered)) if numbered else None
 
 
-def _added(
+def find_added_in(
     model: nn.Module, ends: Iterable[str], example: Any, kept: tuple[int | None, ...] = _KEPT
 ) -> Added:
-    """What ends branches, but for maps on the stream itself; nothing if the model does not run."""
+    """What ends branches, but for maps on the stream itself; nothing if the model does not run.
+
+    Args:
+        model: the base model.
+        ends: paths of the modules that are known to end branches.
+        example: what to call the model with; inputs are guessed if it is left out.
+        kept: how many equal blocks of a list run; the second where the first does not run.
+    """
     for inputs in possible_inputs(model, example):
         for number in kept:
             try:
@@ -99,7 +106,7 @@ def _added(
             skips = names.SKIP_CONNECTIONS
             on_stream = {n for n in found.unended if any(map(skips.search, n.split(".")))}
             return found._replace(unended=found.unended - on_stream)
-    return Added(set(), set(), set())
+    return Added(set(), set(), set(), {})
 
 
 def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:

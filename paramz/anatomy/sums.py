@@ -27,6 +27,13 @@ _BENDS = frozenset(
 )
 # Of two activations; what is zero where one factor is.
 _PRODUCTS = frozenset({"mul", "mul_", "mm", "bmm", "baddbmm", "mv"})
+# What a norm divides by, and norms as one operation: a factor on what went in is lost behind them.
+_LENGTHS = frozenset({"rsqrt", "sqrt", "linalg_vector_norm", "norm", "std", "var"})
+_NORMS = frozenset(
+    """native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm _fused_rms_norm
+    _native_batch_norm_legit _native_batch_norm_legit_no_training""".split()
+)
+_QUOTIENTS = frozenset({"mul", "mul_", "div", "div_"})
 # Operations in which a table of parameters is looked up in, or stands beside what else goes in.
 _JOINS = frozenset(
     """add add_ sub sub_ cat stack where embedding _embedding_bag index index_select gather
@@ -47,6 +54,8 @@ class _State(NamedTuple):
         tips: ends of branches that made it, likewise.
         ended: it is the output of an end, times anything.
         bent: a nonlinearity came after the matrices that made it.
+        lost: ends of branches of whose output a norm took the size, or a length is known here.
+        by: the module in which that was, empty where no module puts out the result.
     """
 
     data: bool = False
@@ -58,6 +67,8 @@ class _State(NamedTuple):
     tips: frozenset[str] = frozenset()
     ended: bool = False
     bent: bool = False
+    lost: frozenset[str] = frozenset()
+    by: str = ""
 
 
 class Added(NamedTuple):
@@ -67,11 +78,14 @@ class Added(NamedTuple):
         unended: names of the matrices that made it, where no known end did.
         ended: paths of the known ends that made it.
         bent: those of the matrices after which there is a nonlinearity.
+        lost: known end, of whose output a norm takes the size before it is added -> path of the
+            module that puts out what is added, empty where none does.
     """
 
     unended: set[str]
     ended: set[str]
     bent: set[str]
+    lost: dict[str, str]
 
 
 def find_added(model: nn.Module, ends: Iterable[str], inputs: Any, kept: int | None = 2) -> Added:
@@ -91,9 +105,9 @@ def find_added(model: nn.Module, ends: Iterable[str], inputs: Any, kept: int | N
     ...     def forward(self, x):
     ...         return x + self.back(self.up(x).relu())
     >>> find_added(Net(), [], torch.ones(1, 4))
-    Added(unended={'back.weight'}, ended=set(), bent=set())
+    Added(unended={'back.weight'}, ended=set(), bent=set(), lost={})
     >>> find_added(Net(), ["back"], torch.ones(1, 4))
-    Added(unended=set(), ended={'back'}, bent=set())
+    Added(unended=set(), ended={'back'}, bent=set(), lost={})
     """
     with ExitStack() as stack:
         stack.enter_context(on_meta(model))
@@ -111,11 +125,15 @@ def find_added(model: nn.Module, ends: Iterable[str], inputs: Any, kept: int | N
 
 @contextmanager
 def _told_of_ends(model: nn.Module, ends: Iterable[str], reader: _Reader) -> Iterator[None]:
+    known = set(ends)
     handles = [
-        model.get_submodule(path).register_forward_hook(
-            lambda *a, path=path: reader.end(path, tensors_in(a[-1]))
+        module.register_forward_hook(
+            lambda *a, path=path: (reader.end if path in known else reader.left)(
+                path, tensors_in(a[-1])
+            )
         )
-        for path in ends
+        for path, module in model.named_modules()
+        if path in known or not module._modules
     ]
     try:
         yield
@@ -129,7 +147,7 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.added = Added(set(), set(), set())
+        self.added = Added(set(), set(), set(), {})
         self.known = Known(_State())
         self._count = 0
 
@@ -137,8 +155,15 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in outputs:
             state = self.known.of(tensor)
             if state.data:
-                tips = frozenset([path])
-                self.known.put(tensor, state._replace(fresh=frozenset(), tips=tips, ended=True))
+                tips, none = frozenset([path]), frozenset[str]()
+                self.known.put(tensor, state._replace(fresh=none, tips=tips, ended=True, lost=none))
+
+    def left(self, path: str, outputs: list[Tensor]) -> None:
+        """A module without parts puts these out: a norm, if the size of an end was lost in it."""
+        for tensor in outputs:
+            state = self.known.of(tensor)
+            if state.lost - state.tips and not state.by:
+                self.known.put(tensor, state._replace(by=path))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -179,7 +204,14 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tips = frozenset[str]().union(*(state.tips for state in kept))
         whole = len(ended) == len(kept)
         bent = name in _BENDS or any(state.bent for state in kept)
-        return _State(True, frozenset(), self._count, through, near, fresh, tips, whole, bent)
+        lost = frozenset[str]().union(*(state.lost for state in data))
+        if name in _LENGTHS or name in _NORMS:
+            tips, lost = frozenset(), lost | tips
+        elif name in _QUOTIENTS:
+            tips = tips - lost
+        by = next((state.by for state in data if state.by), "")
+        made = _State(True, frozenset(), self._count, through, near, fresh, tips, whole, bent)
+        return made._replace(lost=lost, by=by)
 
     def _is_residual(self, one: _State, other: _State) -> bool:
         """Whether one of two terms was made from the other one by a matrix; notes which."""
@@ -188,5 +220,6 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.added.unended.update(branch.fresh)
                 self.added.bent.update(branch.fresh if branch.bent else ())
                 self.added.ended.update(branch.tips)
+                self.added.lost.update(dict.fromkeys(branch.lost - branch.tips, branch.by))
                 return True
         return False

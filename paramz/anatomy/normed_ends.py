@@ -1,0 +1,57 @@
+"""Branches that a norm ends: the map before it takes no factor, as the norm takes its size off.
+
+In ``x + norm(branch(x))`` (Swin V2, Gemma 2, sandwich and peri-norm blocks) a factor on the last
+map of the branch changes nothing. A run of the model shows such norms, whatever their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from paramz.anatomy.declared import FoundBlocks
+from paramz.anatomy.paths import unnumbered
+from paramz.anatomy.tensors import listed
+
+
+def behind_norms(found: FoundBlocks, lost: Mapping[str, str], *, declared: bool) -> FoundBlocks:
+    """The blocks, with the norm behind an end in its place.
+
+    Args:
+        found: what names or the user say, of the model or of its base.
+        lost: path of an end in the base, of whose output a norm takes the size before it is added
+            -> path of the norm, empty where no module puts out the result.
+        declared: the user has declared the ends.
+
+    Raises:
+        ValueError: no module puts out what is added, or the user has declared the end.
+    """
+    bare = sorted(end for end, norm in lost.items() if not norm)
+    if bare:
+        raise ValueError(
+            f"{listed(bare, 3)}: what it makes is normalised in forward code before it is added, "
+            "so a factor on it is none on the branch. Let a module put out what is added (an "
+            "nn.LayerNorm or nn.RMSNorm in place of the code), and plan again"
+        )
+    if declared and lost:
+        end, norm = next(iter(sorted(lost.items())))
+        raise ValueError(
+            f"Branches(ends=...) names {end}, but {norm} comes behind it and takes its size off "
+            f"before the sum, so a factor on {end} is none on the branch. Name {norm} in its place"
+        )
+    norms = {unnumbered(end): norm for end, norm in lost.items()}
+    modules = {}
+    for end, block in found.modules.items():
+        norm = norms.get(unnumbered(end), end)
+        modules[_as_in(end, norm)] = block
+    return replace(found, modules=modules)
+
+
+def _as_in(end: str, norm: str) -> str:
+    """The norm's path with the numbers of an end, as far as both lie in the same modules."""
+    own, parts = end.split("."), norm.split(".")
+    for i, (mine, other) in enumerate(zip(own, parts, strict=False)):
+        if unnumbered(mine) != unnumbered(other):
+            break
+        parts[i] = mine
+    return ".".join(parts)

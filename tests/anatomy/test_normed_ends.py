@@ -1,0 +1,107 @@
+"""Branches that a norm ends, whatever its name: a run shows that it takes their size off."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+from paramz.anatomy.branches import find_branches
+
+
+class RMS(nn.Module):
+    """A norm of one's own."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.g = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.g
+
+
+class Block(nn.Module):
+    def __init__(self, width, norm):
+        super().__init__()
+        self.f = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.before, self.after = nn.LayerNorm(width), norm(width)
+
+    def forward(self, x):
+        return x + self.after(self.f(self.before(x)))
+
+
+class Normalised(Block):
+    def forward(self, x):
+        return x + F.normalize(self.f(self.before(x)), dim=-1)
+
+
+class OnSum(Block):
+    def forward(self, x):
+        return self.after(x + self.f(self.before(x)))
+
+
+class Net(nn.Module):
+    def __init__(self, width=16, depth=2, block=Block, norm=nn.LayerNorm):
+        super().__init__()
+        self.first = nn.Linear(6, width)
+        self.blocks = nn.ModuleList(block(width, norm) for _ in range(depth))
+        self.last = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+def added(model, x):
+    """What the first block adds to its input."""
+    x = model.first(x)
+    return model.blocks[0](x) - x
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, RMS])
+def test_the_factor_of_depth_reaches_what_is_added(norm):
+    x = torch.randn(8, 6)
+    torch.manual_seed(0)
+    plain = Net(depth=8, norm=norm)
+    torch.manual_seed(0)
+    model = Net(depth=8, norm=norm)
+    paramz.parametrize_(
+        model, "mup+completep", base=Net(norm=norm), wider=Net(32, norm=norm), example=x
+    )
+    torch.testing.assert_close(added(model, x), added(plain, x) / 4)
+
+
+def test_a_norm_of_the_sum_ends_nothing():
+    model = Net(block=OnSum)
+    assert set(find_branches(model, model).modules) == {"blocks.0.f.2", "blocks.1.f.2"}
+
+
+def test_a_norm_without_a_module_is_refused():
+    model = Net(block=Normalised)
+    with pytest.raises(
+        ValueError, match=r"blocks[.]0[.]f[.]2.*normalised in forward code.*nn.RMSNorm"
+    ):
+        find_branches(model, model, example=torch.randn(2, 6))
+
+
+def test_declared_ends_before_a_norm_are_refused_and_the_norm_is_named():
+    model, inside = Net(), r"^blocks[.][0-9]+[.]"
+    ends = paramz.Branches(inside=inside, ends=r"f[.]2$")
+    with pytest.raises(ValueError, match=r"blocks[.]0[.]after comes behind it.*Name blocks"):
+        find_branches(model, model, ends, torch.randn(2, 6))
+    named = paramz.Branches(inside=inside, ends=r"after$")
+    assert "blocks.1.after" in find_branches(model, model, named, torch.randn(2, 6)).modules
+
+
+def test_swin_v2():
+    from transformers import Swinv2Config, Swinv2Model
+
+    config = Swinv2Config(
+        image_size=16, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 4], window_size=2
+    )
+    with torch.device("meta"):
+        model = Swinv2Model(config)
+    ends = find_branches(model, model).modules
+    assert {path.rpartition(".")[2] for path in ends} == {"layernorm_before", "layernorm_after"}
