@@ -47,10 +47,11 @@ class Summary:
         for row in self.cells:
             table.add_row(*row)
         text = StringIO()
-        console = Console(file=text, width=240, color_system=None)
+        # As wide as the table is: rich would cut numbers off to make room for a long name.
+        console = Console(file=text, width=10_000, color_system=None)
         console.print(table)
         for note in self.notes:
-            console.print(note)
+            console.print(note, width=240)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def within(self, width: int) -> str:

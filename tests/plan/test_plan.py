@@ -1,6 +1,7 @@
 """A plan as text: the summary that people read, and the JSON beside a checkpoint."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,6 +46,15 @@ def test_blocks_are_one_line_although_their_measured_stds_differ():
     low, high = map(float, bias.split(" to "))
     assert 0.1 < low < high < 0.3  # a uniform sample of eight at 1/sqrt(3 * 8) = 0.2
     assert lines["blocks.{0..1}.norm{1..2}.weight"]["init std"] == "all 1"
+
+
+def test_a_long_name_cuts_no_number_off():
+    plan = planned()
+    long = "blocks." * 40 + "weight"
+    table = plan.summary()
+    wide = replace(table, cells=((long, *table.cells[0][1:]), *table.cells[1:]))
+    line = next(line for line in str(wide).splitlines() if long in line)
+    assert line.split()[1:] == " ".join(table.cells[0][1:]).split()
 
 
 def test_numbers_that_are_no_range_are_listed():
