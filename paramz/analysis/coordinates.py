@@ -234,7 +234,7 @@ def _decide(
         cause = cause_of(slopes, axis)
         return "fail", cause.slope.module, f"{_in_words(cause.slope, axis)}. Cause: {cause.text}"
     worst = max(failures, key=lambda s: abs(s.slope))
-    advice = alone or _decides(worst, seeds)
+    advice = alone or _decides(worst, seeds, axis)
     return "undecided", worst.module, f"{_in_words(worst, axis)}; {advice}"
 
 
@@ -258,8 +258,14 @@ def _in_words(s: Slope, axis: str) -> str:
     return _CALLED[s.quantity].format(s.module, goes, step=s.step)
 
 
-def _decides(worst: Slope, seeds: int) -> str:
+# Where the random parts of finite sums are smaller, by the axis of the check.
+_LARGER = {"width": "widths twice as large", "rank": "ranks twice as large"}
+_WIDER = "a base_width twice as large"
+
+
+def _decides(worst: Slope, seeds: int, axis: str) -> str:
     """What would decide an open case."""
+    larger = _LARGER.get(axis, _WIDER)
     half = (worst.hi - worst.lo) / 2
     # To fail, the interval has to leave the half-way point; to pass, the next exponent.
     size = abs(worst.slope)
@@ -268,11 +274,11 @@ def _decides(worst: Slope, seeds: int) -> str:
     if half > 0.05 and needed > seeds:
         return (
             f"the interval reaches to both sides of {NEXT / 2:g}, halfway to the next exponent: "
-            f"about {needed} seeds instead of {seeds} would tell, or widths twice as large"
+            f"about {needed} seeds instead of {seeds} would tell, or {larger}"
         )
     return (
-        "that is between flat and the next exponent, and more seeds will not tell: take widths "
-        "twice as large, where the effect of a finite width fades and a wrong exponent stays"
+        "that is between flat and the next exponent, and more seeds will not tell: take "
+        f"{larger}, where the effect of a finite size fades and a wrong exponent stays"
     )
 
 
@@ -294,7 +300,7 @@ def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
     modules = len({s.module for s in judged})
     return (
         f"all {modules} judged modules are flat within ±{tolerance:g} at the largest sizes, or not "
-        f"distinguishable from it; the largest slope: {_in_words(worst, axis)}"
-        f"{excused_in_words(strict, axis)}{readouts}"
+        f"distinguishable from it{excused_in_words(strict, axis)}; the largest slope: "
+        f"{_in_words(worst, axis)}{readouts}"
         f"{faded_in_words(slopes, tolerance)}{what_explains_a_fall(slopes, tolerance)}"
     )

@@ -76,8 +76,8 @@ def excused_in_words(slopes: Sequence[Slope], axis: str) -> str:
         return ""
     falls = {s.module for s in slopes if s.quantity == "output" and s.hi < -NEXT / 2}
     remark = (
-        f"; {len(falls)} of them fall before training, as may what a map from {axis} into a fixed "
-        "size makes"
+        f", but for {len(falls)} whose output falls before training, as what a map from {axis} "
+        "into a fixed size makes may"
     )
     return remark if falls else ""
 

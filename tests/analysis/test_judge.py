@@ -78,6 +78,16 @@ def test_between_flat_and_the_next_exponent_is_undecided_and_says_what_would_dec
     assert "take widths twice as large" in verdict.finding
 
 
+@pytest.mark.parametrize(
+    ("axis", "larger"),
+    [("rank", "take ranks twice as large"), ("experts", "take a base_width twice as large")],
+)
+def test_what_would_decide_is_said_in_the_terms_of_the_axis(axis: str, larger: str) -> None:
+    df = table(*flat_layer(), ("odd", "hidden", 1, "delta", power(0.2)))
+    finding = judge(df.rename(columns={"width": axis})).finding
+    assert larger in finding and "widths" not in finding
+
+
 def test_one_seed_says_that_its_interval_is_none_and_how_many_to_take() -> None:
     df = table(*flat_layer(), ("odd", "hidden", 1, "delta", power(0.2)))
     alone = df[df.seed == 0]
@@ -219,7 +229,10 @@ def values(role: str = "inward", **changed: Size) -> pd.DataFrame:
 def test_what_comes_out_of_a_map_that_starts_faint_may_shrink() -> None:
     found = judge(values())
     assert found.passed
-    assert "2 of them fall before training, as may what a map from width into" in found.finding
+    assert (
+        "distinguishable from it, but for 2 whose output falls before training, as what a map "
+        in (found.finding)
+    )
     assert judge(values("hidden")).culprit == "values"
 
 
