@@ -130,6 +130,14 @@ def _moved(parameter: nn.Parameter) -> bool:
     return not parameter.is_meta and bool(parameter.any())
 
 
+# What to do without a rule: under lora alone, and where the width differs, too.
+_NO_RULE = {
+    False: "Keep the rank at which you tuned: the learning rate stays there, and no plan is needed",
+    True: "For learning rates that do not move with the rank leave +lora out, and give base and "
+    "model the same rank",
+}
+
+
 def require_rules(model: nn.Module, *, wide: bool) -> None:
     """Raise if a model has no adapters, or some of a kind that has no rule over the rank.
 
@@ -144,10 +152,10 @@ def require_rules(model: nn.Module, *, wide: bool) -> None:
         kind = str(getattr(config.peft_type, "value", config.peft_type))
         why = _lacking(kind, config, model, wide=wide)
         if why is not None:
+            known = f". It has rules for {', '.join(names.ADAPTER_KINDS)}"
             raise ValueError(
-                f"{'mup+' * wide}lora has no rule for adapters of PEFT's kind {kind}: {why}. "
-                f"It has rules for {', '.join(names.ADAPTER_KINDS)}. For learning rates that do "
-                "not move with the rank leave +lora out, and give base and model the same rank"
+                f"{'mup+' * wide}lora has no rule for adapters of PEFT's kind {kind}: {why}"
+                f"{known * (kind not in names.ADAPTER_KINDS)}. {_NO_RULE[wide]}"
             )
     parts = find_adapters(model)
     if parts and not wide and all(part.rank is None and not part.sizes for part in parts.values()):
@@ -182,7 +190,7 @@ def _lacking(kind: str, config: Any, model: nn.Module, *, wide: bool) -> str | N
     if not wide:
         return None
     why = names.ADAPTERS_OF_ONE_WIDTH.get(kind)
-    return None if why is None else f"{why}. 'lora' covers one width"
+    return None if why is None else f"{why}; 'lora' covers one width"
 
 
 def adapter_kinds(model: nn.Module) -> list[str]:

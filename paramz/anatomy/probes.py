@@ -113,7 +113,8 @@ def build_probes(
         if not isinstance(wider, nn.Module):
             raise TypeError(
                 "base is a module, so a second, wider module must show which dimensions grow: pass "
-                "wider=, the same model at a larger width (it may be on the meta device)."
+                "wider=, the same model at a larger width (it may be on the meta device). Or pass "
+                "base=build with base_width=..., where build(width) returns the model."
             )
         return Probes(base, wider)
     if not callable(base):
@@ -188,7 +189,16 @@ def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
         return base
     if isinstance(base, int):
         return at_rank(model, base)
+    if width is None and callable(base) and _takes_nothing(base):
+        return _build(lambda _: base(), 1, on_meta=False)  # where the width stays it need not ask
     return _build(base, _width_of(base, width), on_meta=False)
+
+
+def _takes_nothing(factory: Callable[..., Any]) -> bool:
+    try:
+        return not inspect.signature(factory).parameters
+    except ValueError:
+        return False
 
 
 def _width_of(factory: Callable[..., Any], width: Any) -> int:

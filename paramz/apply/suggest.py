@@ -93,24 +93,36 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
 
 def _first_that_plans(model: nn.Module, base: dict[str, Any]) -> tuple[str, Plan, list[str]]:
     """A scheme, its plan, and what the plan warned of."""
-    first: ValueError | None = None
     candidates: tuple[str, ...] = _CANDIDATES
-    if find_adapters(model):  # A number is the base's width, as everywhere but under lora alone.
-        alone = () if isinstance(base.get("base"), int) else ("lora",)
-        candidates = (*alone, *_CANDIDATES, "mup+lora")
+    number = None
+    if find_adapters(model):
+        number = base["base"] if isinstance(base.get("base"), int) else None
+        # A number is the base's width, as everywhere but under lora alone, where it is its rank.
+        candidates = (*_CANDIDATES, "mup+lora")
+        candidates = ("lora", *candidates) if number is None else (*candidates, "lora")
     if find_masked(model):
         candidates = (*candidates, *(f"{scheme}+s-mup" for scheme in _CANDIDATES))
+    errors: dict[str, Exception] = {}
     for scheme in candidates:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 plan = make_plan(model, scheme, **base)
-            except ValueError as error:
-                first = first or error
+            except (TypeError, ValueError) as error:
+                errors[scheme] = error
+                if isinstance(error, TypeError) and len(errors) == 1 and number is None:
+                    break  # something is missing, whatever the scheme
                 continue
         said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-        return scheme, plan, [*said, *plan.notes]
-    assert first is not None
+        if number is not None and scheme != "lora":
+            said.append(
+                f"base={number} was read as a width; for adapters of rank {number} at the same "
+                f"width: paramz.make_plan(model, 'lora', base={number})"
+            )
+        return scheme, plan, list(dict.fromkeys([*said, *plan.notes]))
+    first = next(iter(errors.values()))
+    if number is not None and "lora" in errors:
+        raise ValueError(f"base={number} as a width: {first}\nAs a rank: {errors['lora']}")
     raise first
 
 

@@ -197,7 +197,7 @@ def _adapted(facts: TensorFacts) -> tuple[Role, str]:
     """The role of an adapter's tensor, where ranks may differ from the base's."""
     part = facts.adapter
     if part is not None and part.kind == "entry":
-        return "vector", "adapter: weights between singular vectors"
+        return "vector", "adapter: weights between fixed matrices"
     if part is None or part.kind == "gain":
         return "vector", "adapter: a gain for every coordinate of the rank"
     if part.kind == "up":

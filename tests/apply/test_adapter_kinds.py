@@ -154,11 +154,16 @@ def test_adalora_keeps_the_share_of_ranks_that_it_drops():
 
 def test_what_has_no_rule_is_refused_with_the_reason():
     options = OFT | dict(coft=True)
-    with pytest.raises(ValueError, match="coft=True its eps bounds how far it turns"):
+    with pytest.raises(ValueError, match="coft=True its eps .* rate. Keep the rank at which you"):
         paramz.parametrize_(build(64, 8, **options), "lora", base=4)
+    with pytest.raises(ValueError, match="coft=True its eps"):  # not that a wider model is missing
+        paramz.suggest(build(64, 8, **options), base=build(64, 4, **options))
     wide = partial(build, rank=8, **LOHA)
-    with pytest.raises(ValueError, match="mup.lora has no rule.*kind LOHA: .*'lora' covers one"):
+    with pytest.raises(
+        ValueError, match="mup.lora has no rule.*'lora' covers one.*leave .lora out"
+    ):
         paramz.parametrize_(wide(64), "mup+lora", base=wide, base_width=32)
+    paramz.parametrize_(wide(64), "mup", base=wide, base_width=32)
     for shared in (OFT | dict(block_share=True), MISS | dict(init_weights="mini", mini_r=8)):
         with pytest.raises(ValueError, match="one block serves many places whose gradients"):
             paramz.parametrize_(build(64, 8, **shared), "lora", base=4)

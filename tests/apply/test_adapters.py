@@ -253,14 +253,35 @@ def test_adapters_of_another_rank_are_suggested_their_scheme():
     assert (found.scheme, found.because) == ("lora", ("adapters: PEFT's LORA", "rank times 4"))
 
 
-def test_a_config_builds_the_base_at_another_width_and_rank():
+def llama_with_adapters(width, rank, **options):
     from cases import llama
 
-    def build(width, rank):
-        config = peft.LoraConfig(r=rank, lora_alpha=8, target_modules=["q_proj", "down_proj"])
-        return peft.get_peft_model(llama(width), config)
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=8, target_modules=["q_proj", "down_proj"], **options
+    )
+    return peft.get_peft_model(llama(width), config)
 
-    model = build(64, 16)
+
+def test_a_number_is_suggested_as_a_width_and_where_it_is_none_as_a_rank():
+    found = paramz.suggest(llama_with_adapters(64, 8), base=32)
+    assert (found.scheme, found.because[1:]) == ("mup", ("width times 2",))
+    assert "make_plan(model, 'lora', base=32)" in " ".join(found.warnings)
+    found = paramz.suggest(llama_with_adapters(64, 8), base=3)
+    assert (found.scheme, found.because[1:]) == ("lora", ("rank times 2.667",))
+    # A model of no config of Hugging Face has no other width, so a number can be a rank only.
+    assert paramz.suggest(adapted(rank=16), base=4).scheme == "lora"
+
+
+def test_a_base_of_the_same_width_may_be_a_factory_that_takes_nothing():
+    model = adapted(rank=16, lora_alpha=8)
+    plan = paramz.make_plan(model, "lora", base=lambda: adapted(rank=4, lora_alpha=8))
+    assert plan.notes == paramz.make_plan(model, "lora", base=4).notes
+    with pytest.raises(TypeError, match="pass base_width="):
+        paramz.make_plan(model, "mup+lora", base=lambda: adapted(rank=4))
+
+
+def test_a_config_builds_the_base_at_another_width_and_rank():
+    model = llama_with_adapters(64, 16)
     base = paramz.hf.config_factory(model, rank=4)
     plan = paramz.parametrize_(model, "mup+lora", base=base, base_width=32)
     assert "adapters: rank times 4, scaling times 0.25" in plan.notes
