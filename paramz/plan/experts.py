@@ -50,5 +50,10 @@ def thin_notes(rows: Sequence[Row], scheme: Parametrization) -> list[str]:
     return [
         f"{listed(names, 2)}: of experts whose own size stays, more average away as experts^-1/2 "
         "what their maps back put out at first, unless they start at zero. 'moe-bottleneck' in the "
-        "place of 'moe' starts these maps larger (docs/parametrizations.md, More experts)"
+        f"place of {_moe(scheme)} starts these maps larger (docs/parametrizations.md, More experts)"
     ]
+
+
+def _moe(scheme: Parametrization) -> str:
+    """The part of a scheme's name that is about experts, in quotes."""
+    return repr(next((p for p in scheme.name.split("+") if p.startswith("moe")), "moe"))

@@ -108,7 +108,7 @@ def planned(
             for name, value in group.items()
             if isinstance(value, float | int)
             and not isinstance(value, bool)
-            and not name.startswith("planned")
+            and not name.startswith(("planned", "base_"))
             and (name != "weight_decay" or name in settings)
         }
         by_init: dict[float, list[str]] = {}

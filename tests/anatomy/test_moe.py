@@ -205,6 +205,14 @@ def test_maps_back_from_thin_experts_keep_what_a_layer_puts_out_under_moe_bottle
     assert not any("thin" in row.ratios for row in plan.rows)
 
 
+@pytest.mark.parametrize("part", ["moe", "moe-readout-router"])
+def test_a_note_on_thin_experts_names_the_part_of_the_scheme_to_replace(part):
+    build = partial(ThinNet, thin=True)
+    plan = paramz.make_plan(build(128), f"mup+{part}", base=build, base_width=64)
+    (said,) = [note for note in plan.notes if "average away as experts^-1/2" in note]
+    assert f"'moe-bottleneck' in the place of '{part}' starts" in said
+
+
 def test_a_table_saved_when_routers_started_like_readouts_keeps_that():
     saved = paramz.MUP.to_json()
     del saved["special_cases"]

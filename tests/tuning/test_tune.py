@@ -340,6 +340,8 @@ def test_the_values_of_every_tensor_are_those_of_the_plan(tmp_path, quick):
         for name in group.tensors
     }
     assert told == expected
+    # What nobody set at the base is no value to train with, such as torch's weight decay.
+    assert set(found.groups[0].settings) == {"lr", "eps"}
     assert found.cost.parameters == sum(p.numel() for p in net(512).parameters())
 
 
