@@ -10,8 +10,13 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def require(df: pd.DataFrame, *names: str) -> None:
+def require(df: pd.DataFrame, *names: str, hint: str = "") -> None:
     """Raise when a column is missing, listing those there are.
+
+    Args:
+        df: the table.
+        *names: of the columns.
+        hint: how to say that a column has another name.
 
     Raises:
         KeyError: a name is not a column of the table.
@@ -19,7 +24,7 @@ def require(df: pd.DataFrame, *names: str) -> None:
     missing = [name for name in names if name not in df.columns]
     if missing:
         have = ", ".join(map(str, df.columns)) or "none: the table is empty"
-        raise KeyError(f"no column {', '.join(map(repr, missing))}; the columns are: {have}")
+        raise KeyError(f"no column {', '.join(map(repr, missing))}; the columns are: {have}{hint}")
 
 
 def numbers(df: pd.DataFrame, name: str) -> Array:

@@ -140,7 +140,7 @@ class Prediction:
 
 def predict_loss(
     df: pd.DataFrame,
-    at: Sequence[float] = (),
+    at: float | Sequence[float] = (),
     *,
     scale: str = "width",
     hp: str = "lr",
@@ -157,7 +157,7 @@ def predict_loss(
 
     Args:
         df: one row per run.
-        at: scales to predict.
+        at: scales to predict, or one.
         scale: column of the scale.
         hp: column of the hyperparameter.
         value: its value; by default the best of each group's smallest scale, which is what tuning
@@ -178,11 +178,12 @@ def predict_loss(
 
     >>> widths = [32, 64, 128, 256, 512, 1024, 2048]
     >>> df = pd.DataFrame({"width": widths, "lr": 0.01, "loss": [2 + 3 / w**0.5 for w in widths]})
-    >>> ahead = predict_loss(df, [4096])[0].ahead
+    >>> ahead = predict_loss(df, 4096)[0].ahead
     >>> round(float(ahead["mean"].iloc[0]), 4), 2 + 3 / 64
     (2.0469, 2.046875)
     """
-    question = Question(scale, tuple(at), hp=hp, value=value, loss=loss, law=law, hold=hold)
+    scales = (float(at),) if isinstance(at, int | float) else tuple(at)
+    question = Question(scale, scales, hp=hp, value=value, loss=loss, law=law, hold=hold)
     return _predict_all(df, by, question)
 
 

@@ -54,7 +54,8 @@ def tidy_runs(
         ValueError: two runs share group, scale, hyperparameter and seed, there is one scale only,
             or a column holds values that cannot be used.
     """
-    require(df, hp, loss, scale)
+    hint = ". Other names are arguments: scale='d_model', hp='learning_rate', loss='val_loss'"
+    require(df, hp, loss, scale, hint=hint)
     if "status" in df.columns:
         df = df[df["status"] != "failed"]
     names = [by] if isinstance(by, str) else list(by)
