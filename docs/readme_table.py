@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 DATA = HERE.parent / "analysis/data"
 START, END = "<!-- --8<-- [start:measured] -->\n", "<!-- --8<-- [end:measured] -->\n"
 TOLERANCE = 0.1
-SPAN = {"width": 16, "steps": 16, "batch_size": 16, "depth": 8, "experts": 8}
+SPAN = {"width": 16, "steps": 16, "batch_size": 16, "depth": 8, "loops": 8, "experts": 8}
 # What a run rule calls an axis, and its value in the run that rates count from.
 RULES = {"steps": ("steps", 1000), "batch_size": ("batch", 16)}
 FEWEST_STEPS, FEWEST_SEEDS = 1000, 3
@@ -120,6 +120,8 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
     ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
     ("`mup+depth-mup`", Measured(DEPTH, "depth", "mup+depth-mup", **LONG)),
+    ("`mup` over loops, no rule", Measured("lr_loops.csv", "loops", "mup", **LONG)),
+    ("`mup+completep` over loops", Measured("lr_loops.csv", "loops", "mup+completep", **LONG)),
     (
         "`mup` over experts, no rule",
         Measured(
