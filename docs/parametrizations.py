@@ -203,17 +203,17 @@ and from 128 on. **Thin experts** pass because their router starts like a hidden
 experts see a point follows from the order of the router's logits and not from their size, so that
 with the init of a readout (`mup+moe-readout-router`) this choice turns the faster the wider the
 model is, as what a norm puts out would: in the first step 18 % of the points get other experts at
-width 64, 41 % at 512 and 56 % at 1024 (six seeds), and the check is undecided. Of a hidden matrix 16
-to 20 % do at all of these widths. This start was made the default by a sweep whose rule of decision
-was written before it ran ([how routers start](evidence.md#how-routers-start)).
+width 64, 41 % at 512 and 56 % at 1024 (six seeds), and the check is undecided. Of a hidden matrix
+16 to 20 % do at all of these widths. This start was made the default by a sweep whose rule of
+decision was written before it ran ([how routers start](evidence.md#how-routers-start)).
 
 **The default has a price.** What attention with a fixed number of heads adds before training fades
-as width^-1/2, and with it gradients and updates all over the model: in the Llama above the own update
-of a later layer falls by width^-0.44 from 128 to 1024 (eight seeds), and in a one-layer Llama on random
-tokens values change like width^-0.30 in three steps (like width^-0.02 with the init of hidden
-matrices). It is a start that fades and no wrong rate: with keys and values at zero at every width
-these updates keep their size, which is how [the check](coordinate_check.md#how-it-is-judged) tells
-the two apart.
+as width^-1/2, and with it gradients and updates all over the model: in the Llama above the own
+update of a later layer falls by width^-0.44 from 128 to 1024 (eight seeds), and in a one-layer
+Llama on random tokens values change like width^-0.30 in three steps (like width^-0.02 with the init
+of hidden matrices). It is a start that fades and no wrong rate: with keys and values at zero at
+every width these updates keep their size, which is how [the
+check](coordinate_check.md#how-it-is-judged) tells the two apart.
 
 In short runs the loss agrees, and in longer ones it does not tell the policies apart. Short: under
 the default the model gets better with width, and with the init of hidden matrices it gets worse
