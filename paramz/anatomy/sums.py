@@ -29,6 +29,7 @@ _BENDS = frozenset(
 _PRODUCTS = frozenset({"mul", "mul_", "mm", "bmm", "baddbmm", "mv"})
 # What a norm divides by, and norms as one operation: a factor on what went in is lost behind them.
 _LENGTHS = frozenset({"rsqrt", "sqrt", "linalg_vector_norm", "norm", "std", "var"})
+_POWERS = frozenset({"pow", "pow_"})
 _NORMS = frozenset(
     """native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm _fused_rms_norm
     _native_batch_norm_legit _native_batch_norm_legit_no_training""".split()
@@ -54,8 +55,10 @@ class _State(NamedTuple):
         tips: ends of branches that made it, likewise.
         ended: it is the output of an end, times anything.
         bent: a nonlinearity came after the matrices that made it.
-        lost: ends of branches of whose output a norm took the size, or a length is known here.
-        by: the module in which that was, empty where no module puts out the result.
+        lost: ends of branches of whose output a norm took the size, or a length is known here, each
+            with the module in which that was, empty where no module puts out the result.
+        streams: of a residual sum, numbers of what it was before branches beside each other were
+            added, as in ``x + attention(x) + feed_forward(x)``.
     """
 
     data: bool = False
@@ -67,8 +70,8 @@ class _State(NamedTuple):
     tips: frozenset[str] = frozenset()
     ended: bool = False
     bent: bool = False
-    lost: frozenset[str] = frozenset()
-    by: str = ""
+    lost: frozenset[tuple[str, str]] = frozenset()
+    streams: frozenset[int] = frozenset()
 
 
 class Added(NamedTuple):
@@ -133,7 +136,6 @@ def _told_of_ends(model: nn.Module, ends: Iterable[str], reader: _Reader) -> Ite
             )
         )
         for path, module in model.named_modules()
-        if path in known or not module._modules
     ]
     try:
         yield
@@ -155,15 +157,22 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in outputs:
             state = self.known.of(tensor)
             if state.data:
-                tips, none = frozenset([path]), frozenset[str]()
-                self.known.put(tensor, state._replace(fresh=none, tips=tips, ended=True, lost=none))
+                made = state._replace(fresh=frozenset(), tips=frozenset([path]), ended=True)
+                self.known.put(tensor, made._replace(lost=frozenset()))
 
     def left(self, path: str, outputs: list[Tensor]) -> None:
-        """A module without parts puts these out: a norm, if the size of an end was lost in it."""
-        for tensor in outputs:
-            state = self.known.of(tensor)
-            if state.lost - state.tips and not state.by:
-                self.known.put(tensor, state._replace(by=path))
+        """A module puts these out: a norm, if the sizes of ends outside of it were lost in it.
+
+        The outermost one counts, as a norm with parts may have a gain and a bias of its own.
+        """
+        if len(outputs) != 1:
+            return
+        state, inside = self.known.of(outputs[0]), f"{path}."
+        if state.tips or state.fresh or any(end.startswith(inside) for end, _ in state.lost):
+            return
+        if state.lost and path and all(not by or by.startswith(inside) for _, by in state.lost):
+            lost = frozenset((end, path) for end, _ in state.lost)
+            self.known.put(outputs[0], state._replace(lost=lost))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -175,7 +184,8 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         if not any(state.data or state.weights for state in found):
             return out
-        made = self._made(name, found)
+        root = name in _POWERS and args[1] in (0.5, -0.5)
+        made = self._made("sqrt" if root else name, found)
         for tensor in tensors_in(out):
             view = tensor.untyped_storage()._cdata in memories and not name.endswith("_")
             if not view:
@@ -194,8 +204,8 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         through = frozenset[int]().union(*(state.through for state in data))
         if weights and name not in _JOINS:
             return _State(True, at=self._count, through=through | near, fresh=weights)
-        if name in _SUMS and len(data) == 2 and self._is_residual(*data):
-            return _State(True, at=self._count, through=through, near=near)
+        if name in _SUMS and len(data) == 2 and (streams := self._streams(*data)):
+            return _State(True, at=self._count, through=through, near=near, streams=streams)
         ended = [state for state in data if state.ended]
         # Of a gate and what it lets through, the latter can take a factor.
         straight = [state for state in data if state.fresh and not state.bent]
@@ -204,22 +214,27 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tips = frozenset[str]().union(*(state.tips for state in kept))
         whole = len(ended) == len(kept)
         bent = name in _BENDS or any(state.bent for state in kept)
-        lost = frozenset[str]().union(*(state.lost for state in data))
-        if name in _LENGTHS or name in _NORMS:
-            tips, lost = frozenset(), lost | tips
+        lost = frozenset[tuple[str, str]]().union(*(state.lost for state in data))
+        if name in _LENGTHS or name in _NORMS:  # what one norm put out, another one may take
+            lost = frozenset((end, "") for end in tips.union(end for end, _ in lost))
+            tips = frozenset()
         elif name in _QUOTIENTS:
-            tips = tips - lost
-        by = next((state.by for state in data if state.by), "")
+            tips = tips - {end for end, _ in lost}
+        last = {end for end, by in lost if not by}
+        lost = frozenset((end, by) for end, by in lost if not by or end not in last)
         made = _State(True, frozenset(), self._count, through, near, fresh, tips, whole, bent)
-        return made._replace(lost=lost, by=by)
+        return made._replace(lost=lost)
 
-    def _is_residual(self, one: _State, other: _State) -> bool:
-        """Whether one of two terms was made from the other one by a matrix; notes which."""
+    def _streams(self, one: _State, other: _State) -> frozenset[int]:
+        """What the stream was, if one of two terms was made from the other one by a matrix."""
         for stream, branch in ((one, other), (other, one)):
-            if stream.at in branch.through:
+            now = frozenset([stream.at])
+            before = now if stream.at in branch.through else now | stream.streams
+            if before & branch.through:
                 self.added.unended.update(branch.fresh)
                 self.added.bent.update(branch.fresh if branch.bent else ())
                 self.added.ended.update(branch.tips)
-                self.added.lost.update(dict.fromkeys(branch.lost - branch.tips, branch.by))
-                return True
-        return False
+                lost = ((end, by) for end, by in branch.lost if end not in branch.tips)
+                self.added.lost.update(lost)
+                return before
+        return frozenset()

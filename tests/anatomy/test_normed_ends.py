@@ -20,6 +20,25 @@ class RMS(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.g
 
 
+class Root(RMS):
+    """The same with a root that is a power."""
+
+    def forward(self, x):
+        return x * (x.pow(2).mean(-1, keepdim=True) + 1e-6) ** -0.5 * self.g
+
+
+class WithParts(nn.Module):
+    """A norm with a module inside, and a bias of its own behind it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.LayerNorm(width, elementwise_affine=False)
+        self.bias = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return self.inner(x) + self.bias
+
+
 class Block(nn.Module):
     def __init__(self, width, norm):
         super().__init__()
@@ -33,6 +52,40 @@ class Block(nn.Module):
 class Normalised(Block):
     def forward(self, x):
         return x + F.normalize(self.f(self.before(x)), dim=-1)
+
+
+class Twice(Block):
+    """A norm of what a norm has put out."""
+
+    def __init__(self, width, norm):
+        super().__init__(width, norm)
+        self.again = norm(width)
+
+    def forward(self, x):
+        return x + self.again(self.after(self.f(self.before(x))))
+
+
+class Parallel(Twice):
+    """Two branches, each with a norm of its own."""
+
+    def __init__(self, width, norm):
+        super().__init__(width, norm)
+        self.g = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, x):
+        return x + self.after(self.f(self.before(x))) + self.again(self.g(self.before(x)))
+
+
+class Odd(Block):
+    """A branch beside one that has a name, in one sum."""
+
+    def __init__(self, width, norm):
+        super().__init__(width, norm)
+        self.up, self.odd = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        h = self.before(x)
+        return x + self.f(h) + self.odd(self.up(h).relu())
 
 
 class OnSum(Block):
@@ -60,17 +113,33 @@ def added(model, x):
     return model.blocks[0](x) - x
 
 
-@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, RMS])
-def test_the_factor_of_depth_reaches_what_is_added(norm):
+@pytest.mark.parametrize(
+    ("block", "norm"),
+    [
+        (Block, nn.LayerNorm),
+        (Block, nn.RMSNorm),
+        (Block, RMS),
+        (Block, Root),
+        (Block, WithParts),
+        (Twice, nn.LayerNorm),
+        (Parallel, RMS),
+    ],
+)
+def test_the_factor_of_depth_reaches_what_is_added(block, norm):
     x = torch.randn(8, 6)
     torch.manual_seed(0)
-    plain = Net(depth=8, norm=norm)
+    plain = Net(depth=8, block=block, norm=norm)
     torch.manual_seed(0)
-    model = Net(depth=8, norm=norm)
-    paramz.parametrize_(
-        model, "mup+completep", base=Net(norm=norm), wider=Net(32, norm=norm), example=x
-    )
+    model = Net(depth=8, block=block, norm=norm)
+    base, wider = Net(block=block, norm=norm), Net(32, block=block, norm=norm)
+    paramz.parametrize_(model, "mup+completep", base=base, wider=wider, example=x)
     torch.testing.assert_close(added(model, x), added(plain, x) / 4)
+
+
+def test_a_second_branch_in_one_sum_is_seen():
+    model = Net(depth=4, block=Odd)
+    with pytest.raises(ValueError, match=r"blocks[.]0[.]odd[.]weight.*they end residual branches"):
+        find_branches(model, Net(block=Odd), example=torch.randn(2, 6))
 
 
 def test_a_norm_of_the_sum_ends_nothing():
