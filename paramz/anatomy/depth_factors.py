@@ -71,8 +71,7 @@ def _moving(model: nn.Module, probes: Probes) -> Iterator[DeclaredFactor]:
         for name, value in floats.items():
             at_base = one.get(name)
             if isinstance(at_base, float) and at_base == other.get(name) and at_base * value > 0:
-                if not math.isclose(value, at_base):
-                    yield DeclaredFactor(path, name, "depth", value, at_base)
+                yield DeclaredFactor(path, name, "depth", value, at_base)
 
 
 def _power(growth: float, ratio: float) -> float | None:

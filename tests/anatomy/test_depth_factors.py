@@ -80,3 +80,15 @@ def test_the_plan_is_that_of_code_whose_number_stays():
         for p, m in ((plan, model), (right, other))
     ]
     assert rates[0] == rates[1]
+
+
+def test_a_number_that_moves_with_the_place_of_a_block_stays():
+    class Placed(Net):
+        def __init__(self, width=32, depth=1):
+            super().__init__(width, depth)
+            for place, block in enumerate(self.blocks):
+                block.scale = 1 / (place + 1)
+
+    model = Placed(depth=2)
+    paramz.parametrize_(model, "mup+completep", base=Placed, base_width=32)
+    assert [block.scale for block in model.blocks] == [1, 1 / 2]
