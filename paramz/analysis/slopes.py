@@ -101,8 +101,8 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         tolerance: the largest absolute slope of a limit that is taken to be flat.
 
     Returns:
-        the slopes; quantities that vanish in some of the runs have none: at one scale, or because
-        what a module puts out is a choice, which changes or does not.
+        the slopes; quantities that vanish at one of the scales have none, nor do claimed ones that
+        vanish in some of the runs: what the module puts out is then a choice, which changes or not.
     """
     scales = df[axis].nunique()
     shown = df[df.quantity == "output"] if (df.quantity == "output").any() else df
@@ -112,9 +112,12 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     slopes = []
     for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
         module, role, step, quantity = (str(part) for part in key)
-        sizes, rms = cell[axis].to_numpy(dtype=float), cell.rms.to_numpy(dtype=float)
-        if cell[axis].nunique() < scales or not (rms > 0).all():
+        positive = cell[cell.rms > 0]
+        if positive[axis].nunique() < scales:
             continue
+        if quantity in CLAIMS and len(positive) < len(cell):
+            continue
+        sizes, rms = positive[axis].to_numpy(dtype=float), positive.rms.to_numpy(dtype=float)
         # The aligned part is what the fit of a limit looks for: nothing random is left in it.
         limited = axis in _SUMMED and quantity != "aligned"
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
