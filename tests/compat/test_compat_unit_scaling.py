@@ -1,8 +1,8 @@
 """unit_scaling's programs with the import exchanged: equal trajectories, tables and refusals."""
 
 import copy
-import pickle
 import os
+import pickle
 import re
 import subprocess
 import sys
