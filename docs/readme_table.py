@@ -147,7 +147,12 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
     ("`mup`, SOAP", "n.a.: coordinate checks only"),
-    ("`mup`, K-FAC, Shampoo", "docs/second_order.md"),
+    ("`sp`", Measured("lr_width_shampoo.csv", "width", "sp", 1000, decay=True, what="GPT, Shampoo")),
+    (
+        "`mup`",
+        Measured("lr_width_shampoo.csv", "width", "mup", 1000, decay=True, what="GPT, Shampoo"),
+    ),
+    ("`mup`, K-FAC", "docs/second_order.md"),
     ("`lora` over rank", "docs/adapters.md"),
 )
 
