@@ -147,7 +147,10 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
     ("`mup`, SOAP", "n.a.: coordinate checks only"),
-    ("`sp`", Measured("lr_width_shampoo.csv", "width", "sp", 1000, decay=True, what="GPT, Shampoo")),
+    (
+        "`sp`",
+        Measured("lr_width_shampoo.csv", "width", "sp", 1000, decay=True, what="GPT, Shampoo"),
+    ),
     (
         "`mup`",
         Measured("lr_width_shampoo.csv", "width", "mup", 1000, decay=True, what="GPT, Shampoo"),
