@@ -19,6 +19,14 @@ peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:Failed to load the CUDA|Setting boft_n_butterfly")
 
 
+@pytest.fixture(autouse=True)
+def _compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEFT leaves them at gcc where BOFT's CUDA code does not build: torch.compile fails then."""
+    for name in ("CC", "CXX"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 class Normed(Net):
     """Residual layers behind a norm, so that adapters read inputs without a mean."""
 
