@@ -21,9 +21,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-import pandas as pd  # noqa: E402
+
 import torch  # noqa: E402
 import zoo_fixed  # noqa: E402
+from _kept import keep  # noqa: E402
 from torch import nn  # noqa: E402
 from zoo_hf import causal  # noqa: E402
 
@@ -105,16 +106,6 @@ def checked(name: str, scheme: str, first: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def keep(row: dict[str, Any]) -> None:
-    """Put a row into the file in place of an older one of the same check."""
-    rows = pd.DataFrame([row])
-    if RESULTS.exists():
-        old = pd.read_csv(RESULTS)
-        same = (old[KEYS] == rows[KEYS].iloc[0]).all(axis=1)
-        rows = pd.concat([old[~same], rows]).sort_values(KEYS)
-    rows.to_csv(RESULTS, index=False)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="coordinate checks on models with bottlenecks")
     parser.add_argument("names", nargs="*", help="parts of the names of models")
@@ -128,5 +119,5 @@ if __name__ == "__main__":
                 continue
             for scheme in args.schemes:
                 found = checked(model, scheme, first)
-                keep(found)
+                keep(found, RESULTS, KEYS)
                 print(*found.values(), sep=" | ", flush=True)

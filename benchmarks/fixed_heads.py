@@ -19,9 +19,9 @@ from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-import pandas as pd
 import torch
 import transformers as hf
+from _kept import keep
 from torch import nn
 
 import paramz
@@ -146,16 +146,6 @@ def checked(model: Model, first: int, plan: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def keep(row: dict[str, Any]) -> None:
-    """Put a row into the file in place of an older one of the same check."""
-    rows = pd.DataFrame([row])
-    if RESULTS.exists():
-        old = pd.read_csv(RESULTS)
-        same = (old[KEYS] == rows[KEYS].iloc[0]).all(axis=1)
-        rows = pd.concat([old[~same], rows]).sort_values(["known", *KEYS])
-    rows.to_csv(RESULTS, index=False)
-
-
 def main(wanted: list[str]) -> None:
     """All models whose names have one of the wanted parts, the right plans first."""
     torch.set_num_threads(1)
@@ -163,9 +153,11 @@ def main(wanted: list[str]) -> None:
         for model in MODELS:
             if wanted and not any(part in str(model) for part in wanted):
                 continue
+            if "fixed size" in plan and model.kind == "Phi3":
+                continue  # its map is fused, and two rates in one tensor are refused
             for first in (64, 128):
                 row = checked(model, first, plan)
-                keep(row)
+                keep(row, RESULTS, KEYS)
                 print(*row.values(), sep=" | ", flush=True)
 
 
