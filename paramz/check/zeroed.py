@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from paramz.analysis.faint import FAINT
 from paramz.apply.pieces import slice_views
 from paramz.check.jobs import CheckJob
 from paramz.check.optimizers import optimizers_for
@@ -22,9 +23,6 @@ from paramz.check.recording import Record, recording
 from paramz.check.values import Slices
 from paramz.optim.make import Measuring
 from paramz.plan.plan import Plan
-
-FAINT = "inward"
-"""The role of maps that start faint."""
 
 
 def has_faint(plan: Plan) -> bool:
