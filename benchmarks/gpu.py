@@ -4,11 +4,14 @@ Blocks of steps of the plain model and of the parametrized one alternate in one 
 without torch.compile, and with the embedding tied and not; the ratio is that of medians. The models
 have the same weights and shapes; the parametrized one has the plan's parameter groups, the plain
 one a single group. The coordinate check goes over widths 256 to 4096. Both results are written to
-benchmarks/results/gpu.json, together with a description of the machine, and to benchmarks/GPU.md as
-the table that `make bench` makes of all others. Weights, gradients and
-AdamW's state of both models need 20 GB. Without a GPU the script says so and does nothing.
+benchmarks/results/gpu.json, each as soon as it is there, together with a description of the
+machine, and to benchmarks/GPU.md as the table that `make bench` makes of all others. Weights,
+gradients and AdamW's state of both models need 20 GB. Without a GPU the script says so and does
+nothing. It takes some minutes, most of them torch.compile's; `--part` makes one of the two results
+and keeps the other.
 
-    python benchmarks/gpu.py [--small]     # --small: tiny sizes, to see on a CPU that it runs
+    python benchmarks/gpu.py [--part steps|coordinates] [--rounds 20]
+    python benchmarks/gpu.py --small       # tiny sizes, to see on a CPU that it runs
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig
 
 RESULTS = Path(__file__).parent / "results"
+FILE = RESULTS / "gpu.json"
 TABLE = Path(__file__).parent / "GPU.md"
 HEAD = """# What paramz costs on a GPU
 
@@ -197,7 +201,7 @@ def page(report: dict[str, Any]) -> str:
     head = HEAD.format(
         made=made_on(about.get("gpu", "a CPU")),
         parameters=report["steps"][0]["parameters"],
-        coordinates="\n".join(f"- {sentence}" for sentence in report["coordinates"].values()),
+        coordinates="\n".join(f"- {line}" for line in report["coordinates"].values()),
     )
     return head + table(rows)
 
@@ -214,31 +218,49 @@ def machine(device: str) -> dict[str, Any]:
     return about
 
 
+def write(report: dict[str, Any]) -> None:
+    """The report as it is by now, so that a machine that is taken back loses none of it."""
+    RESULTS.mkdir(exist_ok=True)
+    FILE.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if report["steps"] and report["coordinates"]:
+        TABLE.write_text(page(report), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="tiny sizes, on any machine")
-    small = parser.parse_args().small
-    if not small and not torch.cuda.is_available():
+    parser.add_argument("--part", choices=("steps", "coordinates"), help="this one alone")
+    parser.add_argument("--rounds", type=int, help="measured blocks of steps (20)")
+    asked = parser.parse_args()
+    if not asked.small and not torch.cuda.is_available():
         print("no GPU: this benchmark needs one (--small shows that it runs)")
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    sizes = SMALL if small else Sizes()
-    report: dict[str, Any] = {"machine": machine(device), "steps": []}
-    for tied in (False, True):
-        for compiled in (False, True) if not small else (False,):
+    sizes = SMALL if asked.small else Sizes()
+    sizes = replace(sizes, rounds=asked.rounds or sizes.rounds)
+    report: dict[str, Any] = {"steps": [], "coordinates": {}}
+    if asked.part and not asked.small and FILE.exists():
+        report = json.loads(FILE.read_text(encoding="utf-8"))
+    report["machine"] = machine(device)
+    if asked.part != "coordinates":
+        report["steps"] = []
+        for compiled, tied in ((False, False), (False, True), (True, False), (True, True)):
+            if compiled and asked.small:
+                continue
             report["steps"].append(step_times(sizes, device, tied=tied, compiled=compiled))
             print(json.dumps(report["steps"][-1]), flush=True)
+            if not asked.small:
+                write(report)
             torch._dynamo.reset()
             gc.collect()
-            torch.cuda.empty_cache()
-    report["coordinates"] = coordinates(sizes, device)
-    print(json.dumps(report["coordinates"], indent=1))
-    if not small:
-        RESULTS.mkdir(exist_ok=True)
-        text = json.dumps(report, indent=1) + "\n"
-        (RESULTS / "gpu.json").write_text(text, encoding="utf-8")
-        TABLE.write_text(page(report), encoding="utf-8")
-    else:
+            if device == "cuda":
+                torch.cuda.empty_cache()
+    if asked.part != "steps":
+        report["coordinates"] = coordinates(sizes, device)
+        print(json.dumps(report["coordinates"], indent=1), flush=True)
+    if not asked.small:
+        write(report)
+    elif report["steps"] and report["coordinates"]:
         print(page(report))
 
 
