@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 
@@ -44,6 +46,31 @@ def width_and_tokens() -> LawFit:
     )
 
 
+WIDE = {
+    ("mup", "adamw"): "muP, AdamW",
+    ("mup", "adamh"): "muP, AdamH",
+    ("mup", "sgd"): "muP, SGD",
+    ("mup", "muon"): "muP, Muon",
+    ("mup", "muonh"): "muP, MuonH",
+    ("u-mup", "adamw"): "u-muP, AdamW",
+    ("sp", "adamw"): "SP, AdamW",
+}
+
+
+def wide() -> Figure:
+    """Widths 64 to 1024, a panel for each optimizer and scheme; each has its own axes."""
+    df = read("lr_width_wide.csv")
+    figure, axes = plt.subplots(2, 4, figsize=(15, 7.2), layout="constrained")
+    for ax, ((scheme, optimizer), title) in zip(axes.flat, WIDE.items(), strict=False):
+        rows = df[(df.parametrization == scheme) & (df.optimizer == optimizer)]
+        found = transfer(rows, scale="width")
+        plots.transfer(found, [ax])
+        drift = found.drift.iloc[0]
+        ax.set_title(f"{title}: {drift.slope:+.2f} [{drift.lo:+.2f}, {drift.hi:+.2f}]")
+    axes.flat[-1].set_axis_off()
+    return figure
+
+
 def main() -> None:
     """Draw all of them."""
     figures = {
@@ -55,6 +82,7 @@ def main() -> None:
         ax = plots.law(found.trial, label=found.group, index=index, ax=ax)
     ax.set_xlabel("width")
     figures["width_loss"] = ax.figure
+    figures["wide"] = wide()
     figures["width_tokens"] = plots.law(width_and_tokens()).figure
     for name, figure in figures.items():
         figure.savefig(HERE / "img" / f"{name}.png", dpi=130, bbox_inches="tight")

@@ -101,7 +101,7 @@ with an interval that reaches inside.
   layers, Hugging Face's Llama and GPT-2; it refuses pooling, batch and group norms and MoE layers.
 - FP8 (E4M3 forward, E5M2 backward, simulated; a residual MLP on digits with 32 copies of the
   batch): u-muP reaches 0.112 against 0.098 in float32, SP with GPT-2's init 1.39 against 0.97.
-  Real FP8 products (`torch._scaled_mm`) have a test that needs a GPU; it has not run yet.
+  Real FP8 products (`torch._scaled_mm`) have a test that needs a GPU; it passed on an H200.
 - Alphas matter. With all at 1 the best loss of the byte-level GPT of width 256 after 80 steps is
   2.743, muP's 2.44, and it hardly falls with width. Learning rates are not the reason: at width 128
   slower norms, faster embeddings or hidden matrices leave it within 0.07, and a 4 to 16 times

@@ -104,18 +104,30 @@ def cells(m: Measured) -> tuple[str, str, str]:
     return f"{size}; {regret}", basis, status
 
 
+def wide(scheme: str, optimizer: str, what: str = "GPT") -> Measured:
+    """Widths 64 to 1024."""
+    only = {"optimizer": optimizer}
+    return Measured("lr_width_wide.csv", "width", scheme, 1000, decay=True, what=what, only=only)
+
+
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
 DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
 ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", Measured("lr_width_sp.csv", "width", "sp", 1000, decay=True)),
+    ("`sp`", wide("sp", "adamw")),
     ("`sp`", Measured("mup_mlp.csv", "width", "SP", **MLP)),
     ("`sp+embed`", Measured("lr_width_sp.csv", "width", "sp+embed", 1000, decay=True)),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
+    ("`mup`", wide("mup", "adamw")),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
     ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
+    ("`mup`", wide("mup", "sgd", "GPT, SGD")),
     ("`mup`", Measured("lr_width_muon.csv", "width", "mup", 1000, decay=True, what="GPT, Muon")),
+    ("`mup`", wide("mup", "muon", "GPT, Muon")),
+    ("`mup`", wide("mup", "adamh", "GPT, AdamH")),
+    ("`mup`", wide("mup", "muonh", "GPT, MuonH")),
     ("`mean-field`", "equal to `mup`, to rounding"),
     ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
     ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
@@ -146,6 +158,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         Measured("lr_batch.csv", "batch_size", "mup", 4000, decay=True, rule="sde"),
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
+    ("`u-mup`", wide("u-mup", "adamw")),
     ("`mup`, SOAP", "n.a.: coordinate checks only"),
     (
         "`sp`",
