@@ -15,9 +15,9 @@ on a width of 64, at a constant rate, two seeds and ranks 2, 8 and 32 had moved 
   which the first eighth warms up, then linearly to zero, and the mean loss of the last tenth.
 - Width 128, so that the largest rank is half of it; 2 blocks, sequences of 32, 8 to a step.
 - Three seeds, which draw the trained GPT, the adapters and the batches. Five rates an octave
-  apart, around the best at rank 8 by seed 0 of LoRA (2^-7, 2^-8); without a rule they are moved by half an octave per
-  doubling of the rank, to where earlier sweeps put the best, and only ranks 2 and 64 run (8 is one
-  case under both). Where a best lies at an end, a rate is added there.
+  apart, around the best at rank 8 by seed 0 of LoRA (2^-7, 2^-8); without a rule they are moved by
+  half an octave per doubling of the rank, to where earlier sweeps put the best, and only ranks 2
+  and 64 run (8 is one case under both). Where a best lies at an end, a rate is added there.
 - Expected: within 0.1 from rank 8 on under the rule, and maybe above 0 from 2 on.
 """
 
