@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
+from paramz.analysis.plots.style import theme
 
 HERE = Path(__file__).parent
 FIGURES = {
@@ -60,7 +61,8 @@ WIDE = {
 def wide() -> Figure:
     """Widths 64 to 1024, a panel for each optimizer and scheme; each has its own axes."""
     df = read("lr_width_wide.csv")
-    figure, axes = plt.subplots(2, 4, figsize=(15, 7.2), layout="constrained")
+    with theme():
+        figure, axes = plt.subplots(2, 4, figsize=(15, 7.2), layout="constrained")
     for ax, ((scheme, optimizer), title) in zip(axes.flat, WIDE.items(), strict=False):
         rows = df[(df.parametrization == scheme) & (df.optimizer == optimizer)]
         found = transfer(rows, scale="width")

@@ -122,6 +122,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
     ("`mup`", wide("mup", "adamw")),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
+    ("`sp`", Measured("lr_width_sgd.csv", "width", "sp", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", wide("mup", "sgd", "GPT, SGD")),
     ("`mup`", Measured("lr_width_muon.csv", "width", "mup", 1000, decay=True, what="GPT, Muon")),

@@ -180,6 +180,17 @@ def test_eight_scales_are_told_apart_and_the_legend_is_off_the_data(ax: Axes) ->
     assert legend.get_window_extent().y0 >= ax.get_window_extent().y1 - 1
 
 
+def test_the_one_legend_names_the_scales_of_every_panel() -> None:
+    df = made_up_sweep({"mup": 0.0, "sp": -1.2})
+    widest = df["width"].max()
+    found = pa.transfer(df[(df["parametrization"] == "mup") | (df["width"] < widest)])
+    panels = plots.transfer(found)
+    names = [text.get_text() for text in panels[-1].get_legend().get_texts()]
+    assert names == [str(width) for width in sorted(df["width"].unique())]
+    assert panels[0].get_legend() is None
+    matplotlib.pyplot.close("all")
+
+
 def ticks(ax: Axes, which: str) -> list[str]:
     ax.figure.canvas.draw()
     return [t.get_text() for t in getattr(ax, f"get_{which}ticklabels")()]

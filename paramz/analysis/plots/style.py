@@ -10,7 +10,7 @@ Okabe-Ito colours, always together with a marker of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,6 +18,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.ticker import NullLocator
@@ -123,12 +124,19 @@ def _panels(count: int, size: tuple[float, float], *, share: bool) -> list[Axes]
 
 
 def share_labels(panels: Sequence[Axes]) -> None:
-    """Keep the y label of the first of several panels side by side, and the legend of the last."""
+    """Keep the y label of the first of several panels side by side, and one legend, of all lines."""
     for ax in panels[1:]:
         ax.set_ylabel("")
+    named: dict[str, Artist] = {}
+    for ax in sorted(panels, key=lambda ax: -len(ax.get_legend_handles_labels()[1])):
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
     for ax in panels[:-1]:
         if legend := ax.get_legend():
             legend.remove()
+    legend = panels[-1].get_legend()
+    if legend and len(named) > len(legend.get_texts()):
+        legend_beside(panels[-1], legend.get_title().get_text(), named)
 
 
 def power_ticks(ax: Axes, values: Iterable[float]) -> None:
@@ -183,10 +191,13 @@ def _power_label(value: float) -> str:
     return f"$10^{{{power}}}$" if digits == "1" else f"${digits}{{\\times}}10^{{{power}}}$"
 
 
-def legend_beside(ax: Axes, title: str | None = None) -> None:
-    """A legend to the right of the axes, off the data."""
+def legend_beside(
+    ax: Axes, title: str | None = None, named: Mapping[str, Artist] | None = None
+) -> None:
+    """A legend to the right of the axes, off the data: of its lines, or of those given by name."""
+    lines = () if named is None else (list(named.values()), list(named))
     with theme():
-        ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
+        ax.legend(*lines, title=title, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
 
 
 def legend_above(ax: Axes, columns: int = 1) -> None:
