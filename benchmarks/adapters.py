@@ -8,6 +8,7 @@ table gives. `python benchmarks/adapters.py`: 20 minutes on one core, writes res
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -113,39 +114,58 @@ def rates(policy: str, start: str, ratios: dict[str, float]) -> tuple[float, flo
     return lrs[0], lrs[1]
 
 
-def losses(nets, rank: int, start: str, kind: str, policy: str, lrs) -> np.ndarray:
-    """Mean loss of the last 50 steps, (seeds, learning rates)."""
-    scaling = {"1": 1.0, "rank^-1/2": rank**-0.5}[kind]
-    at_base = {"1": 1.0, "rank^-1/2": BASE**-0.5}[kind]
-    each = len(lrs)
-    weights = [torch.stack(w).repeat_interleave(each, 0) for w in zip(*nets, strict=True)]
-    pairs = [
-        tuple(f.repeat_interleave(each, 0).requires_grad_() for f in pair)
-        for pair in factors(rank, start, scaling, policy)
-    ]
-    own = rates(policy, start, {"rank": rank / BASE, "scaling": scaling / at_base})
-    lr = torch.tensor(2.0 ** np.asarray(lrs), dtype=torch.float32).repeat(SEEDS)[:, None, None]
-    state = [(p, torch.zeros_like(p), torch.zeros_like(p), lr * k) for pair in pairs
-             for p, k in zip(pair, own, strict=True)]  # fmt: skip
-    total = torch.zeros(SEEDS * each)
+def side_by_side(
+    lrs: np.ndarray, trained: Sequence[tuple[torch.Tensor, float]], forward: Callable
+) -> np.ndarray:
+    """Adam at all learning rates and seeds at once: mean loss of the last 50 steps.
+
+    Args:
+        lrs: log2 of the rates.
+        trained: what it trains, (seeds x rates, ...), and the factor on its rate.
+        forward: (seeds x rates, points, inputs) -> logits.
+
+    Returns:
+        (seeds, rates)
+    """
+    lr = torch.tensor(2.0 ** np.asarray(lrs), dtype=torch.float32).repeat(SEEDS)
+    state = []
+    for p, own in trained:
+        rate = (lr * own).view(-1, *[1] * (p.dim() - 1))
+        state.append((p, torch.zeros_like(p), torch.zeros_like(p), rate))
+    total = torch.zeros(len(lr))
     for step in range(1, STEPS + 1):
         batches = [data(seed, step - 1, second=True) for seed in range(SEEDS)]
-        x, y = (torch.stack(part).repeat_interleave(each, 0) for part in zip(*batches, strict=True))
-        out = forward(weights, x, pairs, scaling)
-        loss = F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="none")
-        loss = loss.view(SEEDS * each, BATCH).mean(1)
+        x, y = (
+            torch.stack(part).repeat_interleave(len(lrs), 0) for part in zip(*batches, strict=True)
+        )
+        loss = F.cross_entropy(forward(x).flatten(0, 1), y.flatten(), reduction="none")
+        loss = loss.view(len(lr), BATCH).mean(1)
         for p, *_ in state:
             p.grad = None
         loss.sum().backward()
         with torch.no_grad():
-            for p, mean, square, rate in state:  # Adam
+            for p, mean, square, rate in state:
                 mean.lerp_(p.grad, 0.1)
                 square.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
                 root = (square / (1 - 0.999**step)).sqrt() + 1e-12
                 p.sub_(rate * (mean / (1 - 0.9**step)) / root)
         if step > STEPS - 50:
             total += loss.detach() / 50
-    return total.view(SEEDS, each).numpy()
+    return total.view(SEEDS, len(lrs)).numpy()
+
+
+def losses(nets, rank: int, start: str, kind: str, policy: str, lrs) -> np.ndarray:
+    """Mean loss of the last 50 steps, (seeds, learning rates)."""
+    scaling = {"1": 1.0, "rank^-1/2": rank**-0.5}[kind]
+    at_base = {"1": 1.0, "rank^-1/2": BASE**-0.5}[kind]
+    weights = [torch.stack(w).repeat_interleave(len(lrs), 0) for w in zip(*nets, strict=True)]
+    pairs = [
+        tuple(f.repeat_interleave(len(lrs), 0).requires_grad_() for f in pair)
+        for pair in factors(rank, start, scaling, policy)
+    ]
+    own = rates(policy, start, {"rank": rank / BASE, "scaling": scaling / at_base})
+    trained = [(p, k) for pair in pairs for p, k in zip(pair, own, strict=True)]
+    return side_by_side(lrs, trained, lambda x: forward(weights, x, pairs, scaling))
 
 
 def optimum(lrs: np.ndarray, losses: np.ndarray) -> float:

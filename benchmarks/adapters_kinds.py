@@ -17,7 +17,7 @@ import pandas as pd
 import peft
 import torch
 import torch.nn.functional as F
-from adapters import BASE, BATCH, SEEDS, STEPS, WIDTH, data, optimum, pretrained
+from adapters import BASE, SEEDS, WIDTH, optimum, pretrained, side_by_side
 from torch import nn
 
 import paramz
@@ -142,47 +142,29 @@ def losses(nets, kind: str, rank: int, policy: str, lrs) -> np.ndarray:
     made = config(rank)
     alpha = getattr(made, "lora_alpha", getattr(made, "alpha", None))
     scaling = 1.0 if alpha is None else alpha / rank
-    each = len(lrs)
-    weights = [torch.stack(w).repeat_interleave(each, 0) for w in zip(*nets, strict=True)]
-    lr = torch.tensor(2.0 ** np.asarray(lrs), dtype=torch.float32).repeat(SEEDS)
+    weights = [torch.stack(w).repeat_interleave(len(lrs), 0) for w in zip(*nets, strict=True)]
     known: dict[int, torch.Tensor] = {}
-    state, layers = [], []
+    trained, layers = [], []
     for layer in drawn(kind, rank, policy):
         mine = {}
         for local, (values, tensor, own) in layer.items():
             if id(tensor) not in known:
-                whole = torch.stack(values).repeat_interleave(each, 0)
+                whole = torch.stack(values).repeat_interleave(len(lrs), 0)
                 known[id(tensor)] = whole
                 if tensor.requires_grad:
-                    whole.requires_grad_()
-                    rate = (lr * own).view(-1, *[1] * (whole.dim() - 1))
-                    state.append((whole, torch.zeros_like(whole), torch.zeros_like(whole), rate))
+                    trained.append((whole.requires_grad_(), own))
             mine[local] = known[id(tensor)]
         layers.append(mine)
-    total = torch.zeros(SEEDS * each)
-    for step in range(1, STEPS + 1):
-        batches = [data(seed, step - 1, second=True) for seed in range(SEEDS)]
-        x, y = (torch.stack(part).repeat_interleave(each, 0) for part in zip(*batches, strict=True))
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
         h = (x @ weights[0]).relu()
         for own, weight in zip(layers, weights[1:-1], strict=True):
             z = F.layer_norm(h, h.shape[-1:])
             added = compute(z, own, rank, scaling)
             h = h + (added @ weight if turns else z @ weight + added).relu()
-        out = F.layer_norm(h, h.shape[-1:]) @ weights[-1]
-        loss = F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="none")
-        loss = loss.view(SEEDS * each, BATCH).mean(1)
-        for p, *_ in state:
-            p.grad = None
-        loss.sum().backward()
-        with torch.no_grad():
-            for p, mean, square, rate in state:  # Adam
-                mean.lerp_(p.grad, 0.1)
-                square.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
-                root = (square / (1 - 0.999**step)).sqrt() + 1e-12
-                p.sub_(rate * (mean / (1 - 0.9**step)) / root)
-        if step > STEPS - 50:
-            total += loss.detach() / 50
-    return total.view(SEEDS, each).numpy()
+        return F.layer_norm(h, h.shape[-1:]) @ weights[-1]
+
+    return side_by_side(lrs, trained, forward)
 
 
 def main() -> None:
