@@ -124,7 +124,7 @@ def _panels(count: int, size: tuple[float, float], *, share: bool) -> list[Axes]
 
 
 def share_labels(panels: Sequence[Axes]) -> None:
-    """Keep the y label of the first of several panels side by side, and one legend, of all lines."""
+    """Keep the y label of the first of several panels side by side, and one legend for all."""
     for ax in panels[1:]:
         ax.set_ylabel("")
     named: dict[str, Artist] = {}
