@@ -20,6 +20,8 @@ FIGURES = {
     "width_sgd": ("lr_width_sgd.csv", "width"),
     "width_sp": ("lr_width_sp.csv", "width"),
     "width_muon": ("lr_width_muon.csv", "width"),
+    "width_shampoo": ("lr_width_shampoo.csv", "width"),
+    "width_kfac": ("lr_width_kfac.csv", "width"),
     "width_umup": ("lr_width_umup_long.csv", "width"),
     "horizon": ("lr_steps.csv", "steps"),
     "batch": ("lr_batch.csv", "batch_size"),

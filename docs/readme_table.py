@@ -169,7 +169,14 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         "`mup`",
         Measured("lr_width_shampoo.csv", "width", "mup", 1000, decay=True, what="GPT, Shampoo"),
     ),
-    ("`mup`, K-FAC", "docs/second_order.md"),
+    (
+        "`sp`",
+        Measured("lr_width_kfac.csv", "width", "sp", 1000, decay=True, what="GPT, K-FAC"),
+    ),
+    (
+        "`mup`",
+        Measured("lr_width_kfac.csv", "width", "mup", 1000, decay=True, what="GPT, K-FAC"),
+    ),
     ("`lora` over rank", "docs/adapters.md"),
 )
 
