@@ -633,8 +633,8 @@ def page() -> str:
         + EXPERTS.format(table=expert_checks(HERE.parent / "benchmarks/results/experts.csv"))
         + "\n## Weight decay\n\n`plan.param_groups(..., decay=)` names what stays the same in all "
         f"tensors and at every scale:\n\n{decay}\n\n"
-        "In runs of 1000 steps the decay that begins to harm stayed over width under `coupled` and\n"
-        "fell under `lr-constant` ([Evidence](evidence.md#weight-decay-over-width-in-part)).\n"
+        "In runs of 1000 steps the decay that begins to harm stayed over width under `coupled`\n"
+        "and fell under `lr-constant` ([Evidence](evidence.md#weight-decay-over-width-in-part)).\n"
         + optimizers()
         + RUNS.format(table=markdown(header, runs), sources="\n".join(sources))
     )
