@@ -18,7 +18,7 @@ from paramz.anatomy import names
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, declared_blocks
-from paramz.anatomy.ends import find_added_in, require_ends, shown
+from paramz.anatomy.ends import added_alone, find_added_in, require_ends, shown
 from paramz.anatomy.left_out import left_out
 from paramz.anatomy.normed_ends import behind_norms
 from paramz.anatomy.paths import is_number, join, pattern, split, stem
@@ -37,6 +37,7 @@ class Residual:
         modules: path of every end -> that of its block.
         ratios: path of every block -> target / base of ``depth``, the runs of all blocks of its
             stack, and ``loops``, its own, where they grow.
+        alone: those of ``ends`` that are in none of these modules, and added by themselves.
         called: path of an end -> that of the module whose forward runs, where they differ.
         notes: what a reader of the plan should know, one sentence each.
     """
@@ -48,6 +49,7 @@ class Residual:
     ratios: Mapping[str, Mapping[str, float]]
     called: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    alone: frozenset[str] = frozenset()
 
 
 _LINEAR = (
@@ -73,8 +75,8 @@ def find_branches(
 
     Raises:
         ValueError: there are none, a block holds a part whose branch has no known end, a norm in
-            forward code takes the size of an end off, or a declaration matches nothing. The message
-            shows how to declare them.
+            forward code takes the size of an end off, what branches are added to is multiplied
+            itself, or a declaration matches nothing. The message shows how to declare them.
     """
     known = declared is not None and declared.inside is not None
     try:
@@ -91,14 +93,17 @@ def find_branches(
     if not known:
         notes += left_out(model, base, set(found.runs))
     notes += require_ends(model, base, at_base, ratios, example, added, declared=known)
+    ends = frozenset(name for names_of_end in parameters.values() for name in names_of_end)
+    alone = added_alone(found, at_base, added) - ends
     return Residual(
         found.blocks,
-        ends=frozenset(name for names_of_end in parameters.values() for name in names_of_end),
+        ends=ends | alone,
         hooked=tuple(path for path, own in parameters.items() if not own),
         modules=found.modules,
         ratios=ratios,
         called={path: _called(model, path) for path in found.modules},
         notes=tuple(notes),
+        alone=alone,
     )
 
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.declared import FoundBlocks
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.paths import split, unnumbered
-from paramz.anatomy.sums import Added, find_added
+from paramz.anatomy.streams import Added
+from paramz.anatomy.sums import find_added
 from paramz.anatomy.tensors import listed
+
+_UNSEEN = (
+    "the ends of residual branches are taken from names alone, as no run of the base showed what "
+    "it adds to what: a norm behind an end, a branch beside the known ones or a bias that is added "
+    "by itself would not have been seen. Give example=, an input that the base's forward takes (it "
+    "runs on the meta device, or else where its weights are), or declare all branches with "
+    "branches=paramz.Branches(inside=..., ends=...)"
+)
 
 # Blocks of one kind that run first; code that counts its blocks needs all of them.
 _KEPT = (2, None)
@@ -46,7 +57,8 @@ def require_ends(
         notes.
 
     Raises:
-        ValueError: there are such branches; the message holds a declaration of all of them.
+        ValueError: there are such branches, and the message holds a declaration of all of them; or
+            what they are added to is multiplied itself.
     """
     deepened = {unnumbered(path) for path, ratio in ratios.items() if ratio["depth"] != 1}
 
@@ -54,6 +66,17 @@ def require_ends(
         inside = any(unnumbered(name).startswith(f"{path}.") for path in deepened)
         return inside or _resized(model, base, name) is not None
 
+    if not added.ran:
+        return [_UNSEEN] if deepened else []
+    averaged = [name for name in sorted(added.averaged) if deepens(name)]
+    if averaged:
+        raise ValueError(
+            f"{listed(averaged, 4)}: what this makes is added to a stream that is multiplied "
+            "itself, as in (x + f(x)) / sqrt(2), torch.lerp(x, f(x), t) or a gate x * (1 - g) + "
+            "f(x) * g. The stream then forgets what blocks before added, and schemes for depth are "
+            "for sums that keep it. Let blocks return x + b * f(x), with a number b or none, or "
+            "keep the base's number of blocks and plan without a scheme for depth"
+        )
     missing = [name for name in sorted(added.unended) if deepens(name)]
     if not missing:
         return []
@@ -67,7 +90,7 @@ def require_ends(
     every = [name for name in whole.unended if deepens(name)]
     raise ValueError(
         f"{said}, and paramz would leave them without depth. "
-        f"{_declaration(model, base, whole._replace(unended=set(every or missing)))}"
+        f"{_declaration(model, base, replace(whole, unended=set(every or missing)))}"
     )
 
 
@@ -81,7 +104,7 @@ def shown(model: nn.Module, base: nn.Module, example: Any) -> str | None:
     """
     found = find_added_in(base, (), example, _ALL)
     numbered = {name for name in found.unended if re.search(r"\b\d+\b", name)} or found.unended
-    return _declaration(model, base, found._replace(unended=numbered)) if numbered else None
+    return _declaration(model, base, replace(found, unended=numbered)) if numbered else None
 
 
 def find_added_in(
@@ -96,17 +119,32 @@ def find_added_in(
         kept: how many equal blocks of a list run; the second where the first does not run.
     """
     for inputs in possible_inputs(model, example):
-        for number in kept:
+        for meta, number in ((meta, number) for meta in (True, False) for number in kept):
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), torch.no_grad():
                     warnings.simplefilter("ignore")  # of code that meets a guess
-                    found = find_added(model, ends, inputs, number)
+                    found = find_added(model, ends, inputs, number, meta=meta)
             except Exception:  # any model's own code, on inputs that it may not like
                 continue
             skips = names.SKIP_CONNECTIONS
             on_stream = {n for n in found.unended if any(map(skips.search, n.split(".")))}
-            return found._replace(unended=found.unended - on_stream)
-    return Added(set(), set(), set(), {})
+            return replace(found, unended=found.unended - on_stream)
+    return Added(ran=False)
+
+
+def added_alone(found: FoundBlocks, at_base: FoundBlocks, added: Added) -> frozenset[str]:
+    """Parameters that are added to the stream by themselves, and that no module at an end holds.
+
+    In ``x + f(x) + self.b`` a factor on ``f`` is none on ``b``, which would add up over depth.
+
+    Args:
+        found: blocks of the target.
+        at_base: those of the base.
+        added: what a run of the base shows.
+    """
+    ends = tuple(f"{path}." for path in at_base.modules)
+    alone = {unnumbered(name) for name in added.bare if not name.startswith(ends)}
+    return frozenset(name for name in found.blocks if alone and unnumbered(name) in alone)
 
 
 def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:

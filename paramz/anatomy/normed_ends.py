@@ -1,7 +1,8 @@
 """Branches that a norm ends: the map before it takes no factor, as the norm takes its size off.
 
 In ``x + norm(branch(x))`` (Swin V2, Gemma 2, sandwich and peri-norm blocks) a factor on the last
-map of the branch changes nothing. A run of the model shows such norms, whatever their names.
+map of the branch changes nothing, and in ``x + tanh(branch(x))`` little. A run of the model shows
+such norms, whatever their names and whatever length they take, and such nonlinearities.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def behind_norms(found: FoundBlocks, lost: Mapping[str, str], *, declared: bool)
 
     Args:
         found: what names or the user say, of the model or of its base.
-        lost: path of an end in the base, of whose output a norm takes the size before it is added
-            -> path of the norm, empty where no module puts out the result.
+        lost: path of an end in the base, of whose output a norm or a nonlinearity takes the size
+            before it is added -> path of the norm, empty where no module puts out the result.
         declared: the user has declared the ends.
 
     Raises:
@@ -30,8 +31,9 @@ def behind_norms(found: FoundBlocks, lost: Mapping[str, str], *, declared: bool)
     if bare:
         raise ValueError(
             f"{listed(bare, 3)}: what it makes is normalised in forward code before it is added, "
-            "so a factor on it is none on the branch. Let a module put out what is added (an "
-            "nn.LayerNorm or nn.RMSNorm in place of the code), and plan again"
+            "or goes through a nonlinearity such as a tanh or a softmax, so a factor on it is none "
+            "on the branch. Let a module of its own put out what is added (such as an nn.LayerNorm,"
+            " nn.RMSNorm or nn.Tanh in place of the code), and plan again"
         )
     if declared and lost:
         end, norm = next(iter(sorted(lost.items())))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts, TensorFacts
-from paramz.anatomy.tensors import ModelTensor, Use
+from paramz.anatomy.tensors import ModelTensor, Use, listed
 from paramz.plan.experts import router_notes, thin_notes, with_thin
 from paramz.plan.factors import (
     code_multipliers,
@@ -58,7 +58,13 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     notes = (*doubts, *sliced, *told, *facts.notes)
     branches: dict[str, float] = {}
     if facts.residual is not None:
-        notes = (*_depth_notes(facts.residual, scheme.branch), *facts.residual.notes, *notes)
+        alone = _alone_notes(facts.residual, scheme.branch)
+        notes = (
+            *_depth_notes(facts.residual, scheme.branch),
+            *facts.residual.notes,
+            *alone,
+            *notes,
+        )
         branches = branch_hooks(facts.residual, scheme.branch, rulebook.folded)
     scales = module_scales(facts, attention)
     multipliers = _multipliers(facts, rulebook, rows)
@@ -186,7 +192,17 @@ def branch_hooks(residual: Residual, power: Power, fold: bool) -> dict[str, floa
         residual: the model's branches.
         power: the scheme's factor on a branch.
         fold: it is folded into weights where there are any.
+
+    Raises:
+        ValueError: a parameter is added by itself, where no hook reaches it, with ``fold=False``.
     """
+    grown = sorted(n for n in residual.alone if power(residual.ratios[residual.blocks[n]]) != 1.0)
+    if grown and not fold:
+        raise ValueError(
+            f"{listed(grown, 4)}: added to the stream by itself, where only its own values can take"
+            " the factor of depth, which fold=False does not do. Use fold=True, or let the module "
+            "at the end of the branch add it (as the bias of an nn.Linear)"
+        )
     factors = {
         residual.called[path]: power(residual.ratios[residual.modules[path]])
         for path in (residual.hooked if fold else residual.modules)
@@ -214,6 +230,13 @@ def _depth_notes(residual: Residual, power: Power) -> list[str]:
         f"depth of the stack of {blocks[0]} to {blocks[-1]} {said[key]}"
         for key, blocks in stacks.items()
     ]
+
+
+def _alone_notes(residual: Residual, power: Power) -> list[str]:
+    """That parameters take the factor of a branch without being the end of one."""
+    grown = sorted(n for n in residual.alone if power(residual.ratios[residual.blocks[n]]) != 1.0)
+    said = "added to the stream by itself, so it takes the factor of a residual branch"
+    return [f"{listed(grown, 2)}: {said}"] if grown else []
 
 
 def _multipliers(facts: Facts, rulebook: Rulebook, rows: Sequence[Row]) -> dict[str, float]:

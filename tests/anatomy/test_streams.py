@@ -1,0 +1,211 @@
+"""What hides the factor of depth, or stands beside it: a run shows it, whatever the names are."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import paramz
+from paramz.anatomy.branches import find_branches
+
+AVERAGED = {
+    "lerp": lambda x, y: torch.lerp(x, y, 0.3),
+    "lerp, the other way": lambda x, y: torch.lerp(y, x, 0.3),
+    "a mean of two": lambda x, y: torch.stack([x, y]).mean(0),
+    "divided": lambda x, y: (x + y) / 2**0.5,
+    "numbers on both": lambda x, y: x * 0.8 + y * 0.6,
+    "a gate": lambda x, y: x * (1 - x.sigmoid()) + y * x.sigmoid(),
+}
+# The last two are bounded, no norms.
+HIDDEN = {
+    "mean of sizes": lambda y: y / y.abs().mean(-1, keepdim=True),
+    "largest size": lambda y: y / (y.abs().amax(-1, keepdim=True) + 1e-6),
+    "largest size, another way": lambda y: y / y.abs().max(-1, keepdim=True).values,
+    "variance and mean at once": lambda y: (
+        (y - torch.var_mean(y, -1, keepdim=True)[1]) / torch.var_mean(y, -1, keepdim=True)[0].sqrt()
+    ),
+    "signs": torch.sign,
+    "softmax": lambda y: y.softmax(-1),
+    "tanh": lambda y: 2 * torch.tanh(3 * y),
+}
+KEPT = {
+    "scaled before": lambda x, y: 1.0 * x + y * 0.1,
+    "subtracted": lambda x, y: x - y,
+    "a sum of two": lambda x, y: torch.stack([x, y]).sum(0),
+    "relu": lambda x, y: x + y.relu(),
+    "root of a square": lambda x, y: x + y.square().sqrt(),
+    "gated": lambda x, y: x + x.sigmoid() * y,
+}
+
+
+class Block(nn.Module):
+    def __init__(self, width, joined):
+        super().__init__()
+        self.before, self.joined = nn.LayerNorm(width), joined
+        self.f = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+
+    def forward(self, x):
+        return self.joined(x, self.f(self.before(x)))
+
+
+class Bare(Block):
+    """A gain and a bias of their own behind the branch's last map."""
+
+    def __init__(self, width, joined):
+        super().__init__(width, joined)
+        self.gain = nn.Parameter(torch.full((width,), 0.1))
+        self.bias = nn.Parameter(torch.full((width,), 0.2))
+
+    def forward(self, x):
+        return self.joined(x, self.gain * self.f(self.before(x)), self.bias)
+
+
+class DynamicTanh(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.alpha, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return torch.tanh(self.alpha * x) + self.shift
+
+
+class Ended(Block):
+    """A module that hides the size of what the last map makes."""
+
+    def __init__(self, width, kind):
+        super().__init__(width, None)
+        self.after = kind(width)
+
+    def forward(self, x):
+        return x + self.after(self.f(self.before(x)))
+
+
+class SharedTanh(Ended):
+    """The same module stands inside the branch and behind it."""
+
+    def forward(self, x):
+        return x + self.after(self.f(self.after(self.before(x))))
+
+
+class Net(nn.Module):
+    def __init__(self, depth=2, block=Block, how=None, width=16):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, width), nn.Linear(width, 3)
+        self.blocks = nn.ModuleList(block(width, how) for _ in range(depth))
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+def added(block, how, **options):
+    """What the first block adds to its input at 4 times the depth, before and under a plan."""
+    x, models = torch.randn(8, 6), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(Net(8, block, how))
+    paramz.parametrize_(
+        models[1],
+        "mup+completep",
+        base=Net(block=block, how=how),
+        wider=Net(block=block, how=how, width=32),
+        example=x,
+        **options,
+    )
+    h = models[0].first(x)
+    return [model.blocks[0](h) - h for model in models]
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_a_stream_that_is_multiplied_is_refused(name):
+    with pytest.raises(ValueError, match=r"blocks.0.f.2.*added to a stream that is multiplied"):
+        added(Block, AVERAGED[name])
+
+
+def test_one_block_is_enough_to_see_that_its_sum_is_multiplied():
+    def build(depth):
+        return Net(depth, how=AVERAGED["divided"])
+
+    with pytest.raises(ValueError, match=r"blocks.0.f.2.*added to a stream that is multiplied"):
+        find_branches(build(4), build(1), example=torch.randn(2, 6))
+
+
+def test_a_norm_of_the_sum_times_a_number_is_no_average():
+    def post(x, y):
+        return F.normalize(x + y, dim=-1) * 4
+
+    model = Net(8, how=post)
+    found = find_branches(model, Net(how=post), example=torch.randn(2, 6))
+    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_factor_of_depth_goes_through(name):
+    plain, planned = added(Block, KEPT[name])
+    torch.testing.assert_close(planned, plain / 4)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_hides_the_factor_in_forward_code_is_refused(name):
+    with pytest.raises(ValueError, match=r"blocks.0.f.2.*normalised in forward code.*or goes thr"):
+        added(Block, lambda x, y: x + HIDDEN[name](y))
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda _: nn.Tanh(), lambda _: nn.Softmax(-1), DynamicTanh, lambda _: nn.Hardtanh()]
+)
+def test_a_module_that_hides_the_factor_takes_it(kind):
+    plain, planned = added(Ended, kind)
+    torch.testing.assert_close(planned, plain / 4)
+
+
+def test_a_module_that_stands_elsewhere_too_takes_no_factor():
+    with pytest.raises(ValueError, match=r"blocks.0.f.2.*Let a module of its own put out"):
+        added(SharedTanh, lambda _: nn.Tanh())
+
+
+@pytest.mark.parametrize(
+    "joined", [lambda x, y, b: x + (y + b), lambda x, y, b: x + y + b, lambda x, y, b: x + b + y]
+)
+def test_a_bias_by_hand_takes_the_factor_of_the_branch(joined):
+    plain, planned = added(Bare, joined)
+    torch.testing.assert_close(planned, plain / 4)
+    with pytest.raises(ValueError, match=r"blocks.0.bias.*added to the stream by itself.*fold=T"):
+        added(Bare, joined, fold=False)
+
+
+def test_a_bias_by_hand_learns_as_that_of_a_layer_does():
+    build = lambda depth=2: Net(depth, Bare, lambda x, y, b: x + y + b)  # noqa: E731
+    plan = paramz.make_plan(build(8), "mup+completep", base=build(), wider=Net(
+        2, Bare, lambda x, y, b: x + y + b, 32), example=torch.randn(2, 6))  # fmt: skip
+    rows = {row.name: row for row in plan.rows}
+    assert rows["blocks.3.bias"].ends and not rows["blocks.3.gain"].ends
+    assert any("blocks.0.bias, blocks.1.bias and 6 more: added to the" in n for n in plan.notes)
+
+
+class NotOnMeta(Block):
+    def forward(self, x):
+        x.numpy(force=True)
+        return x + self.joined(self.f(self.before(x)))
+
+
+class TwoInputs(Net):
+    def forward(self, x, other):
+        return super().forward(x + other)
+
+
+def test_a_model_that_does_not_run_on_the_meta_device_runs_where_it_is():
+    with pytest.raises(ValueError, match="normalised in forward code"):
+        added(NotOnMeta, torch.sign)
+
+
+def test_a_plan_without_a_run_says_what_it_could_not_see():
+    how = lambda x, y: x + y  # noqa: E731
+    model, base = TwoInputs(8, how=how), TwoInputs(how=how)
+    (note,) = [n for n in find_branches(model, base).notes if "no run of the base" in n]
+    assert "taken from names alone" in note and "Give example=" in note
+    x = {"x": torch.randn(2, 6), "other": torch.randn(2, 6)}
+    assert not any("no run" in n for n in find_branches(model, base, example=x).notes)
+    assert not any("no run" in n for n in find_branches(base, base).notes)
