@@ -26,6 +26,7 @@ from paramz.plan.own_factor import own_factor
 from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.theory.families import WITHOUT_RULE
 
 
 def problems(
@@ -42,6 +43,7 @@ def problems(
     Raises:
         TypeError: there are no optimizers, or something else was given.
     """
+    yield from _around(optimizers)
     optimizers = [_inner(each) for each in optimizers]
     strange = [type(each).__name__ for each in optimizers if not hasattr(each, "param_groups")]
     if strange or not optimizers:
@@ -74,6 +76,19 @@ def _inner(optimizer: Any) -> Any:
     while hasattr(inside := getattr(optimizer, "optimizer", None), "param_groups"):
         optimizer = inside
     return optimizer
+
+
+def _around(optimizers: Sequence[Any]) -> Iterator[str]:
+    """Wrappers that change steps in a way for which there is no rule, such as TRAC."""
+    for optimizer in optimizers:
+        while hasattr(inside := getattr(optimizer, "optimizer", None), "param_groups"):
+            name = type(optimizer).__name__
+            if reason := WITHOUT_RULE.get(name.lower()):
+                yield (
+                    f"there is no rule for {name}, which is around {type(inside).__name__}: "
+                    f"{reason}. Without it the plan's learning rates hold"
+                )
+            optimizer = inside
 
 
 def _unplanned(groups: Sequence[Group]) -> str:

@@ -170,11 +170,14 @@ def _named(family: Family, names: str) -> dict[str, Family]:
 # Optimizer class names, lower case, of torch and of the libraries that people use with it.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        **{name: SGD for name in ("sgd", "momentum", "nesterov", "sgd8bit")},
-        **_named(ADAM, "adam nadam radam adamax rmsprop adam8bit"),
+        **{name: SGD for name in ("sgd", "momentum", "nesterov", "sgd8bit", "fusedsgd")},
+        **_named(ADAM, "adam nadam radam adamax rmsprop adam8bit adam4bit adamfp8 adam32bit"),
+        **_named(ADAM, "pagedadam pagedadam8bit pagedadam32bit rmsprop8bit rmsprop32bit"),
         "adagrad": replace(ADAM, name="adagrad", eps=1e-10),
-        **_named(ADAMW, "adamw adamw8bit pagedadamw pagedadamw8bit fusedadam stableadamw"),
-        **_named(LION, "lion sign signsgd lion8bit"),
+        **_named(ADAMW, "adamw adamw8bit adamw4bit adamwfp8 adamw32bit stableadamw"),
+        **_named(ADAMW, "pagedadamw pagedadamw8bit pagedadamw32bit"),
+        **_named(replace(ADAMW, weight_decay=0.0), "fusedadam deepspeedcpuadam"),
+        **_named(LION, "lion sign signsgd lion8bit pagedlion pagedlion8bit fusedlion"),
         # Steps of the size of lr in every entry, whatever the gradient's, as their steps show.
         **_named(
             replace(ADAMW, weight_decay=0.0),
@@ -214,6 +217,14 @@ def _stated(optimizer: Any) -> Mapping[str, Any]:
         parameters = inspect.signature(optimizer).parameters.items()
         return {name: p.default for name, p in parameters if p.default is not p.empty}
     return dict(getattr(optimizer, "defaults", {}))
+
+
+def _with_own_defaults(known: Family, own: Mapping[str, Any]) -> Family:
+    """The family with the decay and epsilon that an instance has, or a class by default."""
+    decay, eps = own.get("weight_decay"), own.get("eps")
+    if isinstance(decay, int | float) and known.decay != "none":
+        known = replace(known, weight_decay=decay)
+    return replace(known, eps=eps) if isinstance(eps, float) and known.eps is not None else known
 
 
 def family(
@@ -264,8 +275,8 @@ def family(
                 f"pass dataclasses.replace(paramz.families.ADAMW, name={key!r}); if it is linear "
                 f"in the gradient, the same with SGD."
             )
-        found = FAMILIES[key]
         own = _stated(optimizer)
+        found = _with_own_defaults(FAMILIES[key], own)
         exponent = own.get("exponent") if exponent is None else exponent
         graft = own.get("graft") if graft is None else graft
         decoupled = read_decoupled(own) if decoupled is None else decoupled

@@ -120,3 +120,28 @@ def test_a_learning_rate_that_is_a_tensor_shares_groups_and_keeps_what_was_plann
     plan.check(made, model=model)
     OneCycleLR(made, max_lr=0.5, total_steps=10)  # which fills the tensors
     assert "the ratios between the learning rates are no longer the plan's" in refused(plan, made)
+
+
+def test_decay_and_epsilon_that_are_left_out_are_those_of_the_class_or_instance(planned):
+    model, plan = planned
+    groups = plan.param_groups(model, FusedAdam, lr=0.1)
+    assert set(decays(groups).values()) == {0.0}
+    plan.check(FusedAdam(groups), model=model)
+    own = torch.optim.AdamW(model.parameters(), weight_decay=0.25, eps=1e-5)
+    groups = plan.param_groups(model, own, lr=0.1)
+    shares = {group["lr"] * group["weight_decay"] for group in groups}
+    assert shares == {0.1 * 0.25} and max(group["eps"] for group in groups) == 1e-5
+    assert paramz.family("fusedadam").weight_decay == 0.0  # as apex has it, where a name tells less
+
+
+def test_wrappers_pass_but_for_those_that_no_rule_can_follow(planned):
+    model, plan = planned
+    groups = plan.param_groups(model, "adamw", lr=0.1)
+    for wrapped in (library.Lookahead, library.ScheduleFreeWrapper):
+        plan.check(wrapped(torch.optim.AdamW(groups)), model=model)
+    learned = library.TRAC(torch.optim.AdamW(groups))
+    assert "no rule for TRAC, which is around AdamW: it estimates" in refused(plan, learned)
+    moved = library.SAM(plan.param_groups(model, "adamw", lr=0.1), torch.optim.AdamW)
+    assert "the radius needs a rule of its own" in refused(plan, moved)
+    projected = library.GaLore(plan.param_groups(model, "adamw", lr=0.1))
+    assert "in a subspace whose rank" in refused(plan, projected)
