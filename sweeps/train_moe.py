@@ -19,12 +19,12 @@ import paramz
 
 
 class Expert(nn.Module):
-    """A GELU feed-forward layer with 2 times the model's width inside."""
+    """A GELU feed-forward layer of some units."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, size: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 2 * width, bias=False)
-        self.down = nn.Linear(2 * width, width, bias=False)
+        self.up = nn.Linear(width, size, bias=False)
+        self.down = nn.Linear(size, width, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(tokens, width) -> the same shape."""
@@ -34,11 +34,11 @@ class Expert(nn.Module):
 class MoE(nn.Module):
     """A router and its experts, without load balancing."""
 
-    def __init__(self, width: int, experts: int, top_k: int) -> None:
+    def __init__(self, width: int, experts: int, top_k: int, size: int) -> None:
         super().__init__()
         self.top_k = top_k
         self.router = nn.Linear(width, experts, bias=False)
-        self.experts = nn.ModuleList(Expert(width) for _ in range(experts))
+        self.experts = nn.ModuleList(Expert(width, size) for _ in range(experts))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, time, width) -> the same shape."""
@@ -56,12 +56,12 @@ class MoE(nn.Module):
 class Block(nn.Module):
     """Attention and a mixture of experts, each behind a layer norm and a skip connection."""
 
-    def __init__(self, width: int, heads: int, experts: int, top_k: int) -> None:
+    def __init__(self, width: int, heads: int, experts: int, top_k: int, size: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.moe = MoE(width, experts, top_k)
+        self.moe = MoE(width, experts, top_k, size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, time, width) -> the same shape."""
@@ -78,6 +78,9 @@ class MoEGPT(nn.Module):
         heads: attention heads, whose size grows with width.
         experts: experts in every block.
         top_k: experts per token; a quarter of them if left out.
+        expert_size: units inside an expert; twice the width if left out.
+        expert_widths: units inside all experts of a block together, in widths of the model, in
+            place of their size, so that more experts are finer ones.
         context: longest sequence.
         zero: start every residual branch at zero.
     """
@@ -90,15 +93,25 @@ class MoEGPT(nn.Module):
         heads: int = 4,
         experts: int = 8,
         top_k: int | None = None,
+        expert_size: int | None = None,
+        expert_widths: int | None = None,
         context: int = 64,
         zero: bool = False,
     ) -> None:
         super().__init__()
+        if expert_size and expert_widths:
+            raise ValueError(
+                "expert_size and expert_widths both say how large experts are: give one"
+            )
+        units = width * (expert_widths or 2 * experts)
+        if units % experts:
+            raise ValueError(f"{units} units cannot be divided among {experts} experts")
+        size = expert_size or units // experts
+        active = top_k or max(1, experts // 4)
         self.embed = nn.Embedding(256, width)
         self.position = nn.Embedding(context, width)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, experts, top_k or max(1, experts // 4)) for _ in range(depth)
-        )
+        blocks = (Block(width, heads, experts, active, size) for _ in range(depth))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, 256, bias=False)
         for name, parameter in self.named_parameters():
@@ -116,8 +129,10 @@ class MoEGPT(nn.Module):
 def task(config: dict[str, Any]) -> paramz.Task:
     """The model and data of a config; every key has a default.
 
-    Keys: depth, heads, experts, top_k (default: a quarter of the experts), context, batch_size,
-    zero (start residual branches at zero), text, seed (of the batches' order, too).
+    Keys: depth, heads, experts, top_k (default: a quarter of the experts), expert_size (units in an
+    expert; default: twice the width) or expert_widths (units in all experts of a block together, in
+    widths of the model, so that more experts are finer), context, batch_size, zero (start residual
+    branches at zero), text, seed (of the batches' order, too).
     """
     context = config.get("context", 64)
     build = partial(
@@ -126,6 +141,8 @@ def task(config: dict[str, Any]) -> paramz.Task:
         heads=config.get("heads", 4),
         experts=config.get("experts", 8),
         top_k=config.get("top_k"),
+        expert_size=config.get("expert_size"),
+        expert_widths=config.get("expert_widths"),
         context=context,
         zero=config.get("zero", False),
     )

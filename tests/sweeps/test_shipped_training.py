@@ -96,6 +96,32 @@ def test_a_shared_block_runs_as_often_as_the_depth_says_and_is_planned_by_its_ru
 
 
 @pytest.mark.parametrize(
+    ("config", "width", "experts", "fans"),
+    [
+        ({"expert_widths": 8}, 64, 32, {"fan_in": 0.25, "fan_out": 2.0}),
+        ({"expert_size": 16}, 128, 16, {"fan_out": 4.0}),
+        ({}, 64, 8, {"fan_in": 2.0, "fan_out": 2.0}),
+    ],
+)
+def test_experts_are_finer_or_thin_where_the_config_says_so(config, width, experts, fans):
+    task = importlib.import_module("train_moe").task({"experts": experts, "heads": 2, **config})
+    model = task.build(width)
+    sizes = {"experts": 4}
+    plan = task.parametrize_(model, "mup+moe", base_width=32, base_sizes=sizes)
+    (row,) = (row for row in plan.rows if row.name == "blocks.0.moe.experts.1.down.weight")
+    assert {name: row.ratios[name] for name in row.ratios if "fan" in name} == fans
+    assert row.ratios["experts"] == experts / 4
+
+
+def test_experts_whose_size_is_said_twice_or_does_not_divide_are_refused():
+    build = importlib.import_module("train_moe").MoEGPT
+    with pytest.raises(ValueError, match="give one"):
+        build(32, expert_size=16, expert_widths=16)
+    with pytest.raises(ValueError, match="cannot be divided"):
+        build(33, experts=8, expert_widths=4)
+
+
+@pytest.mark.parametrize(
     ("name", "config"),
     [
         ("train_lm", {"parametrization": "mup"}),
