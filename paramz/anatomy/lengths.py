@@ -2,6 +2,7 @@
 
 A vector of length one has entries of size d^-1/2, so ``normalize(x) * sqrt(d)`` is a norm, and
 ``normalize(x)`` alone is a norm times a number that falls with width. Many write norms in parts.
+What is divided by the sum of its sizes, or a softmax over d entries, has entries of size 1/d.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 TIMES = frozenset({"mul", "mul_", "multiply", "__mul__", "__rmul__"})
 DIVIDED = frozenset({"div", "div_", "true_divide", "divide", "__truediv__"})
 _LENGTHS = frozenset({"norm", "linalg_norm", "linalg_vector_norm"})
+_SIZES = frozenset({"abs", "__abs__", "absolute"})
+ENTRIES = frozenset({"squares", "sizes"})
 _POWERS = frozenset({"pow", "__pow__", "square", "sqrt", "rsqrt", "reciprocal"})
 
 
@@ -25,7 +28,8 @@ class Length:
 
     Attributes:
         kind: "unit" for vectors divided by their length; "length" for a length, "square" for its
-            square, "inverse" for one over it; "squares" for the squares of entries.
+            square, "inverse" for one over it; "squares" and "sizes" for the squares of entries and
+            their absolute values.
         value: the number by which it exceeds what a root mean square in place of the length gives.
     """
 
@@ -62,19 +66,28 @@ def length_of(
         return None
     first, known = tensors[0]
     if name == "normalize":
-        usual = kwargs.get("p", 2.0) == 2
-        return Length("unit", first.shape[kwargs.get("dim", 1)] ** -0.5) if usual else None
+        order = args[1] if len(args) > 1 else kwargs.get("p", 2.0)
+        axis = args[2] if len(args) > 2 else kwargs.get("dim", 1)
+        return Length("unit", first.shape[axis] ** (-1 / order))
     if name in _LENGTHS:
-        root = _order(args, kwargs) in (None, "fro", 2)
-        return Length("length", _summed(first, out) ** 0.5) if root else None
+        order = _order(args, kwargs)
+        order = 2 if order in (None, "fro") else order
+        known_order = isinstance(order, int | float) and order > 0
+        return Length("length", _summed(first, out) ** (1 / order)) if known_order else None
+    if name == "softmax":
+        axis = args[1] if len(args) > 1 else kwargs.get("dim")
+        return Length("unit", 1 / first.shape[axis]) if isinstance(axis, int) else None
     if name in TIMES | DIVIDED and len(tensors) > 1:
         return _of_two(name, tensors)
     if len(tensors) > 1:
         return None
     if known is None:
+        if name in _SIZES:
+            return Length("sizes")
         return Length("squares") if _exponent(name, args) == 2 else None
-    if known.kind == "squares":
-        return Length("square", _summed(first, out)) if name == "sum" else None
+    if known.kind in ENTRIES:
+        kind = "square" if known.kind == "squares" else "length"
+        return Length(kind, _summed(first, out)) if name == "sum" else None
     return _of_one(name, args, known)
 
 

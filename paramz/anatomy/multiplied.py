@@ -1,4 +1,4 @@
-"""Every product of two activations in one run of a model, and what its factors are.
+"""Every product of two activations in one run of a model, and sums of one, and what made them.
 
 Products of an activation and a parameter are what layers do. A product of two activations sums
 over what both have: channels of a head, tokens, or the width of two towers. Tensors are followed by
@@ -25,17 +25,19 @@ class Seen:
 
     ``factor`` is that of all numbers which multiply it, before and after; ``unit`` says that its
     factors are vectors of length one, ``data`` that both depend on the model's input, ``normed``
-    that a norm takes it, or it is divided by another one.
+    that a norm takes it, or it is divided by another one, ``alone`` that it is a sum of one
+    activation, or its length, whose ``size`` is then the root.
     """
 
     made: tuple[frozenset[str], frozenset[str]]
-    size: int
+    size: float
     factor: float
     unit: bool
     data: bool = False
     softmax: bool = False
     at_output: bool = False
     normed: bool = False
+    alone: bool = False
 
 
 def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
@@ -52,7 +54,7 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     ...         super().__init__()
     ...         self.q, self.k = nn.Linear(4, 8), nn.Linear(4, 8)
     ...     def forward(self, x):
-    ...         return (self.q(x) @ self.k(x).T * 0.5).softmax(-1)
+    ...         return (self.q(x) @ self.k(x).T * 0.5).softmax(-1) @ x
     >>> (seen,) = products_of(Net(), torch.zeros(3, 4), None)
     >>> seen.size, seen.factor, seen.softmax
     (8, 0.5, True)
@@ -64,12 +66,8 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     for tensor in tensors_in(moved):
         watcher.known.put(tensor, _State(data=True))
     for tensor in outputs(run(model, moved, watcher, kept)):
-        state = watcher.state(tensor)
-        for number in state.pending:
-            watcher.seen[number] = replace(
-                watcher.seen[number], at_output=watcher.seen[number].data
-            )
-    return [one for one in watcher.seen if all(one.made)]
+        watcher.end(watcher.state(tensor))
+    return [one for one in watcher.seen if all(one.made) and (one.at_output or not one.alone)]
 
 
 class _State(NamedTuple):
@@ -84,6 +82,8 @@ class _State(NamedTuple):
         length: it is the "length" of what the same parameters made, or the "square" of that.
         paired: the states of two things, multiplied entry by entry.
         pending: the products that it holds.
+        soft: those of which it is a softmax.
+        sums: sums of one activation that it holds.
     """
 
     made: frozenset[str] = frozenset()
@@ -94,6 +94,8 @@ class _State(NamedTuple):
     length: str = ""
     paired: tuple[Any, Any] | None = None
     pending: frozenset[int] = frozenset()
+    soft: frozenset[int] = frozenset()
+    sums: frozenset[int] = frozenset()
 
 
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"})
@@ -104,10 +106,14 @@ _NORMS = frozenset(
     linalg_vector_norm""".split()
 )
 _ROOTS = frozenset({"sqrt", "rsqrt"})
+_NORMS_OF = frozenset({"linalg_vector_norm", "norm"})
+_DISTANCES = frozenset({"_cdist_forward", "_euclidean_dist"})
+# Operations behind which a sum of one activation is as large as before, or is a logit's.
+_KEEP_SUMS = frozenset({"add", "sub", "cat", "stack", "where", "maximum", "minimum"})
 # What leaves the numbers of a tensor as they are, or nearly so.
 _SAME = frozenset(
-    """clone _to_copy copy_ cat stack _reshape_copy index index_select gather where masked_fill
-    _unsafe_view expand view_copy native_dropout add add_ clamp clamp_min maximum""".split()
+    """clone _to_copy copy cat stack _reshape_copy index index_select gather where masked_fill
+    _unsafe_view expand view_copy native_dropout add clamp clamp_min maximum""".split()
 )
 
 
@@ -118,6 +124,15 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[Seen] = []
         self.known = Known(_State())
+        self._attention: set[int] = set()  # products of whose softmax another product was taken
+
+    def end(self, state: _State) -> None:
+        """Something of this state is the model's output."""
+        for number in state.pending | state.sums:
+            self.seen[number] = replace(self.seen[number], at_output=self.seen[number].data)
+        for number in state.soft - self._attention:
+            data = self.seen[number].data
+            self.seen[number] = replace(self.seen[number], at_output=data, softmax=not data)
 
     def state(self, tensor: Any) -> _State:
         """What is known of one factor, which may be a number."""
@@ -153,7 +168,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _SOFTMAX:
             for number in pending:
                 self.seen[number] = replace(self.seen[number], softmax=True)
-            return _State(made, data)
+            return _State(made, data, soft=pending)
         ratio = name in ("div", "div_") and len(found) == 2 and all(s.pending for s in found)
         if name in _NORMS or ratio:  # of two sums over the same axis the ratio does not grow
             for number in pending:
@@ -165,9 +180,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             square = "square" if pair[0].made == pair[1].made else ""
             return self._product(*pair, size, data)._replace(length=square)
         times = _number_of(name, args) if len(found) == 1 else 1.0
-        for number in pending if times != 1.0 else ():
+        sums = self._sums(name, args, kwargs, found)
+        for number in pending | sums if times != 1.0 else ():
             self.seen[number] = replace(self.seen[number], factor=self.seen[number].factor * times)
-        same = times != 1.0 or name in _SAME or name.rstrip("_") in ("mul", "div")
+        same = times != 1.0 or name.removesuffix("_") in _SAME or name.rstrip("_") in ("mul", "div")
         return _State(
             made,
             data,
@@ -177,9 +193,27 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             length=_length(name, args, found),
             paired=_paired(name, args, found),
             pending=pending,
+            soft=frozenset[int]().union(*(s.soft for s in found)),
+            sums=sums,
         )
 
+    def _sums(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> frozenset[int]:
+        """The sums of one activation that an operation's result holds, itself among them."""
+        kept = frozenset[int]().union(*(s.sums for s in found))
+        one = found[0]
+        root = name in ("sqrt", "pow") and (name == "sqrt" or args[1] == 0.5)
+        for number in kept if root else ():
+            seen = self.seen[number]
+            self.seen[number] = replace(seen, size=seen.size**0.5, factor=seen.factor**0.5)
+        if (name == "sum" or name in _NORMS_OF | _DISTANCES) and one.data and one.made:
+            size = _summed(name, args, kwargs)
+            self.seen.append(Seen((one.made, one.made), size, one.factor, False, True, alone=True))
+            return frozenset([len(self.seen) - 1])
+        single = sum(state.data for state in found) == 1
+        return kept if (single and name not in _NORMS) or name in _KEEP_SUMS else frozenset()
+
     def _product(self, left: _State, right: _State, size: int, data: bool) -> _State:
+        self._attention |= left.soft | right.soft
         if left.raw or right.raw or not (left.made and right.made):
             raw = [state.made for state in (left, right) if state.raw or not state.data]
             return _State(raw[0] if raw else left.made | right.made, data)
@@ -198,6 +232,18 @@ def _number_of(name: str, args: Any) -> float:
     if number and name in ("mul", "mul_"):
         return number
     return 1 / number if number and name in ("div", "div_") else 1.0
+
+
+def _summed(name: str, args: Any, kwargs: Any) -> float:
+    """Over how many entries a sum runs; of a length, the root of that."""
+    shape = args[0].shape
+    if name in _DISTANCES:
+        return float(shape[-1] ** 0.5)
+    at = {"linalg_vector_norm": 2, "norm": 2}.get(name, 1)
+    axes = (kwargs or {}).get("dim", args[at] if len(args) > at else None)
+    axes = [axes] if isinstance(axes, int) else axes or range(len(shape))
+    size = math.prod(shape[axis] for axis in axes)
+    return float(size if name == "sum" else size**0.5)
 
 
 def _unit(name: str, found: list[_State]) -> bool:
@@ -219,7 +265,8 @@ def _length(name: str, args: Any, found: list[_State]) -> str:
     before = found[0].length
     if before == "square" and (name in _ROOTS or (name == "pow" and abs(args[1]) == 0.5)):
         return "length"
-    return before if name in _SAME or name == "reciprocal" else ""
+    same = name.removesuffix("_") in _SAME or name == "reciprocal"
+    return before if same else ""
 
 
 def _paired(name: str, args: Any, found: list[_State]) -> tuple[_State, _State] | None:

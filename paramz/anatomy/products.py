@@ -1,5 +1,7 @@
 """Products of two activations whose sum runs over an axis that grows: attention, and dot products.
 
+Sums of one activation that the model puts out count, too, and its length.
+
 What attention computes does not depend on what its class is called. So both probes run once, and
 every product of two tensors that are no parameters is noted: which matrices made its factors, over
 how many entries it sums, and whether a softmax or the model's output takes it.
@@ -39,6 +41,7 @@ class Product:
         inside: it is of two activations, and stays within the network as it is, without a softmax
             or a norm: as what a computed weight makes.
         scalable: ``left`` is a layer that a factor on width can be declared for.
+        alone: it is no product but a sum of what ``left`` puts out, or its length.
     """
 
     module: str
@@ -49,6 +52,7 @@ class Product:
     at_output: bool
     inside: bool = False
     scalable: bool = False
+    alone: bool = False
 
     @property
     def grows(self) -> bool:
@@ -95,9 +99,11 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
                 one.softmax,
                 one.at_output,
                 one.data and not (one.softmax or one.at_output or one.normed),
-                _scalable(modules.get(layer), probes.wider, layer),
+                not one.alone and _scalable(modules.get(layer), probes.wider, layer),
+                one.alone,
             )
-            found.setdefault((path, product.grows, one.softmax, one.at_output), product)
+            key = (path, product.grows, one.softmax, one.at_output, one.alone)
+            found.setdefault(key, product)
     return tuple(found.values())
 
 
@@ -154,6 +160,7 @@ def _watched(model: nn.Module, example: Any) -> dict[tuple[Any, ...], list[Seen]
             found: dict[tuple[Any, ...], list[Seen]] = {}
             for one in seen:
                 made = (" ".join(sorted({*map(unnumbered, each)})) for each in one.made)
-                found.setdefault((*made, one.softmax, one.at_output), []).append(one)
+                kind = (*made, one.softmax, one.at_output, one.alone)
+                found.setdefault(kind, []).append(one)
             return found
     return {}

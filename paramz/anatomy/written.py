@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from paramz.anatomy.inputs import possible_inputs
-from paramz.anatomy.lengths import DIVIDED, TIMES, Length, length_of
+from paramz.anatomy.lengths import DIVIDED, ENTRIES, TIMES, Length, length_of
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.runs import copied_to, device_of, outputs, run
@@ -216,7 +216,7 @@ class _Reader(TorchFunctionMode):
         made = next((label for label in data if label.made_by is not None), _Label())
         number = next((x for x in args if isinstance(x, int | float)), None)
         # What multiplies a length, or what was divided by one, is a number of the norm's.
-        measured = any(each.length and each.length.kind != "squares" for each in data)
+        measured = any(each.length and each.length.kind not in ENTRIES for each in data)
         if len(tensors) == 1 and number is not None and name in TIMES | DIVIDED and not measured:
             value = float(number) if name in TIMES else 1 / float(number) if number else 0.0
             self.seen.append(_Seen(value, made.made_by, made.kind))

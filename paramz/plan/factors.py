@@ -165,10 +165,10 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
         and (each.at_output or not any(in_one(h.module, each.module) for h in facts.heads))
     ]
     return [
-        f"{each.left or 'a matrix of the model itself'}: what it puts out is multiplied by another "
-        f"activation and summed over an axis that grows{_AT_OUTPUT if each.at_output else ''}: it "
-        "grows like width^1/2 as drawn and like width while it is trained. Divide it in the code "
-        "by the length of that axis over its length in the base"
+        f"{each.left or 'a matrix of the model itself'}: what it puts out is "
+        + (_SUMMED if each.alone else _BY_ANOTHER)
+        + f"{_AT_OUTPUT if each.at_output else ''}: it {_ALONE if each.alone else _TRAINED} by the "
+        "length of that axis over its length in the base"
         + (f", or let factors={{{key}: 'width^-1'}} do it" if each.scalable else "")
         + f". factors={{{key}: None}} says that it is right as it is"
         for each in apart
@@ -176,6 +176,10 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
     ]
 
 
+_BY_ANOTHER = "multiplied by another activation and summed over an axis that grows"
+_TRAINED = "grows like width^1/2 as drawn and like width while it is trained. Divide it in the code"
+_SUMMED = "summed over an axis that grows, or its length or distances are taken over that axis"
+_ALONE = "grows with width. Take the mean in the code (of squares, for a length), or divide it"
 _AT_OUTPUT = ", and that is the model's output"
 
 

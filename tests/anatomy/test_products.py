@@ -286,3 +286,70 @@ def test_a_constant_factor_on_cosines_stays():
     model = build(64)
     plan = paramz.parametrize_(model, "mup", base=build)
     assert (model[1].scale, plan.notes) == (10.0, ())
+
+
+OF_WIDTH = {
+    "sum": lambda h, g: h.sum(-1),
+    "sum of everything": lambda h, g: h.sum(),
+    "sum of squares": lambda h, g: h.pow(2).sum(-1),
+    "length": lambda h, g: h.norm(dim=-1),
+    "distance": lambda h, g: (h - g).norm(dim=-1),
+    "distances": torch.cdist,
+    "its own products": lambda h, g: h @ h.T,
+    "products": lambda h, g: h @ g.T,
+    "log probabilities of products": lambda h, g: (h @ g.T).log_softmax(-1),
+    "a logit of it": lambda h, g: (0.1 * h.sum(-1)).sigmoid(),
+}
+SETTLED = {
+    "mean": lambda h, g: h.mean(-1),
+    "sum / d": lambda h, g: h.sum(-1) / h.shape[-1],
+    "length / d^1/2": lambda h, g: h.norm(dim=-1) * h.shape[-1] ** -0.5,
+    "sum over the batch": lambda h, g: (h.sum(0) * g).mean(-1),
+    "cosine": lambda h, g: F.cosine_similarity(h, g, dim=-1),
+    "norm by hand": lambda h, g: (h / (h.pow(2).sum(-1, keepdim=True)).sqrt() * g).mean(-1),
+}
+
+
+class Ending(nn.Module):
+    """No readout: code makes the output of two activations."""
+
+    def __init__(self, width, how):
+        super().__init__()
+        self.a, self.b, self.how = nn.Linear(3, width), nn.Linear(3, width), how
+
+    def forward(self, x):
+        return self.how(self.a(x).relu(), self.b(x).relu())
+
+
+@pytest.mark.parametrize("name", OF_WIDTH)
+def test_an_output_that_is_a_sum_over_width_is_warned_of(name):
+    text = said(lambda width: Ending(width, OF_WIDTH[name]), example=torch.randn(4, 3))
+    assert "over an axis that grows" in text and "and that is the model's output" in text
+    spoken = {"factors": {"^a$": None}}
+    kept = said(lambda width: Ending(width, OF_WIDTH[name]), example=torch.randn(4, 3), **spoken)
+    assert "axis that grows" not in kept
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_an_output_that_keeps_its_size_is_not(name):
+    assert "axis that grows" not in said(
+        lambda width: Ending(width, SETTLED[name]), example=torch.randn(4, 3)
+    )
+
+
+def test_the_warning_of_a_sum_is_what_the_output_does():
+    changes = []
+    for width in (32, 512):
+        torch.manual_seed(0)
+        model, x = Ending(width, OF_WIDTH["sum"]), torch.randn(16, 3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            plan = paramz.parametrize_(
+                model, "mup", base=lambda w: Ending(w, OF_WIDTH["sum"]), base_width=32, example=x
+            )
+        optimizer = torch.optim.Adam(plan.param_groups(model, torch.optim.Adam, lr=1e-3))
+        before = model(x)
+        before.mean().backward()
+        optimizer.step()
+        changes.append((model(x) - before).detach().abs().mean())
+    assert 12 < changes[1] / changes[0] < 20  # 16 times the width

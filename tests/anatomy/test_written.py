@@ -326,7 +326,16 @@ class Normed(nn.Module):
             "linalg": lambda: x * (root / torch.linalg.vector_norm(x, dim=-1, keepdim=True)),
             "squares": lambda: x * torch.rsqrt(squares + 1e-6) * root,
             "mean": lambda: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6),
+            "sizes": lambda: x / x.abs().mean(-1, keepdim=True),
+            "all sizes": lambda: x / x.abs().sum(-1, keepdim=True) * self.width,
+            "largest": lambda: x / x.abs().amax(-1, keepdim=True),
+            "largest, normalize": lambda: F.normalize(x, p=float("inf"), dim=-1),
+            "softmax": lambda: x.softmax(-1) * self.width,
             "unit": lambda: F.normalize(x, dim=-1),
+            "sum of sizes": lambda: x / x.abs().sum(-1, keepdim=True),
+            "sum of sizes, normalize": lambda: F.normalize(x, 1, -1),
+            "sum of sizes, norm": lambda: x / x.norm(p=1, dim=-1, keepdim=True),
+            "softmax alone": lambda: x.softmax(-1),
             "smaller": lambda: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)) / root,
         }[self.how]()
 
@@ -338,7 +347,10 @@ class Normed(nn.Module):
 @pytest.mark.parametrize(
     ("how", "held"),
     [(how, 1) for how in ("normalize", "length", "linalg", "squares", "mean")]
-    + [("unit", 2), ("smaller", 2)],
+    + [(how, 1) for how in ("sizes", "all sizes", "largest", "largest, normalize", "softmax")]
+    + [("unit", 2), ("smaller", 2)]
+    + [("sum of sizes" + how, 4) for how in ("", ", normalize", ", norm")]
+    + [("softmax alone", 4)],
 )
 def test_a_norm_written_in_parts_is_no_factor_and_a_length_of_one_is(how, held):
     build = lambda width=BASE: Normed(width, how)  # noqa: E731
