@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from cases import GPT, VOCABULARY
 from gloo import join
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
@@ -40,6 +41,19 @@ def planned() -> tuple[nn.Module, paramz.Plan]:
     torch.manual_seed(0)
     model = GPT(WIDTH)
     return model, paramz.parametrize_(model, "mup", base=GPT, base_width=BASE)
+
+
+def adapted() -> tuple[nn.Module, paramz.Plan]:
+    """The same with LoRA of twice the base's rank, whose factors alone are trained."""
+
+    def build(width: int, rank: int = 4) -> nn.Module:
+        torch.manual_seed(0)
+        return get_peft_model(
+            GPT(width), LoraConfig(r=rank, target_modules=["qkv", "mlp.0", "mlp.2"])
+        )
+
+    model = build(WIDTH, rank=8)
+    return model, paramz.parametrize_(model, "mup+lora", base=build, base_width=BASE)
 
 
 def optimizer_for(plan: paramz.Plan, model: nn.Module) -> torch.optim.Optimizer:
@@ -113,6 +127,17 @@ def two_processes(rank: int, world: int, folder: str) -> None:
     assert isinstance(sharded.head.weight, DTensor)
     assert paramz.plan_of(sharded) == plan
     close(train(sharded, optimizer, part, average=all_mean), wanted[:STEPS])
+
+    # Adapters, with all but their factors frozen.
+    whole, adapters = adapted()
+    alone = optimizer_for(adapters, whole)
+    adapted_groups, adapted_losses = ratios(alone), train(whole, alone)
+    assert adapted_losses[-1] < adapted_losses[0]
+    for wrap in (DistributedDataParallel, fully_shard):
+        wrapped = wrap(adapted()[0])
+        together = optimizer_for(adapters, wrapped)
+        assert ratios(together) == adapted_groups
+        close(train(wrapped, together, part, average=all_mean), adapted_losses)
 
     # Norms are those of whole tensors, and all processes clip alike.
     whole, _ = planned()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -30,17 +30,25 @@ def clean_name(name: str, known: Container[str] = ()) -> str:
     >>> clean_name("module._orig_mod.module.layers.0.weight")
     'layers.0.weight'
     """
-    if name in known:
-        return name
+    forms = [name]
+    for form in forms:  # it grows: a plan of a wrapped model knows names with some of the wrappers
+        if form in known:
+            return form
+        plain = form.removesuffix(ORIGINAL)  # masked after planning
+        if plain in known:
+            return plain
+        forms += [shorter for shorter in _without_one(form) if shorter not in forms]
+    return min(forms, key=len)
+
+
+def _without_one(name: str) -> Iterator[str]:
+    """A name without one of the wrappers that are in it, for each of them."""
+    for wrapper in _BEFORE:
+        if name.startswith(wrapper):
+            yield name.removeprefix(wrapper)
     for wrapper, plain in _BETWEEN:
-        name = name.replace(wrapper, plain)
-    while name not in known:
-        wrapper = next((w for w in _BEFORE if name.startswith(w)), "")
-        if not wrapper:
-            break
-        name = name.removeprefix(wrapper)
-    plain = name.removesuffix(ORIGINAL)  # masked after planning
-    return plain if name not in known and plain in known else name
+        if wrapper in name:
+            yield name.replace(wrapper, plain)
 
 
 def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.Parameter]]:

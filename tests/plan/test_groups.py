@@ -392,6 +392,9 @@ def test_wrappers_change_names_only():
     assert clean_name("blocks.0._checkpoint_wrapped_module.norm.weight") == "blocks.0.norm.weight"
     assert clean_name("_fsdp_wrapped_module.blocks.0._fsdp_wrapped_module.w") == "blocks.0.w"
     assert clean_name("blocks.0.module.weight") == "blocks.0.module.weight"
+    adapted = "base_model.model.blocks.0.up.base_layer.weight"  # planned with PEFT around it
+    assert clean_name(f"module._orig_mod.{adapted}", {adapted}) == adapted
+    assert clean_name(f"module.{adapted}", {"blocks.0.up.weight"}) == "blocks.0.up.weight"
 
 
 def test_a_saved_plan_gives_the_same_groups(tmp_path):
