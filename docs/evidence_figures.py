@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from paramz import HORIZONS
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 from paramz.analysis.plots.style import theme
 
@@ -75,6 +76,14 @@ def wide() -> Figure:
     return figure
 
 
+def batch_sde() -> Figure:
+    """The whole rule over batch sizes, with lr as of batch 16."""
+    df = read("lr_batch_sde.csv")
+    moved = HORIZONS["sde"].columns["adam"].lr
+    df = df.assign(lr=df.lr / [moved({"batch": size / 16}) for size in df.batch_size])
+    return plots.transfer(transfer(df, scale="batch_size"))[0].figure
+
+
 def main() -> None:
     """Draw all of them."""
     figures = {
@@ -87,6 +96,7 @@ def main() -> None:
     ax.set_xlabel("width")
     figures["width_loss"] = ax.figure
     figures["wide"] = wide()
+    figures["batch_sde"] = batch_sde()
     figures["width_tokens"] = plots.law(width_and_tokens()).figure
     for name, figure in figures.items():
         figure.savefig(HERE / "img" / f"{name}.png", dpi=130, bbox_inches="tight")

@@ -42,8 +42,9 @@ class Measured:
         decay: with weight decay.
         what: the task, and the optimizer where it is not AdamW.
         only: further values of columns.
-        rule: a run rule of which lr alone is taken, relative to which lr counts: since it
-            multiplies lr by a number for each run, the trials without it are those with it.
+        most: the largest size that counts; all if left out.
+        rule: a run rule relative to which lr counts. Where it multiplies lr alone, by a number for
+            each run, the trials without it are those with it.
     """
 
     file: str
@@ -54,6 +55,7 @@ class Measured:
     what: str = "GPT"
     hp: str = "lr"
     only: dict[str, Any] = field(default_factory=dict)
+    most: float = float("inf")
     rule: str | None = None
 
 
@@ -65,6 +67,7 @@ def trials(m: Measured) -> pd.DataFrame:
         df = df.assign(lr=2.0**df.log2lr, seed=0)
     for column, value in {"parametrization": m.scheme, **m.only}.items():
         df = df[df[column] == value]
+    df = df[df[m.scale] <= m.most]
     if m.rule is not None:
         moved = HORIZONS[m.rule].columns["adam"].lr
         scale, base = RULES[m.scale]
@@ -157,6 +160,14 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     (
         "`mup`, lr by the run rule `sde`",
         Measured("lr_batch.csv", "batch_size", "mup", 4000, decay=True, rule="sde"),
+    ),
+    (
+        "`mup`, all by the run rule `sde`",
+        Measured("lr_batch_sde.csv", "batch_size", "mup", 8000, decay=True, rule="sde"),
+    ),
+    (
+        "the same, without the largest batch",
+        Measured("lr_batch_sde.csv", "batch_size", "mup", 8000, decay=True, most=32, rule="sde"),
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
     ("`u-mup`", wide("u-mup", "adamw")),
