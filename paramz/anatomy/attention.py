@@ -8,7 +8,7 @@ section 5 and appendix B.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,8 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.paths import join, unnumbered
+from paramz.anatomy.paths import join
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.products import Product
 
 # Stands for an attribute where there is none to set: nn.MultiheadAttention computes 1/sqrt(d_head)
 # itself, so the keys' input is multiplied instead. A bias of the keys is not, and need not be: it
@@ -40,6 +39,8 @@ class GrowingHeads:
         constant: the model's own factor does not move with the size of a head (T5, whose init has
             the 1/sqrt(d_head) instead).
         fused: it reads the attribute only where a switch for torch's fused attention is off.
+        average: the factor is one on an average, not on logits, as where linear attention takes a
+            softmax of its queries: an average keeps its size, and so must the factor.
     """
 
     module: str
@@ -49,6 +50,7 @@ class GrowingHeads:
     head: float = 1.0
     constant: bool = False
     fused: bool = False
+    average: bool = False
 
 
 def logit_scales(module: nn.Module) -> tuple[str, ...]:
@@ -95,7 +97,7 @@ def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | No
     known = all(size is not None for size in sizes)
     b, w, t = (float(size or 1) for size in sizes)
     attribute = falling_scale(base, wider, module)
-    if attribute is not None and _ignores(module, attribute):
+    if attribute is not None and ignores(module, attribute):
         return GrowingHeads(path, None, head=t / b) if b < w else None
     if attribute is not None:
         plain, at_base = getattr(module, attribute), getattr(base, attribute)
@@ -124,64 +126,6 @@ def _without_owners(found: list[GrowingHeads]) -> list[GrowingHeads]:
         if heads.attribute is not None
         or not any(path.startswith(join(heads.module, "")) for path in having)
     ]
-
-
-def shown_heads(
-    found: Sequence[GrowingHeads],
-    products: Sequence[Product],
-    model: nn.Module,
-    probes: Probes,
-) -> list[GrowingHeads]:
-    """Growing heads by their names, corrected by what a run showed of products of activations.
-
-    Names may be silent on a head's size, or on there being attention at all. Where a run shows the
-    products of a module and none of them grows, heads without an attribute are none, nor are those
-    with one that stays (a cosine times a number); where a softmax takes one that does, in a module
-    that names do not tell, it is attention. It has its factor in an attribute if one of that name
-    falls as the root of the length of the sum grows.
-
-    Args:
-        found: as `find_growing_heads` finds them.
-        products: as `paramz.anatomy.products.find_products` finds them; empty if no run shows any.
-        model: the target.
-        probes: base and wider model.
-    """
-    kept = []
-    for heads in found:
-        near = [product for product in products if in_one(heads.module, product.module)]
-        falls = heads.attribute is not None and not heads.constant
-        if falls or not near or any(product.grows for product in near):
-            kept.append(heads)
-    known = [heads.module for heads in found]
-    for product in products:
-        told = any(in_one(module, product.module) for module in known)
-        if product.grows and product.attention and not told:
-            kept += _heads_of(product, model, probes)
-            known.append(product.module)
-    return kept
-
-
-def _heads_of(product: Product, model: nn.Module, probes: Probes) -> list[GrowingHeads]:
-    """The attention of a product in all of its blocks; the first one, if no attribute is found."""
-    base, wider = probes.modules
-    found = []
-    for path, module in model.named_modules():
-        twin = probes.twin(path)
-        if unnumbered(path) != unnumbered(product.module) or twin not in base or twin not in wider:
-            continue
-        name = falling_scale(base[twin], wider[twin], module)
-        if name is None or _ignores(module, name):
-            continue
-        plain, at_base, at_wider = (getattr(m, name) for m in (module, base[twin], wider[twin]))
-        if math.isclose(at_base / at_wider, product.growth**0.5, rel_tol=1e-3):
-            found.append(GrowingHeads(path, name, plain, at_base, (at_base / plain) ** 2))
-    return found or [GrowingHeads(product.module, None)]
-
-
-def in_one(heads: str, product: str) -> bool:
-    """Whether one of two modules is the other or inside it; two towers meet in the model itself."""
-    one, other = (f"{unnumbered(path)}." if path else "" for path in (heads, product))
-    return other.startswith(one) or (bool(product) and one.startswith(other))
 
 
 def is_attention(module: nn.Module) -> bool:
@@ -261,7 +205,7 @@ def falling_scale(base: Any, wider: Any, module: Any) -> str | None:
     return None
 
 
-def _ignores(module: nn.Module, attribute: str) -> bool:
+def ignores(module: nn.Module, attribute: str) -> bool:
     """Whether a class calls torch's fused attention and never reads its own factor for it."""
     read: set[str] = set()
     for kind in type(module).__mro__:

@@ -19,7 +19,6 @@ from paramz.anatomy.attention import (
     GrowingHeads,
     find_growing_heads,
     nested_encoders,
-    shown_heads,
 )
 from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
@@ -52,6 +51,7 @@ from paramz.anatomy.paired import twin_names
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.products import Product, find_products, names_tell
+from paramz.anatomy.shown_heads import shown_heads
 from paramz.anatomy.slices import find_slices
 from paramz.anatomy.spans import Span, find_spans
 from paramz.anatomy.tensors import (
@@ -116,7 +116,8 @@ class Facts:
         written: factors on embeddings and logits that are in forward code only.
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
         uncalled: paths of layers whose shared weight the model's code takes without calling them.
-        dots: products of two activations that grow with width, and that no softmax or norm takes.
+        dots: products of two activations that grow with width, and that no softmax or norm takes,
+            and averages times a number that falls.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
         failure: the error with which the base's own forward pass fails, where a run was needed.
@@ -217,7 +218,7 @@ def read_facts(
         written=written,
         scaled_readout=scales_tied_readout(model),
         uncalled=uncalled_layers(grown, probes, example),
-        dots=tuple(each for each in products if each.grows and (each.at_output or each.inside)),
+        dots=tuple(p for p in products if p.fades or (p.grows and (p.at_output or p.inside))),
         nested=nested_encoders(model),
         residual=residual,
         failure=failure,

@@ -26,7 +26,8 @@ class Seen:
     ``factor`` is that of all numbers which multiply it, before and after; ``unit`` says that its
     factors are vectors of length one, ``data`` that both depend on the model's input, ``normed``
     that a norm takes it, or it is divided by another one, ``alone`` that it is a sum of one
-    activation, or its length, whose ``size`` is then the root.
+    activation, or its length, whose ``size`` is then the root, ``average`` that one factor is a
+    softmax over that axis.
     """
 
     made: tuple[frozenset[str], frozenset[str]]
@@ -38,6 +39,7 @@ class Seen:
     at_output: bool = False
     normed: bool = False
     alone: bool = False
+    average: bool = False
 
 
 def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
@@ -84,6 +86,7 @@ class _State(NamedTuple):
         pending: the products that it holds.
         soft: those of which it is a softmax.
         sums: sums of one activation that it holds.
+        shares: over how many entries it is a softmax, times the factor; 0 if it is none.
     """
 
     made: frozenset[str] = frozenset()
@@ -96,6 +99,7 @@ class _State(NamedTuple):
     pending: frozenset[int] = frozenset()
     soft: frozenset[int] = frozenset()
     sums: frozenset[int] = frozenset()
+    shares: int = 0
 
 
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"})
@@ -168,7 +172,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _SOFTMAX:
             for number in pending:
                 self.seen[number] = replace(self.seen[number], softmax=True)
-            return _State(made, data, soft=pending)
+            shares = args[0].shape[args[1]] if name != "_log_softmax" and args[0].ndim else 0
+            return _State(made, data, soft=pending, shares=shares)
         ratio = name in ("div", "div_") and len(found) == 2 and all(s.pending for s in found)
         if name in _NORMS or ratio:  # of two sums over the same axis the ratio does not grow
             for number in pending:
@@ -195,6 +200,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             pending=pending,
             soft=frozenset[int]().union(*(s.soft for s in found)),
             sums=sums,
+            shares=found[0].shares if same else 0,
         )
 
     def _sums(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> frozenset[int]:
@@ -222,7 +228,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, left: _State, right: _State, size: int, data: bool = False) -> int:
         factor, unit = left.factor * right.factor, left.unit and right.unit
-        self.seen.append(Seen((left.made, right.made), size, factor, unit, data))
+        average = size in (left.shares, right.shares)
+        seen = Seen((left.made, right.made), size, factor, unit, data, average=average)
+        self.seen.append(seen)
         return len(self.seen) - 1
 
 

@@ -34,7 +34,7 @@ class Product:
         module: the path of the module that holds the matrices before both factors.
         left: a layer whose output is one of the factors.
         growth: over how many times more entries the sum runs in the wider probe than in the base;
-            1 for the cosine of two vectors of length one.
+            1 for the cosine of two vectors of length one, and for averages.
         settled: the numbers that multiply it fall as fast as it grows.
         attention: a softmax takes it.
         at_output: it reaches the model's output, and no matrix comes after it.
@@ -42,6 +42,8 @@ class Product:
             or a norm: as what a computed weight makes.
         scalable: ``left`` is a layer that a factor on width can be declared for.
         alone: it is no product but a sum of what ``left`` puts out, or its length.
+        average: one of its factors is a softmax over the axis of the sum.
+        factor: the numbers that multiply it, wider / base.
     """
 
     module: str
@@ -53,11 +55,18 @@ class Product:
     inside: bool = False
     scalable: bool = False
     alone: bool = False
+    average: bool = False
+    factor: float = 1.0
 
     @property
     def grows(self) -> bool:
         """It grows with width, and nothing in the code makes up for it."""
         return self.growth > 1 and not self.settled
+
+    @property
+    def fades(self) -> bool:
+        """It is an average, which keeps its size, times a number that falls."""
+        return self.average and 0 < self.factor < 1 - 1e-3
 
 
 def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
@@ -82,29 +91,41 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
     found: dict[tuple[Any, ...], Product] = {}
     for key, ones in base.items():
         others = wider.get(key, [])
-        sizes = sorted({one.size for one in ones}), sorted({other.size for other in others})
-        if len(sizes[0]) != len(sizes[1]):
-            continue
-        cosine = all(one.unit for one in (*ones, *others))
-        growth = 1.0 if cosine else max(w / b for b, w in zip(*sizes, strict=True))
-        factor = others[0].factor / ones[0].factor if ones[0].factor else 0.0
-        for one in ones:
+        if len(ones) != len(others):  # some were left out, or computed in more steps
+            ones, others = _by_size(ones), _by_size(others)
+        for one, other in zip(ones, others, strict=True) if len(ones) == len(others) else ():
             left, right = (sorted(factor) for factor in one.made)
             path, layer = _owner(modules, [*left, *right]), split(left[0])[0]
-            product = Product(
-                path,
-                layer,
-                growth,
-                math.isclose(growth * factor, 1.0, rel_tol=1e-3),
-                one.softmax,
-                one.at_output,
-                one.data and not (one.softmax or one.at_output or one.normed),
-                not one.alone and _scalable(modules.get(layer), probes.wider, layer),
-                one.alone,
-            )
-            key = (path, product.grows, one.softmax, one.at_output, one.alone)
-            found.setdefault(key, product)
+            scalable = not one.alone and _scalable(modules.get(layer), probes.wider, layer)
+            product = _product(path, layer, one, other, scalable=scalable)
+            kind = (path, product.grows, product.fades, one.softmax, one.at_output, one.alone)
+            found.setdefault(kind, product)
     return tuple(found.values())
+
+
+def _product(path: str, layer: str, one: Seen, other: Seen, *, scalable: bool) -> Product:
+    """A product of the base and the same one of the wider probe."""
+    average = one.average and other.average
+    growth = 1.0 if average or (one.unit and other.unit) else other.size / one.size
+    factor = other.factor / one.factor if one.factor else 0.0
+    return Product(
+        path,
+        layer,
+        growth,
+        settled=math.isclose(growth * factor, 1.0, rel_tol=1e-3),
+        attention=one.softmax,
+        at_output=one.at_output,
+        inside=one.data and not (one.softmax or one.at_output or one.normed),
+        scalable=scalable,
+        alone=one.alone,
+        average=average,
+        factor=factor,
+    )
+
+
+def _by_size(seen: list[Seen]) -> list[Seen]:
+    """One of every size, in the order of sizes."""
+    return [*{one.size: one for one in sorted(seen, key=lambda one: one.size)}.values()]
 
 
 def names_tell(model: nn.Module) -> bool:

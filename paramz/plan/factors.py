@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Sequence
 
 from paramz.anatomy import names
-from paramz.anatomy.attention import KEY_INPUT, GrowingHeads, in_one
+from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
 from paramz.anatomy.factors import DeclaredFactor
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.paths import pattern, pattern_of, split
+from paramz.anatomy.shown_heads import in_one
 from paramz.anatomy.written import WrittenFactor
 from paramz.plan.row import ModuleScale
 from paramz.theory.power import Power
@@ -161,11 +162,19 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
         each
         for each in facts.dots
         if each.left not in spoken
+        and not (
+            each.fades and any(in_one(h.module, each.module) for h in facts.heads if h.average)
+        )
         # What attention multiplies without a softmax has its factor, or was named, as attention.
         and (each.at_output or not any(in_one(h.module, each.module) for h in facts.heads))
     ]
     return [
-        f"{each.left or 'a matrix of the model itself'}: what it puts out is "
+        f"{each.left or 'a matrix of the model itself'}: what it puts out is averaged with a "
+        "softmax over an axis that grows, and multiplied by a number that falls with width: an "
+        "average keeps its size, so let the code multiply it by a number that stays. "
+        f"factors={{{key}: None}} says that it is right as it is"
+        if each.fades
+        else f"{each.left or 'a matrix of the model itself'}: what it puts out is "
         + (_SUMMED if each.alone else _BY_ANOTHER)
         + f"{_AT_OUTPUT if each.at_output else ''}: it {_ALONE if each.alone else _TRAINED} by the "
         "length of that axis over its length in the base"
@@ -185,6 +194,8 @@ _AT_OUTPUT = ", and that is the model's output"
 
 def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     ratios = {"head": heads.head}
+    if heads.average and heads.attribute is not None and power != USUAL_ATTENTION:
+        return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base, "declared")
     if heads.attribute is None or (heads.constant and power == USUAL_ATTENTION):
         return None
     if heads.attribute == KEY_INPUT:

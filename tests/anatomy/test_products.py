@@ -353,3 +353,45 @@ def test_the_warning_of_a_sum_is_what_the_output_does():
         optimizer.step()
         changes.append((model(x) - before).detach().abs().mean())
     assert 12 < changes[1] / changes[0] < 20  # 16 times the width
+
+
+class LinearAttention(nn.Module):
+    """Queries and keys have a softmax of their own, as in diffusion U-Nets."""
+
+    def __init__(self, width, written=False):
+        super().__init__()
+        self.n, self.written = 4, written
+        if not written:
+            self.scale = (width // 4) ** -0.5
+        self.maps = nn.ModuleDict({"to_qkv": nn.Linear(width, 3 * width, bias=False)})
+        self.to_out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x):
+        q, k, v = (
+            t.unflatten(-1, (self.n, -1)).transpose(1, 2)
+            for t in self.maps["to_qkv"](x).chunk(3, -1)
+        )
+        q = q.softmax(-1) * (q.shape[-1] ** -0.5 if self.written else self.scale)
+        return self.to_out((q @ (k.softmax(-2).mT @ v)).transpose(1, 2).flatten(2))
+
+
+def linear_attention(width, written=False):
+    return nn.Sequential(
+        nn.Embedding(7, width), LinearAttention(width, written), nn.Linear(width, 7)
+    )
+
+
+def test_a_factor_on_what_a_softmax_of_queries_averages_is_held():
+    sizes = []
+    for width in (64, 1024):
+        model = linear_attention(width)
+        paramz.parametrize_(model, "mup", base=linear_attention, base_width=64)
+        assert model[1].scale == pytest.approx(16**-0.5)
+        sizes.append(model[1](model[0](torch.arange(6)[None])).std())
+    assert 0.7 < sizes[1] / sizes[0] < 1.4  # 1/16 with the scale of logits
+    assert "axis that grows" not in said(linear_attention)
+
+
+def test_such_a_factor_in_forward_code_is_warned_of():
+    text = said(lambda width: linear_attention(width, written=True))
+    assert "averaged with a softmax over an axis that grows, and multiplied by a number" in text
