@@ -67,7 +67,10 @@ class WrittenFactor:
 
 @dataclass
 class _Seen:
-    """One multiplication by a number: its value, the matrix before it, and what is behind it."""
+    """One multiplication by a number: its value, the matrix before it, and what is behind it.
+
+    Of vectors with a length of one that go into a layer, too: the size of their entries is one.
+    """
 
     value: float
     made_by: str | None
@@ -80,12 +83,16 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Label:
-    """What is known of a tensor: the matrix that made it, how, factors since, and its length."""
+    """What is known of a tensor: the matrix that made it, how, factors since, and its length.
+
+    ``unit`` is the number of that multiplication, where vectors of length one went into the matrix.
+    """
 
     made_by: str | None = None
     kind: str = ""
     pending: frozenset[int] = field(default_factory=frozenset)
     length: Length | None = None
+    unit: int | None = None
 
 
 def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[WrittenFactor]:
@@ -203,7 +210,8 @@ class _Reader(TorchFunctionMode):
                 self.seen[i].into = into
             units = [each.length for each in data if each.length and each.length.kind == "unit"]
             self.seen += [_Seen(each.value, None, "", into) for each in units]
-            return _Label(weights[0], "linear") if weights else _Label()
+            unit = len(self.seen) - 1 if units else None
+            return _Label(weights[0], "linear", unit=unit) if weights else _Label()
         if any(part in name for part in _NORMALISED):
             for i in pending if "softmax" in name else ():
                 self.seen[i].softmax = True
@@ -219,11 +227,14 @@ class _Reader(TorchFunctionMode):
         measured = any(each.length and each.length.kind not in ENTRIES for each in data)
         if len(tensors) == 1 and number is not None and name in TIMES | DIVIDED and not measured:
             value = float(number) if name in TIMES else 1 / float(number) if number else 0.0
+            if made.unit is not None:  # it may make up for the length of one
+                self.seen[made.unit].value *= value
+                return replace(made, pending=pending, length=None)
             self.seen.append(_Seen(value, made.made_by, made.kind))
             pending |= {len(self.seen) - 1}
-        elif name in TIMES | DIVIDED and len(tensors) > 1 and not weights:
+        elif name in TIMES | DIVIDED and len(tensors) > 1 and len(data) != 1 and not weights:
             return _Label(pending=pending)
-        return _Label(made.made_by, made.kind, pending)
+        return _Label(made.made_by, made.kind, pending, unit=made.unit)
 
 
 def _place_of(seen: _Seen) -> tuple[str, str] | None:
@@ -238,7 +249,12 @@ def _place_of(seen: _Seen) -> tuple[str, str] | None:
         return seen.into or seen.made_by or "", "readout"
     if seen.kind == "linear" and seen.made_by is not None and (seen.into or seen.summed):
         return seen.made_by, "layer"
-    return None
+    return (seen.into, "layer") if _goes_in(seen) and seen.into else None
+
+
+def _goes_in(seen: _Seen) -> bool:
+    """Whether it is a factor on what goes into a layer, as vectors of length one are."""
+    return seen.made_by is None and not seen.kind
 
 
 def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> WrittenFactor | None:
@@ -263,7 +279,7 @@ def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> Writt
     for other_path, module in model.named_modules():  # a tied weight is in two
         if isinstance(module, takes) and module.weight is weight:
             # A bias is not multiplied with what goes in.
-            biased = place == "layer" and module.bias is not None
+            biased = place == "layer" and module.bias is not None and not _goes_in(one)
             path, held = other_path, None if biased else growth**-power
             break
     behind = place == "readout" and not one.into

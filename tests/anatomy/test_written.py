@@ -380,3 +380,31 @@ def test_a_factor_on_one_of_two_that_are_added_is_none_of_the_logits(softmax):
     build = lambda width=BASE: Added(width, softmax)  # noqa: E731
     plan = paramz.parametrize_(build(WIDTH), "mup", base=build)
     assert (dict(plan.multipliers), plan.notes) == ({}, ())
+
+
+class OnSphere(nn.Module):
+    """Vectors of length one go into a hidden layer, as in nGPT; code may make up for it."""
+
+    def __init__(self, width=BASE, behind=True):
+        super().__init__()
+        self.tokens, self.mix = nn.Embedding(11, width), nn.Linear(width, width)
+        self.size, self.gain = width**0.5 if behind else 1.0, nn.Parameter(torch.ones(width))
+        self.head = nn.Linear(width, 11)
+
+    def forward(self, ids):
+        self.mixed = self.mix(F.normalize(self.tokens(ids), dim=-1)) * self.gain * self.size
+        return self.head(self.mixed.relu())
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_what_a_vector_of_length_one_makes_keeps_its_size_in_a_hidden_layer(behind):
+    build = lambda width=BASE: OnSphere(width, behind)  # noqa: E731
+    sizes = []
+    for width in (BASE, 16 * BASE):
+        model = build(width)
+        nn.init.zeros_(model.mix.bias)
+        plan = paramz.parametrize_(model, "mup", base=build)
+        model(torch.arange(11)[None])
+        sizes.append(model.mixed.std())
+    assert plan.multipliers == ({} if behind else {"mix": pytest.approx(4)})
+    assert 0.7 < sizes[1] / sizes[0] < 1.4
