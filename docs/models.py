@@ -112,8 +112,17 @@ END = """
 - An embedding that forward code multiplies by to read out (`h @ self.wte.weight.T`): an error says how
   to let a layer share it. A readout by whose weight the input enters (`F.embedding(ids, self.head.weight)`):
   an error says the role, `input`, with which the check passes.
-- Products of two activations summed over width without 1/d (retrieval towers, hypernetworks, DeepONet with a growing latent
-  dimension): keep the dimension, or divide by it.
+- Products of two activations summed over width without 1/d (retrieval towers, DeepONet with a growing latent dimension), and sums,
+  lengths or distances over width as the model's output (`h.sum(-1)`, `h.norm(dim=-1)`, `torch.cdist`): a warning names the layer
+  where a run shows it. Take the mean, divide by the dimension over its base, or keep it. Cosines and means need nothing.
+- A hypernetwork whose input is a parameter, with weights that grow: nothing warns of it; the coordinate check fails at the output
+  (width^+1). Divide the weights that it makes by their fan_in over that of the base, or keep their size.
+- Linear attention with a softmax of its queries: a `scale` of the module is held at the base's value. A number in forward code that
+  falls with width there is warned of.
+- Under schemes for depth a run shows what code adds to the stream. Refused, with what to write: a norm, tanh or softmax in forward
+  code behind a branch's last map (a module of its own takes the factor), and a stream that is multiplied itself
+  (`(x + f(x)) / sqrt(2)`, `torch.lerp`, highways). A bias added by itself takes the factor of its branch. Where no
+  run is possible, a note of the plan says so: give `example=`.
 - `torch.compile` of a plain model and one with hooks in the same process: torch leaves hooks out of
   its guards by default. paramz turns those guards on when it adds a hook.
 """
