@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.bare_experts import bare_parts, count_bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def axes_of(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None
     if isinstance(module, nn.Bilinear):
         return Axes(fan_in=(1, 2), fan_out=(0,))
     return (
-        _huggingface(module, name, shape)
+        _bare_expert(module, name)
+        or _huggingface(module, name, shape)
         or _geometric(module, name, shape)
         or _by_name(name, shape)
     )
@@ -99,6 +101,21 @@ def _huggingface(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes |
     if len(shape) == 2 and name == "weight" and kind.endswith(names.ROUTER_CLASSES):
         return OUT_IN
     return None
+
+
+def _bare_expert(module: nn.Module, name: str) -> Axes | None:
+    """A bare router, or a bare stack of experts: those of each head below each other, if any."""
+    count = count_bare(module)
+    if count is None or name not in (parts := bare_parts(module, count)):
+        return None
+    kind, heads = parts[name]
+    if kind == "router":
+        return OUT_IN
+    if heads == 1:
+        return STACK_IN_OUT
+    if name in names.BARE_LAST_MAPS:
+        return Axes(fan_in=(0, 1), fan_out=(2,))
+    return Axes(fan_in=(1,), fan_out=(0, 2))
 
 
 def _geometric(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.bare_experts import bare_end
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, declared_blocks
@@ -228,7 +229,9 @@ def _ends(path: str, module: nn.Module) -> bool:
     if names.BRANCH_ENDS.search(path):
         return True
     # Stacked experts hold their last map as a parameter, (experts, ...).
-    return any(names.BRANCH_ENDS.search(name) for name in module._parameters)
+    return bare_end(module) is not None or any(
+        names.BRANCH_ENDS.search(name) for name in module._parameters
+    )
 
 
 def _last_of(stack: nn.Sequential) -> list[str]:
@@ -275,12 +278,13 @@ def _every_part_ends(path: str, block: nn.Module, ends: list[str]) -> None:
 def _end_parameters(model: nn.Module, path: str) -> list[str]:
     """Names of the parameters that an end's output is linear in: all of a linear layer or norm."""
     module = model.get_submodule(path)
+    bare = bare_end(module)
     linear = isinstance(module, _LINEAR) or type(module).__name__ == names.TRANSPOSED_LINEAR
     return [
         join(path, name)
         for name, parameter in module._parameters.items()
         if parameter is not None
-        and (linear or names.BRANCH_ENDS.search(name.removesuffix("_bias")))
+        and (linear or name == bare or names.BRANCH_ENDS.search(name.removesuffix("_bias")))
     ]
 
 

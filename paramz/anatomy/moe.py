@@ -8,7 +8,7 @@ see every token, so they are ordinary layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.bare_experts import bare_parts, count_bare
 from paramz.anatomy.paths import join
 from paramz.anatomy.tensors import listed
 
@@ -40,26 +41,32 @@ class MoePart:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One mixture-of-experts layer: path, number of experts, experts per token (if it tells)."""
+    """One mixture-of-experts layer: path, number of experts, experts per token (if it tells).
+
+    ``bare``: its experts and routers are tensors of its own, see `paramz.anatomy.bare_experts`.
+    """
 
     path: str
     experts: int
     top_k: int | None
+    bare: bool = False
 
 
 def find_layers(model: nn.Module) -> dict[str, Layer]:
     """The mixture-of-experts layers of a model, by path."""
     found = {}
     for path, module in model.named_modules():
+        if (bare := count_bare(module)) is not None:
+            found[path] = Layer(path, bare, _first_of(vars(module), names.BARE_ACTIVE), bare=True)
+            continue
         experts = module._modules.get(names.EXPERT_CONTAINER)
         if experts is None:
             continue
         count = _count(experts) or _routed(module, experts)
         if count is not None:
             owners = [module, *(module._modules.get(name) for name in names.ROUTERS)]
-            present = [vars(owner) for owner in owners if owner is not None]
-            tops = (own.get(name) for own in present for name in names.ACTIVE_EXPERTS)
-            top_k = next((k for k in tops if isinstance(k, int)), None)
+            tops = (_first_of(vars(own), names.ACTIVE_EXPERTS) for own in owners if own is not None)
+            top_k = next((k for k in tops if k is not None), None)
             found[path] = Layer(path, count, top_k)
     return found
 
@@ -69,6 +76,12 @@ def find_parts(model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, MoePa
     parts = {}
     for path, layer in layers.items():
         module = model.get_submodule(path)
+        if layer.bare:
+            for name, (kind, heads) in bare_parts(module, layer.experts).items():
+                # An axis that counts heads, too, has its own ratio beside that of experts.
+                units = 1.0 if heads > 1 else None
+                parts[join(path, name)] = MoePart(kind, path, 0, units)
+            continue
         container = join(path, names.EXPERT_CONTAINER)
         experts = model.get_submodule(container)
         for name, parameter in experts.named_parameters(remove_duplicate=False):
@@ -122,6 +135,10 @@ def without_growing_experts(
             size = shape[part.axis] * experts // more[part.layer].experts
             found[name] = (*shape[: part.axis], size, *shape[part.axis + 1 :])
     return found
+
+
+def _first_of(own: Mapping[str, Any], attributes: Sequence[str]) -> int | None:
+    return next((own[name] for name in attributes if type(own.get(name)) is int), None)
 
 
 def _balances(layer: nn.Module, experts: int) -> Iterator[tuple[str, torch.Tensor]]:
@@ -235,13 +252,15 @@ def gate_sums(model: nn.Module, *, tokens: int = 256) -> dict[str, float]:
 def gate_notes(model: nn.Module, base: nn.Module, twin: Callable[[str], str | None]) -> list[str]:
     """Whether gates add up to the same in model and base, one sentence for each case.
 
+    Gates of bare routers are not seen, which counts where more experts are active than in the base.
+
     Args:
         model: the target.
         base: the base model.
         twin: path of a module of the target -> that of its twin in the base.
     """
     target_sums, base_sums = gate_sums(model), gate_sums(base)
-    notes = {}
+    notes = _unseen_gates(find_layers(model), find_layers(base), twin)
     for path, total in target_sums.items():
         at_base = base_sums.get(twin(path) or "")
         if at_base is None:
@@ -255,3 +274,19 @@ def gate_notes(model: nn.Module, base: nn.Module, twin: Callable[[str], str | No
                 "gates (norm_topk_prob=True), or keep top_k / experts as in the base"
             ] = path
     return list(notes)
+
+
+def _unseen_gates(
+    layers: Mapping[str, Layer], base: Mapping[str, Layer], twin: Callable[[str], str | None]
+) -> dict[str, str]:
+    """Note -> path, of layers with bare routers and another number of active experts."""
+    notes = {}
+    for path, layer in layers.items():
+        at_base = base.get(twin(path) or "")
+        if layer.bare and at_base is not None and layer.top_k != at_base.top_k:
+            notes[
+                f"{path} sends a token to {layer.top_k} experts, in the base to {at_base.top_k}, "
+                "and its gates are not seen: if they do not add up to one, as sigmoids do not, "
+                "what it puts out grows with that number. Keep it as in the base"
+            ] = path
+    return notes

@@ -158,6 +158,13 @@ ROUTERS = ("gate", "router", "wg", "gating")
 # Biases on the scores of experts that no gradient reaches, in a layer of experts or in its router.
 EXPERT_BALANCES = ("e_score_correction_bias", "expert_bias")
 ACTIVE_EXPERTS = ("top_k", "num_experts_per_tok", "k")
+# Of modules that hold experts as bare stacks, as MoEUT's: how many there are (for each head), how
+# many a token goes to, routers, stacks, and the stacks that map back to width.
+EXPERT_COUNTS = ("n_experts", "num_experts")
+BARE_ACTIVE = ("moe_k", "top_k", "n_heads")
+BARE_ROUTERS = ("expert_sel", "sel_v", "sel_o")
+BARE_EXPERTS = ("keys", "values", "v", "o")
+BARE_LAST_MAPS = ("values", "o")
 
 # ---- Residual blocks -----------------------------------------------------------------------------
 

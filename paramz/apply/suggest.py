@@ -76,9 +76,9 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     because += [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
         said.append(
-            "the number of active experts stays while that of experts grows: experimental, as "
-            "every token then sees a smaller share of them, and every expert fewer tokens of a "
-            "batch (under SGD the batch has to grow as their number does)"
+            "the number of active experts stays while that of experts grows, so every expert sees "
+            "fewer tokens, which are more alike: experimental with AdamW (checks pass or fail by "
+            "the data), and SGD's learning rates do not transfer"
         )
     said += _of_vocabulary(plan)
     lonely = sorted({row.role for row in plan.rows if _lacks_rule(plan, row, family)})

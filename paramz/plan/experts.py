@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from paramz.anatomy.tensors import listed
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.theory.families import Family
 from paramz.theory.power import ONE
 from paramz.theory.rules import Parametrization
 
@@ -15,9 +17,14 @@ from paramz.theory.rules import Parametrization
 def with_thin(rows: Sequence[Row]) -> list[Row]:
     """The rows, with the ratio ``thin`` of those that map back from experts whose size stays."""
     return [
-        replace(row, ratios={**row.ratios, "thin": row.ratios["experts"]}) if _is_back(row) else row
+        replace(row, ratios={**row.ratios, "thin": _averaged(row)}) if _is_back(row) else row
         for row in rows
     ]
+
+
+def _averaged(row: Row) -> float:
+    """Of how many more experts a token has a mean: the active ones, where the layer tells them."""
+    return row.ratios.get("top_k", row.ratios["experts"])
 
 
 def router_notes(rows: Sequence[Row], rulebook: Rulebook) -> list[str]:
@@ -35,6 +42,29 @@ def router_notes(rows: Sequence[Row], rulebook: Rulebook) -> list[str]:
     ]
 
 
+def warn_of_few(rows: Iterable[Row], family: Family) -> None:
+    """Warn of SGD where more experts share the tokens of as many active ones.
+
+    An expert's mean gradient is the larger the more alike its tokens are, and fewer of more experts
+    see those that are. No power of their number makes up for that (benchmarks/experts_fixed.py).
+    """
+    few = [
+        row.name
+        for row in rows
+        if row.ratios.get("experts", 1.0) > row.ratios.get("top_k", row.ratios.get("experts", 1.0))
+    ]
+    if family.column == "sgd" and few:
+        warnings.warn(
+            f"{listed(few, 2)}: there are more experts than in the base and a token goes to a "
+            f"smaller share of them, where {family.name}'s learning rates do not transfer: each "
+            "expert then sees fewer tokens, which are more alike, and its mean gradient grows, by "
+            "a power that depends on the data. The best rate fell by 0.65 octave per doubling in a "
+            "sweep. Use AdamW, keep the share of active experts, or tune at this number of experts "
+            "(docs/parametrizations.md, More experts)",
+            stacklevel=4,  # param_groups' caller
+        )
+
+
 def _is_back(row: Row) -> bool:
     """Whether it maps back to width from an expert whose own size stays."""
     ratios = row.ratios
@@ -44,7 +74,7 @@ def _is_back(row: Row) -> bool:
 
 def thin_notes(rows: Sequence[Row], scheme: Parametrization) -> list[str]:
     """What to know of thin experts of which there are more: their mean is smaller."""
-    names = [row.name for row in rows if _is_back(row) and row.ratios["experts"] > 1.0]
+    names = [row.name for row in rows if _is_back(row) and _averaged(row) > 1.0]
     if not names or "thin" in scheme.scales:
         return []
     return [

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from paramz.plan.experts import warn_of_few
 from paramz.plan.own_factor import usual_factor
 from paramz.plan.ratios import lr_ratio, policy_ratio
 from paramz.plan.row import Row
@@ -46,7 +47,11 @@ def make_groups(rulebook: Rulebook, tensors: Tensors, settings: Settings) -> lis
         ValueError: a readout is all zero and the optimizer is K-FAC, or the decay policy does not
             fit the optimizer.
         KeyError: the table has no rule for this optimizer and a tensor's role.
+
+    Warns:
+        UserWarning: the optimizer is SGD, and fewer of a layer's experts are active, by share.
     """
+    warn_of_few((row for row, _ in tensors), settings.family)
     by_lr: dict[float, list[tuple[Row, nn.Parameter]]] = {}
     for row, parameter in tensors:
         lr = settings.role_lr.get(row.role, settings.lr)

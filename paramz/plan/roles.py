@@ -208,7 +208,12 @@ def _adapted(facts: TensorFacts) -> tuple[Role, str]:
 
 # In a mixture-of-experts layer, the role that a matrix would have elsewhere, and what it is there:
 # whatever an expert's size does, it stands inside the network. An expert's bias stays a vector.
-_PARTS = (("output", "router"), *((role, "expert") for role in ("hidden", "input", "output")))
+# Routers of attention's heads are more where heads are: their shape is that of a hidden matrix.
+_PARTS = (
+    ("output", "router"),
+    ("hidden", "router"),
+    *((role, "expert") for role in ("hidden", "input", "output")),
+)
 
 
 def _ratio(facts: TensorFacts, axes: list[int]) -> float:

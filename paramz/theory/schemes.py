@@ -27,7 +27,7 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "moe": (
             "times a width scheme",
-            "checks pass where the share of active experts stays; at a fixed number not under SGD",
+            "checks pass at a fixed share of active experts; at a fixed number open, not SGD",
         ),
         "moe-readout-router": (
             "times a width scheme, in place of moe",

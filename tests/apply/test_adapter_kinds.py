@@ -293,3 +293,45 @@ def test_the_readout_changes_alike_at_ranks_8_to_64_with_the_rule_only(options, 
 
     # Halfway between flat and the smallest exponent of the theory, 1/2, as `judge` has it.
     assert growth("lora") < 0.25 < growth("sp")
+
+
+OVER_WIDTH = [
+    (ADALORA | dict(lora_alpha=8), "adamw", "fail", True),
+    (ADALORA | dict(lora_alpha=8), "sgd", "pass", True),
+    (OFT, "adamw", "fail", False),
+    (OFT, "sgd", "undecided", True),
+    (MISS, "adamw", "fail", False),
+    (MISS, "sgd", "fail", True),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer", "without"),
+    [
+        pytest.param(
+            o, optimizer, without, marks=[pytest.mark.slow] * slow, id=f"{named(o)}-{optimizer}"
+        )
+        for o, optimizer, without, slow in OVER_WIDTH
+    ],
+)
+def test_changes_keep_their_size_over_width_under_mup_lora(options, optimizer, without, request):
+    """Behind a readout as small as a trained one's: what it adds up falls as 1 / width."""
+
+    def trained(width):
+        model = build(width, 8, seeded=False, **options)
+        with torch.no_grad():
+            model.base_model.model.head.weight.mul_((64 / width) ** 0.5)
+        return model
+
+    slow = request.node.get_closest_marker("slow") is not None
+    ids = torch.arange(128).remainder(11).reshape(4, 32)
+    labels = (ids * 7 + ids.roll(1, 1)).remainder(3)
+    for scheme, wanted in (("mup+lora", "pass"), ("sp", without)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = paramz.coord_check(
+                trained, (ids, labels), loss=targets, parametrization=scheme, optimizer=optimizer,
+                widths=[64, 128, 256, 512] if slow else [64, 128, 256], seeds=3 if slow else 2,
+                steps=3 if slow else 2, lr={"adamw": 2**-9, "sgd": 0.1}[optimizer],
+            )  # fmt: skip
+        assert paramz.judge(table).outcome == wanted
