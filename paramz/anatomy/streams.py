@@ -55,6 +55,7 @@ class State(NamedTuple):
             added, as in ``x + attention(x) + feed_forward(x)``.
         last: of a residual sum, the ends of what was added last.
         scaled: numbers have multiplied it since it was a residual sum.
+        weighed: a parameter has multiplied it; of parameters, they are no ones.
         parts: of a product of data, numbers of its factors.
         stacked: what it is a stack of, if of two things.
     """
@@ -74,6 +75,7 @@ class State(NamedTuple):
     streams: frozenset[int] = frozenset()
     last: frozenset[str] = frozenset()
     scaled: bool = False
+    weighed: bool = False
     parts: frozenset[int] = frozenset()
     stacked: tuple[Any, ...] = ()
 
@@ -172,10 +174,12 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         weights = frozenset[str]().union(*(state.weights for state in found if not state.data))
         bare = frozenset[str]().union(*(state.bare for state in found if not state.data))
         if not data:
-            return State(weights=weights, bare=bare)
+            whole = name in _SAME or name.startswith(("select", "index"))
+            return State(weights=weights, bare=bare, weighed=not whole or found[0].weighed)
         if name in _SAME and len(data) == 1:
             return data[0]
-        if len(data) == 1 and (like := self._like(name, args, data[0], weights, bare)):
+        weighed = any(state.weighed for state in found if not state.data)
+        if len(data) == 1 and (like := self._like(name, args, data[0], weights, bare, weighed)):
             return like
         self._count += 1
         near = frozenset[int]().union(*(state.near | {state.at} for state in data))
@@ -218,17 +222,18 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         state: State,
         weights: frozenset[str],
         bare: frozenset[str],
+        weighed: bool,
     ) -> State | None:
         """What a tensor is, if it is another one times a number, or plus a parameter."""
         number = next((x for x in args[1:] if isinstance(x, int | float)), None)
-        if name in _TIMES and number is not None and isinstance(args[0], Tensor):
-            if number == 1:
+        gain = bool(bare) and not weights
+        if name in _TIMES and isinstance(args[0], Tensor) and (gain or number is not None):
+            state = state._replace(weighed=state.weighed or gain)
+            if number == 1 or (gain and not weighed):
                 return state
             self._count += 1
             scaled, same = state.scaled or bool(state.streams), state.same | {state.at}
             return state._replace(at=self._count, same=same, scaled=scaled)
-        if name in _TIMES and bare and not weights and isinstance(args[0], Tensor):
-            return state
         if name in ("add", "add_", "sub", "sub_") and bare:
             if state.streams:  # it is added to the stream
                 self._added.bare.update(bare)
@@ -245,8 +250,10 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             before = now if stream.at in branch.through else now | earlier | stream.streams
             ends = self._ends(branch.tips)
             if gate is None and before & branch.through:
-                # What a gated recurrence mixes, as n + z * (h - n), is no branch.
-                fresh = frozenset[str]() if branch.bent and "sub" in name else branch.fresh
+                # What a gated recurrence mixes, as n + z * (h - n), is no branch, nor are values
+                # that learnt weights mix with those of the first block.
+                other_way = stream.weighed or (branch.bent and "sub" in name)
+                fresh = frozenset[str]() if other_way else branch.fresh
                 added.unended.update(fresh)
                 added.bent.update(fresh if branch.bent else ())
                 added.ended.update(ends)

@@ -46,6 +46,7 @@ def find_added(
     >>> find_added(Net(), ["back"], torch.ones(1, 4)).ended
     {'back'}
     """
+    ones = {name for name, p in model.named_parameters() if p.is_meta or _is_one(p)}
     with ExitStack() as stack:
         if meta:
             stack.enter_context(on_meta(model))
@@ -53,13 +54,18 @@ def find_added(
         for name, parameter in model.named_parameters():
             own = frozenset([name])
             weights = own if parameter.ndim >= 2 else frozenset[str]()
-            reader.known.put(parameter, State(weights=weights, bare=own))
+            reader.known.put(parameter, State(weights=weights, bare=own, weighed=name not in ones))
         moved = copied_to(device_of(model), inputs)
         for number, tensor in enumerate(tensors_in(moved)):
             reader.known.put(tensor, State(data=True, at=-number))
         stack.enter_context(_told_of_ends(model, ends, reader))
         run(model, moved, reader, kept)
     return reader.added()
+
+
+def _is_one(parameter: nn.Parameter) -> bool:
+    """Whether a parameter that may multiply the stream starts at one, and leaves it as it is."""
+    return parameter.ndim < 2 and bool((parameter == 1).all())
 
 
 @contextmanager

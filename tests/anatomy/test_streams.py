@@ -87,6 +87,43 @@ class SharedTanh(Ended):
         return x + self.after(self.f(self.after(self.before(x))))
 
 
+class Weighed(Block):
+    """Learnt weights on the stream and on the branch."""
+
+    def __init__(self, width, joined):
+        super().__init__(width, joined)
+        self.a, self.b = nn.Parameter(torch.tensor(0.7)), nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x):
+        return self.joined(x, self.f(self.before(x)), self.a, self.b)
+
+
+class FromFirst(Block):
+    """Values mix with those of the first block, by a weight that is learnt."""
+
+    def __init__(self, width, joined):
+        super().__init__(width, joined)
+        self.value, self.mix = nn.Linear(width, width), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x, first):
+        v = self.value(self.before(x))
+        v = v if first is None else self.mix * v + (1 - self.mix) * first
+        return x + self.f(v), v
+
+
+class ValueResidual(nn.Module):
+    def __init__(self, depth=2, width=16):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, width), nn.Linear(width, 3)
+        self.blocks = nn.ModuleList(FromFirst(width, None) for _ in range(depth))
+
+    def forward(self, x):
+        x, v = self.first(x), None
+        for block in self.blocks:
+            x, v = block(x, v)
+        return self.last(x)
+
+
 class Net(nn.Module):
     def __init__(self, depth=2, block=Block, how=None, width=16):
         super().__init__()
@@ -122,6 +159,24 @@ def added(block, how, **options):
 def test_a_stream_that_is_multiplied_is_refused(name):
     with pytest.raises(ValueError, match=r"blocks.0.f.2.*added to a stream that is multiplied"):
         added(Block, AVERAGED[name])
+
+
+@pytest.mark.parametrize(
+    "joined",
+    [
+        lambda x, y, a, b: a * x + b * y,
+        lambda x, y, a, b: a.sigmoid() * x + (1 - a.sigmoid()) * y,
+    ],
+)
+def test_learnt_weights_on_the_stream_are_no_ones(joined):
+    with pytest.raises(ValueError, match=r"blocks.0.f.2.*added to a stream that is multiplied"):
+        added(Weighed, joined)
+
+
+def test_values_mixed_with_those_of_the_first_block_are_no_branch():
+    model, base = ValueResidual(8), ValueResidual()
+    found = find_branches(model, base, example=torch.randn(2, 6))
+    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
 
 
 def test_one_block_is_enough_to_see_that_its_sum_is_multiplied():
