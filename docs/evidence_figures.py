@@ -27,6 +27,7 @@ FIGURES = {
     "horizon": ("lr_steps.csv", "steps"),
     "batch": ("lr_batch.csv", "batch_size"),
     "depth": ("lr_depth_long.csv", "depth"),
+    "depth_wide": ("lr_depth_wide.csv", "depth"),
     "loops": ("lr_loops.csv", "loops"),
     "experts": ("lr_experts_long.csv", "experts"),
 }

@@ -135,6 +135,10 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mean-field`", "equal to `mup`, to rounding"),
     ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
     ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
+    (
+        "`mup+completep`",
+        Measured("lr_depth_wide.csv", "depth", "mup+completep", what="GPT of width 64", **LONG),
+    ),
     ("`mup+depth-mup`", Measured(DEPTH, "depth", "mup+depth-mup", **LONG)),
     ("`mup` over loops, no rule", Measured("lr_loops.csv", "loops", "mup", **LONG)),
     ("`mup+completep` over loops", Measured("lr_loops.csv", "loops", "mup+completep", **LONG)),
