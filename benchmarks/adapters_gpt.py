@@ -2,9 +2,10 @@
 
 `python benchmarks/adapters_gpt.py [KIND ...]`: half an hour of one core for LoRA's two starts, adds
 each trial to results/adapters_gpt.csv as it ends, leaves out those that are there, and prints how
-far the best rate moves per doubling of the rank. With `apart` it moves the rates of A and of B one
-by one instead, at ranks 2 and 64 of LoRA by seed 0 (results/adapters_gpt_apart.csv; 2 minutes):
-which of them the best rate moves for. This was added after LoRA with a random A had run.
+far the best rate moves per doubling of the rank. Two looks at why, by seed 0 and 2 minutes each,
+were added after their kind of LoRA had run: `apart` moves the rates of A and of B one by one, with
+a random A (results/adapters_gpt_apart.csv); `start` leaves a random B its variance of 1 / rank
+under the table's rates (results/adapters_gpt_start.csv).
 
 The GPT is trained on the first half of a text and adapted to the second by AdamW, with adapters on
 all linear layers of its blocks and a scaling of 1. Fixed before it ran (2026-11-29), after 60 steps
@@ -124,8 +125,9 @@ def adapted(plain: torch.nn.Module, kind: str, rank: int, seed: int) -> torch.nn
 
 
 def loss_at(
-    plain: torch.nn.Module, kind: str, policy: str, rank: int, lr: float, seed: int, part: str = ""
-) -> float:
+    plain: torch.nn.Module, kind: str, policy: str, rank: int, lr: float, seed: int, part: str = "",
+    start: bool = False,
+) -> float:  # fmt: skip
     """The loss of one trial; with a part of names, lr is theirs, and that of others 2^-7."""
     model = adapted(plain, kind, rank, seed)
     names = {id(p): name for name, p in model.named_parameters()}
@@ -134,6 +136,9 @@ def loss_at(
         groups = plan.param_groups(model, "adamw", lr=lr, weight_decay=0.0, split="tensor")
     else:
         groups = [{"params": [p for p in model.parameters() if p.requires_grad], "lr": lr}]
+    for name, p in model.named_parameters() if start else ():
+        if "lora_B" in name:
+            p.data *= (rank / BASE) ** 0.5  # the rule took that much off
     for group in groups:
         if part not in names[id(group["params"][0])]:
             group["lr"] *= 2**-7 / lr
@@ -175,6 +180,18 @@ def drift(frame: pd.DataFrame) -> None:
         print(found.drift.to_string(), *found.verdicts.values(), sep="\n")
 
 
+def start() -> None:
+    """The loss over the rate, by the table, where a random B has a variance of 1 / rank."""
+    plain, rows = trained(0), []
+    for rank in (2, 64):
+        for log2 in range(-9, -5):
+            loss = loss_at(plain, "LoRA, random B", "lora", rank, 2.0**log2, 0, start=True)
+            rows.append((rank, 2.0**log2, round(loss, 5)))
+            print(*rows[-1], file=sys.stderr, flush=True)
+    frame = pd.DataFrame(rows, columns=["rank", "lr", "loss"])
+    frame.to_csv(RESULT.with_name("adapters_gpt_start.csv"), index=False)
+
+
 def apart() -> None:
     """The loss over the rate of A, with that of B at 2^-7 by the rule, and the other way round."""
     plain, rows = trained(0), []
@@ -189,8 +206,8 @@ def apart() -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    if sys.argv[1:] == ["apart"]:
-        return apart()
+    if sys.argv[1:] in (["apart"], ["start"]):
+        return {"apart": apart, "start": start}[sys.argv[1]]()
     nets: dict[int, torch.nn.Module] = {}
     for kind in sys.argv[1:] or KINDS:
         for policy, rank in [(name, r) for name, ranks in RANKS.items() for r in ranks]:
