@@ -45,11 +45,11 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "large-vocab": ("times mup", "published, not measured here"),
         "lora": (
             "alone, or times a width scheme, on models with adapters",
-            "checks pass under SGD, AdamW, Muon where A starts at random; best lr stays",
+            "checks pass where A starts at random; best lr then stays or rises by 0.07 (GPT)",
         ),
         "s-mup": (
             "times a width scheme, on models with static masks",
-            "checks pass under SGD and AdamW; best lr stays within a wide interval",
+            "checks pass under SGD and AdamW; best lr stays from density 1 to 1/8",
         ),
         "u-mup": (
             "alone, without a base",
