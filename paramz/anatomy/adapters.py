@@ -246,9 +246,25 @@ def adapter_notes(parts: Iterable[tuple[AdapterPart | None, Mapping[str, float]]
     Args:
         parts: each with its ratios.
     """
+    parts = list(parts)
     found = dict.fromkeys(
         (r["rank"], r["scaling"])
         for part, r in parts
         if part is not None and part.sizes is None and "scaling" in r
     )
-    return [f"adapters: rank times {rank:.4g}, scaling times {s:.4g}" for rank, s in found]
+    said = [f"adapters: rank times {rank:.4g}, scaling times {s:.4g}" for rank, s in found]
+    # Of kinds that are no plain pair one sentence: not every tensor has each of the sizes.
+    ratios: dict[str, dict[str, None]] = {}
+    for part, r in parts:
+        if part is not None and (part.sizes is not None or part.kind == "entry"):
+            for scale in _SIZES.keys() & r.keys():
+                ratios.setdefault(scale, {})[f"times {r[scale]:.4g}"] = None
+    own = [f"{_SIZES[s]} {' or '.join(ratios[s])}" for s in _SIZES if s in ratios]
+    return [*said, *([f"adapters: {', '.join(own)}"] if own else [])]
+
+
+_SIZES = {
+    "rank": "rank",
+    "entries": "entries in a row",
+    "scaling": "the rule's s",
+}

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paramz.anatomy.axes import Axes
-from paramz.anatomy.bottlenecks import Place
 from paramz.anatomy.facts import TensorFacts
 from paramz.anatomy.tensors import ModelTensor, listed
+from paramz.plan.collapsed import collapse_notes
+from paramz.plan.inside import PARTS, adapted_role, inner_role
 from paramz.plan.row import Row
 from paramz.plan.sliced import slices_of
-from paramz.plan.summary import collapse_notes
 from paramz.plan.untold import (
     entered_in_code,
     named_apart,
@@ -126,12 +126,12 @@ def _row(facts: TensorFacts, override: _Override | None) -> Row:
     part = None if override is not None or facts.moe is None else facts.moe.kind
     if part == "balance":
         role, why = "scalar", "balances experts: no gradient reaches it"
-    elif part is not None and (role, part) in _PARTS:
+    elif part is not None and (role, part) in PARTS:
         role, why = part, f"{part}: {why}"
     elif override is None and facts.adapter_ratios:
-        role, why = _adapted(facts)
+        role, why = adapted_role(facts)
     elif override is None and not found.readouts:
-        role, why = _inner(role, why, facts.place)
+        role, why = inner_role(role, why, facts.place)
     whole = found.readouts or (override is not None and not isinstance(override.value, Axes))
     ratios = {
         scale: _ratio(facts, used)
@@ -180,40 +180,6 @@ def _require_known_shape(facts: TensorFacts) -> None:
                 f"base and wider probe {wider}, so no rule covers it. Give base and target "
                 "the same size there, or let it grow with width."
             )
-
-
-def _inner(role: Role, why: str, place: Place) -> tuple[Role, str]:
-    """The role of a matrix that grows on one side only, by where it stands in the network."""
-    if role == "output" and place.inside:
-        if place.latent:
-            return "latent", f"{why}; a norm takes it, or what goes in is frozen"
-        return "inward", f"{why}, and more that grows follows"
-    if role == "input" and place.fed:
-        return "outward", f"{why}, and its input was made of width"
-    return role, why
-
-
-def _adapted(facts: TensorFacts) -> tuple[Role, str]:
-    """The role of an adapter's tensor, where ranks may differ from the base's."""
-    part = facts.adapter
-    if part is not None and part.kind == "entry":
-        return "vector", "adapter: weights between fixed matrices"
-    if part is None or part.kind == "gain":
-        return "vector", "adapter: a gain for every coordinate of the rank"
-    if part.kind == "up":
-        return "outward", "adapter: out of the rank"
-    start = "zero" if part.zero else "random"
-    return "inward" if part.zero else "latent", f"adapter: into the rank, starts {start}"
-
-
-# In a mixture-of-experts layer, the role that a matrix would have elsewhere, and what it is there:
-# whatever an expert's size does, it stands inside the network. An expert's bias stays a vector.
-# Routers of attention's heads are more where heads are: their shape is that of a hidden matrix.
-_PARTS = (
-    ("output", "router"),
-    ("hidden", "router"),
-    *((role, "expert") for role in ("hidden", "input", "output")),
-)
 
 
 def _ratio(facts: TensorFacts, axes: list[int]) -> float:

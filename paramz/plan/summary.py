@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,8 @@ from io import StringIO
 from typing import Any, NamedTuple
 
 from paramz.anatomy.names import EMBED_SCALE
+from paramz.plan.collapsed import collapse, collapse_notes, pool_std
+from paramz.plan.legend import legend
 from paramz.plan.ratios import decay_ratio, lr_ratio
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
@@ -19,7 +20,6 @@ from paramz.theory.families import Family
 from paramz.theory.power import ONE, Power
 
 _COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr")
-_NUMBERS = re.compile(r"(\d+)")
 _STD, _LR = _COLUMNS.index("init std"), _COLUMNS.index("lr")
 _ALWAYS = ("init std", "lr")  # shown even where they are 1
 
@@ -141,7 +141,7 @@ def summarize(
             settings = settings or cells[_LR:]
             lines.append((*cells[:_LR], *settings))
     if not full:
-        lines = _collapse(_pool_std(lines))
+        lines = collapse(pool_std(lines, _STD))
     notes = list(changes)
     measured = any(row.base_init is not None for row in rows)
     title = (
@@ -153,6 +153,7 @@ def summarize(
             "dampings are of constants; damping relative to a factor's trace needs no rule"
         )
     constants = ("eps",) if family.damping is None else ("damping A", "damping B")
+    notes += legend(rows)
     columns = (*_COLUMNS, *constants, "decay")
     return Summary(title, columns, tuple(lines), tuple(collapse_notes(notes)))
 
@@ -231,61 +232,6 @@ def _power(row: Row, power: Power) -> str:
     """The power, without scales that the tensor does not have, and an equals sign."""
     own = Power(**{scale: e for scale, e in power.exponents if scale in row.ratios})
     return "" if own == ONE else f"{own} = "
-
-
-def _pool_std(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The range of measured stds for the same tensor of repeated blocks: each is a sample."""
-    at = _STD
-    keys, found = [], dict[tuple[Any, ...], set[str]]()
-    for line in lines:
-        power, equals, number = line[at].rpartition(" = ")
-        key = _NUMBERS.sub("#", line[0]), line[1:at], power + equals, line[at + 1 :]
-        keys.append(key)
-        if (numbers := found.get(key)) is None:
-            found[key] = {number}
-        else:
-            numbers.add(number)
-    if all(len(numbers) == 1 for numbers in found.values()):
-        return lines
-    pooled = []
-    for line, key in zip(lines, keys, strict=True):
-        numbers = found[key]
-        if len(numbers) > 1 and not any(number.startswith("all ") for number in numbers):
-            low, high = min(numbers, key=float), max(numbers, key=float)
-            line = (*line[:at], f"{key[2]}{low} to {high}", *line[at + 1 :])
-        pooled.append(line)
-    return pooled
-
-
-def _collapse(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """One line for the same tensor of repeated blocks: layers.{0..3}.mlp.weight."""
-    groups: dict[tuple[str, tuple[str, ...]], list[list[str]]] = {}
-    for line in lines:
-        parts = _NUMBERS.split(line[0])
-        key = "#".join(parts[::2]), line[1:]
-        if (numbers := groups.get(key)) is None:
-            numbers = groups[key] = []
-        numbers.append(parts[1::2])
-    collapsed = []
-    for (pattern, rest), numbers in groups.items():
-        for column in zip(*numbers, strict=True):
-            pattern = pattern.replace("#", _span(sorted({int(n) for n in column})), 1)
-        collapsed.append((pattern, *rest))
-    return collapsed
-
-
-def _span(numbers: list[int]) -> str:
-    first, last = numbers[0], numbers[-1]
-    if first == last:
-        return str(first)
-    if numbers == list(range(first, last + 1)):
-        return f"{{{first}..{last}}}"
-    return "{" + ",".join(map(str, numbers)) + "}"
-
-
-def collapse_notes(notes: Sequence[str]) -> list[str]:
-    """One note for the same module of repeated blocks; a note is ``path: what``."""
-    return [": ".join(line) for line in _collapse([tuple(n.split(": ", 1)) for n in notes])]
 
 
 def changes_of(

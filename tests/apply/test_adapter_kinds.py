@@ -183,6 +183,13 @@ def test_what_has_no_rule_is_refused_with_the_reason():
         paramz.parametrize_(drawn, "lora", base=4)
 
 
+NOTES = {
+    "MISS": "rank times 4, the rule's s times 0.5",
+    "OFT": "entries in a row times 4",
+    "VBLORA": "the rule's s times 1.414",
+}
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "what"),
     [
@@ -192,9 +199,11 @@ def test_what_has_no_rule_is_refused_with_the_reason():
     ],
     ids=["miss", "oft", "vblora"],
 )
-def test_a_suggestion_names_the_kind_of_adapters(options, kind, what):
+def test_a_suggestion_and_the_notes_name_the_kind_of_adapters_and_its_sizes(options, kind, what):
     found = paramz.suggest(build(64, 16, **options), base=build(64, 4, **options))
     assert found.scheme == "lora"
+    (said,) = (note for note in found.plan.notes if note.startswith("adapters: "))
+    assert said == f"adapters: {NOTES[kind]}"
     assert found.because == tuple(each for each in (f"adapters: PEFT's {kind}", what) if each)
 
 

@@ -57,6 +57,19 @@ def test_a_long_name_cuts_no_number_off():
     assert line.split()[1:] == " ".join(table.cells[0][1:]).split()
 
 
+def test_roles_and_ratios_that_a_reader_may_not_know_are_explained_below_the_table():
+    def build(width):
+        sizes = [(4, width), (width, 3), (3, width), (width, 2)]
+        return torch.nn.Sequential(*(torch.nn.Linear(a, b) for a, b in sizes))
+
+    (said,) = (note for note in planned(build).summary().notes if note.startswith("roles: "))
+    assert said == (
+        "roles: inward, from width into a size that stays, inside the network; outward, from a "
+        "size that stays back to width; scalar, no axis grows"
+    )
+    assert "outward" not in "".join(planned().summary().notes)
+
+
 def test_numbers_that_are_no_range_are_listed():
     names = list(cells(planned()))
     assert names == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from paramz.plan.collapsed import collapse_notes
 from paramz.plan.export.entries import Contents, Names, check_names, fused, make_entries
 from paramz.plan.export.export import Export
 from paramz.plan.export.loops import deepspeed, trainer
@@ -16,7 +17,6 @@ from paramz.plan.groups import HIDDEN_ROLES, is_matrix_of
 from paramz.plan.row import ModuleScale, Row, Slice
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.settings import Settings
-from paramz.plan.summary import collapse_notes
 
 FRAMEWORKS: Mapping[str, Callable[[Contents], Export]] = {
     "megatron": megatron,
