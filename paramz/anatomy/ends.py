@@ -67,7 +67,7 @@ def require_ends(
         return inside or _resized(model, base, name) is not None
 
     if not added.ran:
-        return [_UNSEEN] if deepened else []
+        return [_UNSEEN] if deepened and not declared else []
     averaged = [name for name in sorted(added.averaged) if deepens(name)]
     if averaged:
         raise ValueError(

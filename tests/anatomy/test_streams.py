@@ -264,3 +264,5 @@ def test_a_plan_without_a_run_says_what_it_could_not_see():
     x = {"x": torch.randn(2, 6), "other": torch.randn(2, 6)}
     assert not any("no run" in n for n in find_branches(model, base, example=x).notes)
     assert not any("no run" in n for n in find_branches(base, base).notes)
+    declared = paramz.Branches(inside=r"^blocks[.][0-9]+[.]", ends=r"[.]f[.]2$")
+    assert not any("no run" in n for n in find_branches(model, base, declared).notes)
