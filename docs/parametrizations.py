@@ -573,8 +573,8 @@ the theory, MSSP keeps the number of experts or lets it grow with width, and of 
 rate, with that of experts and routers times experts^e (200 steps on fresh data, 256 points
 a step, two seeds, in octaves at 8, 16, 32 and 64 experts): e = 1, as in the table, -0.06, -0.67,
 -1.37, -2.01; e = 1/2: -0.06, -0.40, -0.48, -0.90; e = 0: -0.06, -0.24 and -0.18 (32 experts
-were not run). The losses at the best are 0.720, 0.713 and 0.723 at 64 experts: with e = 0 experts
-hardly count, and the rate is that of the rest.
+were not run). The losses at the best are 0.720, 0.713 and 0.723 at 64 experts. With e = 0 the rate
+is perhaps that of the rest of the network.
 
 AdamW's steps do not follow the gradient's size. With a teacher's labels its check passes (what the
 mixture puts out moves like experts^+0.07, three seeds; SGD's +0.47 with the rule and -0.54
