@@ -29,6 +29,7 @@ FIGURES = {
     "depth": ("lr_depth_long.csv", "depth"),
     "depth_wide": ("lr_depth_wide.csv", "depth"),
     "loops": ("lr_loops.csv", "loops"),
+    "experts_wide": ("lr_experts_wide.csv", "experts"),
     "experts": ("lr_experts_long.csv", "experts"),
 }
 

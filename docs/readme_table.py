@@ -155,6 +155,10 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         ),
     ),
     ("`mup+moe`", Measured("lr_experts_long.csv", "experts", "mup+moe", **LONG)),
+    (
+        "`mup+moe`",
+        Measured("lr_experts_wide.csv", "experts", "mup+moe", what="GPT of width 64", **LONG),
+    ),
     ("`mup` over steps, no rule", Measured("lr_steps.csv", "steps", "mup", 4000, decay=True)),
     (
         "`mup`, run rule `token-horizon`",
