@@ -19,7 +19,7 @@ from paramz.anatomy.bare_experts import bare_end
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, declared_blocks
-from paramz.anatomy.ends import added_alone, find_added_in, require_ends, shown
+from paramz.anatomy.ends import added_alone, find_added_in, require_ends, shown, without_gates
 from paramz.anatomy.left_out import left_out
 from paramz.anatomy.normed_ends import behind_norms
 from paramz.anatomy.paths import is_number, join, pattern, split, stem
@@ -86,6 +86,8 @@ def find_branches(
         raise ValueError(f"{error} {shown(model, base, example) or _how(error.where)}") from None
     added = find_added_in(base, at_base.modules, example)
     found, at_base = (behind_norms(f, added.lost, declared=known) for f in (found, at_base))
+    if not known:
+        found, at_base = (without_gates(f, added) for f in (found, at_base))
     parameters = {path: _end_parameters(model, path) for path in found.modules}
     calls = count(model, base, _inner(found), _inner(at_base), example)
     ratios, notes = depth_ratios(

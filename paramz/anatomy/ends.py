@@ -132,6 +132,18 @@ def find_added_in(
     return Added(ran=False)
 
 
+def without_gates(found: FoundBlocks, added: Added) -> FoundBlocks:
+    """The blocks without ends that only gate what others make, as in squeeze and excitation.
+
+    Args:
+        found: what names say, of the model or of its base.
+        added: what a run of the base shows.
+    """
+    gates = {unnumbered(end) for end in added.gates - added.ended}
+    kept = {end: block for end, block in found.modules.items() if unnumbered(end) not in gates}
+    return replace(found, modules=kept)
+
+
 def added_alone(found: FoundBlocks, at_base: FoundBlocks, added: Added) -> frozenset[str]:
     """Parameters that are added to the stream by themselves, and that no module at an end holds.
 

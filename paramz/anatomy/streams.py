@@ -6,6 +6,7 @@ a matrix. Only operations are looked at.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from paramz.anatomy.degrees import degree_of
 from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import tensors_in
+from paramz.anatomy.tensors import chooses, is_line
 
 # Operations after which a tensor is the one that it was before.
 _SAME = frozenset({"clone", "_to_copy", "detach", "alias", "native_dropout", "copy_"})
@@ -54,7 +56,8 @@ class State(NamedTuple):
         streams: of a residual sum, numbers of what it was before branches beside each other were
             added, as in ``x + attention(x) + feed_forward(x)``.
         last: of a residual sum, the ends of what was added last.
-        scaled: numbers have multiplied it since it was a residual sum.
+        scaled: numbers have multiplied it since it was the sum that a known end is a term of.
+        alone: of a residual sum, the parameters that were added to it by themselves since.
         weighed: a parameter has multiplied it; of parameters, they are no ones.
         parts: of a product of data, numbers of its factors.
         stacked: what it is a stack of, if of two things.
@@ -75,6 +78,7 @@ class State(NamedTuple):
     streams: frozenset[int] = frozenset()
     last: frozenset[str] = frozenset()
     scaled: bool = False
+    alone: frozenset[str] = frozenset()
     weighed: bool = False
     parts: frozenset[int] = frozenset()
     stacked: tuple[Any, ...] = ()
@@ -92,6 +96,7 @@ class Added:
             -> path of the module that puts out what is added, empty where none does.
         averaged: known ends, and matrices, of what is added to a stream that is multiplied itself.
         bare: names of parameters that are added by themselves, as biases behind an end.
+        gates: known ends whose output a sigmoid or the like makes a gate on that of another end.
         ran: the model ran, so that the run would show these.
     """
 
@@ -101,6 +106,7 @@ class Added:
     lost: dict[str, str] = field(default_factory=dict)
     averaged: set[str] = field(default_factory=set)
     bare: set[str] = field(default_factory=set)
+    gates: set[str] = field(default_factory=set)
     ran: bool = True
 
 
@@ -138,8 +144,10 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         state, inside = self.known.of(outputs[0]) if len(outputs) == 1 else State(), f"{path}."
         ends = self._ends(state.tips)
-        if path.rpartition(".")[2].isdigit() and state.scaled:
-            self._added.averaged.update(e for e in state.last if e.startswith(inside))
+        summed = frozenset(end for end in state.last if end.startswith(inside))
+        if path.rpartition(".")[2].isdigit() and summed:  # the output of a block is the stream
+            self._added.averaged.update(summed if state.scaled else ())
+            self._added.bare.update(state.alone)
         whole = state.degree == 1 and not all(tip.startswith(inside) for tip in state.tips)
         if not ends or state.fresh or whole or any(f"{e}.".startswith(inside) for e in ends):
             self._elsewhere.add(path)
@@ -171,7 +179,14 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _made(self, name: str, args: Any, given: list[Tensor], found: list[State]) -> State:
         data = [state for state in found if state.data]
-        weights = frozenset[str]().union(*(state.weights for state in found if not state.data))
+        # What chooses entries is no part of them.
+        values = [s for x, s in zip(given, found, strict=True) if s.data and not chooses(x)]
+        gains = name in _TIMES and all(
+            is_line(x) for x, state in zip(given, found, strict=True) if not state.data
+        )
+        weights = frozenset[str]().union(
+            *(state.weights for state in found if not state.data and not (data and gains))
+        )
         bare = frozenset[str]().union(*(state.bare for state in found if not state.data))
         if not data:
             whole = name in _SAME or name.startswith(("select", "index"))
@@ -190,16 +205,19 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         summed = name in _SUMS or terms != tuple(data[:3])
         if summed and len(terms) > 1 and (sum_of := self._sum(name, *terms)):
             return sum_of._replace(at=self._count, through=through, near=near)
-        ended = [state for state in data if state.ended]
+        ended = [state for state in values if state.ended]
+        gates = self._gates(ended) if name in _PRODUCTS else []
+        ended = [state for state in ended if state not in gates]
         # Of a gate and what it lets through, the latter can take a factor.
-        straight = [state for state in data if state.fresh and not state.bent]
-        kept = (ended or straight[:1] or data) if name in _PRODUCTS else data
+        straight = [state for state in values if state.fresh and not state.bent]
+        kept = (ended or straight[:1] or values) if name in _PRODUCTS else values
         moving = [
-            state.degree if state.tips and tensor.is_floating_point() else None
+            state.degree if state.tips and not chooses(tensor) and state not in gates else None
             for tensor, state in zip(given, found, strict=True)
         ]
         linear = name not in _BENDS and (len(data) == 1 or name not in _PRODUCTS | {"div"})
         added = bare if name in _JOINS else frozenset()
+        mixing = name in _PRODUCTS and all(s.through for s in data)  # no mask is made by a matrix
         return State(
             True,
             bare=frozenset[str]().union(added, *(s.bare for s in data)) if linear else frozenset(),
@@ -211,9 +229,19 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             degree=degree_of(name, args, moving),
             ended=len(ended) == len(kept),
             bent=name in _BENDS or any(state.bent for state in kept),
-            parts=frozenset(s.at for s in data) if name in _PRODUCTS else frozenset(),
+            parts=frozenset(s.at for s in data) if mixing else frozenset(),
             stacked=tuple(data) if name == "stack" and len(data) == 2 else (),
         )
+
+    def _gates(self, ended: list[State]) -> list[State]:
+        """Which of the factors of a product are gates on ends in the others."""
+        bounded = [state for state in ended if math.isnan(state.degree)]
+        let_through = self._ends(
+            frozenset[str]().union(*(state.tips for state in ended if state not in bounded))
+        )
+        gates = [s for s in bounded if let_through and not self._ends(s.tips) & let_through]
+        self._added.gates.update(*(self._ends(state.tips) for state in gates))
+        return gates
 
     def _like(
         self,
@@ -232,12 +260,11 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if number == 1 or (gain and not weighed):
                 return state
             self._count += 1
-            scaled, same = state.scaled or bool(state.streams), state.same | {state.at}
+            scaled, same = state.scaled or bool(state.last), state.same | {state.at}
             return state._replace(at=self._count, same=same, scaled=scaled)
         if name in ("add", "add_", "sub", "sub_") and bare:
-            if state.streams:  # it is added to the stream
-                self._added.bare.update(bare)
-                return state
+            if state.streams:  # it may be for a branch alone, as in x + f(gain * x + bias)
+                return state._replace(alone=state.alone | bare)
             return state._replace(bare=state.bare | bare)
         return None
 
@@ -257,7 +284,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 added.unended.update(fresh)
                 added.bent.update(fresh if branch.bent else ())
                 added.ended.update(ends)
-                added.bare.update(branch.bare)
+                added.bare.update(branch.bare | stream.alone)
                 if stream.scaled or mixed or earlier & branch.through:
                     added.averaged.update(ends, fresh)
                 if branch.degree == 1:
@@ -265,8 +292,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     added.lost.update((e, tip) for tip in behind for e in self._behind[tip])
                 else:
                     added.lost.update((end, "") for end in ends)
-                last = fresh | ends
-                return State(True, streams=before, last=last)
+                return State(True, streams=before, last=ends)
             # As in a highway: x * (1 - gate) + f(x) * gate.
             gated = stream.parts if gate is None else now
             if ends and gated & branch.through:

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from paramz.anatomy.runs import copied_to, device_of, on_meta, run, tensors_in
 from paramz.anatomy.streams import Added, Reader, State
+from paramz.anatomy.tensors import is_line
 
 
 def find_added(
@@ -46,15 +47,16 @@ def find_added(
     >>> find_added(Net(), ["back"], torch.ones(1, 4)).ended
     {'back'}
     """
-    ones = {name for name, p in model.named_parameters() if p.is_meta or _is_one(p)}
+    ones = {name for name, x in _weights_of(model).items() if x.is_meta or _is_one(x)}
     with ExitStack() as stack:
         if meta:
             stack.enter_context(on_meta(model))
         reader = Reader()
-        for name, parameter in model.named_parameters():
+        for name, tensor in _weights_of(model).items():
             own = frozenset([name])
-            weights = own if parameter.ndim >= 2 else frozenset[str]()
-            reader.known.put(parameter, State(weights=weights, bare=own, weighed=name not in ones))
+            matrix = tensor.ndim >= 2 and isinstance(tensor, nn.Parameter)
+            weights = own if matrix else frozenset[str]()
+            reader.known.put(tensor, State(weights=weights, bare=own, weighed=name not in ones))
         moved = copied_to(device_of(model), inputs)
         for number, tensor in enumerate(tensors_in(moved)):
             reader.known.put(tensor, State(data=True, at=-number))
@@ -63,9 +65,15 @@ def find_added(
     return reader.added()
 
 
-def _is_one(parameter: nn.Parameter) -> bool:
-    """Whether a parameter that may multiply the stream starts at one, and leaves it as it is."""
-    return parameter.ndim < 2 and bool((parameter == 1).all())
+def _weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """What the stream may be multiplied by: parameters, and buffers that are one number each."""
+    numbers = {name: buffer for name, buffer in model.named_buffers() if buffer.numel() == 1}
+    return {**numbers, **dict(model.named_parameters())}
+
+
+def _is_one(tensor: Tensor) -> bool:
+    """Whether a gain starts at one, and leaves what it multiplies as it is."""
+    return is_line(tensor) and bool((tensor == 1).all())
 
 
 @contextmanager

@@ -214,3 +214,21 @@ def listed(names: list[str], most: int = 6) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "nothing") + more
+
+
+def is_line(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has at most one axis, but for those of length one.
+
+    >>> is_line(torch.zeros(8, 1, 1)), is_line(torch.zeros(8, 2))
+    (True, False)
+    """
+    return sum(length > 1 for length in tensor.shape) < 2
+
+
+def chooses(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds indices or a mask.
+
+    >>> chooses(torch.zeros(2, dtype=torch.bool)), chooses(torch.zeros(2))
+    (True, False)
+    """
+    return not (tensor.is_floating_point() or tensor.is_complex())

@@ -266,3 +266,151 @@ def test_a_plan_without_a_run_says_what_it_could_not_see():
     assert not any("no run" in n for n in find_branches(base, base).notes)
     declared = paramz.Branches(inside=r"^blocks[.][0-9]+[.]", ends=r"[.]f[.]2$")
     assert not any("no run" in n for n in find_branches(model, base, declared).notes)
+
+
+class Told(Block):
+    """A block that is told how it joins stream and branch, and has what that takes."""
+
+    def __init__(self, width, how):
+        super().__init__(width, None)
+        made, self.how = how
+        for name, own in made(width).items():
+            kinds = {nn.Parameter: self.register_parameter, torch.Tensor: self.register_buffer}
+            kinds.get(type(own), self.add_module)(name, own)
+
+    def forward(self, x):
+        return self.how(self, x)
+
+
+def affine(width):
+    return {
+        "gain": nn.Parameter(torch.ones(width)),
+        "bias": nn.Parameter(torch.full((width,), 0.2)),
+    }
+
+
+def test_an_affine_map_before_the_branch_alone_adds_nothing_to_the_stream():
+    how = affine, lambda block, x: x + block.f(block.gain * x + block.bias)
+    found = find_branches(Net(8, Told, how), Net(2, Told, how), example=torch.randn(2, 6))
+    assert not found.alone
+    plain, planned = added(Told, how)
+    torch.testing.assert_close(planned, plain / 4)
+
+
+def test_a_bias_behind_the_sum_is_one_on_the_stream():
+    how = affine, lambda block, x: (x + block.f(x)) + block.bias
+    for depth in (1, 2):
+        found = find_branches(Net(8, Told, how), Net(depth, Told, how), example=torch.randn(2, 6))
+        assert found.alone == {f"blocks.{n}.bias" for n in range(8)}
+
+
+class Excite(nn.Module):
+    """Squeeze and excitation, with the names that timm has."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, 4), nn.Linear(4, width)
+
+    def forward(self, x):
+        return x * self.fc2(self.fc1(x).relu()).sigmoid()
+
+
+GATES = {
+    "squeeze and excite": (Excite, lambda block, x: x + block.gate(block.f(x))),
+    "gated by the stream": (
+        lambda width: nn.ModuleDict({"out": nn.Linear(width, width)}),
+        lambda block, x: x + block.gate["out"](x).sigmoid() * block.f(x),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_gate_on_the_branch_is_no_end_whatever_its_name(name):
+    kind, how = GATES[name]
+    told = (lambda width: {"gate": kind(width)}), how
+    found = find_branches(Net(8, Told, told), Net(2, Told, told), example=torch.randn(2, 6))
+    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
+
+
+class Masked(Net):
+    """A mask multiplies the stream, and once more what goes into the branch."""
+
+    def forward(self, x, mask):
+        x = self.first(x)
+        for block in self.blocks:
+            x = x * mask + block.f(block.before(x * mask)) * mask
+        return self.last(x)
+
+
+def test_a_mask_on_the_stream_is_no_gate():
+    example = {"x": torch.randn(4, 5, 6), "mask": torch.ones(4, 5, 1)}
+    found = find_branches(Masked(8), Masked(2), example=example)
+    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
+
+
+class Embedded(Net):
+    """What is embedded is itself a sum, times a number, before the first block."""
+
+    def __init__(self, depth):
+        super().__init__(depth)
+        self.place = nn.Linear(16, 16)
+
+    def forward(self, x):
+        x = self.first(x)
+        x = (x + self.place(x)) * 4
+        for block in self.blocks:
+            x = x + block.f(block.before(x))
+        return self.last(x)
+
+
+def test_a_number_on_what_is_embedded_is_none_on_the_stream():
+    found = find_branches(Embedded(8), Embedded(2), example=torch.randn(2, 6))
+    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
+
+
+@pytest.mark.parametrize(("number", "refused"), [(0.5, True), (1.0, False)])
+def test_a_buffer_that_multiplies_the_stream_is_a_number(number, refused):
+    how = (
+        lambda width: {"scale": torch.tensor([number])},
+        lambda block, x: (x + block.f(x)) * block.scale,
+    )
+    if not refused:
+        plain, planned = added(Told, how)
+        return torch.testing.assert_close(planned, plain / 4)
+    with pytest.raises(ValueError, match=r"blocks.0.f.2.*added to a stream that is multiplied"):
+        added(Told, how)
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (1, 1, 16)])
+def test_a_gain_with_axes_of_length_one_is_no_matrix(shape):
+    how = (
+        lambda width: {"gain": nn.Parameter(torch.full((*shape[:-1], width), 0.1))},
+        lambda block, x: x + block.f(x) * block.gain,
+    )
+    plain, planned = added(Told, how)
+    torch.testing.assert_close(planned, plain / 4)
+
+
+class Routed(Net):
+    """Each token goes to one expert, by code that needs the router's numbers."""
+
+    def __init__(self, depth):
+        super().__init__(depth)
+        for block in self.blocks:
+            block.router = nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            shares, out = block.router(x).softmax(-1), torch.zeros_like(x)
+            for expert in range(2):
+                chosen = (shares.argmax(-1) == expert).nonzero()[:, 0]
+                made = block.f(x[chosen]) * shares[chosen, expert, None]
+                out.index_add_(0, chosen, made)
+            x = x + out
+        return self.last(x)
+
+
+def test_a_router_chooses_entries_and_ends_no_branch():
+    found = find_branches(Routed(8), Routed(2), example=torch.randn(16, 6))
+    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
