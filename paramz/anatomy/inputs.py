@@ -47,6 +47,28 @@ def _required(model: nn.Module) -> list[str]:
     return [p.name for p in parameters if p.default is p.empty and p.kind in kinds]
 
 
+def _named_inside(model: nn.Module) -> nn.Module:
+    """The model, or where its forward only hands on whatever it gets (as PEFT's), the one inside.
+
+    >>> class Wrapper(nn.Module):
+    ...     def __init__(self, inner):
+    ...         super().__init__()
+    ...         self.inner = inner
+    ...
+    ...     def forward(self, *args, **kwargs):
+    ...         return self.inner(*args, **kwargs)
+    >>> _named_inside(Wrapper(Wrapper(nn.Linear(3, 2))))
+    Linear(in_features=3, out_features=2, bias=True)
+    """
+    anything = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    while all(p.kind in anything for p in inspect.signature(model.forward).parameters.values()):
+        inner = list(model.children())
+        if len(inner) != 1:
+            break
+        model = inner[0]
+    return model
+
+
 def _by_first_layer(model: nn.Module) -> Iterator[Tensor]:
     for module in model.modules():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag):
@@ -68,7 +90,7 @@ def _by_first_layer(model: nn.Module) -> Iterator[Tensor]:
 def _by_config(model: nn.Module, config: Any) -> Iterator[Mapping[str, Any]]:
     """Keyword arguments for a Hugging Face model, those that its forward has."""
     ids = torch.zeros(1, _TOKENS, dtype=torch.long)
-    known = dict(inspect.signature(model.forward).parameters)
+    known = dict(inspect.signature(_named_inside(model).forward).parameters)
     text = {"input_ids": ids, "decoder_input_ids": ids, "use_cache": False}
     vision = getattr(config, "vision_config", config)
     side, channels = (getattr(vision, n, None) for n in ("image_size", "num_channels"))

@@ -223,6 +223,7 @@ def test_lora_reads_the_width_into_its_rank_and_back():
     a, b = plan.param_groups(model, "adamw", lr=1.0)
     assert (a["roles"], a["lr"]) == (["latent"], 0.25)
     assert (b["roles"], b["lr"]) == (["outward"], 1.0)  # the ratio of LoRA+ (Hayou et al. 2024)
+    assert not any("could not be run" in note for note in plan.notes)
     by_width, by_factory = (
         paramz.make_plan(adapted(128), "mup", base=base, base_width=32) for base in (32, adapted)
     )
