@@ -177,6 +177,11 @@ def _from_config(source: str, large: dict[str, int], small: dict[str, int]) -> t
     try:
         config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
     except (OSError, ValueError) as error:
+        if source.endswith(".py"):
+            raise ValueError(
+                f"{source} names no function: write {source}:task, a function (config) -> "
+                "paramz.Task or (width) -> model"
+            ) from None
         if Path(source).exists():
             raise ValueError(f"{source}: {' '.join(str(error).split())[:300]}") from None
         raise ValueError(

@@ -114,6 +114,7 @@ def test_mistakes_are_told_apart_and_nothing_is_trained(own, llama, tmp_path):
         ((own.replace(":net", ":number"), *sizes), ":number returned int, no torch.nn.Module"),
         ((own.replace(":net", ":here"), *sizes), ":here is int, no function"),
         ((own.replace(":net", ":nett"), *sizes), "defines no function 'nett'; it has: net, broken"),
+        ((own.replace(":net", ""), *sizes), "own.py names no function: write "),
         ((own.replace(":net", ":train"), *sizes), "train takes (config, trial), as training funct"),
         ((own.replace(":net", ":train_of_config"), *sizes), "train_of_config returns dict"),
         ((tmp_path, "--base", "width=32"), "error: "),
