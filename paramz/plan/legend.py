@@ -12,7 +12,7 @@ from paramz.plan.row import Row
 _ROLES: Mapping[str, str] = MappingProxyType(
     {
         "inward": "from width into a size that stays, inside the network",
-        "latent": "the same where a norm follows, or what goes in is frozen",
+        "latent": "from width into a size that stays, if a norm follows or what goes in is frozen",
         "outward": "from a size that stays back to width",
         "router": "chooses experts",
         "expert": "a matrix of an expert",
