@@ -3,9 +3,9 @@
 python docs/readme_table.py
 
 A scheme is called stable by one rule (docs/protocol.md): its drift's interval lies within the
-tolerance over at least 16x of width, steps or batch, or 8x of depth or experts, with at least three
-seeds, at least 1000 steps (over steps and batch: the longest), and weight decay. Where nothing was
-measured it says so.
+tolerance over at least 16x of width, steps or batch, or 8x of depth, loops or experts, with at
+least three seeds, at least 1000 steps (over steps and batch: the longest), and weight decay. Where
+nothing was measured it says so.
 """
 
 from __future__ import annotations
