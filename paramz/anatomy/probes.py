@@ -114,7 +114,8 @@ def build_probes(
             raise TypeError(
                 "base is a module, so a second, wider module must show which dimensions grow: pass "
                 "wider=, the same model at a larger width (it may be on the meta device). Or pass "
-                "base=build with base_width=..., where build(width) returns the model."
+                "base=build with base_width=..., where build(width) returns the model; or, for a "
+                "Hugging Face model, its base's width: base=256."
             )
         return Probes(base, wider)
     if not callable(base):
