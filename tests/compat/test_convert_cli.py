@@ -442,7 +442,10 @@ def test_configs_of_models_made_by_the_zoo(tmp_path):
         (["nowhere.bsh"], "nowhere.bsh"),
         (["nowhere"], "nowhere"),
         (["--flags", "--hidden-size 8"], "has no setting of muP: looked for mup_base_hidden_size"),
-        (["--flags", "--use-mup --hidden-size 8"], "num_layers or num_hidden_layers or n_layer is"),
+        (
+            ["--flags", "--use-mup --hidden-size 8"],
+            "num_layers or num_hidden_layers or n_layer is missing: add --num-layers N to flags",
+        ),
         (
             ["--flags", "--use-mup --hidden-size $H --num-layers 2 --num-attention-heads 2"],
             "hidden_size or n_embd is '$H', not a whole number",

@@ -84,7 +84,9 @@ class MupSettings:
         """
         value = self.values.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool) or value % 1:
-            given = "is missing" if value is None else f"is {value!r}, not a whole number"
+            word = NAMES[name][0]
+            add = f"is missing: add --{word.replace('_', '-')} N to flags, or {word}: N to YAML"
+            given = add if value is None else f"is {value!r}, not a whole number"
             raise ValueError(f"{self.source}: {' or '.join(NAMES[name])} {given}")
         return int(value)
 
