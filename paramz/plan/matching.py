@@ -42,13 +42,18 @@ def clean_name(name: str, known: Container[str] = ()) -> str:
 
 
 def _without_one(name: str) -> Iterator[str]:
-    """A name without one of the wrappers that are in it, for each of them."""
+    """A name without one of the wrappers that are in it, for each of them and wherever it is.
+
+    Some may be names of the model's own, or of wrappers that were there when it was planned.
+    """
     for wrapper in _BEFORE:
         if name.startswith(wrapper):
             yield name.removeprefix(wrapper)
     for wrapper, plain in _BETWEEN:
-        if wrapper in name:
-            yield name.replace(wrapper, plain)
+        at = name.find(wrapper)
+        while at >= 0:
+            yield name[:at] + plain + name[at + len(wrapper) :]
+            at = name.find(wrapper, at + 1)
 
 
 def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.Parameter]]:

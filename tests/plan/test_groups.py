@@ -397,6 +397,20 @@ def test_wrappers_change_names_only():
     assert clean_name(f"module.{adapted}", {"blocks.0.up.weight"}) == "blocks.0.up.weight"
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("_orig_mod.blocks.0._orig_mod.w", "blocks.0._orig_mod.w"),  # blocks compiled, then all
+        ("a.base_layer.q.base_layer.weight", "a.base_layer.q.weight"),  # a base_layer of its own
+        ("base_model.model.a.base_layer.base_layer.weight", "a.base_layer.weight"),
+        ("module.module.module.w", "module.w"),
+        ("module._fsdp_wrapped_module.b._fsdp_wrapped_module._orig_mod.w", "b.w"),
+    ],
+)
+def test_wrappers_come_off_one_by_one(name, known):
+    assert clean_name(name, {known}) == known
+
+
 def test_a_saved_plan_gives_the_same_groups(tmp_path):
     model, plan = planned(gpt)
     plan.save(tmp_path / "plan.json")
