@@ -256,9 +256,9 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         number = next((x for x in args[1:] if isinstance(x, int | float)), None)
         gain = bool(bare) and not weights
         if name in _TIMES and isinstance(args[0], Tensor) and (gain or number is not None):
-            state = state._replace(weighed=state.weighed or gain)
             if number == 1 or (gain and not weighed):
                 return state
+            state = state._replace(weighed=state.weighed or gain)
             self._count += 1
             scaled, same = state.scaled or bool(state.last), state.same | {state.at}
             return state._replace(at=self._count, same=same, scaled=scaled)

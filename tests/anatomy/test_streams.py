@@ -414,3 +414,31 @@ class Routed(Net):
 def test_a_router_chooses_entries_and_ends_no_branch():
     found = find_branches(Routed(8), Routed(2), example=torch.randn(16, 6))
     assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
+
+
+class Normed(nn.Module):
+    """A norm with a gain, written by hand."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * self.gain
+
+
+class Post(Block):
+    """The stream is normed, and one of two branches ends by no known name."""
+
+    def __init__(self, width, how):
+        super().__init__(width, how)
+        self.before, self.mixed = Normed(width), nn.Linear(width, width)
+
+    def forward(self, x):
+        x = self.before(x)
+        return x + torch.relu(self.mixed(x)) + self.f(x)
+
+
+def test_the_gain_of_a_norm_on_the_stream_hides_no_branch():
+    with pytest.raises(ValueError, match=r"blocks.0.mixed.weight.*a run shows"):
+        find_branches(Net(8, Post), Net(2, Post), example=torch.randn(2, 6))
