@@ -65,6 +65,8 @@ def trials(m: Measured) -> pd.DataFrame:
     if m.file == "mup_mlp.csv":
         df = df.rename(columns={"type": "parametrization", "train_loss": "loss"})
         df = df.assign(lr=2.0**df.log2lr, seed=0)
+    if m.hp == "weight_decay":
+        df = df.rename(columns={"decay_policy": "parametrization"})
     for column, value in {"parametrization": m.scheme, **m.only}.items():
         df = df[df[column] == value]
     df = df[df[m.scale] <= m.most]
@@ -116,6 +118,7 @@ def wide(scheme: str, optimizer: str, what: str = "GPT") -> Measured:
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
 DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
+DECAY, AT_LR = "decay_width.csv", {"hp": "weight_decay", "what": "GPT at lr 2^-6", **LONG}
 ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", Measured("lr_width_sp.csv", "width", "sp", 1000, decay=True)),
     ("`sp`", wide("sp", "adamw")),
@@ -159,6 +162,9 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         "`mup+moe`",
         Measured("lr_experts_wide.csv", "experts", "mup+moe", what="GPT of width 64", **LONG),
     ),
+    ("best decay, policy `lr-constant`", Measured(DECAY, "width", "lr-constant", **AT_LR)),
+    ("best decay, policy `coupled`", Measured(DECAY, "width", "coupled", **AT_LR)),
+    ("best decay, policy `sqrt-width`", Measured(DECAY, "width", "sqrt-width", **AT_LR)),
     ("`mup` over steps, no rule", Measured("lr_steps.csv", "steps", "mup", 4000, decay=True)),
     (
         "`mup`, run rule `token-horizon`",
