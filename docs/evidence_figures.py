@@ -22,6 +22,7 @@ FIGURES = {
     "width_sp": ("lr_width_sp.csv", "width"),
     "width_muon": ("lr_width_muon.csv", "width"),
     "width_shampoo": ("lr_width_shampoo.csv", "width"),
+    "width_soap": ("lr_width_soap.csv", "width"),
     "width_kfac": ("lr_width_kfac.csv", "width"),
     "width_umup": ("lr_width_umup_long.csv", "width"),
     "horizon": ("lr_steps.csv", "steps"),

@@ -185,7 +185,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
     ("`u-mup`", wide("u-mup", "adamw")),
-    ("`mup`, SOAP", "n.a.: coordinate checks only"),
+    ("`mup`", Measured("lr_width_soap.csv", "width", "mup", 1000, decay=True, what="GPT, SOAP")),
     (
         "`sp`",
         Measured("lr_width_shampoo.csv", "width", "sp", 1000, decay=True, what="GPT, Shampoo"),
