@@ -180,7 +180,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         Measured("lr_batch_sde.csv", "batch_size", "mup", 8000, decay=True, rule="sde"),
     ),
     (
-        "the same, without the largest batch",
+        "the same, the largest batch left out afterwards",
         Measured("lr_batch_sde.csv", "batch_size", "mup", 8000, decay=True, most=32, rule="sde"),
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
