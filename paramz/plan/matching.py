@@ -30,14 +30,16 @@ def clean_name(name: str, known: Container[str] = ()) -> str:
     >>> clean_name("module._orig_mod.module.layers.0.weight")
     'layers.0.weight'
     """
-    forms = [name]
+    forms, seen = [name], {name}
     for form in forms:  # it grows: a plan of a wrapped model knows names with some of the wrappers
         if form in known:
             return form
         plain = form.removesuffix(ORIGINAL)  # masked after planning
         if plain in known:
             return plain
-        forms += [shorter for shorter in _without_one(form) if shorter not in forms]
+        shorter = [each for each in _without_one(form) if each not in seen]
+        forms += shorter
+        seen.update(shorter)
     return min(forms, key=len)
 
 
