@@ -10,8 +10,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from readme_table import Measured, trials
+from readme_table import wide as wide_row
 
-from paramz import HORIZONS
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 from paramz.analysis.plots.style import theme
 
@@ -66,12 +67,10 @@ WIDE = {
 
 def wide() -> Figure:
     """Widths 64 to 1024, a panel for each optimizer and scheme; each has its own axes."""
-    df = read("lr_width_wide.csv")
     with theme():
         figure, axes = plt.subplots(2, 4, figsize=(15, 7.2), layout="constrained")
     for ax, ((scheme, optimizer), title) in zip(axes.flat, WIDE.items(), strict=False):
-        rows = df[(df.parametrization == scheme) & (df.optimizer == optimizer)]
-        found = transfer(rows, scale="width")
+        found = transfer(trials(wide_row(scheme, optimizer)), scale="width")
         plots.transfer(found, [ax])
         drift = found.drift.iloc[0]
         ax.set_title(f"{title}: {drift.slope:+.2f} [{drift.lo:+.2f}, {drift.hi:+.2f}]")
@@ -80,11 +79,9 @@ def wide() -> Figure:
 
 
 def batch_sde() -> Figure:
-    """The whole rule over batch sizes, with lr as of batch 16."""
-    df = read("lr_batch_sde.csv")
-    moved = HORIZONS["sde"].columns["adam"].lr
-    df = df.assign(lr=df.lr / [moved({"batch": size / 16}) for size in df.batch_size])
-    return plots.transfer(transfer(df, scale="batch_size"))[0].figure
+    """The whole rule over batch sizes, with lr as of batch 16, as README's row counts it."""
+    row = Measured("lr_batch_sde.csv", "batch_size", "mup", 8000, rule="sde")
+    return plots.transfer(transfer(trials(row), scale="batch_size"))[0].figure
 
 
 def main() -> None:
