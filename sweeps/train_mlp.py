@@ -49,9 +49,24 @@ def digits(objective: str = "cross_entropy") -> tuple[torch.Tensor, torch.Tensor
     return (x - x.mean()) / x.std(), y
 
 
-def batch_of(size: int, objective: str, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def unseen(config: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Every third image and its class, if the config asks that training not see them."""
+    if not config.get("held_out"):
+        return None
+    if config.get("objective", "cross_entropy") != "cross_entropy":
+        raise ValueError("held_out judges classes: leave objective at cross_entropy")
+    x, y = digits()
+    return x[::3], y[::3]
+
+
+def batch_of(
+    size: int, objective: str, seed: int, step: int, held_out: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The same random batch whenever it is asked for the same seed and step."""
     x, y = digits(objective)
+    if held_out:
+        trained = torch.arange(len(x)) % 3 != 0
+        x, y = x[trained], y[trained]
     picked = torch.randint(
         len(x), (size,), generator=torch.Generator().manual_seed((seed << 32) + step)
     )
@@ -59,18 +74,26 @@ def batch_of(size: int, objective: str, seed: int, step: int) -> tuple[torch.Ten
 
 
 def digits_task(build: Callable[..., nn.Module], config: dict[str, Any]) -> paramz.Task:
-    """The task of a model of digits; the config may hold batch_size (64) and objective.
+    """The task of a model of digits; the config may hold batch_size (64), objective and held_out.
 
-    The objective is ``cross_entropy``, or ``mse`` for mean squared error.
+    The objective is ``cross_entropy``, or ``mse`` for mean squared error. With held_out it trains
+    on two thirds of the images and is judged by the others.
     """
     size, objective = config.get("batch_size", 64), config.get("objective", "cross_entropy")
-    return paramz.Task(build=build, batch=partial(batch_of, size, objective, config.get("seed", 0)))
+    drawn = (size, objective, config.get("seed", 0))
+    batch = partial(batch_of, *drawn, held_out=config.get("held_out", False))
+    return paramz.Task(build=build, batch=batch)
 
 
 def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:
-    """Train one model. Needs width and lr; loss is that of all images at the end."""
-    everything = digits(config.get("objective", "cross_entropy"))
-    return fit(task, config, trial, everything)
+    """Train one model. Needs width and lr; loss is that of all images at the end.
+
+    With held_out it is the mean over the last tenth of the steps, and the loss and accuracy on the
+    images that training did not see stand beside it.
+    """
+    judges = unseen(config)
+    everything = None if judges else digits(config.get("objective", "cross_entropy"))
+    return fit(task, config, trial, everything, held_out=judges)
 
 
 def task(config: dict[str, Any]) -> paramz.Task:

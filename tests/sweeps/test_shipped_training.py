@@ -113,6 +113,24 @@ def test_experts_are_finer_or_thin_where_the_config_says_so(config, width, exper
     assert row.ratios["experts"] == experts / 4
 
 
+def test_images_that_are_held_out_are_not_trained_on(tmp_path):
+    mlp = importlib.import_module("train_mlp")
+    trial = SimpleNamespace(
+        directory=tmp_path, log=lambda *args, **values: None, should_stop=lambda: False
+    )
+    config = {"held_out": True, "width": 32, "lr": 2**-6, "steps": 60}
+    images, classes = mlp.unseen(config)
+    assert images.shape == (599, 64) and classes.shape == (599,)
+    held, batches = set(map(tuple, images.tolist())), mlp.task(config).batch
+    # No two of the images are the same, so that one in both would be a leak.
+    assert not held & {tuple(x) for step in range(40) for x in batches(step)[0].tolist()}
+    assert mlp.unseen({}) is None
+    metrics = mlp.train(config, trial)
+    assert metrics["held_out_accuracy"] > 0.8 and metrics["held_out_loss"] > metrics["loss"]
+    with pytest.raises(ValueError, match="cross_entropy"):
+        mlp.train({**config, "objective": "mse"}, trial)
+
+
 def test_experts_whose_size_is_said_twice_or_does_not_divide_are_refused():
     build = importlib.import_module("train_moe").MoEGPT
     with pytest.raises(ValueError, match="give one"):
