@@ -58,8 +58,9 @@ def scaled_config(
         kv_heads: ``"keep"`` keeps the number of key-value heads while that of heads is scaled.
         depth: the new number of blocks; None keeps it. Where encoder and decoder differ, it is the
             first one's and the others keep their ratio to it, or give each by its field, such as
-            ``{"encoder_layers": 4, "decoder_layers": 1}`` or a Swin's ``{"depths": [1, 1, 3, 1]}``.
-            A list of the kinds of the blocks is cut or repeated.
+            ``{"encoder_layers": 4, "decoder_layers": 1}`` or a Swin's ``{"depths": [1, 1, 3, 1]}``,
+            in nested configs also by path, as in ``{"vision_config.num_hidden_layers": 2}``. Lists
+            with an entry, or the number, of each block are cut or repeated, unless they are given.
         experts: the new number of experts; the share of them that sees each token stays. None keeps
             the number.
         also: further fields that grow with the width, such as ``("kv_lora_rank",)``.
@@ -69,7 +70,8 @@ def scaled_config(
         TypeError: the config has no ``hidden_size``, no number of blocks or experts, or no field of
             a name that was given.
         ValueError: a size would not be whole at this width; the message lists widths that work. Or
-            a number of blocks would not be, or the blocks would lose a kind.
+            a number of blocks would not be, the blocks would lose a kind, or the config's own class
+            would refuse or change what comes of the depth.
     """
     scaled = copy.deepcopy(config)
     set_width_(scaled, width, Sizes(heads, kv_heads, also, keep))

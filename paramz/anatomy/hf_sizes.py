@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from paramz.anatomy import names
+from paramz.anatomy.hf_blocks import overrides_of
 from paramz.anatomy.paths import join
 
 # Integers that are sizes by their name, so that a reader wants to know that they stay.
@@ -112,9 +113,38 @@ def set_width_(config: Any, width: int, sizes: Sizes) -> None:
                     f"{Fraction(old * width, old_width)} at width {width}. Widths that keep every "
                     f"size whole: {fits[:8] or 'none below it'}{_hint(name, width, sizes)}"
                 )
+    apart = []
+    for path, part in parts(config):
+        moving = {n for where, _, n, _ in moves if where == path}
+        apart.append((part, _overrides(part, moving, Fraction(width, old_width), path)))
     for _, part, name, values in moves:
         new = [old * width // old_width for old in values]
-        setattr(part, name, new if isinstance(getattr(part, name), list) else new[0])
+        setattr(part, name, new if isinstance(_value(part, name), list) else new[0])
+    for part, overrides in apart:  # after the others: what is equal to them is dropped
+        if overrides:
+            part.per_layer_config = overrides
+
+
+def _overrides(
+    config: Any, moving: set[str], growth: Fraction, path: str
+) -> dict[int, dict[str, Any]]:
+    """Sizes that some blocks have to themselves (Gemma 4's heads) at another width."""
+    overrides = overrides_of(config)
+    for own in overrides.values():
+        for name in moving & own.keys():
+            new = own[name] * growth
+            if new.denominator != 1:
+                raise ValueError(
+                    f"{join(path, name)} = {own[name]} of some blocks would be {new} at this width"
+                )
+            own[name] = int(new)
+    return overrides
+
+
+def _value(config: Any, name: str) -> Any:
+    """A field's value, where some blocks have another one, too."""
+    held = vars(config).get(name)
+    return getattr(config, name, None) if held is None else held
 
 
 def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int]]]:
@@ -129,7 +159,7 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
         own = fields | {synonyms[name] for name in fields if name in synonyms}
         others = [n for n in vars(part) if names.CONFIG_WIDTH_OF_A_PART.search(n)]
         for name in sorted({*own, *others, *names.CONFIG_WIDTHS_IF_EQUAL}):
-            value = getattr(part, name, None)
+            value = _value(part, name)
             values = _integers(value)
             if name in synonyms or name in sizes.keep or not values:
                 continue
@@ -160,7 +190,7 @@ def shared_heads(config: Any, width: int) -> dict[str, tuple[int, int]]:
     for path, part, name, values in _moving(config, Sizes()):
         if name not in names.CONFIG_KV_HEADS or len(values) > 1:
             continue
-        queries = getattr(part, "num_attention_heads", None)
+        queries = _value(part, "num_attention_heads")
         if isinstance(queries, int) and values[0] < queries:
             now = values[0]
             found[join(path, name)] = now, now * width // main_width(config)

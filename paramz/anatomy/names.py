@@ -249,7 +249,24 @@ CONFIG_HEAD_SIZES = (
 TEXT_CONFIGS = ("text_config", "llm_config")
 MAIN_CONFIGS = ("text_config", "decoder", "decoder_config", "encoder", "llm_config")
 # Lists with an entry for every block.
-CONFIG_KINDS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types", "depths")
+CONFIG_KINDS = (
+    "layer_types", "layers_block_type", "mlp_layer_types", "block_types", "no_rope_layers",
+    "attention_layers", "attn_layers", "indexer_types", "activation_sparsity_pattern",
+)  # fmt: skip
+# Lists with the number of blocks of every stage.
+CONFIG_STAGES = ("depths", "num_block_repeats")
+# Lists of the numbers of some blocks, from zero on.
+CONFIG_NUMBERS_OF_BLOCKS = re.compile(r"(?<!proj_)(layers|layer_ids|idxs|indexe?s|indices)$")
+# Those after which something is taken out of the stack, whose number other modules depend on.
+CONFIG_PLACES = re.compile(
+    r"out_indices$|^deepstack_visual_indexes$|^intermediate_\w+_indices$|^subsample_layers$"
+    r"|^target_layer_ids$"
+)
+# How many of the blocks are of a kind.
+CONFIG_COUNTS_OF_BLOCKS = (
+    "num_kv_shared_layers", "num_first_full_attention_layers", "num_last_full_attention_layers",
+    "num_sparse_encoder_layers", "num_sparse_decoder_layers", "num_layers_per_stack",
+)  # fmt: skip
 CONFIG_DEPTHS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
     "num_decoder_layers", "encoder_num_hidden_layers", "decoder_num_hidden_layers",
