@@ -17,11 +17,12 @@ _BOUNDED = frozenset(
     _softmax _log_softmax _safe_softmax atan atan2 asinh erf erfc sin cos tan sinh cosh
     log_sigmoid_forward logit round floor ceil cumprod prod""".split()
 )
-# A factor that is positive changes nothing.
-_FIXED = frozenset(
+NORMS = frozenset(
     """native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm _fused_rms_norm
-    _native_batch_norm_legit _native_batch_norm_legit_no_training sign sgn argmax argmin""".split()
+    _native_batch_norm_legit _native_batch_norm_legit_no_training""".split()
 )
+# A factor that is positive changes nothing.
+_FIXED = NORMS | {"sign", "sgn", "argmax", "argmin"}
 _PRODUCTS = frozenset({"mul", "mm", "bmm", "mv", "dot", "addcmul"})
 _ROOTS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0, "var": 2.0}
 # From here on a bound is a guard against overflow.

@@ -16,7 +16,7 @@ from paramz.anatomy.factors import DeclaredFactor
 from paramz.anatomy.paths import join, pattern
 from paramz.anatomy.probes import Probes
 
-_POWERS = (-1.0, -0.5, 0.5, 1.0)
+_POWERS = (-1.0, -0.5, 0.25, 0.5, 1.0)  # a quarter up: the weight of DeepNorm
 
 
 def find_depth_factors(
@@ -28,7 +28,7 @@ def find_depth_factors(
     """What is to be held at the base's value, and a note on each kind of it.
 
     A number counts if it is one in base and wider probe, and differs in the model by a power of the
-    ratio of depths, 1/2 or 1, up or down, in all modules that have it.
+    ratio of depths, 1/2 or 1 up or down, or 1/4 up, in all modules that have it.
 
     Args:
         model: the target.

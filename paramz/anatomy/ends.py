@@ -15,9 +15,9 @@ from paramz.anatomy import names
 from paramz.anatomy.declared import FoundBlocks
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.paths import split, unnumbered
-from paramz.anatomy.streams import Added
 from paramz.anatomy.sums import find_added
 from paramz.anatomy.tensors import listed
+from paramz.anatomy.terms import Added
 
 _UNSEEN = (
     "the ends of residual branches are taken from names alone, as no run of the base showed what "
@@ -72,10 +72,14 @@ def require_ends(
     if averaged:
         raise ValueError(
             f"{listed(averaged, 4)}: what this makes is added to a stream that is multiplied "
-            "itself, as in (x + f(x)) / sqrt(2), torch.lerp(x, f(x), t) or a gate x * (1 - g) + "
-            "f(x) * g. The stream then forgets what blocks before added, and schemes for depth are "
-            "for sums that keep it. Let blocks return x + b * f(x), with a number b or none, or "
-            "keep the base's number of blocks and plan without a scheme for depth"
+            "itself, as in (x + f(x)) / sqrt(2), torch.lerp(x, f(x), t), x + t * (f(x) - x) or a "
+            "gate x * (1 - g) + f(x) * g. The stream then forgets what blocks before added, and "
+            "schemes for depth are for sums that keep it. Let blocks return x + b * f(x), with a "
+            "number b or none; or let an nn.LayerNorm take the sum at once, as DeepNorm does; or "
+            "keep the base's number of blocks and plan without a scheme for depth. (Of a momentum "
+            "ResNet, v = g * v + (1 - g) * f(x) and x = x + v, the velocity forgets: what a block "
+            "adds in all is f(x) only if many more than 1 / (1 - g) blocks follow, so no rule for "
+            "depth holds from a base of fewer: plan its blocks as x + f(x).)"
         )
     missing = [name for name in sorted(added.unended) if deepens(name)]
     if not missing:

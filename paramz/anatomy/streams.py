@@ -7,21 +7,22 @@ a matrix. Only operations are looked at.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paramz.anatomy.degrees import degree_of
+from paramz.anatomy.degrees import NORMS, degree_of
 from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import tensors_in
 from paramz.anatomy.tensors import chooses, is_line
+from paramz.anatomy.terms import Added, State
 
 # Operations after which a tensor is the one that it was before.
 _SAME = frozenset({"clone", "_to_copy", "detach", "alias", "native_dropout", "copy_"})
 _SUMS = frozenset({"add", "add_", "sub", "sub_", "lerp", "lerp_"})
 _TIMES = frozenset({"mul", "mul_", "div", "div_"})
+_FUSED = {"addcmul": "mul", "addcdiv": "div"}
 # Operations after which a factor on what went in is not the same factor on what comes out.
 _BENDS = frozenset(
     """sigmoid sigmoid_ silu silu_ gelu relu relu_ tanh tanh_ elu leaky_relu hardtanh hardswish
@@ -36,80 +37,6 @@ _JOINS = frozenset(
 )
 
 
-class State(NamedTuple):
-    """What is known of a stretch of memory.
-
-    Attributes:
-        data: it depends on the model's input.
-        weights: the matrices that it is a function of, where it depends on no input.
-        bare: the parameters that it is, or is made of, where it depends on no input; of data, those
-            that were added to it.
-        at: the number of the operation that made it.
-        same: the numbers that it had before numbers multiplied it.
-        through: numbers of the tensors from which it was made by a matrix.
-        near: those from which it was made by none.
-        fresh: matrices that made it, with no other one since, but for ends of branches.
-        tips: ends of branches that made it, likewise, or modules that came behind them.
-        degree: by which power of a factor on these ends it changes; nan if by none.
-        ended: it is the output of an end, times anything.
-        bent: a nonlinearity came after the matrices that made it.
-        streams: of a residual sum, numbers of what it was before branches beside each other were
-            added, as in ``x + attention(x) + feed_forward(x)``.
-        last: of a residual sum, the ends of what was added last.
-        scaled: numbers have multiplied it since it was the sum that a known end is a term of.
-        alone: of a residual sum, the parameters that were added to it by themselves since.
-        weighed: a parameter has multiplied it; of parameters, they are no ones.
-        parts: of a product of data, numbers of its factors.
-        stacked: what it is a stack of, if of two things.
-    """
-
-    data: bool = False
-    weights: frozenset[str] = frozenset()
-    bare: frozenset[str] = frozenset()
-    at: int = 0
-    same: frozenset[int] = frozenset()
-    through: frozenset[int] = frozenset()
-    near: frozenset[int] = frozenset()
-    fresh: frozenset[str] = frozenset()
-    tips: frozenset[str] = frozenset()
-    degree: float = 0.0
-    ended: bool = False
-    bent: bool = False
-    streams: frozenset[int] = frozenset()
-    last: frozenset[str] = frozenset()
-    scaled: bool = False
-    alone: frozenset[str] = frozenset()
-    weighed: bool = False
-    parts: frozenset[int] = frozenset()
-    stacked: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Added:
-    """What a model adds to what it was made from.
-
-    Attributes:
-        unended: names of the matrices that made it, where no known end did.
-        ended: paths of the known ends that made it.
-        bent: those of the matrices after which there is a nonlinearity.
-        lost: known end, of whose output a norm or a nonlinearity takes the size before it is added
-            -> path of the module that puts out what is added, empty where none does.
-        averaged: known ends, and matrices, of what is added to a stream that is multiplied itself.
-        bare: names of parameters that are added by themselves, as biases behind an end.
-        gates: known ends whose output a sigmoid or the like makes a gate on that of another end.
-        ran: the model ran, so that the run would show these.
-    """
-
-    unended: set[str] = field(default_factory=set)
-    ended: set[str] = field(default_factory=set)
-    bent: set[str] = field(default_factory=set)
-    lost: dict[str, str] = field(default_factory=dict)
-    averaged: set[str] = field(default_factory=set)
-    bare: set[str] = field(default_factory=set)
-    gates: set[str] = field(default_factory=set)
-    ran: bool = True
-
-
 class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes sums while a model runs."""
 
@@ -120,6 +47,8 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count = 0
         self._behind: dict[str, frozenset[str]] = {}  # module that came behind ends -> these
         self._elsewhere: set[str] = set()  # modules that put out something else, too
+        # What mixes something with what was made of it -> numbers of that, and the matrices.
+        self._mixed: dict[int, tuple[frozenset[int], frozenset[str]]] = {}
 
     def added(self) -> Added:
         """What was found."""
@@ -137,7 +66,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 made = state._replace(fresh=frozenset(), tips=tips, degree=1.0, ended=True)
                 self.known.put(tensor, made)
 
-    def left(self, path: str, outputs: list[Tensor]) -> None:
+    def left(self, path: str, outputs: list[Tensor], inputs: list[Tensor]) -> None:
         """A module puts these out: a norm, say, if the sizes of ends outside of it were lost in it.
 
         The outermost one counts, as a norm with parts may have a gain and a bias of its own.
@@ -148,12 +77,28 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if path.rpartition(".")[2].isdigit() and summed:  # the output of a block is the stream
             self._added.averaged.update(summed if state.scaled else ())
             self._added.bare.update(state.alone)
+        if path.rpartition(".")[2].isdigit():
+            self._added.averaged.update(self._gating(state.at, inputs), state.pending)
         whole = state.degree == 1 and not all(tip.startswith(inside) for tip in state.tips)
         if not ends or state.fresh or whole or any(f"{e}.".startswith(inside) for e in ends):
             self._elsewhere.add(path)
         elif path:
             self._behind[path] = ends
             self.known.put(outputs[0], state._replace(tips=frozenset([path]), degree=1.0))
+
+    def _gating(self, output: int, inputs: list[Tensor]) -> frozenset[str]:
+        """Matrices of what a block mixes with its own input by gates, as GTrXL's does.
+
+        What a recurrence inside of a branch mixes is none of its input.
+        """
+        numbers, names, new = set[int](), frozenset[str](), {output}
+        while new:
+            numbers |= new
+            mixes = [self._mixed[n] for n in new if n in self._mixed]
+            names = names.union(*(made for _, made in mixes))
+            new = set[int]().union(*(of for of, _ in mixes)) - numbers
+        given = {n for x in inputs if (s := self.known.of(x)).data for n in (s.at, *s.same)}
+        return names if numbers - {output} and given & numbers else frozenset()
 
     def _ends(self, tips: frozenset[str]) -> frozenset[str]:
         return frozenset[str]().union(*(self._behind.get(tip, {tip}) for tip in tips))
@@ -168,9 +113,13 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         if not any(state.data or state.bare for state in found):
             return out
+        if (factor := (kwargs or {}).get("alpha", 1)) != 1 and len(found) > 1:
+            found[1] = self._made("mul", (args[1], factor), given[1:2], found[1:2])
         made = self._made(name, args, given, found)
         for number, tensor in enumerate(tensors_in(out)):
             view = tensor.untyped_storage()._cdata in memories and not name.endswith("_")
+            if not view and name not in _SAME | NORMS:
+                self._added.averaged.update(*(state.pending for state in found))
             if not view:
                 self.known.put(tensor, made)
             if number == 0 and name == "var_mean":
@@ -178,6 +127,9 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _made(self, name: str, args: Any, given: list[Tensor], found: list[State]) -> State:
+        if name.rstrip("_") in ("addcmul", "addcdiv"):  # a sum with a product
+            product = self._made(_FUSED[name.rstrip("_")], args[1:3], given[1:], found[1:])
+            return self._made("add", args[:1], given[:2], [found[0], product])
         data = [state for state in found if state.data]
         # What chooses entries is no part of them.
         values = [s for x, s in zip(given, found, strict=True) if s.data and not chooses(x)]
@@ -217,6 +169,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ]
         linear = name not in _BENDS and (len(data) == 1 or name not in _PRODUCTS | {"div"})
         added = bare if name in _JOINS else frozenset()
+        stacked = _scaled(data[0].stacked) if name in _TIMES and len(data) == 1 else ()
         mixing = name in _PRODUCTS and all(s.through for s in data)  # no mask is made by a matrix
         return State(
             True,
@@ -230,7 +183,10 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             ended=len(ended) == len(kept),
             bent=name in _BENDS or any(state.bent for state in kept),
             parts=frozenset(s.at for s in data) if mixing else frozenset(),
-            stacked=tuple(data) if name == "stack" and len(data) == 2 else (),
+            stacked=tuple(data) if name == "stack" and len(data) == 2 else stacked,
+            holds=frozenset[int]().union(*(s.holds for s in data if name in _TIMES)),
+            blended=frozenset[str]().union(*(s.blended for s in data if name in _TIMES)),
+            blenders=frozenset[str]().union(*(s.blenders for s in data if name in _TIMES)),
         )
 
     def _gates(self, ended: list[State]) -> list[State]:
@@ -261,7 +217,8 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             state = state._replace(weighed=state.weighed or gain)
             self._count += 1
             scaled, same = state.scaled or bool(state.last), state.same | {state.at}
-            return state._replace(at=self._count, same=same, scaled=scaled)
+            stacked = _scaled(state.stacked)
+            return state._replace(at=self._count, same=same, scaled=scaled, stacked=stacked)
         if name in ("add", "add_", "sub", "sub_") and bare:
             if state.streams:  # it may be for a branch alone, as in x + f(gain * x + bias)
                 return state._replace(alone=state.alone | bare)
@@ -276,6 +233,8 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             earlier = stream.same if stream.at not in branch.through else frozenset[int]()
             before = now if stream.at in branch.through else now | earlier | stream.streams
             ends = self._ends(branch.tips)
+            if self._holds_stream(name, stream, branch):
+                return State(True, streams=now, last=branch.blended)
             if gate is None and before & branch.through:
                 # What a gated recurrence mixes, as n + z * (h - n), is no branch, nor are values
                 # that learnt weights mix with those of the first block.
@@ -285,16 +244,45 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 added.bent.update(fresh if branch.bent else ())
                 added.ended.update(ends)
                 added.bare.update(branch.bare | stream.alone)
-                if stream.scaled or mixed or earlier & branch.through:
-                    added.averaged.update(ends, fresh)
+                averaged = stream.scaled or mixed or earlier & branch.through
                 if branch.degree == 1:
                     behind = (tip for tip in branch.tips if tip in self._behind)
                     added.lost.update((e, tip) for tip in behind for e in self._behind[tip])
                 else:
                     added.lost.update((end, "") for end in ends)
-                return State(True, streams=before, last=ends)
+                # What comes of f(x) - x is a branch that holds the stream itself.
+                less = stream is other and name.startswith("sub")
+                holds = now | stream.same if less else frozenset[int]()
+                return State(
+                    True,
+                    streams=before,
+                    last=ends,
+                    holds=holds,
+                    blended=ends | fresh,
+                    blenders=branch.fresh,
+                    pending=ends | fresh if averaged else frozenset(),
+                )
             # As in a highway: x * (1 - gate) + f(x) * gate.
             gated = stream.parts if gate is None else now
-            if ends and gated & branch.through:
+            if gated & branch.through:
                 added.averaged.update(ends)
+                self._mixed[self._count] = gated, branch.fresh
         return None
+
+    def _holds_stream(self, name: str, stream: State, branch: State) -> bool:
+        """Whether what is added holds the stream itself, as in ``x + t * (f(x) - x)``."""
+        now = stream.same | {stream.at}
+        scaled = branch.streams & now if branch.scaled else frozenset[int]()  # x - t * (x - f(x))
+        less = branch.streams & stream.same if name.startswith("sub") else frozenset[int]()
+        if scaled or less:  # (x + f(x)) - t * x
+            self._added.averaged.update(branch.last)
+        if not now & branch.holds:
+            return False
+        self._added.averaged.update(branch.blended)
+        self._mixed[self._count] = now, branch.blenders
+        return True
+
+
+def _scaled(terms: tuple[State, ...]) -> tuple[State, ...]:
+    """The terms of a stack that numbers multiply."""
+    return tuple(term._replace(scaled=True) for term in terms)

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from paramz.anatomy.runs import copied_to, device_of, on_meta, run, tensors_in
-from paramz.anatomy.streams import Added, Reader, State
+from paramz.anatomy.streams import Reader
 from paramz.anatomy.tensors import is_line
+from paramz.anatomy.terms import Added, State
 
 
 def find_added(
@@ -79,11 +80,16 @@ def _is_one(tensor: Tensor) -> bool:
 @contextmanager
 def _told_of_ends(model: nn.Module, ends: Iterable[str], reader: Reader) -> Iterator[None]:
     known = set(ends)
+
+    def told(path: str, inputs: Any, outputs: Any) -> None:
+        if path in known:
+            reader.end(path, tensors_in(outputs))
+        else:
+            reader.left(path, tensors_in(outputs), tensors_in(inputs))
+
     handles = [
         module.register_forward_hook(
-            lambda *a, path=path: (reader.end if path in known else reader.left)(
-                path, tensors_in(a[-1])
-            )
+            lambda *a, path=path: told(path, a[1:-1], a[-1]), with_kwargs=True
         )
         for path, module in model.named_modules()
     ]

@@ -15,6 +15,17 @@ AVERAGED = {
     "divided": lambda x, y: (x + y) / 2**0.5,
     "numbers on both": lambda x, y: x * 0.8 + y * 0.6,
     "a gate": lambda x, y: x * (1 - x.sigmoid()) + y * x.sigmoid(),
+    "a step towards it": lambda x, y: x + 0.3 * (y - x),
+    "a step away": lambda x, y: x - 0.3 * (x - y),
+    "a step by a gate": lambda x, y: x + y.sigmoid() * (y - x),
+    "a step back": lambda x, y: x + y - 0.1 * x,
+    "a step back of no gradient": lambda x, y: x + y - (0.1 * x).detach(),
+    "a tensor": lambda x, y: x * torch.tensor(0.5) + y,
+    "a tensor, fused": lambda x, y: torch.addcmul(y, x, torch.tensor(0.5)),
+    "a number beside": lambda x, y: torch.add(y, x, alpha=0.5),
+    "weights of a stack": lambda x, y: (
+        torch.stack([x, y]) * torch.tensor([0.5, 0.5])[:, None, None]
+    ).sum(0),
 }
 # The last two are bounded, no norms.
 HIDDEN = {
@@ -35,6 +46,9 @@ KEPT = {
     "relu": lambda x, y: x + y.relu(),
     "root of a square": lambda x, y: x + y.square().sqrt(),
     "gated": lambda x, y: x + x.sigmoid() * y,
+    "fused": lambda x, y: torch.addcmul(x, y, torch.tensor(0.5)),
+    "a number beside": lambda x, y: torch.add(x, y, alpha=0.5),
+    "of a block of its own": lambda x, y: x + 0.5 * ((x + y) - x),
 }
 
 
@@ -166,11 +180,104 @@ def test_a_stream_that_is_multiplied_is_refused(name):
     [
         lambda x, y, a, b: a * x + b * y,
         lambda x, y, a, b: a.sigmoid() * x + (1 - a.sigmoid()) * y,
+        lambda x, y, a, b: x + a * (y - x),
+        lambda x, y, a, b: x + a.sigmoid() * (y - x),
     ],
 )
 def test_learnt_weights_on_the_stream_are_no_ones(joined):
     with pytest.raises(ValueError, match=r"blocks.0.f.2.*added to a stream that is multiplied"):
         added(Weighed, joined)
+
+
+class Gating(Block):
+    """GTrXL's gate, a GRU's of the stream."""
+
+    def __init__(self, width, mix):
+        super().__init__(width, None)
+        self.mix, self.bias = mix, nn.Parameter(torch.full((width,), 2.0))
+        self.wr, self.ur, self.wz, self.uz, self.wg, self.ug = (
+            nn.Linear(width, width, bias=False) for _ in range(6)
+        )
+
+    def forward(self, x):
+        y = self.f(self.before(x)).relu()
+        r = torch.sigmoid(self.wr(y) + self.ur(x))
+        z = torch.sigmoid(self.wz(y) + self.uz(x) - self.bias)
+        return self.mix(x, z, torch.tanh(self.wg(y) + self.ug(r * x)))
+
+
+class RecurrentBranch(Block):
+    """A GRU by hand inside the branch: what its state mixes is not the stream."""
+
+    def __init__(self, width, mix):
+        super().__init__(width, None)
+        self.mix, self.z, self.h = mix, nn.Linear(2 * width, width), nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        state, u = torch.zeros_like(x), self.before(x)
+        for _ in range(3):
+            both = torch.cat([u, state], -1)
+            state = self.mix(state, self.z(both).sigmoid(), self.h(both).tanh())
+        return x + self.f(state)
+
+
+MIXED = {
+    "weights": lambda x, z, h: (1 - z) * x + z * h,
+    "a step": lambda x, z, h: x + z * (h - x),
+}
+
+
+@pytest.mark.parametrize("mix", MIXED)
+def test_a_gate_of_the_stream_is_refused_and_one_inside_a_branch_is_none(mix):
+    with pytest.raises(ValueError, match=r"blocks.0.ug.weight.*added to a stream that is multip"):
+        find_branches(
+            Net(8, Gating, MIXED[mix]), Net(2, Gating, MIXED[mix]), example=torch.randn(2, 6)
+        )
+    inside = [Net(n, RecurrentBranch, MIXED[mix]) for n in (8, 2)]
+    found = find_branches(*inside, example=torch.randn(2, 6))
+    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
+
+
+class DeepNorm(Block):
+    def __init__(self, width, layers):
+        super().__init__(width, None)
+        self.alpha = (2 * layers) ** 0.25
+
+    def forward(self, x):
+        return self.before(x * self.alpha + self.f(x))
+
+
+class DeepNormNet(Net):
+    def __init__(self, depth, width=16):
+        super().__init__(depth, DeepNorm, depth, width)
+
+
+def test_deepnorm_is_no_average_and_its_weight_is_held_at_the_bases():
+    model = DeepNormNet(8)
+    plan = paramz.parametrize_(
+        model, "mup+completep", base=lambda width: DeepNormNet(2, width), base_width=16
+    )
+    assert {row.name for row in plan.rows if row.ends} == {
+        f"blocks.{n}.f.2.{kind}" for n in range(8) for kind in ("weight", "bias")
+    }
+    assert [block.alpha for block in model.blocks] == [pytest.approx(4**0.25)] * 8
+
+
+def test_what_a_momentum_resnet_can_do_is_said():
+    def velocity(x, v, f):
+        v = 0.9 * v + 0.1 * f
+        return x + v, v
+
+    class Momentum(Net):
+        def forward(self, x):
+            x = self.first(x)
+            v = torch.zeros_like(x)
+            for block in self.blocks:
+                x, v = velocity(x, v, block.f(block.before(x)))
+            return self.last(x)
+
+    with pytest.raises(ValueError, match="momentum ResNet.* plan its blocks as x . f.x."):
+        find_branches(Momentum(8), Momentum(2), example=torch.randn(2, 6))
 
 
 def test_values_mixed_with_those_of_the_first_block_are_no_branch():
