@@ -39,12 +39,12 @@ from paramz.anatomy.factors import (
 )
 from paramz.anatomy.failing import own_failure
 from paramz.anatomy.moe import (
-    Layer,
     MoePart,
     balance_notes,
     find_layers,
     find_parts,
     gate_notes,
+    number_ratios,
     without_growing_experts,
 )
 from paramz.anatomy.paired import twin_names
@@ -273,7 +273,7 @@ def _tensors(
         twin, part = twins[name], parts.get(name)
         ratios: Mapping[str, float] = {}
         if part is not None and (part.times or "experts" in scales):
-            counted = _ratios(layers[part.layer], base_layers[probes.twin(part.layer) or ""])
+            counted = number_ratios(layers[part.layer], base_layers[probes.twin(part.layer) or ""])
             ratios = counted if "experts" in scales else {}
             if part.times is not None:
                 part = replace(part, times=counted["experts"])
@@ -295,10 +295,3 @@ def _tensors(
             )
         )
     return tuple(found)
-
-
-def _ratios(layer: Layer, base: Layer) -> dict[str, float]:
-    ratios = {"experts": layer.experts / base.experts}
-    if layer.top_k is not None and base.top_k is not None:
-        ratios["top_k"] = layer.top_k / base.top_k
-    return ratios

@@ -290,3 +290,10 @@ def _unseen_gates(
                 "what it puts out grows with that number. Keep it as in the base"
             ] = path
     return notes
+
+
+def number_ratios(layer: Layer, base: Layer) -> dict[str, float]:
+    """Numbers of experts, and of active ones where both layers tell them: target / base."""
+    active = layer.top_k / base.top_k if layer.top_k and base.top_k else None
+    ratios = {"experts": layer.experts / base.experts}
+    return ratios if active is None else {**ratios, "top_k": active}

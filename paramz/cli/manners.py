@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-# What typer calls the types of options.
+# What typer calls the types of options and arguments.
 _WORDS = {
     "<str>": "text",
     "<path>": "path",
@@ -14,6 +14,7 @@ _WORDS = {
     "<float range>": "number",
     "<list[str]>": "text ...",
     "<list[float]>": "number ...",
+    "<list[Path]>": "path ...",
 }
 
 
@@ -46,6 +47,10 @@ def _in_words_(params: list[Any], ctx: Any) -> list[Any]:
         if isinstance(param, TyperOption) and param.metavar is None:
             shown = param.display_type(ctx)
             param.metavar = "" if param.is_flag else _WORDS.get(shown, shown)
+        elif isinstance(param, TyperArgument):  # its metavar is its name
+            shown = param.display_type(ctx)
+            word = _WORDS.get(shown, shown)
+            param.display_type_rich = lambda ctx, word=word: word  # type: ignore[misc, method-assign]
     return params
 
 

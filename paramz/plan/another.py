@@ -12,6 +12,7 @@ from paramz.plan.own_factor import factor_words, keeps_norms, own_factor
 from paramz.theory.decay import read_decoupled
 from paramz.theory.families import FAMILIES, WITHOUT_RULE, Family
 from paramz.theory.families import family as find_family
+from paramz.theory.refused import name_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ def for_another(group: Group) -> Iterator[str]:
     actual = _inside(options) or next(
         (f for c in kind.__mro__ if (f := family_of(c, options)) is not None), None
     )
-    key = kind.__name__.lower().replace("_", "")
+    key = name_of(kind)
     if actual is None and key in WITHOUT_RULE:
         yield (
             f"{group.shown} was planned for {meant.name}, and there is no rule for "

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from paramz.theory.decay import read_decoupled
 from paramz.theory.refused import WITHOUT_RULE as WITHOUT_RULE
+from paramz.theory.refused import name_of
 
 Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
 
@@ -255,11 +256,9 @@ def family(
     if isinstance(optimizer, Family):
         found = optimizer
     else:
-        if isinstance(optimizer, str):
-            name = optimizer
-        else:
-            name = (optimizer if isinstance(optimizer, type) else type(optimizer)).__name__
-        key = name.lower().replace("_", "").replace("-", "")
+        kind = optimizer if isinstance(optimizer, str | type) else type(optimizer)
+        name = kind if isinstance(kind, str) else kind.__name__
+        key = name_of(kind)
         if key in WITHOUT_RULE:
             raise ValueError(
                 f"there is no rule for {name}: {WITHOUT_RULE[key]}. If you know what it does to a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -22,6 +23,34 @@ _NEIGHBOUR = (
 )
 
 
+_QUASI_NEWTON = (
+    "its preconditioner is an estimate of the diagonal of the Hessian, rectified at a constant, so "
+    "how its step answers to scale changes from tensor to tensor (APOLLO, with low ranks, is "
+    "another optimizer)"
+)
+
+
+def name_of(optimizer: str | type) -> str:
+    """The name by which the tables know an optimizer.
+
+    Two are called Apollo: the quasi-Newton one (2009.13586), which has a ``rebound``, and APOLLO of
+    low ranks (2412.05270).
+
+    >>> name_of("Schedule-Free_AdamW")
+    'schedulefreeadamw'
+    """
+    name = optimizer if isinstance(optimizer, str) else optimizer.__name__
+    key = name.lower().replace("_", "").replace("-", "")
+    if key == "apollo" and not isinstance(optimizer, str) and _is_quasi_newton(optimizer):
+        return "apollodqn"
+    return key
+
+
+def _is_quasi_newton(kind: type) -> bool:
+    """Some versions have no ``rebound``, and all have one ``beta``."""
+    return bool({"rebound", "beta"} & inspect.signature(kind).parameters.keys())
+
+
 def _words(names: str) -> tuple[str, ...]:
     return tuple(names.split())
 
@@ -33,6 +62,7 @@ WITHOUT_RULE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(_words("sam asam gsam wsam bsam looksam friendlysam"), _NEIGHBOUR),
         **dict.fromkeys(_words("galore galoreadamw galoreadamw8bit galoreadafactor"), _SUBSPACE),
         **dict.fromkeys(_words("qgaloreadamw8bit apollo apolloadamw fira"), _SUBSPACE),
+        "apollodqn": _QUASI_NEWTON,
         # Of torch.
         "asgd": "its learning rate falls with lambd * lr * steps, so it falls earlier for tensors "
         "whose learning rate is larger",

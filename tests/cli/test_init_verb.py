@@ -62,9 +62,9 @@ def test_every_verb_has_help_and_the_program_a_version():
 
 
 def test_help_flows_and_names_types_in_words():
-    said = {verb: paramz(verb, "-h").output for verb in ("check", "tune", "plan")}
+    said = {verb: paramz(verb, "-h").output for verb in ("check", "tune", "plan", "merge")}
     for text in said.values():
-        assert "<bool>" not in text and "<str>" not in text.split("Options")[-1]
+        assert not {"<bool>", "<str>", "<path>", "<list[Path]>"} & set(text.split())
     assert "For example: paramz tune train.py:train --target width=4096" in said["tune"]
     assert "pairs (pattern," in said["plan"]  # brackets would be taken for markup
     # A paragraph of a docstring is filled, and not broken where its source is.

@@ -91,6 +91,19 @@ def test_optimizers_without_a_rule_say_what_is_missing():
         family(library.load_optimizer("prodigy"))
 
 
+def test_of_the_two_apollos_each_says_its_own_reason():
+    class Apollo(torch.optim.SGD):  # as of other libraries, with the name alone
+        def __init__(self, params, lr=1e-2, beta=0.9, eps=1e-4, rebound="constant"):
+            super().__init__(params, lr)
+
+    for kind in (Apollo, library.ApolloDQN):
+        with pytest.raises(ValueError, match="estimate of the diagonal of the Hessian.*declare it"):
+            family(kind)
+    for kind in (library.APOLLO, "apollo"):
+        with pytest.raises(ValueError, match="Adam's in a subspace.*declare it"):
+            family(kind)
+
+
 def test_groups_of_a_class_of_another_library_hold_its_options():
     def net(width):
         return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, 2))
