@@ -30,31 +30,49 @@ def clean_name(name: str, known: Container[str] = ()) -> str:
     >>> clean_name("module._orig_mod.module.layers.0.weight")
     'layers.0.weight'
     """
+    shortest = name
+    for end in (0, -1):  # almost always wrappers come off in the order of their places
+        for form in _peeled(name, end):
+            if (found := _among(form, known)) is not None:
+                return found
+            shortest = min(shortest, form, key=len)
     forms, seen = [name], {name}
-    for form in forms:  # it grows: a plan of a wrapped model knows names with some of the wrappers
-        if form in known:
-            return form
-        plain = form.removesuffix(ORIGINAL)  # masked after planning
-        if plain in known:
-            return plain
-        shorter = [each for each in _without_one(form) if each not in seen]
+    for form in forms if known else ():  # it grows
+        if (found := _among(form, known)) is not None:
+            return found
+        shorter = [each for _, each in _without_one(form) if each not in seen]
         forms += shorter
         seen.update(shorter)
-    return min(forms, key=len)
+    return shortest
 
 
-def _without_one(name: str) -> Iterator[str]:
-    """A name without one of the wrappers that are in it, for each of them and wherever it is.
+def _among(form: str, known: Container[str]) -> str | None:
+    plain = form.removesuffix(ORIGINAL)  # masked after planning
+    return next((each for each in (form, plain) if each in known), None)
+
+
+def _peeled(name: str, end: int) -> Iterator[str]:
+    """A name, and without one wrapper after the other: from the first on, or from the last."""
+    while True:
+        yield name
+        shorter = sorted(_without_one(name))
+        if not shorter:
+            return
+        _, name = shorter[end]
+
+
+def _without_one(name: str) -> Iterator[tuple[int, str]]:
+    """A name without one of the wrappers in it, and where that stood, for each of them.
 
     Some may be names of the model's own, or of wrappers that were there when it was planned.
     """
     for wrapper in _BEFORE:
         if name.startswith(wrapper):
-            yield name.removeprefix(wrapper)
+            yield 0, name.removeprefix(wrapper)
     for wrapper, plain in _BETWEEN:
         at = name.find(wrapper)
         while at >= 0:
-            yield name[:at] + plain + name[at + len(wrapper) :]
+            yield at, name[:at] + plain + name[at + len(wrapper) :]
             at = name.find(wrapper, at + 1)
 
 

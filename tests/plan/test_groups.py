@@ -411,6 +411,22 @@ def test_wrappers_come_off_one_by_one(name, known):
     assert clean_name(name, {known}) == known
 
 
+@pytest.mark.parametrize("known", ["a.b.c.d.e.f.w", "a.b.c.d.e._orig_mod.f.w"])
+def test_a_name_in_many_wrappers_is_looked_up_few_times(known):
+    class Asked(dict):
+        times = 0
+
+        def __contains__(self, name):
+            self.times += 1
+            return super().__contains__(name)
+
+    name, names = "module.module._orig_mod.module." + known, Asked({known: 1})
+    for part in "abcde":
+        name = name.replace(f"{part}.", f"{part}._fsdp_wrapped_module.", 1)
+    assert clean_name(name, names) == known
+    assert names.times < 60  # of over a hundred forms, each asked for twice
+
+
 def test_a_saved_plan_gives_the_same_groups(tmp_path):
     model, plan = planned(gpt)
     plan.save(tmp_path / "plan.json")
