@@ -11,6 +11,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from paramz.theory.alternatives import require_one_of_each
 from paramz.theory.decay import DECAYS
 from paramz.theory.families import Family as Family
 from paramz.theory.power import ONE as ONE
@@ -268,7 +269,8 @@ class Parametrization:
         to the usual 1/sqrt(d_head).
 
         Raises:
-            ValueError: one of them is unit-scaled.
+            ValueError: one of them is unit-scaled, or both have rules for the same thing (muP
+                twice, or two depth schemes).
 
         >>> import paramz
         >>> (paramz.MUP * paramz.Parametrization(name="x", source="", rules={})).name
@@ -281,6 +283,7 @@ class Parametrization:
                     "start from size 1, so it cannot be multiplied with another scheme; use it "
                     "alone"
                 )
+        require_one_of_each([*self.name.split("+"), *other.name.split("+")])
         both = [t.columns for t in (self, other) if t.rules]
         keys = dict.fromkeys(
             (c, r) for c, r in [*self.rules, *other.rules] if all(c in have for have in both)

@@ -104,6 +104,29 @@ def test_a_missing_rule_names_what_there_is():
         paramz.U_MUP.rule("kfac", "hidden")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mup+mup", "'mup.mup' has mup twice"),
+        ("mup+moe+moe", "has moe twice"),
+        ("mup+ntp", "mup and ntp are different rules for width"),
+        ("mup+completep+depth-mup", "completep and depth-mup are .* depth, .* Keep one of"),
+        ("mup+moe+moe-bottleneck", "Keep one of moe, moe-readout-router, moe-bottleneck"),
+        ("mup+bottleneck-hidden+bottleneck-readout", "different rules for bottlenecks"),
+        ("sp+full-align+no-align", "different rules for alignment"),
+    ],
+)
+def test_a_product_of_alternatives_is_refused(name, said):
+    """It would square the learning rates' ratios: width^-2 under mup+mup."""
+    with pytest.raises(ValueError, match=said):
+        paramz.parametrization(name)
+    first, *rest = name.split("+")
+    product = paramz.parametrization(first)
+    with pytest.raises(ValueError, match=said):
+        for each in rest:
+            product = product * paramz.parametrization(each)
+
+
 def test_product_with_a_table_that_says_nothing_changes_no_rule():
     nothing = Parametrization(name="nothing", source="", rules={})
     product = paramz.MUP * nothing
