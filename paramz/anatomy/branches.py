@@ -215,14 +215,16 @@ def _ends_of_block(block: nn.Module) -> list[str]:
     for name, child in block._modules.items():
         if isinstance(child, nn.Sequential):
             ends += [f"{name}.{last}" for last in _last_of(child)]
-    experts = block._modules.get(names.EXPERT_CONTAINER)
-    if isinstance(experts, nn.ModuleList) and not any(end in children for end in ends):
-        stacks = {n: e for n, e in experts.named_children() if isinstance(e, nn.Sequential)}
-        ends += [
-            f"{names.EXPERT_CONTAINER}.{number}.{last}"
-            for number, stack in stacks.items()
-            for last in _last_of(stack)
-        ]
+    for path, module in list(block.named_modules()):
+        experts = module._modules.get(names.EXPERT_CONTAINER)
+        behind = {join(path, child) for child in module._modules}
+        if isinstance(experts, nn.ModuleList) and not any(end in behind for end in ends):
+            stacks = {n: e for n, e in experts.named_children() if isinstance(e, nn.Sequential)}
+            ends += [
+                join(path, f"{names.EXPERT_CONTAINER}.{number}.{last}")
+                for number, stack in stacks.items()
+                for last in _last_of(stack)
+            ]
     # Of modules within each other, the inner one is the linear map.
     return [e for e in ends if not any(o.startswith(f"{e}.") for o in ends)]
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from paramz.anatomy import names
+
 
 @dataclass(frozen=True, slots=True)
 class Branches:
@@ -66,7 +68,7 @@ def declared_blocks(model: nn.Module, inside: str, ends: str) -> FoundBlocks:
         ends: as in `Branches`.
 
     Raises:
-        ValueError: one of the two matches nothing.
+        ValueError: one of the two matches nothing, or takes the experts of a layer for blocks.
     """
     blocks = {
         name: match.group(0).rstrip(".")
@@ -83,6 +85,8 @@ def declared_blocks(model: nn.Module, inside: str, ends: str) -> FoundBlocks:
                 f"Branches({what}={regex!r}) matches nothing; there are {', '.join(there[:12])}"
             )
     distinct = list(dict.fromkeys(blocks.values()))
+    for block in distinct:
+        _require_no_expert(block, inside)
     # A shared block has its parameters under several names, of which the first one counts.
     texts: dict[str, set[str]] = {block: {block} for block in distinct}
     first = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -95,6 +99,17 @@ def declared_blocks(model: nn.Module, inside: str, ends: str) -> FoundBlocks:
         {path: _block_of(path, distinct, inside) for path in paths},
         {block: len(said) for block, said in texts.items()},
     )
+
+
+def _require_no_expert(block: str, inside: str) -> None:
+    many = f"{names.EXPERT_CONTAINER}."
+    before, found, _ = f".{block}".partition(f".{many}")
+    if found:
+        raise ValueError(
+            f"Branches(inside={inside!r}) takes {block} for a block, so experts would count as "
+            f"depth, and they are beside each other. End what it matches before {many!r}: at "
+            f"{before[1:] or 'the start'}"
+        )
 
 
 def _block_of(path: str, blocks: list[str], inside: str) -> str:

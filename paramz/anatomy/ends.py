@@ -192,7 +192,7 @@ def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:
 
 def _resized(model: nn.Module, base: nn.Module, path: str) -> str | None:
     """The outermost of the numbered modules around a path whose list has another length."""
-    parts = path.split(".")
+    parts = _around_experts(path)
     for i, part in enumerate(parts):
         if part.isdigit() and _length(model, parts[:i]) not in (None, _length(base, parts[:i])):
             return ".".join(parts[: i + 1])
@@ -219,9 +219,17 @@ def _block(model: nn.Module, base: nn.Module, end: str) -> str:
     resized = _resized(model, base, end)
     if resized is not None:
         return resized
-    parts = end.split(".")
-    numbers = [".".join(parts[: i + 1]) for i, part in enumerate(parts[:-1]) if part.isdigit()]
-    return next((p for p in reversed(numbers)), split(end)[0] or end)
+    parts = _around_experts(end)
+    inner = len(parts) - (len(parts) == len(end.split(".")))  # the end itself is no block
+    numbers = [".".join(parts[: i + 1]) for i, part in enumerate(parts[:inner]) if part.isdigit()]
+    return next((p for p in reversed(numbers)), ".".join(parts[:inner]) or end)
+
+
+def _around_experts(path: str) -> list[str]:
+    """The names of a path up to a list of experts, which are beside each other and no depth."""
+    parts = path.split(".")
+    many = names.EXPERT_CONTAINER
+    return parts[: parts.index(many)] if many in parts else parts
 
 
 def _exact(path: str, ends: Collection[str], base: nn.Module) -> str:
