@@ -44,12 +44,24 @@ def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
                 ins, outs = uses.get(id(first), 1), uses.get(id(second), 1)
                 found[name] = replace(parts[0], uses=ins)
                 found[other] = replace(parts[1], uses=outs, mixed=outs > ins)
+                found |= _bias(module, up, key, other)
         found |= _pools(module, path) | parts_of(module, path)
         for local, rank in names.ADAPTER_GAINS.items():
             for name, parameter in factors_of(module, local, path).values():
                 axes = Axes(fan_out=tuple(range(parameter.dim())), vector=True)
                 found[name] = AdapterPart("gain", axes, rank)
     return found
+
+
+def _bias(module: nn.Module, up: str, key: str, name: str) -> dict[str, AdapterPart]:
+    """The bias of B, which PEFT's ``lora_bias`` adds: s multiplies it, too."""
+    held: Any = module._modules.get(up)
+    bias = getattr(held[key], "bias", None) if isinstance(held, nn.ModuleDict) else None
+    if not isinstance(bias, nn.Parameter):
+        return {}
+    sizes = {"scaling": scaling_of(module, key)}
+    axes = Axes(fan_out=(0,), vector=True)
+    return {f"{name.removesuffix('weight')}bias": AdapterPart("gain", axes, sizes=sizes)}
 
 
 def _uses(model: nn.Module) -> dict[int, int]:
@@ -177,6 +189,9 @@ def _lacking(kind: str, config: Any, model: nn.Module, *, wide: bool) -> str | N
         return names.ADAPTERS_WITHOUT_RULE.get(
             kind, "nobody has said here how what it adds moves with its rank"
         )
+    for field, varies in names.LORA_WITHOUT_RULE.items():
+        if getattr(config, field, None) is not None:
+            return f"with {field}, {varies}"
     if getattr(config, "coft", False):
         return "with coft=True its eps bounds how far it turns, whatever the learning rate"
     if any(len(getattr(m, local, ())) for m in model.modules() for local in CONV_TENSORS):
@@ -189,8 +204,8 @@ def _lacking(kind: str, config: Any, model: nn.Module, *, wide: bool) -> str | N
         )
     if not wide:
         return None
-    why = names.ADAPTERS_OF_ONE_WIDTH.get(kind)
-    return None if why is None else f"{why}; 'lora' covers one width"
+    narrow = names.ADAPTERS_OF_ONE_WIDTH.get(kind)
+    return None if narrow is None else f"{narrow}; 'lora' covers one width"
 
 
 def adapter_kinds(model: nn.Module) -> list[str]:
@@ -256,7 +271,8 @@ def adapter_notes(parts: Iterable[tuple[AdapterPart | None, Mapping[str, float]]
     # Of kinds that are no plain pair one sentence: not every tensor has each of the sizes.
     ratios: dict[str, dict[str, None]] = {}
     for part, r in parts:
-        if part is not None and (part.sizes is not None or part.kind == "entry"):
+        own_sizes = part is not None and part.sizes is not None and part.kind != "gain"
+        if part is not None and (own_sizes or part.kind == "entry"):
             for scale in _SIZES.keys() & r.keys():
                 ratios.setdefault(scale, {})[f"times {r[scale]:.4g}"] = None
     own = [f"{_SIZES[s]} {' or '.join(ratios[s])}" for s in _SIZES if s in ratios]

@@ -85,8 +85,8 @@ def declared_blocks(model: nn.Module, inside: str, ends: str) -> FoundBlocks:
                 f"Branches({what}={regex!r}) matches nothing; there are {', '.join(there[:12])}"
             )
     distinct = list(dict.fromkeys(blocks.values()))
-    for block in distinct:
-        _require_no_expert(block, inside)
+    for one in distinct:
+        _require_no_expert(one, inside)
     # A shared block has its parameters under several names, of which the first one counts.
     texts: dict[str, set[str]] = {block: {block} for block in distinct}
     first = {id(parameter): name for name, parameter in model.named_parameters()}

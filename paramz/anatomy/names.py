@@ -58,7 +58,14 @@ ADAPTER_KINDS = (
     "LORA", "VERA", "IA3", "ADALORA", "LOHA", "LOKR", "VBLORA", "OFT", "BOFT", "MISS",
 )  # fmt: skip
 ADAPTERS_WITHOUT_RULE = {"XLORA": "it mixes adapters that are trained already"}
-# Those of them that have no rule over width, and why.
+# Variants of PEFT's LoRA, by the field of its config that asks for them, and why they have none.
+LORA_WITHOUT_RULE = {
+    "kasa_config": "KaSA trains a diagonal that starts at random between A and B, and takes as "
+    "many directions off the trained weight as the rank counts",
+    "monteclora_config": "it trains priors of its own, from which it draws changes of A",
+    "arrow_config": "Arrow routes among adapters that are trained already",
+}
+# Kinds that have no rule over width, and why.
 ADAPTERS_OF_ONE_WIDTH = {
     "LOHA": "entries of two drawn matrices are multiplied, so its steps are not of low rank",
     "LOKR": "the sizes of both its factors follow from that of the layer",

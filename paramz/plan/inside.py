@@ -23,6 +23,8 @@ def adapted_role(facts: TensorFacts) -> tuple[Role, str]:
     part = facts.adapter
     if part is not None and part.kind == "entry":
         return "vector", "adapter: weights between fixed matrices"
+    if part is not None and part.kind == "gain" and "scaling" in (part.sizes or {}):
+        return "vector", "adapter: a bias that is multiplied by its scaling"
     if part is None or part.kind == "gain":
         return "vector", "adapter: a gain for every coordinate of the rank"
     if part.kind == "up":

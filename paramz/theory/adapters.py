@@ -20,7 +20,8 @@ inward   A that starts at zero: B is random, and A learns what B^T sends back, s
 outward  B. It reads the rank out: entries of one size that align with A x add up to rank. s stands
          behind it, so it has an abc shift by s (`Rule.shift`) of a rule for the product s B.
 vector   gains: one per coordinate of the rank (VeRA's d), between two random matrices, of which the
-         second has entries of size rank^-1/2. Gains per output (DoRA, IA3) have no RANK.
+         second has entries of size rank^-1/2. Gains per output (DoRA, IA3) have no RANK. A bias of
+         B (``lora_bias``) has s behind it, an abc shift as B's.
          Weights between fixed matrices (SVFT's M, OFT's rotations, LoKr's w2_a): entries of one
          size that align with their inputs add up to as many as a row has, and a gradient does not
          know how many there are. Those that are drawn keep the size of their product at first.
@@ -61,7 +62,7 @@ LORA = tabulate(
     latent =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
     inward =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
     outward=(1 / (RANK*_S),  ONE,    1 / (RANK*_S**2 * _U), _X / (RANK*_S),   _S * _U*_X,      RANK**-HALF / _S * _X,  RANK**HALF * _S * _U*_X),
-    vector =(ENTRIES**-HALF, ONE,    1 / ENTRIES,           _X / ENTRIES,     RANK**-HALF * _X, NONE,                   NONE),
+    vector =(ENTRIES**-HALF / _S, ONE, 1 / (ENTRIES*_S**2), _X / (ENTRIES*_S), RANK**-HALF * _S * _X, NONE,              NONE),
     scalar =(ONE,            ONE,    ONE,                   ONE,              ONE,             NONE,                   NONE),
 )
 # fmt: on
