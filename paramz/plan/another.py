@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,27 @@ def for_another(group: Group) -> Iterator[str]:
             f"and this {kind.__name__} has {has!r}, so its learning rates are right at the base "
             "only. Make the groups for its class, with the options that its constructor gets: "
             f"plan.param_groups(model, {kind.__name__}, lr=..., {factor_words(meant)})"
+        )
+
+
+def of_unknown_classes(optimizers: Sequence[Any]) -> Iterator[str]:
+    """Classes that paramz does not know, with groups for one that it knows, one sentence each.
+
+    What is around another optimizer is left out: of that, its own class counts.
+    """
+    for optimizer in optimizers:
+        kind = type(optimizer)
+        planned = {group.get(PLANNED_FOR) for group in getattr(optimizer, "param_groups", ())}
+        names = sorted(str(name) for name in planned if family_of(name, {}) is not None)
+        key = kind.__name__.lower().replace("_", "")
+        if not names or key in WITHOUT_RULE or any(family_of(c, {}) for c in kind.__mro__):
+            continue
+        yield (
+            f"paramz does not know {kind.__name__}, whose groups were made for {names[0]}: their "
+            f"learning rates hold if its steps answer to gradients as those of {names[0]} do. "
+            "paramz.coord_check shows whether they do (docs/own_optimizer.md). "
+            f"plan.param_groups(model, dataclasses.replace(paramz.family({names[0]!r}), "
+            f"name={key!r}), lr=...) says that they do"
         )
 
 

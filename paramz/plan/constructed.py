@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 
 from paramz.anatomy.tensors import listed
 from paramz.plan.absolute import refuse_absolute
-from paramz.plan.another import Group, family_of, for_another
+from paramz.plan.another import Group, family_of, for_another, of_unknown_classes
 from paramz.plan.groups import (
     BASE_DECAY,
     BASE_LR,
@@ -42,6 +43,9 @@ def problems(
 
     Raises:
         TypeError: there are no optimizers, or something else was given.
+
+    Warns:
+        UserWarning: an optimizer's class is none that paramz knows, and its groups are for one.
     """
     yield from _around(optimizers)
     optimizers = [_inner(each) for each in optimizers]
@@ -51,6 +55,8 @@ def problems(
             f"plan.check takes the optimizers that train the model, as in plan.check(optimizer), "
             f"and got {', '.join(strange) or 'none'}"
         )
+    for said in of_unknown_classes(optimizers):
+        warnings.warn(said, stacklevel=3)  # plan.check's caller
     by_name = {row.name: row for row in rows}
     groups = [Group(each, values) for each in optimizers for values in each.param_groups]
     planned = [group for group in groups if group.names and PLANNED_LR in group.values]

@@ -180,7 +180,7 @@ class Plan:
         It finds groups that no plan made (``AdamW(model.parameters())``), tensors that are lost, or
         trained twice, or no longer the model's, changed ratios of learning rates, epsilons or
         decays, groups of another plan or optimizer, and one that puts another factor on its steps
-        than the groups count on (Muon's ``adjust_lr_fn``, Adafactor's ``scale_parameter``).
+        than the groups count on (Muon's ``adjust_lr_fn``); it warns of classes that nobody knows.
 
         Args:
             *optimizers: all that train the model.

@@ -60,6 +60,12 @@ WITHOUT_RULE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(_words("prodigy prodigyplusschedulefree trac dadaptadam"), _GUESS),
         **dict.fromkeys(_words("dadaptsgd dadaptlion dadaptadan dadaptadagrad"), _GUESS),
         **dict.fromkeys(_words("sam asam gsam wsam bsam looksam friendlysam"), _NEIGHBOUR),
+        "adabelief": "it adds its epsilon to an average of squares at every step, so what that is "
+        "beside gradients changes with width (with AdamW's groups the input layer's step falls by "
+        "width^-0.4 in a coordinate check)",
+        "yogi": "its average of squares starts at a constant and its epsilon is large, so what "
+        "both are beside gradients changes with width (with AdamW's groups the input layer's step "
+        "falls by width^-0.9 in a coordinate check)",
         **dict.fromkeys(_words("galore galoreadamw galoreadamw8bit galoreadafactor"), _SUBSPACE),
         **dict.fromkeys(_words("qgaloreadamw8bit apollo apolloadamw fira"), _SUBSPACE),
         "apollodqn": _QUASI_NEWTON,

@@ -1,5 +1,6 @@
 """A constructed optimizer is the plan's, or the message says what is not."""
 
+import dataclasses
 import re
 import warnings
 
@@ -186,6 +187,29 @@ def test_a_schedule_that_is_told_the_time_is_told_it(planned, kind):
 def test_a_schedule_without_an_optimizer_is_named(planned):
     with pytest.raises(TypeError, match="object has no attribute 'optimizer'"):
         paramz.check_schedule(object())
+
+
+# ---- Classes that nobody knows -------------------------------------------------------------------
+
+
+class AdaMine(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.1, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+
+class Fused(torch.optim.AdamW):
+    """A known class under another name."""
+
+
+def test_a_class_that_nobody_knows_is_warned_of_and_can_be_declared(planned):
+    model, plan = planned
+    with pytest.warns(UserWarning, match="does not know AdaMine, whose groups were made for adamw"):
+        plan.check(AdaMine(plan.param_groups(model, "adamw", lr=0.1)), model=model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        declared = dataclasses.replace(paramz.family("adamw"), name="adamine")
+        plan.check(AdaMine(plan.param_groups(model, declared, lr=0.1)), model=model)
+        plan.check(Fused(plan.param_groups(model, "adamw", lr=0.1)), model=model)
 
 
 # ---- Factors of an optimizer's own ---------------------------------------------------------------
