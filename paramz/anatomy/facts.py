@@ -54,6 +54,7 @@ from paramz.anatomy.products import Product, find_products, names_tell
 from paramz.anatomy.shown_heads import shown_heads
 from paramz.anatomy.slices import find_slices
 from paramz.anatomy.spans import Span, find_spans
+from paramz.anatomy.stacks import notes_on_runs
 from paramz.anatomy.tensors import (
     ModelTensor,
     read_shapes,
@@ -206,10 +207,10 @@ def read_facts(
     tensors = tuple(replace(t, stays=s, spans=found) if s else t for t, s, found in apart)
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
     notes = [*probes.notes, *loose_notes(moving, claimed, weighted), *depth_notes]
+    notes += [] if residual else notes_on_runs(model, probes.base)
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
     gates = gate_notes(model, probes.base, probes.twin) if "experts" in scales else []
-    adapted = adapter_notes((t.adapter, t.adapter_ratios) for t in tensors)
-    more = [*adapted, *balance_notes(model), *gates]
+    more = [*adapter_notes((t.adapter, t.adapter_ratios) for t in tensors), *balance_notes(model)]
     return Facts(
         tensors=tensors,
         heads=heads,
@@ -223,7 +224,7 @@ def read_facts(
         residual=residual,
         failure=failure,
         doubts=tuple(unknown_numbers(probes)),
-        notes=(*more, *notes),
+        notes=(*more, *gates, *notes),
     )
 
 

@@ -157,6 +157,26 @@ def counts_runs(model: nn.Module) -> bool:
     return next(_counts(model, model), None) is not None
 
 
+# How a note ends on runs that a scheme without rules for depth says nothing of.
+NO_RULE_FOR_RUNS = "'mup+completep' has rules for that; or give both as many"
+
+
+def notes_on_runs(model: nn.Module, base: nn.Module) -> list[str]:
+    """What to say where blocks run more often than in the base and no rule for that was asked for.
+
+    Blocks that differ have tensors that differ in number, which is refused. Runs of the same blocks
+    show in no tensor.
+    """
+    for name, one, other in _counts(model, base):
+        if one != other:
+            return [
+                f"{name} is {one} and {other} in the base, and both have the same tensors: if "
+                "blocks run as often, learning rates and branches are the base's all the same. "
+                f"{NO_RULE_FOR_RUNS}"
+            ]
+    return []
+
+
 def container_sizes(model: nn.Module) -> dict[str, int]:
     """How many children every numbered container has, by its path."""
     return {path: len(module._modules) for path, module in numbered_containers(model)}

@@ -10,6 +10,7 @@ from torch import nn
 
 from paramz.anatomy.adapters import adapter_kinds, find_adapters
 from paramz.anatomy.masks import find_masked
+from paramz.anatomy.stacks import NO_RULE_FOR_RUNS
 from paramz.apply.parametrize import make_plan
 from paramz.plan.plan import Plan
 from paramz.theory.families import Family
@@ -17,6 +18,8 @@ from paramz.theory.families import family as find_family
 
 # From the fewest rules to the most: the first that can plan the model says what differs.
 _CANDIDATES = ("mup", "mup+completep", "mup+moe", "mup+completep+moe")
+# With rules for runs of the same blocks, too, which no tensor shows.
+_DEEPER = {"mup": "mup+completep", "mup+moe": "mup+completep+moe"}
 _LARGE_VOCABULARY = 16
 
 
@@ -65,10 +68,11 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     scheme, plan, said = _first_that_plans(model, base)
     ratios = {
         scale: max((row.ratios.get(scale, 1.0) for row in plan.rows), default=1.0)
-        for scale in ("fan_in", "fan_out", "depth", "experts", "top_k", "rank", "entries")
+        for scale in ("fan_in", "fan_out", "depth", "loops", "experts", "top_k", "rank", "entries")
     }
     width = max(ratios["fan_in"], ratios["fan_out"])
-    differs = {"width": width, **{name: ratios[name] for name in ("depth", "experts", "rank")}}
+    named = ("depth", "loops", "experts", "rank")
+    differs = {"width": width, **{name: ratios[name] for name in named}}
     differs["entries in a row of an adapter"] = ratios["entries"]
     densities = {row.ratios.get("density", 1.0) for row in plan.rows}
     differs["density"] = max(densities, key=lambda ratio: max(ratio, 1 / ratio), default=1.0)
@@ -113,6 +117,9 @@ def _first_that_plans(model: nn.Module, base: dict[str, Any]) -> tuple[str, Plan
                 if isinstance(error, TypeError) and len(errors) == 1 and number is None:
                     break  # something is missing, whatever the scheme
                 continue
+        if scheme in _DEEPER and any(note.endswith(NO_RULE_FOR_RUNS) for note in plan.notes):
+            deeper = _looped(model, _DEEPER[scheme], base)
+            scheme, plan = (scheme, plan) if deeper is None else (_DEEPER[scheme], deeper)
         said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
         if number is not None and scheme != "lora":
             said.append(
@@ -124,6 +131,16 @@ def _first_that_plans(model: nn.Module, base: dict[str, Any]) -> tuple[str, Plan
     if number is not None and "lora" in errors:
         raise ValueError(f"base={number} as a width: {first}\nAs a rank: {errors['lora']}")
     raise first
+
+
+def _looped(model: nn.Module, scheme: str, base: dict[str, Any]) -> Plan | None:
+    """A plan that has rules for runs; None if these are not those of residual blocks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return make_plan(model, scheme, **base)
+        except ValueError:
+            return None
 
 
 def _lacks_rule(plan: Plan, row: Any, family: Family) -> bool:

@@ -129,3 +129,33 @@ def test_over_loops_checks_pass_with_a_depth_scheme_and_fail_without(scheme, opt
     )
     verdict = paramz.judge(table)
     assert verdict.outcome == ("fail" if scheme == "mup" else "pass"), verdict.sentence
+
+
+class Recurrent(nn.Module):
+    """One block that code runs several times, as ALBERT's or a universal transformer's."""
+
+    def __init__(self, width=64, loops=1):
+        super().__init__()
+        self.first, self.head, self.loops = nn.Linear(16, width), nn.Linear(width, 8), loops
+        self.block = nn.ModuleList([Plain(width)])
+
+    def forward(self, x):
+        x = self.first(x)
+        for _ in range(self.loops):
+            x = self.block[0](x)
+        return self.head(x)
+
+
+def test_runs_that_a_scheme_has_no_rule_for_are_said_and_suggested_one():
+    """No tensor shows them, so a plan for width alone took them for nothing."""
+    asked = {"base_width": 32, "example": batch()[0]}
+    plan = paramz.make_plan(Recurrent(loops=8), "mup", base=Recurrent, **asked)
+    (said,) = (note for note in plan.notes if "'mup+completep'" in note)
+    assert said.startswith("loops is 8 and 1 in the base, and both have the same tensors")
+    found = paramz.suggest(Recurrent(loops=8), base=Recurrent, **asked)
+    assert (found.scheme, found.because) == (
+        "mup+completep", ("width times 2", "depth times 8", "loops times 8")
+    )  # fmt: skip
+    same = functools.partial(Recurrent, loops=8)
+    assert not paramz.make_plan(same(), "mup", base=same, **asked).notes
+    assert paramz.suggest(same(), base=same, **asked).scheme == "mup"
