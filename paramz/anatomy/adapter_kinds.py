@@ -18,7 +18,9 @@ LoKr     s w1 (x) w2 (Kronecker), w1 at zero: a B behind s, without a rank. In w
          at zero: w2 is LoHa's, and w1 moves with nothing.
 VB-LoRA  B A x, whose columns and rows are mixed from a bank of vectors. B A x has r random terms:
          the bank's entries have r^-1/4, which is an abc shift. The logits then are as w2_b.
-OFT      W R x, R of blocks b x b. A step moves each coordinate by b entries: as SVFT's M.
+OFT      W R x, R of blocks b x b. A step moves each coordinate by b entries: as SVFT's M. Over
+         width its gradients fall as those of a gain of all coordinates do, whether wider layers
+         have more blocks or larger ones.
 BOFT     n such factors: n b entries.
 MiSS     D S x: S sums in / r blocks of the inputs, so it is a B behind (in / r)^1/2 (inputs without
          a mean).
@@ -166,10 +168,11 @@ def _vblora(module: Any, path: str) -> _Parts:
 def _oft(module: Any, path: str) -> _Parts:
     found: _Parts = {}
     for local in ("oft_R", "oft_embedding_R"):
-        for key, (name, _) in factors_of(module, local, path).items():
+        for key, (name, rotations) in factors_of(module, local, path).items():
             size = float(module.oft_block_size[key])
             axes = Axes(fan_out=(0,), vector=True)
-            found[name] = _part("entry", {"entries": size}, axes, 1, zero=True, free=(0,))
+            sizes = {"entries": size, "fan_out": len(rotations) * size}
+            found[name] = _part("entry", sizes, axes, 1, zero=True, free=(0,))
     return found
 
 
@@ -178,7 +181,7 @@ def _boft(module: Any, path: str) -> _Parts:
     for name, rotations in factors_of(module, "boft_R", path).values():
         number, _, size, _ = rotations.shape
         axes = Axes(fan_out=(1,), vector=True)
-        sizes = {"entries": number * size}
+        sizes = {"entries": number * size, "fan_out": rotations.shape[1] * size}
         found[name] = _part("entry", sizes, axes, 0, zero=True, free=(1, 2, 3))
     for name, _ in factors_of(module, "boft_s", path).values():
         found[name] = AdapterPart("gain", _entrywise(2))

@@ -234,7 +234,8 @@ def adapter_ratios(
                 f"with {', '.join(base.sizes) or 'nothing'} in the base {base_shape}: their "
                 "configs differ in more than the rank. Make them equal but for that"
             )
-        return {scale: part.sizes[scale] / base.sizes[scale] for scale in part.sizes}
+        ratios = {scale: part.sizes[scale] / base.sizes[scale] for scale in part.sizes}
+        return {scale: ratio for scale, ratio in ratios.items() if (scale, ratio) != ("fan_out", 1)}
     if part.rank is None:
         return {}
     terms = (part.terms or shape[part.rank]) / (base.terms or base_shape[part.rank])

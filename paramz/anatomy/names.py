@@ -70,7 +70,6 @@ ADAPTERS_OF_ONE_WIDTH = {
     "LOHA": "entries of two drawn matrices are multiplied, so its steps are not of low rank",
     "LOKR": "the sizes of both its factors follow from that of the layer",
     "VBLORA": "a wider layer mixes more vectors from the same bank",
-    "BOFT": "blocks that do not grow mix a smaller part of a wider layer",
 }
 # Learned tables that users and libraries keep as bare parameters, one row per position or token.
 TABLES = (
