@@ -36,6 +36,10 @@ ACTIVATIONS = {
 
 # Maps of PEFT from a frozen layer's input into the rank.
 FROZEN_INPUT = ("lora_A", "lora_embedding_A")
+# Rows of a table or readout that PEFT trains in their place, in a dict beside that layer, and where
+# layers of PEFT keep the layer that they are around.
+TOKEN_ROWS = "trainable_tokens_delta"
+WRAPPED_LAYER = "base_layer"
 # Adapters: the factors into the rank and out of it, as PEFT's layers keep them by adapter.
 EMBEDDING_DOWN = "lora_embedding_A"
 ADAPTER_PAIRS = (("lora_A", "lora_B"), (EMBEDDING_DOWN, "lora_embedding_B"))

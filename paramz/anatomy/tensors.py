@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from paramz.anatomy import names
 from paramz.anatomy.axes import Axes, axes_of
 from paramz.anatomy.paths import join, unnumbered
 
@@ -54,6 +55,35 @@ def owners_of_parameters(model: nn.Module) -> list[list[Owned]]:
     for each in owned_parameters(model):
         by_id.setdefault(id(each.parameter), []).append(each)
     return list(by_id.values())
+
+
+def require_apart(model: nn.Module) -> None:
+    """Raise if two parameters, of which one is trained, are over one memory.
+
+    An optimizer moves it once for each of them, and a plan would scale it twice.
+
+    Raises:
+        ValueError: so it is; the message says how to share one parameter.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> net[1].weight = net[0].weight  # one parameter
+    >>> require_apart(net)
+    """
+    known: dict[tuple[torch.device, int], tuple[str, nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        # Those of another class may have no memory of their own, as shards and fakes.
+        if type(parameter) is not nn.Parameter or parameter.is_meta or not parameter.numel():
+            continue
+        first, other = known.setdefault((parameter.device, parameter.data_ptr()), (name, parameter))
+        if other is parameter or not (other.requires_grad or parameter.requires_grad):
+            continue
+        raise ValueError(
+            f"{first} {tuple(other.shape)} and {name} {tuple(parameter.shape)} are two parameters "
+            "over one memory: an optimizer moves it once for each, and a plan would scale it "
+            "twice. Share one parameter, as in head.weight = embed.weight (not .data). Adapters of "
+            "PEFT are so by ensure_weight_tying=True: leave it out, and the embedding and the "
+            "readout have adapters of their own"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +156,7 @@ def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
     modules = dict.fromkeys(id(each.module) for found in tensors for each in found)
     numbers = {module: number for number, module in enumerate(modules)}
     paths = {path: id(m) for path, m in model.named_modules(remove_duplicate=False)}
-    return {found[0].name: _tensor(found, numbers, paths) for found in tensors}
+    return {found[0].name: _tensor(model, found, numbers, paths) for found in tensors}
 
 
 def read_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -139,24 +169,36 @@ def read_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _tensor(
-    found: list[Owned], numbers: Mapping[int, int], paths: Mapping[str, int]
+    model: nn.Module, found: list[Owned], numbers: Mapping[int, int], paths: Mapping[str, int]
 ) -> ModelTensor:
     shape = tuple(found[0].parameter.shape)
+    read = [_reader(model, each) for each in found]
     uses = (
         Use(
             module=each.path,
             local=each.local,
-            kind=type(each.module).__name__,
-            axes=axes_of(each.module, each.local, shape),
+            kind=type(module).__name__,
+            axes=axes_of(module, local, shape),
             owner=numbers[id(each.module)],
             within=_within(each.path, paths) if len(found) > 1 else (),
             takes_factor=each.local == "weight" and isinstance(each.module, _TAKE_FACTORS),
         )
-        for each in found
+        for each, (module, local) in zip(found, read, strict=True)
     )
     integers = not is_trainable_kind(found[0].parameter)
     frozen = not found[0].parameter.requires_grad
     return ModelTensor(shape, tuple(each.name for each in found), tuple(uses), integers, frozen)
+
+
+def _reader(model: nn.Module, each: Owned) -> tuple[nn.Module, str]:
+    """The module that uses a parameter, and the parameter's name there."""
+    path, _, held = each.path.rpartition(".")
+    if held != names.TOKEN_ROWS:
+        return each.module, each.local
+    layer: Any = model.get_submodule(path)  # they are rows of its weight
+    while hasattr(layer, names.WRAPPED_LAYER):
+        layer = getattr(layer, names.WRAPPED_LAYER)
+    return layer, "weight"
 
 
 def _within(path: str, paths: Mapping[str, int]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from paramz.anatomy.factors import Factors
 from paramz.anatomy.masks import Densities, without_masks
 from paramz.anatomy.probes import Factory
 from paramz.anatomy.runs import nothing_cached
-from paramz.anatomy.tensors import is_trainable_kind
+from paramz.anatomy.tensors import is_trainable_kind, require_apart
 from paramz.apply.fresh import refuse_computed, refuse_masked, refuse_wrapped
 from paramz.apply.hooks import unhook_
 from paramz.apply.initial import draw_row_
@@ -269,6 +269,7 @@ def _planning(
     densities: Mapping[str, float] | None,
 ) -> Iterator[tuple[PlainWeights, Densities]]:
     """The model, and the base and wider probe that were given, with plain weights and no masks."""
+    require_apart(model)
     with _nothing_is_garbage(), nothing_cached(model), plain_weights(model, *probes) as plain:
         refuse_computed(model, roles or ())
         if scheme.unit_scaled:

@@ -22,7 +22,7 @@ from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import FROZEN, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.sliced import notes_on_slices
-from paramz.plan.untold import failure_notes, notes_on_places
+from paramz.plan.untold import failure_notes, notes_on_places, trained_and_tied
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import USUAL_ATTENTION, Parametrization
 
@@ -126,6 +126,7 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
             raise _no_width(other.name, other.tensor.shape, other.base_shape, scheme)
     rows = find_roles(facts.tensors, roles)
     if "rank" in scheme.scales:
+        _refuse_trained_tied(facts, rows, Rulebook(scheme))
         # What adapters are put on is trained: its function stays, with all factors in it.
         rows = [
             replace(row, readouts=(), why=row.why if row.adapted or not t.tensor.frozen else FROZEN)
@@ -142,6 +143,14 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
         _inside_branch(row, facts.residual, tensor.layers)
         for row, tensor in zip(rows, facts.tensors, strict=True)
     ]
+
+
+def _refuse_trained_tied(facts: Facts, rows: Sequence[Row], rulebook: Rulebook) -> None:
+    """A table that is trained beside adapters, and read out with, too, cannot have two rates."""
+    for row, tensor in zip(rows, facts.tensors, strict=True):
+        factor = _readout_factor(facts, rulebook, row) if row.readouts else 1.0
+        if factor != 1.0 and not tensor.tensor.frozen and not row.why.startswith("roles["):
+            raise ValueError(trained_and_tied(tensor.tensor, factor))
 
 
 def _differs_beside_rank(facts: TensorFacts) -> bool:

@@ -84,6 +84,20 @@ def entered_in_code(tensor: ModelTensor) -> str:
     )
 
 
+def trained_and_tied(tensor: ModelTensor, factor: float) -> str:
+    """What to say of a table that is trained beside adapters, and that the model reads out with."""
+    name = tensor.names[0]
+    return (
+        f"{name} {tensor.shape}: an embedding that is trained beside adapters, and that is the "
+        f"readout, too. The readout would need a factor of {factor:.4g}, which would change what "
+        "the model was trained to compute; without it the logits move more the wider the model is. "
+        "Give the readout a weight of its own (PEFT's modules_to_save with both layers, and without"
+        " ensure_weight_tying=True), or freeze it. Or say by which role it learns: "
+        f"{suggest(name, 'output')} keeps how far the logits move, and the embedding moves less in "
+        "wider models; 'input' keeps how far the embedding moves, and the logits move more"
+    )
+
+
 def named_apart(problem: str, facts: TensorFacts, tensors: Sequence[TensorFacts]) -> str:
     """What to say of a tensor, with a pattern that names none of another kind."""
     changed = _changed(facts)
