@@ -74,7 +74,10 @@ def require_apart(model: nn.Module) -> None:
         # Those of another class may have no memory of their own, as shards and fakes.
         if type(parameter) is not nn.Parameter or parameter.is_meta or not parameter.numel():
             continue
-        first, other = known.setdefault((parameter.device, parameter.data_ptr()), (name, parameter))
+        place = parameter.data_ptr()
+        if not place:  # its memory is freed, as of sharded models between their layers
+            continue
+        first, other = known.setdefault((parameter.device, place), (name, parameter))
         if other is parameter or not (other.requires_grad or parameter.requires_grad):
             continue
         raise ValueError(

@@ -118,3 +118,10 @@ def test_trained_token_rows_of_a_tied_table_are_refused_with_the_roles_to_choose
     plan = planned({pattern: "output"}, trainable_token_indices=[1, 2])
     (row,) = (row for row in plan.rows if "trainable_tokens" in row.name)
     assert rate(plan, row.name) == 0.25
+
+
+def test_freed_memory_is_not_shared_memory():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    for parameter in model.parameters():
+        parameter.untyped_storage().resize_(0)
+    require_apart(model)
