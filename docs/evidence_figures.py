@@ -10,8 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from readme_table import Measured, trials
-from readme_table import wide as wide_row
+from readme_table import DIGITS_DECAY, Measured, digits, trials, wide
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 from paramz.analysis.plots.style import theme
@@ -32,6 +31,8 @@ FIGURES = {
     "depth_wide": ("lr_depth_wide.csv", "depth"),
     "loops": ("lr_loops.csv", "loops"),
     "experts_wide": ("lr_experts_wide.csv", "experts"),
+    "experts_finer": ("lr_experts_finer.csv", "experts"),
+    "experts_thin": ("lr_experts_thin.csv", "experts"),
     "experts": ("lr_experts_long.csv", "experts"),
 }
 
@@ -55,26 +56,35 @@ def width_and_tokens() -> LawFit:
 
 
 WIDE = {
-    ("mup", "adamw"): "muP, AdamW",
-    ("mup", "adamh"): "muP, AdamH",
-    ("mup", "sgd"): "muP, SGD",
-    ("mup", "muon"): "muP, Muon",
-    ("mup", "muonh"): "muP, MuonH",
-    ("u-mup", "adamw"): "u-muP, AdamW",
-    ("sp", "adamw"): "SP, AdamW",
+    "muP, AdamW": wide("mup", "adamw"),
+    "muP, AdamH": wide("mup", "adamh"),
+    "muP, SGD": wide("mup", "sgd"),
+    "muP, Muon": wide("mup", "muon"),
+    "muP, MuonH": wide("mup", "muonh"),
+    "u-muP, AdamW": wide("u-mup", "adamw"),
+    "SP, AdamW": wide("sp", "adamw"),
+}
+DIGITS = {
+    "muP, AdamW": digits("mup", "adamw"),
+    "muP, SGD": digits("mup", "sgd"),
+    "u-muP, AdamW": digits("u-mup", "adamw"),
+    "SP, SGD": digits("sp", "sgd"),
 }
 
 
-def wide() -> Figure:
-    """Widths 64 to 1024, a panel for each optimizer and scheme; each has its own axes."""
+def panels(rows: dict[str, Measured], across: int, size: tuple[float, float]) -> Figure:
+    """A panel for each row of README, by its title; each has its own axes."""
+    down = -(-len(rows) // across)
     with theme():
-        figure, axes = plt.subplots(2, 4, figsize=(15, 7.2), layout="constrained")
-    for ax, ((scheme, optimizer), title) in zip(axes.flat, WIDE.items(), strict=False):
-        found = transfer(trials(wide_row(scheme, optimizer)), scale="width")
+        figure, axes = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (title, row) in zip(axes.flat, rows.items(), strict=False):
+        ax.set_axis_on()
+        found = transfer(trials(row), hp=row.hp, scale=row.scale, loss=row.loss)
         plots.transfer(found, [ax])
         drift = found.drift.iloc[0]
         ax.set_title(f"{title}: {drift.slope:+.2f} [{drift.lo:+.2f}, {drift.hi:+.2f}]")
-    axes.flat[-1].set_axis_off()
     return figure
 
 
@@ -86,6 +96,7 @@ def batch_sde() -> Figure:
 
 def main() -> None:
     """Draw all of them."""
+    plt.rcParams["figure.max_open_warning"] = 0  # all are kept until they are saved
     figures = {
         name: plots.transfer(transfer(read(table), scale=scale))[0].figure
         for name, (table, scale) in FIGURES.items()
@@ -95,7 +106,9 @@ def main() -> None:
         ax = plots.law(found.trial, label=found.group, index=index, ax=ax)
     ax.set_xlabel("width")
     figures["width_loss"] = ax.figure
-    figures["wide"] = wide()
+    figures["wide"] = panels(WIDE, 4, (15, 7.2))
+    figures["digits"] = panels(DIGITS, 4, (15, 3.9))
+    figures["digits_decay"] = panels(DIGITS_DECAY, 2, (8.4, 3.9))
     figures["batch_sde"] = batch_sde()
     figures["width_tokens"] = plots.law(width_and_tokens()).figure
     for name, figure in figures.items():

@@ -45,6 +45,7 @@ class Measured:
         most: the largest size that counts; all if left out.
         rule: a run rule relative to which lr counts. Where it multiplies lr alone, by a number for
             each run, the trials without it are those with it.
+        loss: the column of what counts.
     """
 
     file: str
@@ -57,6 +58,7 @@ class Measured:
     only: dict[str, Any] = field(default_factory=dict)
     most: float = float("inf")
     rule: str | None = None
+    loss: str = "loss"
 
 
 def trials(m: Measured) -> pd.DataFrame:
@@ -80,7 +82,7 @@ def trials(m: Measured) -> pd.DataFrame:
 def cells(m: Measured) -> tuple[str, str, str]:
     """Its drift, what it rests on, and whether that makes it stable."""
     df = trials(m)
-    found = transfer(df, hp=m.hp, scale=m.scale)
+    found = transfer(df, hp=m.hp, scale=m.scale, loss=m.loss)
     drift = found.drift.iloc[0]
     sizes, seeds = sorted(df[m.scale].unique()), df["seed"].nunique()
     span = sizes[-1] / sizes[0]
@@ -115,6 +117,28 @@ def wide(scheme: str, optimizer: str, what: str = "GPT") -> Measured:
     return Measured("lr_width_wide.csv", "width", scheme, 1000, decay=True, what=what, only=only)
 
 
+def finer(scheme: str) -> Measured:
+    """More and smaller experts of as many units together."""
+    what = "GPT of width 64, finer experts"
+    return Measured("lr_experts_finer.csv", "experts", scheme, 1000, decay=True, what=what)
+
+
+def digits(scheme: str, optimizer: str) -> Measured:
+    """An MLP on digits, by the loss on images that it did not see."""
+    what = {"adamw": "digits", "sgd": "digits, SGD", "muon": "digits, Muon"}[optimizer]
+    only = {"optimizer": optimizer}
+    more = {"what": what, "only": only, "loss": "held_out_loss"}
+    return Measured("lr_width_digits.csv", "width", scheme, 1000, decay=True, **more)
+
+
+def digits_decay(policy: str) -> Measured:
+    """The best decay on the same."""
+    file, what = "decay_width_digits.csv", "digits at lr 2^-5"
+    more = {"what": what, "hp": "weight_decay", "loss": "held_out_loss"}
+    return Measured(file, "width", policy, 1000, decay=True, **more)
+
+
+DIGITS_DECAY = {name: digits_decay(name) for name in ("lr-constant", "coupled")}
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
 DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
@@ -123,14 +147,17 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", Measured("lr_width_sp.csv", "width", "sp", 1000, decay=True)),
     ("`sp`", wide("sp", "adamw")),
     ("`sp`", Measured("mup_mlp.csv", "width", "SP", **MLP)),
+    ("`sp`", digits("sp", "sgd")),
     ("`sp+embed`", Measured("lr_width_sp.csv", "width", "sp+embed", 1000, decay=True)),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
     ("`mup`", wide("mup", "adamw")),
+    ("`mup`", digits("mup", "adamw")),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
     ("`sp`", Measured("lr_width_sgd.csv", "width", "sp", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", wide("mup", "sgd", "GPT, SGD")),
+    ("`mup`", digits("mup", "sgd")),
     ("`mup`", Measured("lr_width_muon.csv", "width", "mup", 1000, decay=True, what="GPT, Muon")),
     ("`mup`", wide("mup", "muon", "GPT, Muon")),
     ("`mup`", wide("mup", "adamh", "GPT, AdamH")),
@@ -162,9 +189,22 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         "`mup+moe`",
         Measured("lr_experts_wide.csv", "experts", "mup+moe", what="GPT of width 64", **LONG),
     ),
+    ("`mup` over granularity, no rule", finer("mup")),
+    ("`mup+moe` over granularity", finer("mup+moe")),
+    (
+        "`mup+moe-bottleneck`, width, too",
+        Measured(
+            "lr_experts_thin.csv",
+            "experts",
+            "mup+moe-bottleneck",
+            what="GPT, 16 units an expert, width 32 to 256",
+            **LONG,
+        ),
+    ),
     ("best decay, policy `lr-constant`", Measured(DECAY, "width", "lr-constant", **AT_LR)),
     ("best decay, policy `coupled`", Measured(DECAY, "width", "coupled", **AT_LR)),
     ("best decay, policy `sqrt-width`", Measured(DECAY, "width", "sqrt-width", **AT_LR)),
+    *((f"best decay, policy `{name}`", row) for name, row in DIGITS_DECAY.items()),
     ("`mup` over steps, no rule", Measured("lr_steps.csv", "steps", "mup", 4000, decay=True)),
     (
         "`mup`, run rule `token-horizon`",
@@ -185,6 +225,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ),
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
     ("`u-mup`", wide("u-mup", "adamw")),
+    ("`u-mup`", digits("u-mup", "adamw")),
     ("`mup`", Measured("lr_width_soap.csv", "width", "mup", 1000, decay=True, what="GPT, SOAP")),
     (
         "`sp`",
