@@ -25,6 +25,7 @@ from paramz.anatomy.normed_ends import behind_norms
 from paramz.anatomy.paths import is_number, join, pattern, split, stem
 from paramz.anatomy.postnorm import norms_of_sums
 from paramz.anatomy.stacks import counts_runs, depth_ratios
+from paramz.anatomy.sums import called
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def find_branches(
         hooked=tuple(path for path, own in parameters.items() if not own),
         modules=found.modules,
         ratios=ratios,
-        called={path: _called(model, path) for path in found.modules},
+        called={path: called(model, path) for path in found.modules},
         notes=tuple(notes),
         alone=alone,
     )
@@ -134,12 +135,6 @@ def _find(model: nn.Module, declared: Branches | None) -> FoundBlocks:
     if declared is None or declared.inside is None or declared.ends is None:
         return _known(model)
     return declared_blocks(model, declared.inside, declared.ends)
-
-
-def _called(model: nn.Module, path: str) -> str:
-    """The module whose forward runs: torch's attention reads its out_proj without calling it."""
-    above, _ = split(path)
-    return above if isinstance(model.get_submodule(above), nn.MultiheadAttention) else path
 
 
 def _known(model: nn.Module) -> FoundBlocks:
@@ -176,7 +171,8 @@ def _blocks_among(
     inside: list[str] = []
     for path, module in model.named_modules(remove_duplicate=False):
         place = is_number(path) or path in series
-        if not path or place != numbered or path.startswith(tuple(inside)):
+        stack = isinstance(module, nn.TransformerEncoder | nn.TransformerDecoder)
+        if not path or stack or place != numbered or path.startswith(tuple(inside)):
             continue
         if id(module) in first:
             found.runs[first[id(module)]] += 1  # the same block again

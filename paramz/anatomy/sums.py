@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from paramz.anatomy.paths import split
 from paramz.anatomy.runs import copied_to, device_of, on_meta, run, tensors_in
 from paramz.anatomy.streams import Reader
 from paramz.anatomy.tensors import is_line
@@ -66,6 +67,12 @@ def find_added(
     return reader.added()
 
 
+def called(model: nn.Module, path: str) -> str:
+    """The module whose forward runs: torch's attention reads its out_proj without calling it."""
+    above, _ = split(path)
+    return above if isinstance(model.get_submodule(above), nn.MultiheadAttention) else path
+
+
 def _weights_of(model: nn.Module) -> dict[str, Tensor]:
     """What the stream may be multiplied by: parameters, and buffers that are one number each."""
     numbers = {name: buffer for name, buffer in model.named_buffers() if buffer.numel() == 1}
@@ -79,11 +86,12 @@ def _is_one(tensor: Tensor) -> bool:
 
 @contextmanager
 def _told_of_ends(model: nn.Module, ends: Iterable[str], reader: Reader) -> Iterator[None]:
-    known = set(ends)
+    known = {called(model, path): path for path in ends}
 
     def told(path: str, inputs: Any, outputs: Any) -> None:
         if path in known:
-            reader.end(path, tensors_in(outputs))
+            attends = path != known[path]  # its weights of attention are no part of the branch
+            reader.end(known[path], tensors_in(outputs)[: 1 if attends else None])
         else:
             reader.left(path, tensors_in(outputs), tensors_in(inputs))
 

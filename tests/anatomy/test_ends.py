@@ -224,3 +224,25 @@ def test_rwkvs_branches_end_in_its_values():
 
     with pytest.raises(ValueError, match=re.escape("[.]feed_forward[.]value)$')")):
         paramz.make_plan(build(depth=4), "mup+completep", base=build)
+
+
+def test_torchs_own_attention_ends_a_branch_whose_layer_it_does_not_call():
+    """It takes the weight of its out_proj alone, so a run showed no end; encoders were refused."""
+
+    def encoder(width, depth=2):
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, norm_first=True, batch_first=True)
+        stack = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        return nn.Sequential(nn.Linear(8, width), stack, nn.Linear(width, 3))
+
+    asked = {"base": encoder, "base_width": 16}
+    plan = paramz.make_plan(encoder(32, 8), "mup+completep", **asked)
+    assert plan.notes == ("depth times 4: residual branches times 0.25",)  # 1 is no block
+    ends = {row.name for row in plan.rows if row.ends and row.name.endswith("weight")}
+    assert ends == {
+        f"1.layers.{n}.{end}.weight" for n in range(8) for end in ("self_attn.out_proj", "linear2")
+    }
+    declared = paramz.Branches(
+        inside=r"^(1[.]layers[.][0-9]+)[.]", ends=r"(linear2|self_attn[.]out_proj)$"
+    )
+    plan = paramz.make_plan(encoder(32, 8), "mup+completep", branches=declared, **asked)
+    assert plan.notes == ("depth times 4: residual branches times 0.25",)
