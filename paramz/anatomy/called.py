@@ -90,7 +90,7 @@ def uncalled_layers(tensors: Iterable[ModelTensor], probes: Probes, example: Any
         their paths in the target; none if no inputs fit.
     """
     uses = [use.module for tensor in tensors if len(tensor.uses) > 1 for use in tensor.uses]
-    twins = {path: twin for path in uses if (twin := probes.twin(path)) is not None}
+    twins = {path: twin for path in uses if (twin := probes.twin(path)) in probes.modules[0]}
     around = {twin: _around(probes.base, twin) for twin in twins.values()}
     wanted: Blocks = {path: set() for path in {*around, *around.values()}}
     for inputs in possible_inputs(probes.base, example) if wanted else ():

@@ -167,7 +167,7 @@ def notes_on_runs(model: nn.Module, base: nn.Module) -> list[str]:
     Blocks that differ have tensors that differ in number, which is refused. Runs of the same blocks
     show in no tensor.
     """
-    for name, one, other in _counts(model, base):
+    for name, one, other in (*_repeats(model, base), *_counts(model, base)):
         if one != other:
             return [
                 f"{name} is {one} and {other} in the base, and both have the same tensors: if "
@@ -175,6 +175,15 @@ def notes_on_runs(model: nn.Module, base: nn.Module) -> list[str]:
                 f"{NO_RULE_FOR_RUNS}"
             ]
     return []
+
+
+def _repeats(model: nn.Module, base: nn.Module) -> Iterator[tuple[str, int, int]]:
+    """Lists in which one block stands several times, with their lengths in model and base."""
+    others = dict(numbered_containers(base))
+    for path, module in numbered_containers(model):
+        lists = [list(each._modules.values()) for each in (module, others.get(path)) if each]
+        if len(lists) == 2 and any(len(set(map(id, blocks))) < len(blocks) for blocks in lists):
+            yield f"the length of {path}", len(lists[0]), len(lists[1])
 
 
 def container_sizes(model: nn.Module) -> dict[str, int]:

@@ -159,3 +159,28 @@ def test_runs_that_a_scheme_has_no_rule_for_are_said_and_suggested_one():
     same = functools.partial(Recurrent, loops=8)
     assert not paramz.make_plan(same(), "mup", base=same, **asked).notes
     assert paramz.suggest(same(), base=same, **asked).scheme == "mup"
+
+
+class Listed(nn.Module):
+    """One block that stands in a list several times, so that a base has fewer paths."""
+
+    def __init__(self, width=64, loops=2):
+        super().__init__()
+        self.first, self.head = nn.Linear(16, width), nn.Linear(width, 8)
+        self.blocks = nn.ModuleList([Plain(width)] * loops)
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize(("loops", "at_base"), [(8, 2), (2, 8)])
+def test_a_list_of_one_block_is_said_and_suggested_a_rule_for_its_runs(loops, at_base):
+    """More of them failed with an AttributeError, and fewer were planned without a word."""
+    asked = {"base": functools.partial(Listed, loops=at_base), "base_width": 32}
+    plan = paramz.make_plan(Listed(loops=loops), "mup", **asked)
+    assert f"the length of blocks is {loops} and {at_base} in the base" in " ".join(plan.notes)
+    if loops > at_base:
+        assert paramz.suggest(Listed(loops=loops), **asked).scheme == "mup+completep"
