@@ -61,8 +61,8 @@ def scaled_config(
             ``{"encoder_layers": 4, "decoder_layers": 1}`` or a Swin's ``{"depths": [1, 1, 3, 1]}``,
             in nested configs also by path, as in ``{"vision_config.num_hidden_layers": 2}``. Lists
             with an entry, or the number, of each block are cut or repeated, unless they are given.
-        experts: the new number of experts; the share of them that sees each token stays. None keeps
-            the number.
+        experts: the new number of experts; the share of them that sees each token stays, or
+            with ``keep=("num_experts_per_tok",)`` their number. None keeps the number of all.
         also: further fields that grow with the width, such as ``("kv_lora_rank",)``.
         keep: fields that stay.
 
@@ -78,19 +78,23 @@ def scaled_config(
     if depth is not None:
         set_depth_(scaled, depth)
     if experts is not None:
-        _set_experts(scaled, experts)
+        _set_experts(scaled, experts, keep)
     if is_marked(vars(scaled)):
         delattr(scaled, FACTORS_FIELD)  # what is built of it is under no plan
     return scaled
 
 
-def _set_experts(config: Any, experts: int) -> None:
+def _set_experts(config: Any, experts: int, keep: Sequence[str]) -> None:
     name = present(config, names.CONFIG_EXPERTS, "number of experts")[0]
-    top_k = Fraction(config.num_experts_per_tok * experts, getattr(config, name))
-    if top_k.denominator != 1:
+    active, now = config.num_experts_per_tok, getattr(config, name)
+    kept = "num_experts_per_tok" in keep
+    top_k = Fraction(active) if kept else Fraction(active * experts, now)
+    if top_k.denominator != 1 or top_k > experts:
         raise ValueError(
-            f"{name} = {experts} would let {top_k} experts see a token, where "
-            f"{config.num_experts_per_tok} of {getattr(config, name)} do now"
+            f"{name} = {experts} would let {top_k} experts see a token, where {active} of {now} do "
+            f"now. Multiples of {Fraction(active, now).denominator} keep that share; or keep="
+            "('num_experts_per_tok',) keeps as many active ones (up to all), which 'moe' has rules "
+            "for, too, though its learning rates transfer less surely"
         )
     setattr(config, name, experts)
     config.num_experts_per_tok = int(top_k)

@@ -50,3 +50,13 @@ def test_what_a_config_does_not_have():
         scaled_config(LlamaConfig(), 1024, experts=4)
     with pytest.raises(ValueError, match="num_local_experts = 3 would let 3/2 experts see a token"):
         scaled_config(mixtral().config, 64, experts=3)
+
+
+def test_experts_of_which_fewer_than_one_would_be_active_name_the_ways_out():
+    config = mixtral(num_local_experts=16, num_experts_per_tok=2).config
+    with pytest.raises(ValueError, match="Multiples of 8 keep that share; or keep=.'num_exp"):
+        scaled_config(config, 64, experts=4)
+    kept = scaled_config(config, 64, experts=4, keep=("num_experts_per_tok",))
+    assert (kept.num_local_experts, kept.num_experts_per_tok) == (4, 2)
+    with pytest.raises(ValueError, match="would let 2 experts see a token, where 2 of 16"):
+        scaled_config(config, 64, experts=1, keep=("num_experts_per_tok",))
