@@ -22,6 +22,7 @@ from paramz.anatomy.hf_config import config_factory, config_notes
 from paramz.anatomy.hf_rounded import rounded_notes
 from paramz.anatomy.paths import join, split
 from paramz.anatomy.ranks import at_rank
+from paramz.anatomy.tensors import OTHER_NUMBERS
 from paramz.anatomy.twins import match_modules
 
 Factory = Callable[[int], nn.Module]
@@ -113,9 +114,10 @@ def build_probes(
         if not isinstance(wider, nn.Module):
             raise TypeError(
                 "base is a module, so a second, wider module must show which dimensions grow: pass "
-                "wider=, the same model at a larger width (it may be on the meta device). Or pass "
-                "base=build with base_width=..., where build(width) returns the model; or, for a "
-                "Hugging Face model, its base's width: base=256."
+                "wider=, the base at a larger width and as deep (it may be on the meta device). Or "
+                "pass base=build with base_width=..., where build(width) returns the base, as in "
+                "base=lambda width: Net(width, depth=2); or, for a Hugging Face model, its base's "
+                f"width: base=256. {OTHER_NUMBERS}"
             )
         return Probes(base, wider)
     if not callable(base):
@@ -189,6 +191,12 @@ def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
     if isinstance(base, nn.Module):
         return base
     if isinstance(base, int):
+        if width is not None:
+            raise TypeError(
+                f"base={base} is a rank, as the scheme has no rule for width, and base_width="
+                f"{width} would do nothing: leave it out. Where the width differs, too: 'mup+lora' "
+                f"with base=paramz.hf.config_factory(model, rank={base}), base_width={width}"
+            )
         return at_rank(model, base)
     if width is None and callable(base) and _takes_nothing(base):
         return _build(lambda _: base(), 1, on_meta=False)  # where the width stays it need not ask

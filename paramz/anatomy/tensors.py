@@ -218,9 +218,15 @@ def is_trainable_kind(parameter: torch.Tensor) -> bool:
     return parameter.is_floating_point() or parameter.is_complex()
 
 
+OTHER_NUMBERS = (
+    "A Hugging Face base with fewer blocks or experts: base=paramz.hf.config_factory(model, "
+    "depth=2), or experts=4, with base_width=256."
+)
 ONE_WIDTH = (
-    "Probes must differ in width alone: give them the target's depth, the same tying and the same "
-    "optional layers. Blocks whose number is to differ are numbers of an nn.ModuleList, or names "
+    "Probes must differ in width alone: give them the same depth (the base's, and the target's if "
+    "the scheme has no rule for depth), the same tying and the same optional layers. "
+    "base=lambda width: Net(width, depth=2) with base_width=... builds both alike. "
+    f"{OTHER_NUMBERS} Blocks whose number is to differ are numbers of an nn.ModuleList, or names "
     "such as layer0, and the base has one of every kind."
 )
 

@@ -13,6 +13,7 @@ from paramz.anatomy.masks import find_masked
 from paramz.anatomy.stacks import NO_RULE_FOR_RUNS
 from paramz.apply.parametrize import make_plan
 from paramz.plan.plan import Plan
+from paramz.plan.unmoved import NOTHING_DIFFERS
 from paramz.theory.families import Family
 from paramz.theory.families import family as find_family
 
@@ -78,6 +79,8 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     differs["density"] = max(densities, key=lambda ratio: max(ratio, 1 / ratio), default=1.0)
     because = [f"adapters: {kind}" for kind in adapter_kinds(model)]
     because += [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
+    if not because:
+        said.append(NOTHING_DIFFERS)
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
         said.append(
             "the number of active experts stays while that of experts grows, so every expert sees "

@@ -22,6 +22,7 @@ from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import FROZEN, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.sliced import notes_on_slices
+from paramz.plan.unmoved import depth_notes, experts_notes
 from paramz.plan.untold import failure_notes, notes_on_places, trained_and_tied
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import USUAL_ATTENTION, Parametrization
@@ -54,13 +55,13 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
         warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
-    told = (*router_notes(rows, rulebook), *thin_notes(rows, scheme))
+    told = (*router_notes(rows, rulebook), *thin_notes(rows, scheme), *experts_notes(rows))
     notes = (*doubts, *sliced, *told, *facts.notes)
     branches: dict[str, float] = {}
     if facts.residual is not None:
         alone = _alone_notes(facts.residual, scheme.branch)
         notes = (
-            *_depth_notes(facts.residual, scheme.branch),
+            *depth_notes(facts.residual, scheme.branch),
             *facts.residual.notes,
             *alone,
             *notes,
@@ -217,28 +218,6 @@ def branch_hooks(residual: Residual, power: Power, fold: bool) -> dict[str, floa
         for path in (residual.hooked if fold else residual.modules)
     }
     return {path: factor for path, factor in factors.items() if factor != 1.0}
-
-
-def _depth_notes(residual: Residual, power: Power) -> list[str]:
-    """The depth of every stack, or that of all of them, where it is one."""
-    stacks: dict[tuple[tuple[str, float], ...], list[str]] = {}
-    for block, ratios in residual.ratios.items():
-        stacks.setdefault(tuple(ratios.items()), []).append(block)
-    said = {}
-    for key in stacks:
-        ratios = dict(key)
-        shared = (
-            f" (a block runs {ratios['loops']:.4g} times as often)" if "loops" in ratios else ""
-        )
-        said[key] = (
-            f"times {ratios['depth']:.4g}{shared}: residual branches times {power(ratios):.4g}"
-        )
-    if len(stacks) == 1:
-        return [f"depth {text}" for text in said.values()]
-    return [
-        f"depth of the stack of {blocks[0]} to {blocks[-1]} {said[key]}"
-        for key, blocks in stacks.items()
-    ]
 
 
 def _alone_notes(residual: Residual, power: Power) -> list[str]:

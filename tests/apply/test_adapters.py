@@ -278,6 +278,8 @@ def test_a_base_of_the_same_width_may_be_a_factory_that_takes_nothing():
     assert plan.notes == paramz.make_plan(model, "lora", base=4).notes
     with pytest.raises(TypeError, match="pass base_width="):
         paramz.make_plan(model, "mup+lora", base=lambda: adapted(rank=4))
+    with pytest.raises(TypeError, match="base=4 is a rank.* base_width=32 would do nothing"):
+        paramz.make_plan(model, "lora", base=4, base_width=32)
 
 
 def test_a_config_builds_the_base_at_another_width_and_rank():

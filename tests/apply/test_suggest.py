@@ -1,5 +1,7 @@
 """What paramz suggests for a model, and the list of schemes."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -100,3 +102,21 @@ def test_few_inputs_of_a_first_layer_are_no_large_vocabulary():
         return nn.Sequential(nn.Linear(2, width), nn.Linear(width, 2))
 
     assert paramz.suggest(net(64), base=net, base_width=16).warnings == ()
+
+
+def test_a_base_as_deep_as_the_model_is_told_of():
+    """A base that is a width has the model's own depth, so nothing differed, without a word."""
+    deep = partial(Residual, depth=8)
+    (said,) = paramz.suggest(deep(32), base=deep, base_width=32).warnings
+    assert "config_factory(model, depth=2), base_width=..." in said
+    notes = paramz.make_plan(deep(32), "mup+completep", base=deep, base_width=16).notes
+    (said,) = (note for note in notes if "depth times 1" in note)
+    assert "rules for depth do nothing here. If you tuned with fewer blocks" in said
+
+
+@pytest.mark.parametrize("wider", [{}, {"wider": Residual(32, 8)}])
+def test_a_shallow_module_as_base_is_told_the_way(wider):
+    with pytest.raises((TypeError, ValueError)) as error:
+        paramz.suggest(Residual(32, 8), base=Residual(16, 2), **wider)
+    assert "base=lambda width: Net(width, depth=2)" in str(error.value)
+    assert "config_factory(model, depth=2)" in str(error.value)
