@@ -8,7 +8,7 @@ Masks that a model's own code applies cannot be seen, so the user names their de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -127,6 +127,21 @@ def _require_matrix(masked: Masked) -> None:
         )
 
 
+def kept_sizes(masked: Sequence[Masked]) -> dict[str, float]:
+    """Name without a mask -> rms of what it leaves over that of all; 1 within four errors of it."""
+    found = {}
+    for each in masked:
+        weight = each.module.get_parameter(f"{each.local}{ORIGINAL}").detach()
+        if weight.is_meta or each.mask.is_meta:
+            continue
+        kept, rms = weight[each.mask == 1], float(weight.abs().square().mean().sqrt())
+        if rms > 0:
+            ratio = float(kept.abs().square().mean().sqrt()) / rms
+            chance = 4 * (0.5 / kept.numel()) ** 0.5
+            found[each.name] = ratio if abs(ratio - 1) > chance else 1.0
+    return found
+
+
 @dataclass
 class Densities:
     """How dense the tensors of a model and of its base are.
@@ -135,12 +150,16 @@ class Densities:
         model: name without a mask -> density, of the tensors that are sparse or named.
         base: the same of the base; what is not there is dense.
         names: name without a mask -> name with one.
+        sizes: name without a mask -> rms of the entries that it leaves over that of all.
+        base_sizes: the same of the base.
         probes: the base and the wider probe to plan with, as for `paramz.parametrize_`.
     """
 
     model: Mapping[str, float] = field(default_factory=dict)
     base: Mapping[str, float] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    base_sizes: Mapping[str, float] = field(default_factory=dict)
     probes: tuple[Any, Any] = (None, None)
 
 
@@ -169,10 +188,12 @@ def without_masks(
         return
     said = _named(model, masked, named or {})
     own = {each.name: said.get(each.name) or density_of(each) for each in masked}
-    found = Densities({**said, **own}, names={m.name: f"{m.name}{ORIGINAL}" for m in masked})
+    renamed = {m.name: f"{m.name}{ORIGINAL}" for m in masked}
+    found = Densities({**said, **own}, names=renamed, sizes=kept_sizes(masked))
     others = [m for m in (base, wider) if isinstance(m, nn.Module)]
     if isinstance(base, nn.Module):
         found.base = {each.name: density_of(each) for each in find_masked(base)}
+        found.base_sizes = kept_sizes(find_masked(base))
     elif callable(base):
         base = _unmasking(base, found)
     found.probes = (base, wider)
@@ -195,6 +216,7 @@ def _unmasking(base: Callable[..., nn.Module], found: Densities) -> Callable[...
             raise NotImplementedError("densities are counted, which needs values")
         if not found.base:
             found.base = {each.name: density_of(each) for each in masked}
+            found.base_sizes = kept_sizes(masked)
         for each in masked:
             _take_off_(each)
         return made

@@ -32,7 +32,7 @@ from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
-from paramz.plan.sparse import named_under_masks, with_densities
+from paramz.plan.sparse import chosen_notes, mask_notes, named_under_masks, with_densities
 from paramz.theory.rules import Parametrization
 
 
@@ -94,15 +94,17 @@ def planner_of(scheme: Parametrization) -> Planner:
 
 def _draft(model: nn.Module, asked: Request) -> Plan:
     facts, probes = _read(model, asked, measure=False)
-    return _sparse(
-        draft_plan(facts, Rulebook(asked.scheme, asked.fold), asked.roles), asked, probes
-    )
+    made = draft_plan(facts, Rulebook(asked.scheme, asked.fold), asked.roles)
+    return _sparse(model, made, asked, probes)
 
 
-def _sparse(made: Plan, asked: Request, probes: Probes) -> Plan:
+def _sparse(model: nn.Module, made: Plan, asked: Request, probes: Probes) -> Plan:
     """The plan with the densities of its tensors."""
     rows = with_densities(made.rows, asked.scheme, asked.densities, probes)
-    return replace(made, rows=tuple(rows))
+    if "rank" in asked.scheme.scales:  # weights that adapters are on are as they were trained
+        return replace(made, rows=tuple(rows))
+    notes = mask_notes(model, rows, asked.scheme, asked.densities)
+    return replace(made, rows=tuple(rows), notes=(*made.notes, *notes))
 
 
 def _apply_(model: nn.Module, asked: Request) -> Plan:
@@ -122,8 +124,10 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
             find_rows(facts, scheme, asked.roles), scheme, asked.densities, probes
         )
         return _again(before, asked, named_under_masks(rows, asked.densities))
-    made = _sparse(draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles), asked, probes)
+    made = draft_plan(facts, Rulebook(scheme, asked.fold), asked.roles)
+    made = _sparse(model, made, asked, probes)
     if scales_values:
+        made = replace(made, notes=(*made.notes, *chosen_notes(asked.densities)))
         if not asked.trained and not adapted:
             refuse_changed(model, probes, made.rows, asked.computed)
         made = initialise_(model, probes, made)

@@ -1,12 +1,16 @@
-"""Masked tensors in a plan: the ratio of their densities, and their names."""
+"""Masked tensors in a plan: the ratio of their densities, their names, and what looks wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+from torch import nn
+
 from paramz.anatomy.masks import Densities, close
 from paramz.anatomy.probes import Probes
+from paramz.anatomy.tensors import is_trainable_kind, listed
 from paramz.plan.row import Row
 from paramz.theory.rules import Parametrization
 
@@ -14,6 +18,9 @@ from paramz.theory.rules import Parametrization
 # outputs of a readout reaches the gradients of all that is before it, in another way for SGD than
 # for Adam, so no init is right for both.
 SPARSE = ("hidden", "input", "expert", "latent", "outward")
+
+# What a weight's zeros, or the size of what a mask leaves, may differ by without a word.
+HALF, OFF = 0.5, 0.1
 
 
 def with_densities(
@@ -56,6 +63,65 @@ def _with_density(row: Row, scheme: Parametrization, densities: Densities, probe
             f"{', '.join(SPARSE)}. Leave it dense, or as dense as in the base"
         )
     return replace(row, ratios={**row.ratios, "density": own / base})
+
+
+def mask_notes(
+    model: nn.Module, rows: Sequence[Row], scheme: Parametrization, densities: Densities
+) -> list[str]:
+    """What a reader should know of masks that are missing, and of zeros that may be one.
+
+    Args:
+        model: without masks of torch.nn.utils.prune.
+        rows: of its tensors, with densities, by their names without masks.
+        scheme: the parametrization.
+        densities: of the model and its base.
+    """
+    notes = []
+    if "density" in scheme.scales and not densities.model and not densities.base:
+        notes.append(
+            "no masks found: s-mup does nothing here. It counts masks of torch.nn.utils.prune; of "
+            "masks that your code applies, give densities={pattern: share that stays}"
+        )
+    parameters = dict(model.named_parameters())
+    dense = [(r.name, parameters[r.name]) for r in rows if r.density is None and len(r.shape) > 1]
+    shares = {name: _zeros(values) for name, values in dense}
+    empty = [name for name, share in shares.items() if HALF < share < 1]
+    if empty:
+        notes.append(
+            f"{listed(empty, 3)}: {shares[empty[0]]:.0%} of {empty[0]} is exactly zero, and it "
+            "counts as dense. If that is a mask, put it on with "
+            "torch.nn.utils.prune.custom_from_mask, or say how much stays: "
+            "densities={pattern: share}, under a scheme with s-mup"
+        )
+    return notes
+
+
+def _zeros(values: torch.Tensor) -> float:
+    """The share of entries that are exactly zero; 0 where there are no values."""
+    if values.is_meta or not is_trainable_kind(values) or not values.numel():
+        return 0.0
+    return 1 - int(torch.count_nonzero(values.detach())) / values.numel()
+
+
+def chosen_notes(densities: Densities) -> list[str]:
+    """That masks were chosen by the weights under them, whose sums then start at another size.
+
+    Args:
+        densities: of the model and its base, which may be masked in the same way.
+    """
+    found = {
+        name: size / densities.base_sizes.get(name, 1.0) for name, size in densities.sizes.items()
+    }
+    off = [name for name, ratio in found.items() if abs(ratio - 1) > OFF]
+    if not off:
+        return []
+    return [
+        f"{listed(off, 3)}: the mask looks at the weights (by magnitude?). What it leaves of "
+        f"{off[0]} is {found[off[0]]:.2f} times as large as all entries were, so its sums start "
+        f"{found[off[0]]:.2f} times as large as the rule wants. Draw the weights anew under the "
+        "mask (module.reset_parameters()) before paramz.parametrize_, or choose masks at random. "
+        "To keep the values (of trained weights), plan with init=False"
+    ]
 
 
 def named_under_masks(rows: Sequence[Row], densities: Densities) -> list[Row]:

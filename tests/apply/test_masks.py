@@ -113,6 +113,35 @@ def test_values_that_a_mask_has_gone_into_start_as_those_without():
     torch.testing.assert_close(sparse[1].weight, dense[1].weight * keep)
 
 
+def test_values_that_a_mask_has_gone_into_unnamed_are_said():
+    model = net(64)
+    with torch.no_grad():
+        model[1].weight.mul_(torch.rand(64, 64).argsort(1) < 16)
+        model[3].weight.zero_()
+    under = {"base": net, "base_width": 64}
+    sparse, zeros = paramz.parametrize_(model, "mup+s-mup", **under).notes
+    assert "no masks found: s-mup does nothing here" in sparse
+    assert zeros.startswith("1.weight: 75% of 1.weight is exactly zero, and it counts as dense")
+    assert paramz.make_plan(net(64), "mup", **under).notes == ()
+
+
+def test_a_mask_that_looks_at_the_weights_is_said():
+    def by_size(width: int) -> nn.Sequential:
+        made = net(width)
+        prune.l1_unstructured(made[1], "weight", 0.75)
+        return made
+
+    under = {"base": net, "base_width": 64}
+    (said,) = paramz.parametrize_(by_size(128), "mup+s-mup", **under).notes
+    assert said.startswith("1.weight: the mask looks at the weights") and "reset_parameters" in said
+    assert "is 1.52 times as large" in said  # of uniform draws those above 3/4 of their range
+    for model, base in ((net(128, 0.25), net), (by_size(128), by_size)):
+        plan = paramz.parametrize_(model, "mup+s-mup", base=base, base_width=64)
+        assert plan.notes == ()
+    plan = paramz.parametrize_(by_size(128), "mup+s-mup", init=False, **under)
+    assert plan.notes == ()
+
+
 def test_a_model_on_meta_is_planned_by_named_densities():
     with torch.device("meta"):
         model = net(64, 0.25)
