@@ -46,7 +46,8 @@ wider = paramz.hf.scaled_config(config, width=4096)           # or scale a confi
 `scaled_config` scales the number of heads and of key-value heads, `heads="size"` the size of a
 head; feed-forward sizes, mixers and nested configs follow, the vocabulary stays, and where a size
 would not be whole the error lists widths that work. The plan's notes say which sizes stayed.
-`kv_heads="keep"` keeps the number of key-value heads, `also=` and `keep=` name further fields, and
+`kv_heads="keep"` keeps the number of key-value heads, `also=` and `keep=` name further fields that
+follow the width or stay, as `also=("kv_lora_rank",)` (numbers of experts go to `experts=`), and
 `depth=` takes one number or one for each stack. A plan gets these options by a factory, as in
 `base=paramz.hf.config_factory(model, kv_heads="keep"), base_width=256`: do so where your models
 have as many key-value heads at every width, since `base=256` alone gives the base fewer. A model

@@ -68,11 +68,12 @@ def scaled_config(
 
     Raises:
         TypeError: the config has no ``hidden_size``, no number of blocks or experts, or no field of
-            a name that was given.
+            a name that was given; or values of fields were given in place of names.
         ValueError: a size would not be whole at this width; the message lists widths that work. Or
             a number of blocks would not be, the blocks would lose a kind, or the config's own class
             would refuse or change what comes of the depth.
     """
+    _require_names(also=also, keep=keep)
     scaled = copy.deepcopy(config)
     set_width_(scaled, width, Sizes(heads, kv_heads, also, keep))
     if depth is not None:
@@ -82,6 +83,18 @@ def scaled_config(
     if is_marked(vars(scaled)):
         delattr(scaled, FACTORS_FIELD)  # what is built of it is under no plan
     return scaled
+
+
+def _require_names(**fields: Any) -> None:
+    for option, given in fields.items():
+        if isinstance(given, Mapping | str):
+            names_alone = (given,) if isinstance(given, str) else tuple(given)
+            raise TypeError(
+                f"{option}={given!r}: it takes names of fields that "
+                f"{'follow the width' if option == 'also' else 'stay'}, as {option}={names_alone}. "
+                "Numbers of blocks and experts go to depth= and experts=; other values into a "
+                "config of your own, from which a factory builds the model: base=build"
+            )
 
 
 def _set_experts(config: Any, experts: int, keep: Sequence[str]) -> None:
@@ -116,9 +129,10 @@ def config_factory(
         **options: as for `scaled_config`, such as ``heads="size"`` or ``kv_heads="keep"``.
 
     Raises:
-        TypeError: the model has no config.
+        TypeError: the model has no config, or as for `scaled_config`.
         ValueError: a rank is given and there are no adapters, or one would not be whole.
     """
+    _require_names(also=options.get("also", ()), keep=options.get("keep", ()))
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "to_dict"):
         raise TypeError(

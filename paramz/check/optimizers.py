@@ -16,6 +16,7 @@ from paramz.check.jobs import Check, CheckJob, MakesOptimizers, optimizer_name
 from paramz.check.values import rms
 from paramz.optim.make import MAKERS, make_optimizers
 from paramz.plan.plan import Plan
+from paramz.theory.families import Family
 from paramz.theory.families import family as find_family
 
 
@@ -29,6 +30,12 @@ def require_optimizer(check: Check) -> None:
     optimizer, lr = check.optimizer, check.lr
     if isinstance(optimizer, str | type):
         return
+    if isinstance(optimizer, Family):
+        raise TypeError(
+            f"optimizer=Family({optimizer.name!r}, ...): a family says what an optimizer does to a "
+            "gradient, and not how to make one. Give a function that makes yours: optimizer=lambda "
+            "plan, model, lr: YourOptimizer(plan.param_groups(model, family, lr=lr))"
+        )
     if not callable(optimizer):
         raise TypeError(
             f"optimizer={optimizer!r}: give a name such as 'adamw', a class such as "

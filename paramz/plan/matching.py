@@ -85,7 +85,7 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
 
     Raises:
         ValueError: the model has parameters that have no row, lacks some that have one, or has
-            other masks than those that were planned.
+            other masks than those that were planned; or there are adapters and nothing trains.
     """
     by_name = {name: row for row in rows for name in (row.name, *row.aliases)}
     found, unknown = [], []
@@ -107,6 +107,11 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
             "If parameters were added after planning (adapters, a new head), plan the final model: "
             "paramz.parametrize_(final, ..., base=a factory that adds them, too), or "
             "paramz.adopt_(final, ...) if its weights are trained."
+        )
+    if not found and any(row.adapted for row in rows):
+        raise ValueError(
+            "no tensor of this model trains, its adapters neither. PEFT loads adapters frozen: "
+            "PeftModel.from_pretrained(model, path, is_trainable=True) lets them train"
         )
     _require_same_masks(by_name, model)
     return found

@@ -10,6 +10,7 @@ from paramz.plan.row import PartOf, Row
 from paramz.theory.families import Family
 from paramz.theory.power import ONE, Power
 from paramz.theory.rules import SPECIAL_CASE_OF, Parametrization, Rule
+from paramz.theory.schemes import schemes
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,16 @@ class Rulebook:
                     if self.folded:
                         return Rule(init_std=rule.init_std * rule.multiplier)
                     return Rule(init_std=rule.init_std, multiplier=rule.multiplier)
-        raise KeyError(f"{self.scheme.name} has no rule for role {role!r}")
+        raise KeyError(f"{self.scheme.name} has no rule for role {role!r}{self._times()}")
+
+    def _times(self) -> str:
+        """What to write, if the scheme is only a factor of others."""
+        name = self.scheme.name
+        use = next((each.use for each in schemes() if each.name == name), "")
+        if not use.startswith("times"):
+            return ""
+        whole = "sp" if use.startswith("times sp") else "mup"
+        return f": alone it says nothing of that, it is used {use}: '{whole}+{name}'"
 
     def weight(self, row: Row) -> Rule:
         """Init std and multiplier of a row's tensor, with the branch factor of its block."""

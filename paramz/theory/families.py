@@ -2,6 +2,7 @@
 
 Each row states the optimizer's column, its abc exponents (how its learning rate and epsilon answer
 to a factor moved out of the weight), what it does with weight decay, and what is special about it.
+Longer than other files, as the declaration and all its rows are read together.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from paramz.theory.decay import read_decoupled
 from paramz.theory.refused import WITHOUT_RULE as WITHOUT_RULE
 from paramz.theory.refused import name_of
 
+COLUMN_NAMES = ("sgd", "adam", "muon", "kfac", "foof")
 Decay = Literal["none", "decoupled", "l2", "l2-normalised"]
 
 
@@ -57,6 +59,10 @@ class Family:
             rules over the density of masks do not hold for it.
         options: what else a parameter group of the optimizer may hold, for optimizers that torch
             does not have; None: torch's class says it.
+
+    Raises:
+        ValueError: there is no such column or kind of decay.
+        TypeError: options are no tuple of names.
     """
 
     name: str
@@ -77,6 +83,25 @@ class Family:
     damping: float | None = None
     whole: bool = False
     options: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for what, given in (("column", self.column), ("graft", self.graft)):
+            if given not in COLUMN_NAMES and not (what == "graft" and given is None):
+                raise ValueError(
+                    f"{self.name}: {what}={given!r} is no column of the tables; there are "
+                    f"{', '.join(COLUMN_NAMES)} (AdamW's is adam, Lion's too)"
+                )
+        if self.decay not in get_args(Decay):
+            raise ValueError(
+                f"{self.name}: decay={self.decay!r} is none of {', '.join(get_args(Decay))}"
+            )
+        if self.options is not None and (
+            isinstance(self.options, str) or not all(isinstance(each, str) for each in self.options)
+        ):
+            raise TypeError(
+                f"{self.name}: options={self.options!r} is to be a tuple of names, as "
+                'options=("momentum",)'
+            )
 
 
 _0, _1, _2 = Fraction(0), Fraction(1), Fraction(2)

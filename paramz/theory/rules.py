@@ -207,7 +207,11 @@ class Parametrization:
         have = sorted(r for c, r in self.rules if c == column)
         hint = f"{who} has rules for {', '.join(have)}"
         if not have:
-            hint = f"its columns are {', '.join(self.columns)}"
+            hint = (
+                f"its columns are {', '.join(self.columns)}. Take an optimizer that reads one of "
+                "them (paramz.family(name).column says which), or a scheme that has one for "
+                f"{who} (paramz.schemes(), .optimizers)"
+            )
         elif column == "muon" and role in ("vector", "scalar"):
             hint += (
                 "; they are for matrices only, so give the rest to another optimizer: "

@@ -27,7 +27,8 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "moe": (
             "times a width scheme",
-            "checks pass at a fixed share of active experts; at a fixed number open, not SGD",
+            "checks pass at a fixed share of active experts; at a fixed number under AdamW with a "
+            "teacher's labels (undecided with random ones), not under SGD",
         ),
         "moe-readout-router": (
             "times a width scheme, in place of moe",

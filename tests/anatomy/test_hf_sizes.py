@@ -209,6 +209,12 @@ def test_what_stays_is_said_and_can_be_scaled():
     assert (scaled.kv_lora_rank, scaled.intermediate_size) == (16, 96)
     with pytest.raises(TypeError, match="DeepseekV3Config has no field kv_rank"):
         scaled_config(config, 128, also=("kv_rank",))
+    for option in ("also", "keep"):
+        for given in ({"n_routed_experts": 4}, "n_routed_experts"):
+            with pytest.raises(TypeError, match=rf"{option}=\('n_routed_experts',\).*experts="):
+                scaled_config(config, 128, **{option: given})
+            with pytest.raises(TypeError, match=f"{option}=.* takes names of fields"):
+                paramz.hf.config_factory(model, **{option: given})
 
 
 def test_a_config_of_which_all_sizes_follow_has_no_note():

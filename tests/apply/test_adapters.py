@@ -318,3 +318,11 @@ def adapted_for_check(width, rank, **options):
 def test_changes_keep_their_size_over_ranks_with_the_rule_only(optimizer, lr):
     assert checked("lora", optimizer, lr).outcome == "pass"
     assert checked("sp", optimizer, lr).outcome == "fail"
+
+
+def test_adapters_that_were_loaded_frozen_are_said():
+    model = adapted(rank=8)
+    plan = paramz.make_plan(model, "lora", base=4)
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="no tensor of this model trains.*is_trainable=True"):
+        plan.param_groups(model, "adamw", lr=1.0)

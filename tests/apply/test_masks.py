@@ -208,6 +208,12 @@ def test_another_density_without_a_rule_for_it_is_refused():
         paramz.parametrize_(net(32, 0.25), "mup", base=net, base_width=32)
 
 
+@pytest.mark.parametrize(("factor", "whole"), [("s-mup", "mup"), ("embed", "sp")])
+def test_a_scheme_that_is_a_factor_names_the_product(factor, whole):
+    with pytest.raises(KeyError, match=rf"{factor} has no rule for role .*'{whole}\+{factor}'"):
+        paramz.make_plan(net(), factor, base=net, base_width=32)
+
+
 def test_a_model_that_is_masked_after_planning_is_refused():
     plan = paramz.parametrize_(model := net(), "mup", base=net, base_width=32)
     mask_(model[1], 0.5)

@@ -80,6 +80,8 @@ def test_what_a_function_cannot_take_is_refused_before_anything_runs() -> None:
         paramz.coord_check(build, data(), optimizer=one, weight_decay=0.1, **ASKED)
     with pytest.raises(TypeError, match="optimizer=3: give a name .* a class .* or a function"):
         paramz.coord_check(build, data(), optimizer=3, **ASKED)
+    with pytest.raises(TypeError, match=r"Family\('adamw'.*plan, model, lr: YourOptimizer\(plan"):
+        paramz.coord_check(build, data(), optimizer=paramz.family("adamw"), **ASKED)
     filled = partial(torch.optim.AdamW, betas=(0.9, 0.95))
     with pytest.raises(TypeError, match=r"to the check: optimizer=AdamW, betas=\(0.9, 0.95\)$"):
         paramz.coord_check(build, data(), optimizer=filled, **ASKED)

@@ -25,6 +25,22 @@ COLUMN_OF = {
     "Adafactor": ("adam", "decoupled"),
     "Muon": ("muon", "decoupled"),
 }
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        ("column", "adamw", "mine: column='adamw' is no column .* sgd, adam, muon, kfac, foof"),
+        ("graft", "adamw", "mine: graft='adamw' is no column"),
+        ("decay", "weight", "mine: decay='weight' is none of none, decoupled, l2, l2-normalised"),
+        ("options", "momentum", r"mine: options='momentum' is to be a tuple of names"),
+    ],
+)
+def test_a_declaration_that_cannot_be_is_refused(field, given, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        paramz.Family(**{"name": "mine", "column": "adam", "lr_shift": 1, field: given})
+
+
 UNKNOWN = {"ASGD", "Adadelta", "LBFGS", "Rprop", "SparseAdam"}
 
 
