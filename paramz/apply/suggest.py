@@ -33,7 +33,8 @@ class Suggestion:
         plan: what it would do to the model.
         because: what differs from the base, one sentence each.
         warnings: what stands against it or needs a decision.
-        code: the two lines to write.
+        code: the two lines to write; what was given and is no number or name stands as ``...``, and
+            a `paramz.Family` as ``family``.
     """
 
     scheme: str
@@ -89,12 +90,17 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
         )
     said += _of_vocabulary(plan)
     lonely = sorted({row.role for row in plan.rows if _lacks_rule(plan, row, family)})
-    name = family.name
-    groups = f"plan.param_groups(model, {name!r}, lr=...)"
+    name, own = family.name, isinstance(optimizer, Family)
+    groups = f"plan.param_groups(model, {'family' if own else repr(name)}, lr=...)"
     if lonely:
-        groups = f"plan.split_groups(model, {name}=dict(lr=...), adamw=dict(lr=...))"
+        ours = f"{name}=dict({'optimizer=family, ' if own else ''}lr=...)"
+        groups = f"plan.split_groups(model, {ours}, adamw=dict(lr=...))"
         said.append(f"{name} has no rule for {', '.join(lonely)}: give those to AdamW, as above")
-    code = f"plan = paramz.parametrize_(model, {scheme!r}, base=...)\ngroups = {groups}"
+    given = "".join(
+        f", {key}={value!r}" if isinstance(value, int | float | str) else f", {key}=..."
+        for key, value in base.items()
+    )
+    code = f"plan = paramz.parametrize_(model, {scheme!r}{given})\ngroups = {groups}"
     return Suggestion(scheme, plan, tuple(because) or ("nothing differs",), tuple(said), code)
 
 

@@ -41,7 +41,15 @@ class Residual(nn.Module):
 def test_width_alone_needs_mup_alone():
     found = paramz.suggest(Residual(32), base=Residual, base_width=16)
     assert (found.scheme, found.because, found.warnings) == ("mup", ("width times 2",), ())
-    assert "paramz.parametrize_(model, 'mup', base=...)" in str(found)
+    assert "paramz.parametrize_(model, 'mup', base=..., base_width=16)" in str(found)
+
+
+def test_the_lines_for_a_family_of_ones_own_take_the_family():
+    own = paramz.Family("signmomentum", "adam", lr_shift=1, decay="decoupled")
+    found = paramz.suggest(Residual(32), own, base=Residual, base_width=16)
+    plan = paramz.make_plan(Residual(32), "mup", base=Residual, base_width=16)
+    assert found.code.endswith("plan.param_groups(model, family, lr=...)")
+    assert plan.param_groups(Residual(32), own, lr=0.1)
 
 
 def test_depth_and_experts_add_their_schemes():
