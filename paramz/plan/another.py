@@ -105,7 +105,7 @@ def of_unknown_classes(optimizers: Sequence[Any]) -> Iterator[str]:
         kind = type(optimizer)
         planned = {group.get(PLANNED_FOR) for group in getattr(optimizer, "param_groups", ())}
         names = sorted(str(name) for name in planned if family_of(name, {}) is not None)
-        key = kind.__name__.lower().replace("_", "")
+        key = name_of(kind)
         if not names or key in WITHOUT_RULE or any(family_of(c, {}) for c in kind.__mro__):
             continue
         yield (
@@ -120,7 +120,7 @@ def of_unknown_classes(optimizers: Sequence[Any]) -> Iterator[str]:
 def family_of(name: Any, options: dict[str, Any]) -> Family | None:
     """The family that a class or name has, with a group's options; None if paramz knows none."""
     called = name.__name__ if isinstance(name, type) else str(name)
-    if called.lower().replace("_", "").replace("-", "") not in FAMILIES:
+    if name_of(called) not in FAMILIES:
         return None
     read = {name: options.get(name) for name in ("exponent", "graft")}
     return find_family(called, decoupled=read_decoupled(options), **read)
