@@ -21,6 +21,8 @@ SPARSE = ("hidden", "input", "expert", "latent", "outward")
 
 # What a weight's zeros, or the size of what a mask leaves, may differ by without a word.
 HALF, OFF = 0.5, 0.1
+# Entries that are looked at first, so that a plan need not read all weights of a large model.
+_FIRST = 4096
 
 
 def with_densities(
@@ -97,10 +99,20 @@ def mask_notes(
 
 
 def _zeros(values: torch.Tensor) -> float:
-    """The share of entries that are exactly zero; 0 where there are no values."""
+    """The share of entries that are exactly zero; 0 where there are few, or no values."""
     if values.is_meta or not is_trainable_kind(values) or not values.numel():
         return 0.0
-    return 1 - int(torch.count_nonzero(values.detach())) / values.numel()
+    values = values.detach()
+    if type(values) is torch.Tensor and values.numel() > _FIRST:  # no shard, say
+        own = torch.Generator().manual_seed(0)
+        drawn = [torch.randint(n, (_FIRST,), generator=own) for n in values.shape]
+        if _share(values[tuple(index.to(values.device) for index in drawn)]) < HALF / 2:
+            return 0.0
+    return _share(values)
+
+
+def _share(values: torch.Tensor) -> float:
+    return 1 - int(torch.count_nonzero(values)) / values.numel()
 
 
 def chosen_notes(densities: Densities) -> list[str]:
