@@ -1,4 +1,4 @@
-"""A byte-level GPT of any width on real text: by default the source of Python's standard library.
+"""A GPT of any width on the bytes or words of a text: by default the source of Python's stdlib.
 
 `train` is what a sweep runs, `task` is what `paramz check` and `paramz plan` look at. The model is
 an ordinary one; paramz changes nothing in its code.
@@ -6,7 +6,9 @@ an ordinary one; paramz changes nothing in its code.
 
 from __future__ import annotations
 
+import re
 import sysconfig
+from collections import Counter
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -56,10 +58,11 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A decoder over 256 byte values.
+    """A decoder over 256 byte values, or over as many words as it is told.
 
     Args:
         width: of the residual stream.
+        vocabulary: number of different tokens.
         depth: number of blocks.
         heads: attention heads, whose size grows with width.
         context: longest sequence.
@@ -72,6 +75,7 @@ class GPT(nn.Module):
         self,
         width: int,
         *,
+        vocabulary: int = 256,
         depth: int = 2,
         heads: int = 4,
         context: int = 64,
@@ -80,12 +84,12 @@ class GPT(nn.Module):
         shared: bool = False,
     ) -> None:
         super().__init__()
-        self.embed = nn.Embedding(256, width)
+        self.embed = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(context, width)
         blocks = [Block(width, heads) for _ in range(1 if shared else depth)]
         self.blocks = nn.ModuleList(blocks * depth if shared else blocks)
         self.norm = nn.LayerNorm(width)
-        self.readout = nn.Linear(width, 256, bias=False)
+        self.readout = nn.Linear(width, vocabulary, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -99,7 +103,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(block.down.weight)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, time, 256) of byte values (batch, time)."""
+        """Logits (batch, time, vocabulary) of tokens (batch, time)."""
         x = self.embed(tokens) + self.position.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
@@ -122,18 +126,42 @@ def text(path: str | None, most: int = 8_000_000) -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
+@cache
+def words(path: str | None, vocabulary: int) -> torch.Tensor:
+    """The text as words, runs of white space and single signs (int64).
+
+    The most frequent have an entry of the vocabulary each, and its last entry is all others.
+    """
+    found = re.findall(r"\w+|\s+|[^\w\s]", bytes(text(path).numpy()).decode(errors="replace"))
+    kept = [word for word, _ in Counter(found).most_common(vocabulary - 1)]
+    number = {word: i for i, word in enumerate(kept)}
+    return torch.tensor([number.get(word, vocabulary - 1) for word in found])
+
+
+def tokens(path: str | None, vocabulary: int | None) -> torch.Tensor:
+    """The text as bytes, or as the words of a vocabulary."""
+    return text(path) if vocabulary is None else words(path, vocabulary)
+
+
 # The last part of the text, which training does not see if asked to, and windows drawn from it.
 HELD_OUT, WINDOWS = 0.05, 512
 
 
 def batch_of(
-    path: str | None, batch_size: int, context: int, seed: int, step: int, without: float = 0.0
+    path: str | None,
+    batch_size: int,
+    context: int,
+    seed: int,
+    step: int,
+    *,
+    without: float = 0.0,
+    vocabulary: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes and the bytes that follow them; the same whenever asked for the same seed and step.
+    """Tokens and those that follow them; the same whenever asked for the same seed and step.
 
     They are drawn from the text without its last part, a fraction.
     """
-    data = text(path)
+    data = tokens(path, vocabulary)
     data = data[: len(data) - round(len(data) * without)]
     generator = torch.Generator().manual_seed((seed << 32) + step)
     starts = torch.randint(len(data) - context - 1, (batch_size,), generator=generator)
@@ -146,12 +174,13 @@ def task(config: dict[str, Any]) -> paramz.Task:
 
     Keys: depth, heads (their number stays, so their size grows with width), context, batch_size,
     tied, zero (start residual branches at zero), shared (one block that runs depth times), text (a
-    path), seed (of the batches' order, too), held_out (train on all but the text's last twentieth,
-    and judge the trained model by that).
+    path), vocabulary (so many words; without it, bytes), seed (of the batches' order, too),
+    held_out (train on all but the text's last twentieth, and judge the trained model by that).
     """
-    context = config.get("context", 64)
+    context, vocabulary = config.get("context", 64), config.get("vocabulary")
     build = partial(
         GPT,
+        vocabulary=256 if vocabulary is None else vocabulary,
         depth=config.get("depth", 2),
         heads=config.get("heads", 4),
         context=context,
@@ -160,15 +189,16 @@ def task(config: dict[str, Any]) -> paramz.Task:
         shared=config.get("shared", False),
     )
     drawn = (config.get("text"), config.get("batch_size", 16), context, config.get("seed", 0))
-    batch = partial(batch_of, *drawn, without=HELD_OUT if config.get("held_out") else 0.0)
+    without = HELD_OUT if config.get("held_out") else 0.0
+    batch = partial(batch_of, *drawn, without=without, vocabulary=vocabulary)
     return paramz.Task(build=build, batch=batch)
 
 
 def held_out(config: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Windows of the last part of the text and the bytes that follow; None unless asked for."""
+    """Windows of the last part of the text and the tokens that follow; None unless asked for."""
     if not config.get("held_out"):
         return None
-    data, context = text(config.get("text")), config.get("context", 64)
+    data, context = tokens(config.get("text"), config.get("vocabulary")), config.get("context", 64)
     data = data[-round(len(data) * HELD_OUT) :]
     starts = torch.linspace(0, len(data) - context - 1, WINDOWS).long()
     window = data[starts[:, None] + torch.arange(context + 1)].long()
