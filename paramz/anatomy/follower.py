@@ -5,6 +5,7 @@ The run is on the meta device where that works, and only operations are looked a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -101,7 +102,7 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
         follower.know(tensor, _State(data=True))
     states = [follower.known.of(tensor) for tensor in outputs(run(model, moved, follower, kept))]
     read = frozenset[str]().union(*(state.fresh for state in states))
-    summed, paired = follower.summed, follower.paired
+    summed, paired = {**follower.mixed, **follower.summed}, follower.paired
     return Flow(
         frozenset(follower.used),
         read,
@@ -132,9 +133,11 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.otherwise: set[str] = set()
         self.added_up: set[str] = set()
         self.summed: dict[str, set[tuple[int, ...]]] = {}
+        self.mixed: dict[str, set[tuple[int, ...]]] = {}  # with constants, and with small weights
         self.paired: dict[str, set[int]] = {}
         self._matrices: dict[int, tuple[str, Tensor, list[tuple[int, ...]]]] = {}
         self._joined: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        self._kept: list[Tensor] = []  # an address is unique only as long as its memory lives
         self.known = Known(_State())
 
     def know(self, tensor: Tensor, state: _State) -> None:
@@ -160,7 +163,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if func.overloadpacket.__name__ in _COPIES and not made.data:
                 self._note_copy(args[0], out)
             if func.overloadpacket.__name__ in _PRODUCTS:
-                self._note_sums(*args[-2:])
+                self._note_sums(args[-2], args[-1], out)
             if func.overloadpacket.__name__ == "convolution":
                 self._note_convolution(args[1], transposed=args[6], groups=args[8])
             if func.overloadpacket.__name__ in _LOOKS:
@@ -200,20 +203,23 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is not None and any(self.known.of(each).data for each in tensors_in(by)):
             self.looked_up.add(known[0])
 
-    def _note_sums(self, left: Tensor, right: Tensor) -> None:
+    def _note_sums(self, left: Tensor, right: Tensor, out: Tensor) -> None:
         """Over which axes of a matrix a product with data, or with constants, sums."""
         sides = (left, left.ndim - 1, right), (right, max(right.ndim - 2, 0), left)
         for factor, summed, other in sides:
             if self.known.of(other).weights:
                 continue  # of two matrices no axis is what data is summed over
-            self._sum_over(factor, factor.stride(summed), factor.shape[summed])
+            sums = self.summed if self.known.of(other).data else self.mixed
+            self._sum_over(factor, factor.stride(summed), factor.shape[summed], sums)
+            if sums is self.mixed:
+                self._note_mix(factor, summed, out)
             if factor.ndim > 2 and factor.shape[0] > 1:
                 self._pair_over(factor, factor.stride(0), factor.shape[0])
             whole, pieces = self._joined.get(factor.untyped_storage()._cdata, (factor, []))
             for axis, stride in enumerate(whole.stride()):
                 if stride == factor.stride(summed):  # of matrices side by side, each one's
                     for piece in pieces:
-                        self._sum_over(piece, piece.stride(axis), piece.shape[axis])
+                        self._sum_over(piece, piece.stride(axis), piece.shape[axis], sums)
 
     def _note_convolution(self, weight: Tensor, *, transposed: bool, groups: int) -> None:
         """Over which channels a matrix that is a kernel sums; each place meets its own data."""
@@ -222,11 +228,34 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.summed.setdefault(known[0], set()).add((0 if transposed else 1,))
             self.paired.setdefault(known[0], set()).update(range(2, weight.ndim))
 
-    def _sum_over(self, factor: Tensor, step: int, size: int) -> None:
+    def _note_mix(self, factor: Tensor, summed: int, out: Tensor) -> None:
+        """Remember which axes of a stack of matrices those of its product with a constant are."""
+        known = self._matrices.get(factor.untyped_storage()._cdata)
+        if known is None or known[1].ndim < 3 or not out.is_contiguous():
+            return
+        name, stack, own = known
+        sides: list[tuple[int, tuple[int, ...]]] = []
+        for axis, (step, size) in enumerate(zip(factor.stride(), factor.shape, strict=True)):
+            if axis != summed:
+                inner = [
+                    a for a, stride in enumerate(stack.stride()) if step <= stride < step * size
+                ]
+                sides += [(stack.shape[a], own[a]) for a in inner]
+            elif factor.ndim == out.ndim:
+                sides.append((out.shape[axis], ()))
+        shape = [size for size, _ in sides]
+        if math.prod(shape) == out.numel():
+            mixed = out.new_empty(shape, device="meta")
+            self._kept.append(out)
+            self._matrices[out.untyped_storage()._cdata] = name, mixed, [axes for _, axes in sides]
+
+    def _sum_over(
+        self, factor: Tensor, step: int, size: int, sums: dict[str, set[tuple[int, ...]]]
+    ) -> None:
         """Note a sum over entries of a factor that are some step apart."""
         name, axes = self._axes(factor, step, size)
         if axes:
-            self.summed.setdefault(name, set()).add(axes)
+            sums.setdefault(name, set()).add(axes)
 
     def _pair_over(self, factor: Tensor, step: int, size: int) -> None:
         """Note that entries of a factor that are some step apart meet data of their own."""

@@ -67,6 +67,18 @@ WAYS = {
     "transposed convolution": (
         lambda x, w: F.conv_transpose1d(x.T[None], w)[0].T, lambda w: (4 * w, w, 1), ((0,), (1,)),
     ),
+    "mixed by constants": (
+        lambda x, w: x @ torch.einsum("e,eio->io", torch.ones(3), w),
+        lambda w: (3, 4 * w, w), ((1,), (0, 2)),
+    ),
+    "mixed, transposed": (
+        lambda x, w: F.linear(x, (torch.ones(3) @ w.flatten(1)).view(w.shape[1:]) * 0.5),
+        lambda w: (3, 2 * w, 4 * w), ((2,), (0, 1)),
+    ),
+    "before constants": (
+        lambda x, w: torch.bmm(x.expand(4, *x.shape), w @ torch.ones(4, 3, x.shape[1])).sum(0),
+        lambda w: (4, 4 * w, 3), ((1,), (2,)),
+    ),
     # What no single role says.
     "one map per head": (
         lambda x, w: torch.bmm(x.unflatten(1, (len(w), -1)).transpose(0, 1), w).flatten(1),
