@@ -116,8 +116,8 @@ END = """
 - Products of two activations summed over width without 1/d (retrieval towers, DeepONet with a growing latent dimension), and sums,
   lengths or distances over width as the model's output (`h.sum(-1)`, `h.norm(dim=-1)`, `torch.cdist`): a warning names the layer
   where a run shows it. Take the mean, divide by the dimension over its base, or keep it. Cosines and means need nothing.
-- A hypernetwork whose input is a parameter, with weights that grow: nothing warns of it; the coordinate check fails at the output
-  (width^+1). Divide the weights that it makes by their fan_in over that of the base, or keep their size.
+- Matrices that a model computes from parameters or constants and sums over width with (a hypernetwork's weights, class prototypes):
+  a warning names them. Divide by the sum's length over that of the base. Products of factors (`U @ V`) and mixes of a stack need nothing.
 - Linear attention with a softmax of its queries: a `scale` of the module is held at the base's value. A number in forward code that
   falls with width there is warned of.
 - Under schemes for depth a run shows what code adds to the stream. Refused, with what to write: a norm, tanh or softmax in forward

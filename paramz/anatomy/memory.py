@@ -36,3 +36,12 @@ class Known(Generic[State]):
         """What is known of a tensor's memory."""
         found = self._found.get(tensor.untyped_storage()._cdata)
         return self._unknown if found is None else found[0]
+
+
+def are_one(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are one stretch of memory; parts of a fused map lie beside each other."""
+    return (
+        one.untyped_storage()._cdata == other.untyped_storage()._cdata
+        and one.storage_offset() == other.storage_offset()
+        and one.stride() == other.stride()
+    )

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paramz.anatomy.memory import Known
+from paramz.anatomy.generated import PRODUCTS, Term, Terms, is_generated, summed, terms_of
+from paramz.anatomy.memory import Known, are_one
 from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
 
 
@@ -27,7 +28,8 @@ class Seen:
     factors are vectors of length one, ``data`` that both depend on the model's input, ``normed``
     that a norm takes it, or it is divided by another one, ``alone`` that it is a sum of one
     activation, or its length, whose ``size`` is then the root, ``average`` that one factor is a
-    softmax over that axis.
+    softmax over that axis. ``terms`` are the summands of a factor that the model computes from its
+    parameters alone.
     """
 
     made: tuple[frozenset[str], frozenset[str]]
@@ -40,6 +42,7 @@ class Seen:
     normed: bool = False
     alone: bool = False
     average: bool = False
+    terms: Terms = ()
 
 
 def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
@@ -63,7 +66,8 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     """
     watcher = _Watcher()
     for name, parameter in model.named_parameters():
-        watcher.known.put(parameter, _State(frozenset([name]), raw=True))
+        own = frozenset([name])
+        watcher.known.put(parameter, _State(own, raw=True, terms=(Term(own),)))
     moved = copied_to(device_of(model), inputs)
     for tensor in tensors_in(moved):
         watcher.known.put(tensor, _State(data=True))
@@ -87,6 +91,7 @@ class _State(NamedTuple):
         soft: those of which it is a softmax.
         sums: sums of one activation that it holds.
         shares: over how many entries it is a softmax, times the factor; 0 if it is none.
+        terms: its summands, if it is made of parameters and constants alone.
     """
 
     made: frozenset[str] = frozenset()
@@ -100,9 +105,9 @@ class _State(NamedTuple):
     soft: frozenset[int] = frozenset()
     sums: frozenset[int] = frozenset()
     shares: int = 0
+    terms: Terms = ()
 
 
-_PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"})
 _LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
 _SOFTMAX = frozenset({"_softmax", "_safe_softmax", "_log_softmax"})
 _NORMS = frozenset(
@@ -148,7 +153,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         found = [self.state(x) for x in tensors_in((args, kwargs))]
         if any(state.data or state.made for state in found) and not func.is_view:
-            made = self._made(func.overloadpacket.__name__, args, kwargs, found)
+            name = func.overloadpacket.__name__
+            made = self._made(name, args, kwargs, found)
+            if not made.data:
+                made = made._replace(terms=terms_of(name, args, [s.terms for s in found]))
             for tensor in tensors_in(out):
                 self.known.put(tensor, made)
         return out
@@ -161,9 +169,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             number = self._note(q._replace(factor=q.factor * scale), k, args[0].shape[-1])
             self.seen[number] = replace(self.seen[number], softmax=True)
             return _State(v.made, data)
-        if name in _PRODUCTS:
-            left, right = args[-2:]
-            return self._product(self.state(left), self.state(right), left.shape[-1], data)
+        if name in PRODUCTS:
+            left, right = map(self.state, args[:2] if name == "convolution" else args[-2:])
+            if name != "convolution" or (left.data and is_generated(right.terms)):
+                return self._product(left, right, summed(name, args), data)
         if name in _LAYERS:
             weights = [state.made for state in found if state.raw]
             return _State(weights[0] if weights else frozenset(), data)
@@ -220,17 +229,23 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _product(self, left: _State, right: _State, size: int, data: bool) -> _State:
         self._attention |= left.soft | right.soft
-        if left.raw or right.raw or not (left.made and right.made):
+        # What the model computes from its parameters alone, and multiplies data by.
+        terms = next((o.terms for o in (left, right) if data and not o.data), ())
+        generated = is_generated(terms)
+        if ((left.raw or right.raw) and not generated) or not (left.made and right.made):
             raw = [state.made for state in (left, right) if state.raw or not state.data]
-            return _State(raw[0] if raw else left.made | right.made, data)
-        number = self._note(left, right, size, data=left.data and right.data)
+            known = raw and (raw[0] or data)  # a constant is known by what it is multiplied with
+            return _State(raw[0] if known else left.made | right.made, data)
+        number = self._note(left, right, size, left.data and right.data, terms * generated)
         return _State(left.made | right.made, data, pending=frozenset([number]))
 
-    def _note(self, left: _State, right: _State, size: int, data: bool = False) -> int:
+    def _note(
+        self, left: _State, right: _State, size: int, data: bool = False, terms: Terms = ()
+    ) -> int:
         factor, unit = left.factor * right.factor, left.unit and right.unit
         average = size in (left.shares, right.shares)
-        seen = Seen((left.made, right.made), size, factor, unit, data, average=average)
-        self.seen.append(seen)
+        self.seen.append(Seen((left.made, right.made), size, factor, unit, data))
+        self.seen[-1] = replace(self.seen[-1], average=average, terms=terms)
         return len(self.seen) - 1
 
 
@@ -279,17 +294,8 @@ def _length(name: str, args: Any, found: list[_State]) -> str:
 
 def _paired(name: str, args: Any, found: list[_State]) -> tuple[_State, _State] | None:
     """What is known of the factors of a product entry by entry, but for a square."""
-    if name == "mul" and len(found) == 2 and not _equal(*args[:2]):
+    if name == "mul" and len(found) == 2 and not are_one(*args[:2]):
         one, other = found
         if one.data and other.data and one.made and other.made:
             return one._replace(paired=None), other._replace(paired=None)
     return None
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are one stretch of memory; parts of a fused map lie beside each other."""
-    return (
-        one.untyped_storage()._cdata == other.untyped_storage()._cdata
-        and one.storage_offset() == other.storage_offset()
-        and one.stride() == other.stride()
-    )

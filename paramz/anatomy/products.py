@@ -44,6 +44,9 @@ class Product:
         alone: it is no product but a sum of what ``left`` puts out, or its length.
         average: one of its factors is a softmax over the axis of the sum.
         factor: the numbers that multiply it, wider / base.
+        generated: what one factor is the sum of, where the model computes it from its parameters
+            alone, as a hypernetwork's weight: the parameters, and how many sums over an axis that
+            grows are in it and over it.
     """
 
     module: str
@@ -57,11 +60,17 @@ class Product:
     alone: bool = False
     average: bool = False
     factor: float = 1.0
+    generated: tuple[tuple[frozenset[str], int], ...] = ()
 
     @property
     def grows(self) -> bool:
         """It grows with width, and nothing in the code makes up for it."""
         return self.growth > 1 and not self.settled
+
+    @property
+    def stays(self) -> bool:
+        """Nothing takes its size off that a plan sets or that code does for it."""
+        return self.at_output or self.inside or bool(self.generated)
 
     @property
     def fades(self) -> bool:
@@ -98,7 +107,8 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
             path, layer = _owner(modules, [*left, *right]), split(left[0])[0]
             scalable = not one.alone and _scalable(modules.get(layer), probes.wider, layer)
             product = _product(path, layer, one, other, scalable=scalable)
-            kind = (path, product.grows, product.fades, one.softmax, one.at_output, one.alone)
+            told = product.grows, product.fades, product.generated
+            kind = (path, *told, one.softmax, one.at_output, one.alone)
             found.setdefault(kind, product)
     return tuple(found.values())
 
@@ -120,6 +130,19 @@ def _product(path: str, layer: str, one: Seen, other: Seen, *, scalable: bool) -
         alone=one.alone,
         average=average,
         factor=factor,
+        generated=_generated(one, other) if growth > 1 and not one.softmax else (),
+    )
+
+
+def _generated(one: Seen, other: Seen) -> tuple[tuple[frozenset[str], int], ...]:
+    """The parameters of each summand of a computed factor, and the sums that grow.
+
+    A constant that grows has a size of its own, and of its axes nothing is known.
+    """
+    return tuple(
+        (term.makers, 1 + sum(b != w for b, w in zip(term.sums, wider.sums, strict=False)))
+        for term, wider in zip(one.terms, other.terms, strict=False)
+        if term.sums and term.constants == wider.constants
     )
 
 

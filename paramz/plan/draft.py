@@ -17,6 +17,7 @@ from paramz.plan.factors import (
     nested_switches,
     unheld_factors,
 )
+from paramz.plan.generated import generated_matrices
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import FROZEN, Row
@@ -51,6 +52,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         facts = replace(facts, heads=(), embeddings=(), declared=(), written=())
         attention = USUAL_ATTENTION
     in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
+    in_code += generated_matrices(facts, rows, attention)
     sliced, faint = notes_on_slices(facts.tensors, rows)
     doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():

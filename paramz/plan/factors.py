@@ -162,6 +162,7 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
         each
         for each in facts.dots
         if each.left not in spoken
+        and not each.generated  # of which `paramz.plan.generated` speaks
         and not (
             each.fades and any(in_one(h.module, each.module) for h in facts.heads if h.average)
         )
