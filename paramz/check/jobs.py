@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -132,6 +133,35 @@ class Check:
             )
         return axis, scales
 
+    @property
+    def lrs(self) -> tuple[float, ...]:
+        """The base learning rates.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if isinstance(self.lr, float | int | Real):  # numbers of numpy, too
+            return (float(self.lr),)
+        if not len(self.lr):
+            raise ValueError("lr=[]: a check takes a learning rate or several")
+        return tuple(float(lr) for lr in self.lr)
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds.
+
+        Raises:
+            ValueError: there is none.
+
+        >>> Check(seeds=2).all_seeds, Check(seeds=[7]).all_seeds
+        ((0, 1), (7,))
+        """
+        asked = self.seeds
+        found = range(int(asked)) if isinstance(asked, int | Integral) else asked
+        if not len(found):
+            raise ValueError(f"seeds={asked}: a check takes one seed or more")
+        return tuple(int(seed) for seed in found)
+
 
 def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJob]:
     """The jobs of a check, the largest model first, because it takes longest.
@@ -142,14 +172,15 @@ def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJ
         shares: into how many jobs the learning rates of a model are split.
 
     Raises:
-        ValueError: fewer than two scales, or more than one kind of them.
+        ValueError: fewer than two scales, or more than one kind of them; no learning rate, seed or
+            update.
 
     >>> [(job.scale, job.seed) for job in make_jobs("lab:task", Check(widths=[8, 16], seeds=1))]
     [(16, 0), (8, 0)]
     """
     axis, scales = check.axis()
-    lrs = (check.lr,) if isinstance(check.lr, float | int) else tuple(check.lr)
-    seeds = range(check.seeds) if isinstance(check.seeds, int) else check.seeds
+    if check.steps < 1:
+        raise ValueError(f"steps={check.steps}: a change is seen after one update or more")
     given = check.base_width
     least = max(scales) if axis == "density" else min(scales)  # the densest is the base
     return [
@@ -168,7 +199,7 @@ def make_jobs(task: Task | str, check: Check, *, shares: int = 1) -> list[CheckJ
             seed=seed,
         )
         for scale, seed, part in itertools.product(
-            sorted(set(scales), reverse=True), seeds, _shares(lrs, shares)
+            sorted(set(scales), reverse=True), check.all_seeds, _shares(check.lrs, max(shares, 1))
         )
     ]
 
@@ -218,6 +249,7 @@ def table(axis: str, rows: Iterable[Sequence[Any]]) -> pd.DataFrame:
     whole = frame.module.str.startswith(MODEL)
     if (frame.role[whole] == "output").any():
         frame.loc[whole, "role"] = "output"
+    frame = _one_role(frame, axis)
     keys = [axis, "seed", "lr", "step", "quantity"]
     order = frame.groupby(keys, sort=False).cumcount()
     frame = frame.assign(_order=order).sort_values([*keys, "_order"], kind="stable")
@@ -239,6 +271,16 @@ def _last_calls(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     runs = number.groupby([named[0], *(frame[key] for key in keys)], dropna=False)
     kept = ~varies | (number == runs.transform("max"))
     return frame.assign(module=named[0].where(varies, frame.module))[kept]
+
+
+def _one_role(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """The table with one role for each module, that of the largest scale.
+
+    A module's role is that of its largest weight, which may be another one in small models: in an
+    LSTM the map of the input is larger than the recurrent one until the width exceeds the input's.
+    """
+    largest = frame.sort_values(axis, kind="stable").drop_duplicates("module", keep="last")
+    return frame.assign(role=frame.module.map(largest.set_index("module").role))
 
 
 def _shares(lrs: tuple[float, ...], number: int) -> list[tuple[float, ...]]:

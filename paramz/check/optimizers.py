@@ -27,7 +27,7 @@ def require_optimizer(check: Check) -> None:
         TypeError: options beside a function, or something that is neither name, class nor function.
         ValueError: several learning rates for a function that takes none.
     """
-    optimizer, lr = check.optimizer, check.lr
+    optimizer, lrs = check.optimizer, check.lrs
     if isinstance(optimizer, str | type):
         return
     if isinstance(optimizer, Family):
@@ -59,9 +59,9 @@ def require_optimizer(check: Check) -> None:
             f"{', '.join(check.options)}: options are for optimizers that paramz makes; set them "
             f"in {name}, the function that makes yours"
         )
-    if not isinstance(lr, float | int) and len(lr) > 1 and not _takes_lr(optimizer):
+    if len(lrs) > 1 and not _takes_lr(optimizer):
         raise ValueError(
-            f"lr={list(lr)}: {name}(plan, model) sets its own learning rate, so several would be "
+            f"lr={list(lrs)}: {name}(plan, model) sets its own learning rate, so several would be "
             "measured alike; let it take one: (plan, model, lr)"
         )
 

@@ -241,10 +241,11 @@ class _Watch:
         return tensor.requires_grad and not self._is_copy(tensor)
 
     def _is_copy(self, tensor: torch.Tensor) -> bool:
-        """Whether the values are those of the last row."""
+        """Whether the values are those of the last row, which zeros do not tell."""
         return (
             self.last is not None
             and self.last.numel() == tensor.numel()
+            and bool(tensor.any())
             and torch.equal(self.last.reshape(-1).to(tensor.dtype), tensor.detach().reshape(-1))
         )
 

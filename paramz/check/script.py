@@ -74,9 +74,8 @@ def script_sweep(
                 f"{name} {getattr(check, name)} does not reach the command; add an argument such "
                 f'as --{name} "{{{name}}}"'
             )
-    lrs = (check.lr,) if isinstance(check.lr, float | int) else tuple(check.lr)
-    seeds = range(check.seeds) if isinstance(check.seeds, int) else check.seeds
-    axes: dict[str, Any] = {"width": sorted(set(scales), reverse=True), "lr": list(lrs)}
+    seeds = check.all_seeds
+    axes: dict[str, Any] = {"width": sorted(set(scales), reverse=True), "lr": list(check.lrs)}
     base: dict[str, Any] = {
         "steps": check.steps + 1,  # the last update is seen when the next iteration begins
         **check.config,

@@ -323,3 +323,39 @@ def test_weights_of_half_precision_are_named_as_what_the_check_measures_too() ->
         paramz.coord_check(
             lambda w: net(w).bfloat16(), (x.bfloat16(), y), widths=[16, 32], seeds=1, steps=1
         )
+
+
+def test_a_module_whose_largest_weight_is_another_in_small_models_is_judged() -> None:
+    class Reader(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(24, width, batch_first=True), nn.Linear(width, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.lstm(x)[0][:, -1])
+
+    batch = torch.randn(64, 3, 24), torch.arange(64) % 3
+    df = paramz.coord_check(Reader, batch, widths=[8, 16, 32, 64], seeds=1, steps=1)
+    assert set(df[df.module == "lstm"].role) == {"hidden"}  # at width 8 that of the input is larger
+    judged = {s.module for s in paramz.judge(df).slopes if s.passed is not None}
+    assert judged == {"lstm", "head"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"seeds": 0}, "seeds=0: a check takes one seed or more"),
+        ({"lr": []}, "a check takes a learning rate or several"),
+        ({"steps": 0}, "steps=0: a change is seen after one update or more"),
+    ],
+)
+def test_a_check_of_nothing_is_refused(asked: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        paramz.coord_check(net, data(), widths=[8, 16], **asked)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    small = {"widths": [8, 16], "steps": 1}
+    plain = paramz.coord_check(net, data(), seeds=1, lr=0.5, **small)
+    numpy = paramz.coord_check(net, data(), seeds=np.int64(1), lr=np.float32(0.5), **small)
+    pd.testing.assert_frame_equal(plain, numpy)

@@ -352,3 +352,18 @@ def test_activations_recomputed_in_the_backward_pass_are_not_recorded_again() ->
 
     df = paramz.coord_check(Checkpointed, checked_batch(), **ASKED)
     assert set(df.module) == {"first", "head"}
+
+
+def test_what_is_made_of_a_readout_that_starts_at_zero_is_measured_too() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix, self.head = nn.Linear(16, 16), nn.Linear(16, 8)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 4 * self.head(self.mix(x))
+
+    # Both are zero before training, and move apart after it.
+    assert list(recorded(Net(), torch.randn(8, 16)).sizes) == ["mix", "head", "(model)"]
