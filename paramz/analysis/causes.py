@@ -211,3 +211,19 @@ def what_explains_a_fall(slopes: Sequence[Slope], tolerance: float) -> str:
         f" ({len(modules)} updates, such as that of {modules[0]}, shrink because the rows of the "
         "batch cancel; their aligned part does not: a smaller or less random batch shows it better)"
     )
+
+
+def what_is_not_flat(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
+    """A remark on slopes that pass and are not flat; empty if there are none."""
+    falls = [s for s in slopes if s.hi < -tolerance]
+    slow = {s.module for s in falls if s.lo > -_HALF}
+    own = {s.module for s in falls if s.lo <= -_HALF and s.quantity == "update"}
+    grows = {s.module for s in slopes if s.lo > tolerance}
+    said = {
+        f"more slowly than {axis}^-{_HALF:g}, as what shrinks towards a limit does": slow,
+        f"in their own update, as it may over {axis}": own if axis != "width" else set(),
+    }
+    text = "".join(f", but for {len(m)} that fall {how}" for how, m in said.items() if m)
+    if grows:
+        text += f", but for {len(grows)} whose own update may grow, which one layer does not tell"
+    return text

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import Array, numbers, positive, require
+from paramz.analysis.columns import Array, numbers, positive, require, require_single
 from paramz.analysis.law import ScalingLaw
 from paramz.analysis.lawfit import LawWarning
 from paramz.analysis.outcome import Outcome
@@ -120,7 +120,8 @@ def collapse(
     Raises:
         KeyError: a column is missing.
         ValueError: there are fewer than two scales, or three where no floor is given; the floor is
-            not below every final loss; or a column holds values that cannot be used.
+            not below every final loss; two rows are of the same scale, seed and step; or a column
+            holds values that cannot be used.
 
     >>> rows = [{"width": w, "step": t, "loss": 1.5 + 40 / w * t**-0.5}
     ...         for w in (32, 64, 128) for t in range(1, 101)]
@@ -134,11 +135,18 @@ def collapse(
         raise ValueError(f"a collapse compares scales, but {scale!r} has one value, {sizes[0]:g}")
     if not np.isfinite(numbers(df, loss)).all():
         raise ValueError(f"column {loss!r} holds losses that are not finite: leave those runs out")
+    keys = [scale, seed, step] if seed in df.columns else [scale, step]
+    require_single(
+        df,
+        *keys,
+        way_out="one curve for each scale and seed is compared: select the runs of one setting, "
+        f"such as one learning rate, and name the column of the seeds (seed={seed!r})",
+    )
     progress = np.linspace(START, 1, 60)
     runs: dict[float, Array] = {}
     for size in sizes:
         part = df[numbers(df, scale) == size]
-        seeds = part.groupby(seed) if seed in df.columns else [(0, part)]
+        seeds = part.groupby(seed, dropna=False) if seed in df.columns else [(0, part)]
         runs[float(size)] = np.stack([_on_grid(r, step, loss, progress) for _, r in seeds])
     ends = np.array([c[:, -1].mean() for c in runs.values()])
     lowest = min(c[:, -1].min() for c in runs.values())

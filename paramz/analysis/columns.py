@@ -20,11 +20,36 @@ def require(df: pd.DataFrame, *names: str, hint: str = "") -> None:
 
     Raises:
         KeyError: a name is not a column of the table.
+        ValueError: several columns have one of the names.
     """
     missing = [name for name in names if name not in df.columns]
     if missing:
         have = ", ".join(map(str, df.columns)) or "none: the table is empty"
         raise KeyError(f"no column {', '.join(map(repr, missing))}; the columns are: {have}{hint}")
+    for name in names:
+        if (count := int((df.columns == name).sum())) > 1:
+            raise ValueError(f"{count} columns are called {name!r}: which one is meant? Rename one")
+
+
+def require_single(df: pd.DataFrame, *names: str, way_out: str) -> None:
+    """Raise when rows that should be of different runs or steps cannot be told apart.
+
+    Args:
+        df: the table.
+        *names: columns whose values together belong to one row only.
+        way_out: what to do about it.
+
+    Raises:
+        ValueError: two rows have the same values; the message shows two of them.
+    """
+    twins = df.duplicated(list(names), keep=False)
+    if not twins.any():
+        return
+    first = df[twins].iloc[0]
+    value = ", ".join(f"{name} {first[name]}" for name in names)
+    raise ValueError(
+        f"{int(twins.sum())} rows share {', '.join(names)} with another row ({value}): {way_out}"
+    )
 
 
 def numbers(df: pd.DataFrame, name: str) -> Array:
@@ -46,6 +71,8 @@ def numbers(df: pd.DataFrame, name: str) -> Array:
     require(df, name)
     values = pd.to_numeric(df[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     bad = np.isnan(values) & df[name].notna().to_numpy()
+    if bad.any():  # JSON has no word for NaN, and some write it as a text
+        bad &= (df[name].astype(str).str.strip().str.lower() != "nan").to_numpy()
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(

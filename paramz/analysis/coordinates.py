@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramz.analysis.causes import cause_of, what_explains_a_fall
+from paramz.analysis.causes import cause_of, what_explains_a_fall, what_is_not_flat
 from paramz.analysis.faint import excuse_faint, excused_in_words, faded_in_words
 from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.slopes import NEXT, Slope, axis_of, judged_slopes
@@ -300,7 +300,8 @@ def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
     modules = len({s.module for s in judged})
     return (
         f"all {modules} judged modules are flat within ±{tolerance:g} at the largest sizes, or not "
-        f"distinguishable from it{excused_in_words(strict, axis)}; the largest slope: "
+        f"distinguishable from it{excused_in_words(strict, axis)}"
+        f"{what_is_not_flat(strict, axis, tolerance)}; the largest slope: "
         f"{_in_words(worst, axis)}{readouts}"
         f"{faded_in_words(slopes, tolerance)}{what_explains_a_fall(slopes, tolerance)}"
     )

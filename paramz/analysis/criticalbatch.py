@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import numbers, positive, require
+from paramz.analysis.columns import numbers, positive, require, require_single
 from paramz.analysis.law import ScalingLaw
 from paramz.analysis.lawfit import LawFit, LawWarning
 
@@ -87,8 +87,8 @@ def critical_batch(
 
     Raises:
         KeyError: a column is missing.
-        ValueError: fewer than four batch sizes reach the loss, or a column holds values that
-            cannot be used.
+        ValueError: fewer than four batch sizes reach the loss, two rows are of the same run and
+            step, or a column holds values that cannot be used.
 
     >>> rows = [{"batch": b, "step": t, "loss": 2 + (1 + 512 / b) / t}
     ...         for b in (64, 128, 256, 512, 1024) for t in range(1, 300)]
@@ -98,9 +98,13 @@ def critical_batch(
     """
     names = [runs] if isinstance(runs, str) else list(runs)
     require(df, batch, step, loss, *names)
+    require_single(
+        df, *names, batch, step,
+        way_out="name the columns that tell runs of a batch size apart, as in runs=['lr', 'seed']",
+    )  # fmt: skip
     rows, unreached = [], []
     for size, part in df.assign(**{batch: positive(df, batch)}).groupby(batch):
-        groups = [p for _, p in part.groupby(names)] if names else [part]
+        groups = [p for _, p in part.groupby(names, dropna=False)] if names else [part]
         found = [s for p in groups if (s := _steps_to(p, target, step, loss)) is not None]
         if found:
             rows.append({"batch": float(str(size)), "steps": min(found)})

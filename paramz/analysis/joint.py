@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import Array, positive
-from paramz.analysis.runs import ALL, tidy_runs
+from paramz.analysis.runs import ALL, names_of_groups, tidy_runs
 
 # Coefficients of a quadratic in two variables, without its constant.
 _TERMS = 5
@@ -46,7 +46,8 @@ def joint_optimum(
         ``group, scale, hp, hp_lo, hp_hi, batch, batch_lo, batch_hi, slope, flag``: the optimum with
         95 % intervals, and by how many octaves the best hyperparameter moves per doubling of the
         batch. Flag is ``"edge"`` where the minimum lies outside the points, ``"saddle"`` where the
-        surface has none, ``"too few"`` where there are fewer points than coefficients.
+        surface has none, ``"too few"`` where there are fewer points than coefficients,
+        ``"diverged"`` where no run is left.
 
     Raises:
         KeyError: a column is missing.
@@ -66,9 +67,8 @@ def joint_optimum(
     size = np.log2(positive(kept, batch))
     # The batch is a group of its own, so that runs which differ in it are told apart.
     runs = tidy_runs(kept, hp=hp, loss=loss, scale=scale, by=[*names, batch], seed=seed)
-    group = [" · ".join(map(str, row)) for row in kept[names].to_numpy()] if names else ALL
+    group = names_of_groups(kept, names) if names else ALL
     runs = runs.assign(group=group, b=size)
-    runs = runs[np.isfinite(runs["loss"])]
     rng = np.random.default_rng(0)
     return pd.DataFrame(
         {"group": name, "scale": s} | _surface(part, draws, rng)
@@ -81,6 +81,9 @@ def _surface(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> dict[s
     nothing = dict.fromkeys(
         ("hp", "hp_lo", "hp_hi", "batch", "batch_lo", "batch_hi", "slope"), float("nan")
     )
+    runs = runs[np.isfinite(runs["loss"])]
+    if runs.empty:
+        return nothing | {"flag": "diverged"}
     low = runs["loss"].min()
     near = runs[runs["loss"] <= low + _WINDOW * (runs["loss"].max() - low)]
     seeds = near["seed"].nunique()

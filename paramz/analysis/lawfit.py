@@ -192,13 +192,15 @@ class LawFit:
     def holdout_error(self) -> pd.DataFrame:
         """The held-out rows: ``actual, mean, lo, hi``, relative ``error``, ``inside`` the interval.
 
-        A row per row that was held out.
+        A row per row that was held out. With no more rows than parameters there is no interval:
+        its ends are NaN, and ``inside`` is False.
         """
         if self.held_out.empty:
             return pd.DataFrame(columns=["actual", "mean", "lo", "hi", "error", "inside"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LawWarning)
-            found = self.predict(self.held_out)
+            kind = "predictive" if self._has_intervals else "none"
+            found = self.predict(self.held_out, interval=kind).reindex(columns=["mean", "lo", "hi"])
         actual = self.held_out[self.loss].astype(float)
         inside = (found["lo"] <= actual) & (actual <= found["hi"])
         error = found["mean"] / actual - 1

@@ -30,8 +30,9 @@ def params_in_words(params: pd.Series, bounds: pd.DataFrame | None) -> str:
 def held_out_in_words(errors: pd.DataFrame) -> list[str]:
     """A sentence per row of `LawFit.holdout_error`."""
     return [
-        f"held out {row}: {held['actual']:.4f}, predicted {held['mean']:.4f} "
-        f"[{held['lo']:.4f}, {held['hi']:.4f}], error {held['error']:+.2%}"
+        f"held out {row}: {held['actual']:.4f}, predicted {held['mean']:.4f}"
+        + (f" [{held['lo']:.4f}, {held['hi']:.4f}]" if pd.notna(held["lo"]) else "")
+        + f", error {held['error']:+.2%}"
         for row, held in errors.iterrows()
     ]
 

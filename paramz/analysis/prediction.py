@@ -182,7 +182,7 @@ def predict_loss(
     >>> round(float(ahead["mean"].iloc[0]), 4), 2 + 3 / 64
     (2.0469, 2.046875)
     """
-    scales = (float(at),) if isinstance(at, int | float) else tuple(at)
+    scales = tuple(float(size) for size in np.atleast_1d(np.asarray(at, dtype=float)))
     question = Question(scale, scales, hp=hp, value=value, loss=loss, law=law, hold=hold)
     return _predict_all(df, by, question)
 
@@ -205,7 +205,7 @@ def predict_each(
     """
     found: list[Prediction] = []
     refused: list[str] = []
-    for _, part in df.groupby(list(by), sort=False) if by else [(ALL, df)]:
+    for _, part in df.groupby(list(by), sort=False, dropna=False) if by else [(ALL, df)]:
         try:
             found += _predict_all(part, by, question)
         except ValueError as error:

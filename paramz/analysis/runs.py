@@ -66,8 +66,7 @@ def tidy_runs(
     diverged = ~np.isfinite(value)
     if "status" in df.columns:
         diverged |= (df["status"] == "diverged").to_numpy()
-    named = [["none" if pd.isna(v) else str(v) for v in row] for row in df[names].to_numpy()]
-    group = [" · ".join(row) for row in named] if names else ALL
+    group = names_of_groups(df, names) if names else ALL
     runs = pd.DataFrame(
         {
             "group": group,
@@ -103,6 +102,17 @@ def tidy_runs(
             f"{', '.join(f'{s:g}' for s in runs['scale'].unique()) or 'no usable rows'}"
         )
     return runs
+
+
+def names_of_groups(df: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """What the group of each row is called: its values in some columns, "none" for a missing one.
+
+    >>> names_of_groups(pd.DataFrame({"depth": [2, 4], "tau": [0.5, None]}), ["depth", "tau"])
+    ['2 · 0.5', '4 · none']
+    """
+    # Column by column, as whole numbers beside fractions would become fractions.
+    rows = zip(*(df[column].tolist() for column in columns), strict=True)
+    return [" · ".join("none" if pd.isna(v) else str(v) for v in row) for row in rows]
 
 
 def merge_close(runs: pd.DataFrame, hp: str) -> tuple[pd.DataFrame, list[str]]:
@@ -197,7 +207,7 @@ def group_columns(df: pd.DataFrame, hp: str, scale: str) -> list[str]:
     for column in twins.columns.difference(list(skip), sort=False):
         if pd.api.types.is_float_dtype(twins[column]):
             continue
-        varies = twins.astype({column: str}).groupby(keys)[column].nunique()
+        varies = twins.astype({column: str}).groupby(keys, dropna=False)[column].nunique()
         if varies.max() > 1:
             names.append(str(column))
     return names

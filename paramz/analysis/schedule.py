@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import Array, numbers, positive, require
+from paramz.analysis.columns import Array, numbers, positive, require, require_single
 from paramz.analysis.forms.function import slopes
 from paramz.analysis.forms.starts import project
 from paramz.analysis.robust import minimize
@@ -129,12 +129,18 @@ def fit_schedule(
 
     Raises:
         KeyError: a column is missing.
-        ValueError: the rate falls in no run, there are too few losses, or a column holds values
-            that cannot be used.
+        ValueError: the rate falls in no run, there are too few losses, two rows are of the same run
+            and step, or a column holds values that cannot be used.
     """
     require(df, step, lr, loss)
+    require_single(
+        df,
+        *([run] if run in df.columns else []),
+        step,
+        way_out=f"name the column that tells runs apart (run={run!r})",
+    )
     curves, targets = [], []
-    for _, part in df.groupby(run) if run in df.columns else [(0, df)]:
+    for _, part in df.groupby(run, dropna=False) if run in df.columns else [(0, df)]:
         steps, rates = _rates(part, step, lr)
         part = part.sort_values(step)
         part = part[numbers(part, step) >= steps[_after_peak(rates)][0]]

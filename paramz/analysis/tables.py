@@ -85,7 +85,8 @@ def parse_names(given: list[str]) -> dict[str, str]:
 def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     """A row per run without its name: the last step where a table holds curves.
 
-    Names of runs would be taken for a setting that differs between runs.
+    Names of runs would be taken for a setting that differs between runs. The row of a run that has
+    no loss at its last step, where other runs have one, or has none at all, has none.
 
     >>> curve = pd.DataFrame({"run": ["a", "a"], "step": [1, 2], "loss": [3.0, 2.0]})
     >>> last_rows(curve)["loss"].tolist()
@@ -94,9 +95,25 @@ def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     if "run" not in table:
         return table
     if "step" in table and table["run"].duplicated().any():
-        rows = table[table["loss"].notna()] if "loss" in table else table
-        table = rows.loc[rows.groupby("run", sort=False)["step"].idxmax()].reset_index(drop=True)
+        table = _ends(table).reset_index(drop=True)
     return table if table["run"].duplicated().any() else table.drop(columns="run")
+
+
+def _ends(table: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each run."""
+    has = table["loss"].notna() if "loss" in table else pd.Series(True, index=table.index)
+    measured = set(table.loc[has, "step"])
+    ends = []
+    for _, part in table.assign(_has=has).groupby("run", sort=False, dropna=False):
+        # Of rows of one step that with a loss counts.
+        part = part.sort_values(["step", "_has"], kind="stable")
+        good, last = part[part["_has"]], part.iloc[[-1]]
+        # Others measure at that step, so this run did, too, and found no number.
+        if good.empty or (not last["_has"].item() and last["step"].item() in measured):
+            ends.append(last)
+        else:
+            ends.append(good.iloc[[-1]])
+    return pd.concat(ends).drop(columns="_has")
 
 
 def as_trials(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,10 @@ from paramz.theory.horizon import transfer_run
 if TYPE_CHECKING:
     import pandas as pd
 
+# Half an interval wider than this, in octaves per doubling, tells no rule from its neighbour: that
+# of tokens says -0.32, no change 0, and the square root -0.5.
+_TELLS = 0.25
+
 
 @dataclass(frozen=True)
 class Horizon:
@@ -19,7 +23,7 @@ class Horizon:
 
     Attributes:
         agrees: whether the measured slope's interval holds that of the rule; None where it was not
-            measured.
+            measured, or is so wide that it holds those of other rules, too.
         text: both slopes in words.
     """
 
@@ -66,10 +70,12 @@ def horizon_of(
     slope, lo, hi = (float(drift[name]) for name in ("slope", "lo", "hi"))
     if not math.isfinite(slope):
         return Horizon(None, f"{said}; shorter runs do not show it: optima lie at ends of the grid")
-    agrees = lo <= expected <= hi
-    verb = "agrees" if agrees else "disagrees"
+    agrees: bool | None = lo <= expected <= hi
+    if agrees and (hi - lo) / 2 > _TELLS:
+        agrees = None
+    verb = {True: "agrees", False: "disagrees", None: "is too wide an interval to test the rule"}
     return Horizon(
         agrees,
         f"{said}; shorter runs of the smallest proxy show {slope:+.2f} (95% {lo:+.2f} to "
-        f"{hi:+.2f}), which {verb}",
+        f"{hi:+.2f}), which {verb[agrees]}",
     )

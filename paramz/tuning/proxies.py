@@ -106,7 +106,9 @@ def possible_widths(target: int) -> tuple[int, ...]:
     return widths
 
 
-def choose(wanted: Wanted, cost: Cost, seconds: float) -> Design:
+def choose(
+    wanted: Wanted, cost: Cost, seconds: float, say: Callable[[float], str] | None = None
+) -> Design:
     """The best design that a number of seconds pays for.
 
     Steps stay those of the target if any design with two seeds does; then the largest proxy is made
@@ -116,6 +118,7 @@ def choose(wanted: Wanted, cost: Cost, seconds: float) -> Design:
         wanted: what is asked for.
         cost: what trials take.
         seconds: of trials, one after the other.
+        say: such seconds in the unit of the budget, for people; by default as they are.
 
     Raises:
         ValueError: not even the smallest design fits; the message says what it takes.
@@ -135,10 +138,11 @@ def choose(wanted: Wanted, cost: Cost, seconds: float) -> Design:
             "larger target, or axes: {width: [...]} in a spec, gives more"
         )
     listed, needed = ", ".join(map(str, least.widths)), math.ceil(least.seconds / _RESERVE)
+    said = say or (lambda amount: f"{amount:.0f} s of trials")
     raise ValueError(
-        f"the budget is {seconds:.0f} s of trials; the smallest design (widths {listed}, "
-        f"{least.seeds} seed{'s' * (least.seeds > 1)}{_for(least.steps)}) takes "
-        f"{needed:.0f} s: give {needed - seconds:.0f} s more, or fewer steps"
+        f"{said(max(seconds, 0.0))} of the budget are left for the sweeps; the smallest design "
+        f"(widths {listed}, {least.seeds} seed{'s' * (least.seeds > 1)}{_for(least.steps)}) takes "
+        f"{said(needed)}: give {said(needed - seconds)} more, or fewer steps"
     )
 
 

@@ -79,8 +79,18 @@ class Target:
     @property
     def text(self) -> str:
         """The target as `parse` reads it."""
-        given = {name: getattr(self, name) for name in _NAMES}
-        return ",".join(f"{name}={size:g}" for name, size in given.items() if size is not None)
+        given = ((name, getattr(self, name)) for name in _NAMES)
+        return ",".join(f"{name}={_exact(size)}" for name, size in given if size is not None)
+
+
+def _exact(size: float) -> str:
+    """A number with all its digits, short where it has few.
+
+    >>> _exact(1048576), _exact(2e10)
+    ('1048576', '2e+10')
+    """
+    short = f"{size:g}"
+    return short if isinstance(size, float) and float(short) == size else f"{size!r}"
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,8 @@ def decide(
     cost = measured(stages.run("pilot", first).rename(columns={setting.steps: "steps"}))
     pays = work.trial_seconds(first, options.workers)
     left = pays - stages.seconds() - (check_seconds(widths[0], cost) if can_check(work) else 0.0)
-    chosen = stages.remembered("design", lambda: asdict(choose(work.wanted, cost, left)))
+    priced = lambda seconds: work.budget.say(work.spent(seconds, pays))  # noqa: E731
+    chosen = stages.remembered("design", lambda: asdict(choose(work.wanted, cost, left, priced)))
     design = Design.from_json(chosen)
     for line in why(work, design, cost, pays):
         say(line)

@@ -49,3 +49,11 @@ def test_a_given_floor_is_taken_and_the_sentence_says_by_how_much_curves_part() 
     found = collapse(curves(True, 0.01, 0.005, 3, 0), floor=2.5)
     assert found.floor == 2.5 and not found.at_bound
     assert "above E = 2.5" in found.sentence and "not one curve" in found.sentence
+
+
+def test_runs_that_nothing_tells_apart_are_refused() -> None:
+    """Two learning rates of one seed would have been taken for one curve."""
+    both = pd.concat([curves(False, 0.01, 0.01, 2, s).assign(lr=s) for s in (0, 1)])
+    with pytest.raises(ValueError, match="rows share width, seed, step with another"):
+        collapse(both)
+    assert collapse(both[both["lr"] == 0]).spread < 0.1

@@ -36,3 +36,10 @@ def test_runs_that_diverged_are_left_out() -> None:
     df = grid(range(4, 9), range(-8, -2))
     df["status"] = np.where(df["lr"] > 2.0**-4, "diverged", "ok")
     assert pa.joint_optimum(df)["hp"].to_numpy() == pytest.approx(2.0**-5, rel=0.2)
+
+
+def test_a_scale_where_all_diverged_has_a_row() -> None:
+    df = grid(range(4, 9), range(-8, -2))
+    lost = df["width"] == df["width"].max()
+    found = pa.joint_optimum(df.assign(loss=df["loss"].where(~lost)))
+    assert found["flag"].tolist()[-1] == "diverged" and len(found) == df["width"].nunique()

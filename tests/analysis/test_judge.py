@@ -292,3 +292,15 @@ def test_an_aligned_part_that_is_none_in_one_run_still_excuses() -> None:
     df = table(*rows)
     df.loc[(df.quantity == "aligned") & (df.seed == 0) & (df.width == WIDTHS[0]), "rms"] = 0.0
     assert judge(df).passed
+
+
+def test_a_slow_fall_that_passes_is_not_called_flat() -> None:
+    df = table(*flat_layer(), *flat_layer("other"), ("slow", "", 1, "delta", power(-0.28)))
+    verdict = judge(df)
+    (slow,) = (s for s in verdict.slopes if s.module == "slow")
+    assert verdict.passed and -0.25 < slow.lo and slow.hi < -0.1
+    wanted = (
+        "but for 1 that fall more slowly than width^-0.25, as what shrinks towards a limit does"
+    )
+    assert wanted in verdict.sentence
+    assert "but for" not in judge(table(*flat_layer())).sentence

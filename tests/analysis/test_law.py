@@ -345,3 +345,13 @@ def test_coverage(form: str, rows: int) -> None:
     least = binom.ppf(1e-3, sets, 0.95) / sets
     assert all(share >= least for share in found.values()), (found, least)
     assert np.mean(list(found.values())) < 0.995, found
+
+
+def test_a_fit_without_a_row_to_spare_holds_out_without_intervals() -> None:
+    df = pd.DataFrame({"width": [64, 128, 256, 512]})
+    df["loss"] = 2 + 9 / df["width"] ** 0.5
+    with pytest.warns(LawWarning):
+        fit = ScalingLaw("power").fit(df, width="width", holdout=largest("width", 1))
+    assert fit.holdout_error[["lo", "hi"]].isna().all(axis=None)
+    assert "held out 3: 2.3977, predicted 2.3977, error" in fit.summary()
+    assert compare([fit])["holdout"].item() < 1e-4

@@ -7,7 +7,7 @@ import pytest
 from made_up import store_runs
 from typer.testing import CliRunner
 
-from paramz.analysis.prediction import predict_loss
+from paramz.analysis.prediction import Question, predict_each, predict_loss
 from paramz.cli import app
 from paramz.cli.fit import one_scale, parse_point
 
@@ -144,3 +144,19 @@ def test_the_command_predicts_and_says_what_it_left_out(tmp_path: Path) -> None:
 def test_malformed_predictions(given: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         one_scale([parse_point(text) for text in given])
+
+
+def test_groups_whose_setting_is_missing_are_predicted_too() -> None:
+    """As those are for which no case of a spec applies."""
+    widths = np.array([32, 64, 128, 256, 512, 1024, 2048])
+    one = pd.DataFrame({"width": widths, "lr": 0.01, "loss": 2 + 3 / widths**0.5})
+    df = pd.concat([one.assign(decay="linear"), one.assign(decay=None)])
+    found, refused = predict_each(df, ["decay"], Question("width", (4096.0,)))
+    assert len(found) == 2 and not refused
+
+
+def test_a_scale_may_be_a_number_of_numpy() -> None:
+    widths = np.array([32, 64, 128, 256, 512, 1024, 2048])
+    df = pd.DataFrame({"width": widths, "lr": 0.01, "loss": 2 + 3 / widths**0.5})
+    (found,) = predict_loss(df, 2 * df["width"].max())
+    assert found.ahead["scale"].tolist() == [4096.0]

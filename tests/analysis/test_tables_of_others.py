@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from paramz.analysis.tables import last_rows, parse_names, read_table
+from paramz.analysis.tables import as_trials, last_rows, parse_names, read_table
 from paramz.cli import app
 
 
@@ -172,3 +172,17 @@ def test_a_chart_of_wandb_and_files_of_tensorboard_become_curves(tmp_path: Path)
         read = read_table(source)
         assert set(read["width"]) == {8, 16} and set(read["lr"]) == {0.1} and len(read) == 6
         assert last_rows(read)["loss"].tolist() == [2.0, 2.0]
+
+
+def test_a_curve_that_ends_without_a_number_diverged() -> None:
+    nan = float("nan")
+    logged = {
+        "good": [(10, 3.0), (20, 2.0), (25, nan)],  # at 25 nobody measures
+        "diverged": [(10, 3.0), (20, nan)],
+        "never": [(10, nan)],
+        "beside": [(10, 3.0), (20, nan), (20, 2.5)],  # two rows of one step
+    }
+    rows = [{"run": run, "step": s, "loss": y} for run, points in logged.items() for s, y in points]
+    ends = as_trials(last_rows(pd.DataFrame(rows)))
+    assert ends["status"].tolist() == ["ok", "diverged", "diverged", "ok"]
+    assert ends["loss"].fillna(0).tolist() == [2.0, 0.0, 0.0, 2.5]

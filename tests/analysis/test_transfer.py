@@ -332,3 +332,20 @@ def test_a_score_given_as_the_loss_is_told_from_one() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             transfer(grid, draws=20)
+
+
+def test_names_of_groups_keep_whole_numbers_and_columns_of_one_name_are_refused() -> None:
+    sweep = made_up_sweep({"mup": 0.0}, seeds=1)
+    df = pd.concat([sweep.assign(depth=2**60 + i, tau=0.5) for i in (1, 3)])
+    found = transfer(df, by=["depth", "tau"], draws=50)
+    assert found.groups == [f"{2**60 + i} · 0.5" for i in (1, 3)]
+    with pytest.raises(ValueError, match="2 columns are called 'loss'"):
+        transfer(pd.concat([df, df[["loss"]]], axis=1))
+
+
+def test_nan_as_a_text_is_a_run_that_diverged() -> None:
+    df = made_up_sweep({"mup": 0.0}, seeds=1)
+    before = transfer(df, draws=50).optima["diverged"].sum()
+    df["loss"] = df["loss"].astype(object)
+    df.loc[df.index[0], "loss"] = "NaN"
+    assert transfer(df, draws=50).optima["diverged"].sum() == before + 1

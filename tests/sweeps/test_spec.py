@@ -53,6 +53,13 @@ def test_conditional_axis_by_number_otherwise_and_nested():
     assert [c["lr"] for c in found] == [5, 7, 6, 7]
 
 
+def test_a_case_that_is_a_truth_value_is_no_number_and_a_list_is_no_case():
+    five = {"by": "flag", "cases": {True: [5]}}
+    assert [c.get("m") for c in configs(axes={"flag": [1, True, 2], "m": five})] == [None, 5, None]
+    one = {"by": "betas", "cases": {"x": [1], "otherwise": [2]}}
+    assert [c["m"] for c in configs(base={"betas": [0.9, 0.95]}, axes={"m": one})] == [2]
+
+
 def test_keys_do_not_tell_1_from_1_0_nor_depend_on_order():
     assert config_key({"a": 1, "b": [2.0]}) == config_key({"b": [2], "a": 1.0})
     assert config_key({"a": 1}) != config_key({"a": "1"})

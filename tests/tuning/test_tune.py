@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import tuned_task
@@ -21,6 +22,7 @@ from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.spec.target import load_target
 from paramz.tuning.coordinates import _wanted, can_check
 from paramz.tuning.cost import Cost, measured
+from paramz.tuning.horizon import horizon_of
 from paramz.tuning.proxies import Wanted, choose
 from paramz.tuning.question import Budget, Target
 from paramz.tuning.source import Source, read_source
@@ -235,8 +237,9 @@ def test_a_budget_that_pays_for_nothing_says_what_would_do(tmp_path):
     wanted = Wanted((32, 48, 64), lambda width: None, 100)
     with pytest.raises(ValueError, match=r"\(widths 32, 48, 64, 1 seed, 50 steps\) takes 5363 s"):
         choose(wanted, cost, 60.0)
-    with pytest.raises(ValueError, match="give 5303 s more, or fewer steps"):
-        choose(wanted, cost, 60.0)
+    budget = Budget.parse("1cpu-minute")  # of which each trial takes two
+    with pytest.raises(ValueError, match="give 2.95 CPU-hours more, or fewer steps"):
+        choose(wanted, cost, 60.0, lambda seconds: budget.say(2 * seconds))
 
 
 def test_two_widths_of_a_spec_are_refused_with_the_way_out(tmp_path):
@@ -364,3 +367,24 @@ def test_proxies_have_the_targets_shape_under_a_rule_for_depth(tmp_path, quick):
     swept = Sweep.from_yaml(tmp_path / "plain" / "sweep.yaml")
     assert {config["depth"] for config in swept.configs()} == {32}
     assert "depth 32, that of the target" in " ".join(plain.proxies)
+
+
+def test_a_target_is_written_with_all_its_digits():
+    target = Target.parse("width=4096,batch_size=1048576,steps=1234567")
+    assert Target.parse(target.text) == target
+    assert Target.parse("width=4096,tokens=20e9").text == "width=4096,tokens=2e+10"
+
+
+def test_an_interval_as_wide_as_all_rules_tests_none():
+    noise = np.random.default_rng(0)
+    rows = [
+        {"width": 32, "lr": 2.0**x, "steps": steps, "seed": seed,
+         "loss": 2 + 0.03 * (x + 6.2 + 0.32 * math.log2(steps / 100)) ** 2
+         + 0.06 * noise.standard_normal()}
+        for steps in (100, 200, 400) for x in (-10, -8.5, -7, -5.5, -4) for seed in (0, 1)
+    ]  # fmt: skip
+    runs = pd.DataFrame(rows)
+    long = runs["steps"] == 400
+    found = horizon_of("token-horizon", "adamw", runs[long], runs[~long], "steps")
+    assert found.agrees is None
+    assert found.text.endswith("which is too wide an interval to test the rule")

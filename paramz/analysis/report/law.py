@@ -62,7 +62,7 @@ def _predictions(df: pd.DataFrame, axis: str, view: View) -> list[Prediction]:
     """One per group that has enough scales and did not diverge."""
     by = group_columns(df, view.hp, axis)
     if by:
-        df = df[df.groupby(by)[axis].transform("nunique") >= _SCALES]
+        df = df[df.groupby(by, dropna=False)[axis].transform("nunique") >= _SCALES]
     elif df[axis].nunique() < _SCALES:
         return []
     twice = (2 * float(df[axis].max()),)

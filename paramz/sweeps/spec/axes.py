@@ -82,7 +82,11 @@ class Cases(BaseModel):
     def at(self, config: Mapping[str, Any]) -> Axis | None:
         """The axis that applies to one config; None if no case does."""
         value = leaves(config).get(self.by)
-        return self.cases.get(value, self.cases.get(OTHERWISE))  # type: ignore[arg-type]
+        for case, axis in self.cases.items():
+            # In Python 1 equals True, and a list has no hash.
+            if case == value and isinstance(case, bool) == isinstance(value, bool):
+                return axis
+        return self.cases.get(OTHERWISE)
 
 
 def _form(value: Any) -> str | None:
