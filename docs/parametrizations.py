@@ -33,8 +33,9 @@ A rule is a power of scale ratios, target / base, so that every rule is 1 at the
 attention head; **depth**, the number of blocks, for tensors inside residual branches, where a block
 that runs several times counts as often; **loops**, how often one block runs;
 **experts**, their number, for tensors of experts and routers; **rank** and **scaling** of
-[adapters](adapters.md), for their tensors, with the **entries** in a row of a sparse one and the
-number of layers that use a factor (**uses**; **mixed** beside other partners); **density**, the
+[adapters](adapters.md), for their tensors, with the **entries** in a row of a sparse one, the
+number of layers that use a factor (**uses**; **mixed** beside other partners) and a factor in the
+model's **code** on what they add; **density**, the
 share of entries that [masks](sparsity.md) leave, for tensors that have one.
 *init* is the std of the weight,
 *mult* the factor in front of it, *lr* and *eps* multiply the base values. Decay keeps lr · wd
@@ -530,9 +531,9 @@ EXPERTS = """
 ## More experts
 
 **With AdamW `mup+moe` is enough for every way of adding experts but one: where as many experts see
-a token while their number grows, checks are undecided with labels drawn at random and pass with a
-teacher's. SGD fails there, and with finer experts, and no power of their number would mend it
-([two active experts](#two-active-experts)).**
+a token while their number grows, checks are undecided with labels drawn at random, pass with a
+teacher's, and fail for MoEUT on tokens drawn at random. SGD fails there, and with finer experts,
+and no power of their number would mend it ([two active experts](#two-active-experts)).**
 Coordinate checks over 8x (benchmarks/experts.py: a small network, three seeds, three steps, AdamW
 at 2^-8 and SGD at 2^-3; experts start at zero, as the mean of their random outputs falls like
 experts^-1/2 before training, whatever the scheme), with the slope that failed or could not be

@@ -29,12 +29,14 @@ class EmbeddingScale:
         module: its path in the model.
         plain: the factor in the model, as built.
         base: the factor in the base.
+        table: the path of the layer whose output it multiplies.
         attribute: where the module keeps it.
     """
 
     module: str
     plain: float
     base: float
+    table: str
     attribute: str = names.EMBED_SCALE
 
 
@@ -58,7 +60,8 @@ def find_embedding_scales(model: nn.Module, probes: Probes) -> list[EmbeddingSca
             if b is None or w is None or target is None or w == b or min(b, w, target) <= 0:
                 continue
             if attribute != names.EMBED_SCALE or w > b:
-                found.append(EmbeddingScale(path, target, b, attribute))
+                table = _path_of_table(path, module)
+                found.append(EmbeddingScale(path, target, b, table, attribute))
     return found
 
 
@@ -85,6 +88,16 @@ def table_of(module: nn.Module) -> nn.Embedding | None:
         return known
     tables = [child for child in module._modules.values() if isinstance(child, nn.Embedding)]
     return tables[0] if len(tables) == 1 else None
+
+
+def _path_of_table(path: str, module: nn.Module) -> str:
+    """The path of the table that a module's own factor multiplies, or of what is around it."""
+    if isinstance(module, nn.Embedding):
+        return path
+    if names.EMBEDDING in module._modules:
+        return join(path, names.EMBEDDING)
+    tables = [n for n, child in module._modules.items() if isinstance(child, nn.Embedding)]
+    return join(path, tables[0]) if len(tables) == 1 else path
 
 
 def _attributes(module: nn.Module) -> list[str]:

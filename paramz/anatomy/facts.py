@@ -190,7 +190,7 @@ def read_facts(
     declared = tuple(find_declared(model, probes, factors or {}))
     residual = find_branches(model, probes.base, branches, example) if "depth" in scales else None
     held, depth_notes = find_depth_factors(model, probes, residual, declared)
-    written = _written(model, probes, embeddings, declared, example)
+    written = _written(model, probes, embeddings, declared, (example, scales))
     moving = moving_numbers(model, probes)
     claimed: set[tuple[str, str | None]] = {
         (path, name)
@@ -241,13 +241,15 @@ def _written(
     probes: Probes,
     embeddings: Sequence[EmbeddingScale],
     declared: Sequence[DeclaredFactor],
-    example: Any,
+    asked: tuple[Any, Set[str]],
 ) -> tuple[WrittenFactor, ...]:
     """Those that no attribute holds, no user speaks of, and `scales_tied_readout` does not know."""
     held = [each.base for each in embeddings]
     spoken = {each.module for each in declared if each.attribute is None}
     named = {each.module for each in declared}
-    known_readout = scales_tied_readout(model)
+    example, scales = asked
+    # Below adapters it stays as it is, and what they add goes through it.
+    known_readout = scales_tied_readout(model) and "rank" not in scales
     return tuple(
         each
         for each in find_written(model, probes, example)

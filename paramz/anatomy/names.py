@@ -40,6 +40,10 @@ FROZEN_INPUT = ("lora_A", "lora_embedding_A")
 # layers of PEFT keep the layer that they are around.
 TOKEN_ROWS = "trainable_tokens_delta"
 WRAPPED_LAYER = "base_layer"
+# The layer of which a copy is trained, and those copies.
+COPIED_LAYER, COPIES = "original_module", "modules_to_save"
+# What stands behind a layer's own path in paths of what PEFT puts around it.
+WRAPPED_IN = r"[.](base_layer|original_module|modules_to_save|token_adapter|lora_[A-Z])\b"
 # Adapters: the factors into the rank and out of it, as PEFT's layers keep them by adapter.
 EMBEDDING_DOWN = "lora_embedding_A"
 ADAPTER_PAIRS = (("lora_A", "lora_B"), (EMBEDDING_DOWN, "lora_embedding_B"))
@@ -55,6 +59,7 @@ ADAPTER_AT_RANK = "at_rank"
 ADAPTER_GAINS = {
     "vera_lambda_d": 0, "vera_lambda_b": None, "lora_magnitude_vector": None, "ia3_l": None,
 }  # fmt: skip
+ADDED_GAIN = "vera_lambda_b"  # the one that multiplies what an adapter adds
 ADAPTER_SCALING = "scaling"
 ADAPTER_CONFIGS = "peft_config"
 # Kinds of PEFT that the table for adapters has rules for over ranks, and why others have none.
@@ -131,6 +136,7 @@ QUERY_PROJECTION = re.compile(
 DECAY_RATES = ("A_log", "time_decay")
 # Submodules that make the queries, alone or together with keys and values (in this order).
 QUERIES = ("q_proj", "query", "q", "wq", "to_q", "q_lin")
+KEYS = ("k_proj", "key", "k", "wk", "to_k", "k_lin")
 FUSED_QUERIES = ("c_attn", "qkv", "in_proj", "qkv_proj")
 # Norms between the query projection and the logits.
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_norm")

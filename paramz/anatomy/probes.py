@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from paramz.anatomy.adapters import find_adapters
 from paramz.anatomy.drawn import Laws, build_drawn
 from paramz.anatomy.hf_config import config_factory, config_notes
 from paramz.anatomy.hf_rounded import rounded_notes
@@ -130,12 +131,37 @@ def build_probes(
     if wider_width == width:
         raise ValueError(f"wider={wider_width} is the base width itself: nothing would grow")
     notes = config_notes(model, base)
-    made = _build_base(model, factory, width, measure)
+    try:
+        made = _build_base(model, factory, width, measure)
+        if "rank" in scales and isinstance(base, int):
+            _require_wider_than_ranks(made.base, base)
+    except (TypeError, ValueError) as error:
+        if "rank" not in scales or not isinstance(base, int):
+            raise
+        raise ValueError(f"{error}. {_NO_RANK.format(base=base)}") from error
     if not isinstance(wider_width, nn.Module):
         wider_width = _build(factory, wider_width, on_meta=True)
     if isinstance(base, int):
         notes += rounded_notes(model, made.base, wider_width)
     return replace(made, wider=wider_width, notes=tuple(notes))
+
+
+def _require_wider_than_ranks(model: nn.Module, width: int) -> None:
+    """Raise if adapters have a rank that the width does not exceed: then it is taken for a rank."""
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    for name, part in find_adapters(model).items():
+        if part.kind == "down" and part.rank is not None:
+            rank = tensors[name].shape[part.rank]
+            if rank >= width:
+                raise ValueError(f"{name} has rank {rank} and would be on layers of width {width}")
+
+
+# Beside a width scheme a number is a width, and alone under lora it is a rank.
+_NO_RANK = (
+    "As the scheme has rules for width, base={base} is a width. If it is the adapters' rank: "
+    "'lora' with base={base} where the width is the base's, or base=paramz.hf.config_factory("
+    "model, rank={base}), base_width=... where that differs, too"
+)
 
 
 def _as_width(base: Any, base_width: Any) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 
 from paramz.anatomy import names
 from paramz.anatomy.adapters import adapter_configs, find_adapters
+from paramz.anatomy.paths import split
 
 
 def at_rank(model: nn.Module, rank: int) -> nn.Module:
@@ -47,6 +48,10 @@ def at_rank(model: nn.Module, rank: int) -> nn.Module:
     configs = {
         name: config_at_rank(config, rank) for name, config in adapter_configs(model).items()
     }
+    for path, module in list(twin.named_modules()):  # to unload keeps the copies that are trained
+        if names.COPIED_LAYER in module._modules and names.COPIES in module._modules:
+            parent, local = split(path)
+            setattr(twin.get_submodule(parent), local, module._modules[names.COPIED_LAYER])
     plain = twin.unload()
     vars(plain).pop(names.ADAPTER_CONFIGS, None)
     with torch.random.fork_rng(devices=[]):

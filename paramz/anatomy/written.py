@@ -49,6 +49,7 @@ class WrittenFactor:
         wider: its value in the wider probe.
         power: its exponent in width.
         place: of what it is a factor: an embedding, the readout, a layer, or a layer's weight.
+        ratio: its value, target / base.
         attribute: where the layer keeps it, if it does.
         held: what the layer's input (an embedding's output) is to be multiplied by, so that the
             factor is the base's; None where that layer takes none.
@@ -60,6 +61,7 @@ class WrittenFactor:
     wider: float
     power: float
     place: str
+    ratio: float
     held: float | None
     behind: bool = False
     attribute: str | None = None
@@ -200,6 +202,10 @@ class _Reader(TorchFunctionMode):
         weights = [self._names[id(x)] for x in tensors if id(x) in self._names and x.ndim >= 2]
         data = [self._label(x) for x in tensors if id(x) not in self._names]
         pending = frozenset[int]().union(*(label.pending for label in data))
+        if name == "index_copy" and weights:  # a table with rows that are trained in their place
+            return _Label(weights[0], "weight")
+        if name == "embedding":
+            weights += [str(label.made_by) for label in data if label.kind == "weight"]
         if name == "embedding" and weights:
             return _Label(weights[0], "embedding")
         if name in _MAPS or name in _ATTENTION or name in _RECURRENT:
@@ -285,7 +291,8 @@ def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> Writt
     behind = place == "readout" and not one.into
     kept = vars(probes.base.get_submodule(split(name)[0])) if place == "weight" else {}
     attribute = next((n for n, v in kept.items() if _is(v, one.value)), None)
-    return WrittenFactor(path, one.value, other.value, power, place, held, behind, attribute)
+    ratio = growth**power
+    return WrittenFactor(path, one.value, other.value, power, place, ratio, held, behind, attribute)
 
 
 def _is(value: Any, number: float) -> bool:

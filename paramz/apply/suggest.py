@@ -85,8 +85,9 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:
         said.append(
             "the number of active experts stays while that of experts grows, so every expert sees "
-            "fewer tokens, which are more alike: experimental with AdamW (checks pass or fail by "
-            "the data), and SGD's learning rates do not transfer"
+            "fewer tokens, which are more alike: experimental with AdamW (its checks pass with a "
+            "teacher's labels, are undecided with labels drawn at random, and fail for MoEUT on "
+            "tokens drawn at random), and SGD's learning rates do not transfer"
         )
     said += _of_vocabulary(plan)
     lonely = sorted({row.role for row in plan.rows if _lacks_rule(plan, row, family)})

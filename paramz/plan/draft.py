@@ -9,6 +9,7 @@ from dataclasses import replace
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts, TensorFacts
 from paramz.anatomy.tensors import ModelTensor, Use, listed
+from paramz.plan.coded import notes_on_code, notes_on_heads, with_code
 from paramz.plan.experts import router_notes, thin_notes, with_thin
 from paramz.plan.factors import (
     code_multipliers,
@@ -48,7 +49,9 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     scheme = rulebook.scheme
     rows = find_rows(facts, scheme, roles)
     attention = scheme.attention
+    larger: list[str] = []
     if "rank" in scheme.scales:
+        larger = notes_on_heads(facts)
         facts = replace(facts, heads=(), embeddings=(), declared=(), written=())
         attention = USUAL_ATTENTION
     in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
@@ -58,6 +61,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
         warnings.warn(doubt, stacklevel=4)  # parametrize_ or make_plan's caller
     told = (*router_notes(rows, rulebook), *thin_notes(rows, scheme), *experts_notes(rows))
+    told = (*told, *notes_on_code(rows), *larger)
     notes = (*doubts, *sliced, *told, *facts.notes)
     branches: dict[str, float] = {}
     if facts.residual is not None:
@@ -111,7 +115,7 @@ def _doubts(facts: Facts, rows: Sequence[Row]) -> list[str]:
         {
             tensor.name: tensor.place
             for tensor, row in zip(facts.tensors, rows, strict=True)
-            if row.role in unsaid and not row.why.startswith(("roles[", "adapter"))
+            if row.role in unsaid and not row.why.startswith(("roles[", "adapter", FROZEN))
         },
         [tensor.name for tensor in facts.tensors],
     )
@@ -135,6 +139,7 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
             replace(row, readouts=(), why=row.why if row.adapted or not t.tensor.frozen else FROZEN)
             for row, t in zip(rows, facts.tensors, strict=True)
         ]
+        rows = with_code(rows, facts)
     wider = next((row for row in rows if any(r != 1.0 for r in row.widths)), None)
     if wider is not None and not scheme.scales & {"fan_in", "fan_out"}:
         raise _no_width(wider.name, wider.shape, wider.base_shape, scheme)

@@ -24,6 +24,7 @@ _RATIOS: Mapping[str, str] = MappingProxyType(
         "thin": "the number of active experts whose own size stays",
         "entries": "entries in a row of a sparse adapter",
         "scaling": "the factor on what an adapter puts out",
+        "code": "the factor that the model's code has there",
         "uses": "layers that share a tensor",
         "mixed": "those with other partners in each",
     }

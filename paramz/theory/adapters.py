@@ -7,6 +7,7 @@ starts at zero, so that the adapted model starts as the pretrained one.
     RANK     the ratio of ranks, target / base
     SCALING  the ratio of the numbers s
     ENTRIES  the ratio of the numbers of entries in a row of SVFT's M
+    CODE     the ratio of factors in the model's own code on what a layer puts out, or takes
     USES     the ratio of the numbers of layers that use a factor, with partners that they share or
              whose gradients agree: their gradients add up
     MIXED    the same, of layers that use a B beside rows of A that were drawn apart
@@ -25,6 +26,10 @@ vector   gains: one per coordinate of the rank (VeRA's d), between two random ma
          Weights between fixed matrices (SVFT's M, OFT's rotations, LoKr's w2_a): entries of one
          size that align with their inputs add up to as many as a row has, and a gradient does not
          know how many there are. Those that are drawn keep the size of their product at first.
+
+input, hidden, output: tensors that are trained whole beside adapters. The code's own factor stays as
+         the model was trained with it (sqrt(width) on Gemma's embeddings), so that their changes,
+         and those of B, go through it: an abc shift, as by s.
 
 Other kinds of adapters have these rows in sizes of their own (`anatomy/adapter_kinds.py`).
 
@@ -46,23 +51,35 @@ K-FAC has no column: the factor that starts at zero lets no gradient through to 
 from __future__ import annotations
 
 from paramz.theory.power import ONE
-from paramz.theory.printed import ENTRIES, HALF, HEAD, MIXED, NONE, RANK, SCALING, USES, tabulate
+from paramz.theory.printed import (
+    CODE,
+    ENTRIES,
+    HALF,
+    HEAD,
+    MIXED,
+    NONE,
+    RANK,
+    SCALING,
+    USES,
+    tabulate,
+)
 
 # fmt: off
-_S, _U, _X = SCALING, USES, MIXED**HALF
+_S, _U, _X, _C = SCALING * CODE, USES, MIXED**HALF, CODE
+_BEHIND =     (1 / _C,         ONE,    1 / _C**2,             1 / _C,           _C,              1 / _C,                 _C)
 LORA = tabulate(
     "lora", "adapters over rank, a rate per factor: the spectral condition (Yang, Simon and "
     "Bernstein 2023, arXiv 2310.17813) over the rank; the ratio of rates is that of LoRA+ (Hayou "
     "et al. 2024, arXiv 2402.12354)",
     attention=HEAD**-HALF,
     columns=("init",        "mult", "sgd.lr",              "adam.lr",        "adam.eps",      "muon.lr",              "muon.eps"),
-    input  =(ONE,            ONE,    ONE,                   ONE,              ONE,             ONE,                    ONE),
-    hidden =(ONE,            ONE,    ONE,                   ONE,              ONE,             ONE,                    ONE),
-    output =(ONE,            ONE,    ONE,                   ONE,              ONE,             ONE,                    ONE),
+    input  =_BEHIND,
+    hidden =_BEHIND,
+    output =_BEHIND,
     latent =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
     inward =(ONE,            ONE,    RANK / _U,             ONE,              _U / RANK,       RANK**HALF,             RANK**-HALF * _U),
     outward=(1 / (RANK*_S),  ONE,    1 / (RANK*_S**2 * _U), _X / (RANK*_S),   _S * _U*_X,      RANK**-HALF / _S * _X,  RANK**HALF * _S * _U*_X),
     vector =(ENTRIES**-HALF / _S, ONE, 1 / (ENTRIES*_S**2), _X / (ENTRIES*_S), RANK**-HALF * _S * _X, NONE,              NONE),
-    scalar =(ONE,            ONE,    ONE,                   ONE,              ONE,             NONE,                   NONE),
+    scalar =(1 / _C,         ONE,    1 / _C**2,             1 / _C,           _C,              NONE,                   NONE),
 )
 # fmt: on

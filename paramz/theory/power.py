@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 Scale = Literal[
     "fan_in", "fan_out", "head", "depth", "loops", "experts", "top_k", "rank", "scaling", "entries",
-    "uses", "mixed", "thin", "density", "batch", "steps",
+    "code", "uses", "mixed", "thin", "density", "batch", "steps",
 ]  # fmt: skip
 
 _EXPONENT = re.compile(r"-?\d{1,9}(/0*[1-9]\d{0,8})?")

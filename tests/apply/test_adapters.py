@@ -290,6 +290,14 @@ def test_a_config_builds_the_base_at_another_width_and_rank():
     assert rates(plan, model) == {"latent": (0.5, 0.2), "outward": (1.0, 0.1)}
 
 
+@pytest.mark.parametrize("base", [4, 8])  # no width of the model, and one as small as the rank
+def test_a_rank_beside_a_width_scheme_is_refused_with_the_ways_to_give_it(base):
+    model = llama_with_adapters(64, 16)
+    ways = rf"'lora' with base={base} .*config_factory\(model, rank={base}\), base_width="
+    with pytest.raises(ValueError, match=ways):
+        paramz.make_plan(model, "mup+lora", base=base)
+
+
 def targets(model, batch):
     ids, labels = batch
     return nn.functional.cross_entropy(model(ids).flatten(0, 1), labels.flatten())

@@ -125,3 +125,17 @@ def test_freed_memory_is_not_shared_memory():
     for parameter in model.parameters():
         parameter.untyped_storage().resize_(0)
     require_apart(model)
+
+
+@pytest.mark.parametrize("layer", ["lm_head", "embed_tokens"])
+def test_a_rank_alone_builds_the_base_of_a_tied_model_with_a_trained_copy(layer):
+    """PEFT's unload unties it. Under a plan of width the copy has the readout's factor, once."""
+    ids = torch.arange(5)[None]
+    model = llama(32).unload()
+    paramz.adopt_(model, "mup", base=16)
+    before = model(ids).logits
+    config = peft.LoraConfig(r=8, lora_alpha=8, target_modules=["q_proj"], modules_to_save=[layer])
+    model = peft.get_peft_model(model, config)
+    plan = paramz.parametrize_(model, "lora", base=4)
+    assert torch.equal(model(ids).logits, before)
+    assert {group["lr"] for group in plan.param_groups(model, "adamw", lr=1.0)} == {1.0}

@@ -67,7 +67,7 @@ def test_what_changes_in_modules_depends_on_the_scheme():
         GrowingHeads("b", KEY_INPUT, head=4.0),
         GrowingHeads("c", "scaling", plain=1.0, base=1.0, head=4.0, constant=True),
     )
-    facts = Facts(tensors=(HIDDEN,), heads=heads, embeddings=(EmbeddingScale("e", 8.0, 2.0),))
+    facts = Facts(tensors=(HIDDEN,), heads=heads, embeddings=(EmbeddingScale("e", 8.0, 2.0, "e"),))
     mup = draft_plan(facts, Rulebook(paramz.MUP)).attention
     assert [(s.module, s.value) for s in mup] == [
         ("a", 0.125),  # 0.5 / 4: 1/d_head from the base's value
