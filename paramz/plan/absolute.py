@@ -68,7 +68,7 @@ def refuse_absolute(
                 f"the group, from which a plan counts: leave {option} out and give "
                 "decay='independent', which is the same at every width"
             )
-    if family.column not in _WITH_COUPLED_DECAY and read_decoupled(stated) is False:
+    if family.column not in _WITH_COUPLED_DECAY and read_decoupled(stated, family.name) is False:
         raise ValueError(
             f"{family.name} without decoupled decay adds it to a gradient that is then "
             "preconditioned, and no rule says how it moves with width: give weight_decouple=True, "

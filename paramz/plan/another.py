@@ -123,7 +123,8 @@ def family_of(name: Any, options: dict[str, Any]) -> Family | None:
     if name_of(called) not in FAMILIES:
         return None
     read = {name: options.get(name) for name in ("exponent", "graft")}
-    return find_family(called, decoupled=read_decoupled(options), **read)
+    apart = read_decoupled(options, name_of(called))
+    return find_family(called, decoupled=apart, **read)
 
 
 def _inside(options: dict[str, Any]) -> Family | None:

@@ -14,8 +14,8 @@ import torch
 
 from paramz.plan.absolute import refuse_absolute
 from paramz.plan.own_factor import OwnFactor, factor_options, own_factor, spelt_out
-from paramz.theory.decay import DECAYS, DECOUPLED, read_decoupled
-from paramz.theory.families import Family
+from paramz.theory.decay import DECAYS, decoupling_options, read_decoupled
+from paramz.theory.families import Family, called
 from paramz.theory.families import family as find_family
 from paramz.theory.rules import ROLES
 
@@ -105,7 +105,7 @@ class Settings:
             raise TypeError(f"lr is missing: at which learning rate was {optimizer!r} tuned?")
         family = find_family(
             optimizer,
-            decoupled=read_decoupled(given),
+            decoupled=read_decoupled(given, called(optimizer)),
             exponent=given.get("exponent"),
             graft=given.get("graft"),
         )
@@ -188,7 +188,8 @@ def _decay_spelt_out(family: Family, optimizer: Any) -> dict[str, Any]:
     kind = optimizer if isinstance(optimizer, type) else torch_optimizers().get(family.name)
     known = _parameters(kind)[0] if kind is not None else frozenset[str]()
     read = family.column in ("adam", "sgd")
-    return {name: family.decay == "decoupled" for name in DECOUPLED if read and name in known}
+    names = decoupling_options(family.name) if read else ()
+    return {name: family.decay == "decoupled" for name in names if name in known}
 
 
 def _looks_misspelt(name: str, known: Collection[str]) -> bool:

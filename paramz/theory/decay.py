@@ -23,14 +23,38 @@ DECAYS: Mapping[str, str] = MappingProxyType(
 )
 
 # Options by which libraries choose whether decay is apart from the gradient: torch,
-# pytorch_optimizer, apex and DeepSpeed.
-DECOUPLED = ("decoupled_weight_decay", "weight_decouple", "adam_w_mode", "adamw_mode")
+# pytorch_optimizer, apex, DeepSpeed, ADOPT's authors (and timm), timm, optimi.
+_DECOUPLED = (
+    "decoupled_weight_decay", "weight_decouple", "adam_w_mode", "adamw_mode", "decoupled",
+    "decouple", "decoupled_decay", "decouple_wd",
+)  # fmt: skip
+# Where such a name means something else, and decay is apart either way: lion-pytorch's divides it
+# by the first learning rate, and pytorch_optimizer's Adan without it divides weights by 1 + lr wd.
+_ANOTHER: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"lion": ("decoupled_weight_decay",), "adan": ("weight_decouple",)}
+)
 
 
-def read_decoupled(options: Mapping[str, Any]) -> bool | None:
+def decoupling_options(optimizer: str) -> tuple[str, ...]:
+    """The options by which libraries choose whether an optimizer's decay is apart.
+
+    Args:
+        optimizer: the name of its family.
+
+    >>> "decoupled_weight_decay" in decoupling_options("adam")
+    True
+    """
+    return tuple(name for name in _DECOUPLED if name not in _ANOTHER.get(optimizer, ()))
+
+
+def read_decoupled(options: Mapping[str, Any], optimizer: str = "") -> bool | None:
     """Whether options say that decay is apart from the gradient; None where they say nothing.
+
+    Args:
+        options: of an optimizer.
+        optimizer: the name of its family.
 
     >>> read_decoupled({"adam_w_mode": False}), read_decoupled({"momentum": 0.9})
     (False, None)
     """
-    return next((options[name] for name in DECOUPLED if name in options), None)
+    return next((options[n] for n in decoupling_options(optimizer) if n in options), None)

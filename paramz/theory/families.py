@@ -197,8 +197,12 @@ def _named(family: Family, names: str) -> dict[str, Family]:
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         **{name: SGD for name in ("sgd", "momentum", "nesterov", "sgd8bit", "fusedsgd")},
-        **_named(ADAM, "adam nadam radam adamax rmsprop adam8bit adam4bit adamfp8 adam32bit"),
-        **_named(ADAM, "pagedadam pagedadam8bit pagedadam32bit rmsprop8bit rmsprop32bit"),
+        **_named(ADAM, "adam nadam radam adamax rmsprop adam8bit adam4bit adamfp8"),
+        **_named(ADAM, "rmsprop8bit rmsprop32bit"),
+        # Of bitsandbytes alone, whose Adam takes decay off the weights as its AdamW does.
+        **_named(
+            replace(ADAM, decay="decoupled"), "adam32bit pagedadam pagedadam8bit pagedadam32bit"
+        ),
         "adagrad": replace(ADAM, name="adagrad", eps=1e-10),
         **_named(ADAMW, "adamw adamw8bit adamw4bit adamwfp8 adamw32bit stableadamw"),
         **_named(ADAMW, "pagedadamw pagedadamw8bit pagedadamw32bit"),
@@ -253,6 +257,21 @@ def _with_own_defaults(known: Family, own: Mapping[str, Any]) -> Family:
     return replace(known, eps=eps) if isinstance(eps, float) and known.eps is not None else known
 
 
+def called(optimizer: Any) -> str:
+    """The name by which the tables know an optimizer, given as for `family`.
+
+    >>> called("AdamW"), called(ADAMW)
+    ('adamw', 'adamw')
+    """
+    if isinstance(optimizer, Family):
+        return optimizer.name
+    return name_of(optimizer if isinstance(optimizer, str | type) else type(optimizer))
+
+
+def _of_bitsandbytes(kind: Any) -> bool:
+    return any(c.__module__.startswith("bitsandbytes.") for c in getattr(kind, "__mro__", ()))
+
+
 def family(
     optimizer: Any,
     *,
@@ -267,7 +286,7 @@ def family(
             for an optimizer that paramz does not know. What is left out below is an instance's own
             or the class's default.
         decoupled: overrides the decay kind of Adam's relatives (``decoupled_weight_decay`` of
-            torch, ``weight_decouple`` of pytorch_optimizer, ``adam_w_mode`` of apex) and SGD's.
+            torch, ``weight_decouple`` of pytorch_optimizer, ``adam_w_mode`` of apex ...) and SGD's.
         exponent: Shampoo's, of each side or of the left and right one.
         graft: the optimizer from which Shampoo's steps get their size, and so its learning rates.
 
@@ -301,9 +320,11 @@ def family(
             )
         own = _stated(optimizer)
         found = _with_own_defaults(FAMILIES[key], own)
+        if found.decay == "l2-normalised" and "adam" in key and _of_bitsandbytes(kind):
+            found = replace(found, decay="decoupled")  # one kernel for Adam and AdamW
         exponent = own.get("exponent") if exponent is None else exponent
         graft = own.get("graft") if graft is None else graft
-        decoupled = read_decoupled(own) if decoupled is None else decoupled
+        decoupled = read_decoupled(own, found.name) if decoupled is None else decoupled
     if exponent is not None and found.exponent is not None:
         sides = (exponent, exponent) if isinstance(exponent, int | float) else exponent
         e = sum((Fraction(side).limit_denominator(1000) for side in sides), _0)

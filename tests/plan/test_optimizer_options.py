@@ -1,5 +1,7 @@
 """Options of optimizers that change what a plan counts on: followed, or refused by name."""
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -60,6 +62,60 @@ def test_coupled_decay_is_read_under_every_name_that_libraries_give_it(planned):
     assert asked(FusedAdam, adam_w_mode=False) == asked(torch.optim.Adam)
     assert asked(library.AdEMAMix, weight_decouple=False) == asked(torch.optim.Adam)
     assert asked(library.SGDW, weight_decouple=False) == asked("sgd")
+
+
+def of_a_library(name, module="a_library", **own):
+    """An optimizer with a constructor's options, which its groups hold, as libraries have it."""
+
+    def __init__(self, params, lr=1e-3, weight_decay=0.0, **given):
+        torch.optim.Optimizer.__init__(
+            self, params, {"lr": lr, "weight_decay": weight_decay, **own}
+        )
+
+    plain = [inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    options = {"lr": 1e-3, "weight_decay": 0.0, **own}
+    plain += [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in options.items()
+    ]
+    kind = type(name, (torch.optim.Optimizer,), {"__init__": __init__, "__module__": module})
+    kind.__signature__ = inspect.Signature(plain)
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "apart"),
+    [
+        # The options and defaults of ADOPT's authors and timm, of optimi, lion-pytorch, and
+        # bitsandbytes, whose Adam has the kernel of its AdamW; torchao's Adam8bit has not.
+        (of_a_library("ADOPT", decoupled=False), {}, False),
+        (of_a_library("ADOPT", decoupled=False), {"decoupled": True}, True),
+        (of_a_library("Adam", decouple_wd=False), {}, False),
+        (of_a_library("Adam", decouple_wd=False), {"decouple_wd": True}, True),
+        (of_a_library("Lion", decoupled_weight_decay=False), {}, True),
+        (of_a_library("Adam8bit", "bitsandbytes.optim.adam"), {}, True),
+        (of_a_library("Adam8bit", "torchao.optim.adam"), {}, False),
+        (library.Adan, {}, True),  # divides weights by 1 + lr wd
+        (library.Lion, {"weight_decouple": False}, False),
+        ("pagedadam", {}, True),
+    ],
+)
+def test_decay_is_apart_where_a_library_has_it_so(planned, kind, options, apart):
+    model, plan = planned
+    groups = plan.param_groups(model, kind, lr=0.1, weight_decay=0.1, **options)
+    assert decays(groups) == pytest.approx(
+        decays(plan.param_groups(model, "adamw" if apart else "adam", lr=0.1, weight_decay=0.1))
+    )
+    assert all(group[name] is value for group in groups for name, value in options.items())
+    if not isinstance(kind, str):
+        plan.check(kind(groups), model=model)
+
+
+def test_how_adan_decays_is_left_to_it(planned):
+    model, plan = planned
+    assert {
+        g["weight_decouple"]
+        for g in library.Adan(plan.param_groups(model, library.Adan, lr=0.1)).param_groups
+    } == {False}
 
 
 @pytest.mark.parametrize(
