@@ -42,8 +42,9 @@ def constrained(optimizer: AnyOptimizer) -> AnyOptimizer:
             another optimizer trains vectors, embeddings and the readout.
 
     Raises:
-        ValueError: it holds a tensor that is no matrix, has weight decay or is constrained already;
-            and at its first step, a matrix is all zeros.
+        ValueError: it holds a tensor that is no matrix, has weight decay (also one that is added or
+            loaded later, at its next step) or is constrained already; and at its first step, a
+            matrix is all zeros.
 
     >>> import paramz
     >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Linear(w, w), nn.Linear(w, 2))
@@ -59,15 +60,7 @@ def constrained(optimizer: AnyOptimizer) -> AnyOptimizer:
     """
     if keeps_norms(optimizer):
         raise ValueError(f"this {type(optimizer).__name__} keeps its matrices' norms already")
-    for group in optimizer.param_groups:
-        _refuse_decay(group)
-    for name, p in _named(optimizer):
-        if p.ndim < 2:
-            raise ValueError(
-                f"{name} {tuple(p.shape)} is no matrix, and only matrices are to keep their norm: "
-                "give the rest to another optimizer, as in plan.split_groups(model, "
-                "adamh=dict(lr=...), adamw=dict(lr=...))"
-            )
+    _require_matrices_without_decay(optimizer)
     sphere = _Sphere()
     optimizer.register_step_pre_hook(sphere.remember)
     optimizer.register_step_post_hook(sphere.project)
@@ -85,6 +78,7 @@ class _Sphere:
     @torch.no_grad()
     def remember(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Copy the matrices, and refuse those without a norm to keep."""
+        _require_matrices_without_decay(optimizer)  # of groups that were added, or a state loaded
         for name, p in _named(optimizer):
             if RADIUS not in optimizer.state.get(p, {}) and not p.any():
                 raise ValueError(
@@ -102,12 +96,15 @@ class _Sphere:
                 if p.grad is None or p not in self._before:
                     continue
                 start = self._before[p].float()
-                radius = optimizer.state[p].setdefault(RADIUS, float(start.norm()))
+                if RADIUS not in optimizer.state[p]:  # reading it waits for an accelerator
+                    optimizer.state[p][RADIUS] = float(start.norm())
+                radius = optimizer.state[p][RADIUS]
                 move = p.float() - start
                 size = move.norm()
                 aim = start + move * (group["lr"] * radius / size)
-                # No move is none: a rate of zero, or a step that GradScaler has skipped.
-                p.copy_(torch.where(size > 0, aim * (radius / aim.norm()), start))
+                # No move is none: a rate of zero, or a step that GradScaler has skipped. What is
+                # not finite stays so: a matrix that stood still for it would never move again.
+                p.copy_(torch.where(size == 0, start, aim * (radius / aim.norm())))
         self._before = {}
 
 
@@ -119,9 +116,18 @@ def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter
             yield names[k] if k < len(names) else f"tensor {k} of group {i}", p
 
 
-def _refuse_decay(group: dict[str, Any]) -> None:
-    if group.get("weight_decay"):
-        raise ValueError(
-            f"weight_decay={group['weight_decay']:g}: the norm of every matrix is kept, so decay "
-            "would only turn its steps; pass weight_decay=0 (Muon and AdamW have another default)"
-        )
+def _require_matrices_without_decay(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        if group.get("weight_decay"):
+            raise ValueError(
+                f"weight_decay={group['weight_decay']:g}: the norm of every matrix is kept, so "
+                "decay would only turn its steps; pass weight_decay=0 (Muon and AdamW have another "
+                "default, and a state_dict brings that of its groups)"
+            )
+    for name, p in _named(optimizer):
+        if p.ndim < 2:
+            raise ValueError(
+                f"{name} {tuple(p.shape)} is no matrix, and only matrices are to keep their norm: "
+                "give the rest to another optimizer, as in plan.split_groups(model, "
+                "adamh=dict(lr=...), adamw=dict(lr=...))"
+            )

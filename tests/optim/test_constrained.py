@@ -287,3 +287,29 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
         assert torch.equal(states[0][name], states[1][name])
         torch.testing.assert_close(states[0][name], value, rtol=0, atol=2e-4)
         assert (value - start[name]).abs().max() > 1e-3
+
+
+def one_matrix(**options):
+    weight = nn.Parameter(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
+    weight.grad = torch.ones(4, 4)
+    return weight, torch.optim.AdamW([weight], lr=0.1, **{"weight_decay": 0.0, **options})
+
+
+def test_a_gradient_that_is_not_finite_stays_visible():
+    weight, optimizer = one_matrix()
+    constrained(optimizer).step()
+    weight.grad = torch.full((4, 4), torch.nan)
+    optimizer.step()
+    # The optimizer's own state is lost with it, so a matrix that kept its values would never move.
+    assert weight.isnan().all()
+
+
+def test_vectors_and_decay_that_come_later_are_refused_as_at_first():
+    _, optimizer = one_matrix()
+    constrained(optimizer).add_param_group({"params": [nn.Parameter(torch.ones(4))]})
+    with pytest.raises(ValueError, match=r"tensor 0 of group 1 \(4,\) is no matrix"):
+        optimizer.step()
+    _, optimizer = one_matrix()
+    constrained(optimizer).load_state_dict(one_matrix(weight_decay=0.1)[1].state_dict())
+    with pytest.raises(ValueError, match=r"weight_decay=0.1: .* a state_dict brings that of its"):
+        optimizer.step()
