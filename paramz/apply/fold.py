@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT
 from paramz.anatomy.embeddings import table_of
-from paramz.anatomy.paths import split
+from paramz.anatomy.paths import join, split
 from paramz.anatomy.tensors import is_trainable_kind
 from paramz.apply.tied import TiedFold, tied_folds
 from paramz.plan.on_model import set_scale_
@@ -82,14 +83,21 @@ def _scaled_parts(
     model: nn.Module, plan: Plan, without: Sequence[ModuleScale] = ()
 ) -> list[tuple[ModuleScale, list[torch.Tensor]]]:
     scales = [s for s in plan.attention if s.value != s.plain and s not in without]
-    return [(scale, scaled_weights(model, plan, scale)) for scale in scales]
+    found, seen = [], set[tuple[int, torch.Size]]()
+    for scale in scales:
+        parts = {(p.data_ptr(), p.shape): p for p in scaled_weights(model, plan, scale)}
+        # What several modules share takes the factor once.
+        found.append((scale, [part for key, part in parts.items() if key not in seen]))
+        seen |= parts.keys()
+    return found
 
 
 def scaled_weights(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[torch.Tensor]:
     """Views of the weights that a scale of the plan can be folded into.
 
     Raises:
-        ValueError: there are none, or they are quantised; the message says why.
+        ValueError: there are none, they are quantised, or something else uses them that has not
+            the same scale; the message says why.
     """
     if scale.kind == "switch":
         return []  # it changes how torch computes, not what
@@ -106,7 +114,43 @@ def scaled_weights(model: nn.Module, plan: Plan, scale: ModuleScale) -> list[tor
             f"{scale.module}: its queries are quantised, and integers cannot take up a factor of "
             f"{scale.value / scale.plain:.4g}"
         )
+    _require_alike(model, plan, scale, parts)
     return parts
+
+
+def _require_alike(
+    model: nn.Module, plan: Plan, scale: ModuleScale, parts: Sequence[torch.Tensor]
+) -> None:
+    """Raise if a weight is used elsewhere, too, without the same factor on what comes out."""
+    ratio = scale.value / scale.plain
+    same = {
+        id(model.get_submodule(each.module))
+        for each in plan.attention
+        if each.kind == "attention" and math.isclose(each.value / each.plain, ratio)
+    }
+    memory = {_memory(part) for part in parts if not part.is_meta}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList | nn.ModuleDict):
+            continue  # what it holds, others call
+        for local, child in module._modules.items():
+            own = [] if child is None else child._parameters.values()
+            if not any(p is not None and _memory(p) in memory for p in own):
+                continue
+            alike = id(module) in same and local in _TAKE_QUERIES
+            if not alike and not (isinstance(child, nn.MultiheadAttention) and id(child) in same):
+                raise ValueError(
+                    f"{scale.module}: the weight of its queries is that of {join(path, local)}, "
+                    f"too, which does not get its factor of {ratio:.4g}. Give each a weight of its "
+                    "own, or keep the plan"
+                )
+
+
+_TAKE_QUERIES = (*names.QUERIES, *names.FUSED_QUERIES, *names.QUERY_NORMS)
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    """Where the memory begins that a tensor, or what it is a view of, has for itself."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _refuse_what_no_weight_holds(plan: Plan, tied: Sequence[TiedFold]) -> None:

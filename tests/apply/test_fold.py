@@ -184,3 +184,56 @@ def test_keys_without_a_projection_keep_their_logits(more):
     before = model(x)
     paramz.fold_(model)
     assert torch.allclose(model(x), before, atol=1e-6)
+
+
+class Attention(nn.Module):
+    def __init__(self, width, shared=None):
+        super().__init__()
+        self.scale = (width // 2) ** -0.5
+        maps = (nn.Linear(width, width) for _ in range(3))
+        self.q_proj, self.k_proj, self.v_proj = (shared or next(maps), next(maps), next(maps))
+
+    def forward(self, x):
+        maps = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (each(x).unflatten(-1, (2, -1)).transpose(1, 2) for each in maps)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        return x + mixed.transpose(1, 2).flatten(2)
+
+
+def sharing(what):
+    def build(width=8):
+        first = Attention(width)
+        second = Attention(width, first.q_proj if what == "module" else None)
+        if what == "weight":
+            second.q_proj.weight = first.q_proj.weight
+        if what == "keys":
+            first.k_proj = first.q_proj
+        return nn.Sequential(nn.Linear(5, width), first, second, nn.Linear(width, 3)).double()
+
+    return build
+
+
+@pytest.mark.filterwarnings("ignore:the model:UserWarning")  # of whose heads, a shared map hides
+@pytest.mark.parametrize("what", ["module", "weight"])
+def test_queries_that_layers_share_take_the_factor_once(what):
+    model, x = sharing(what)(32), torch.randn(2, 4, 5, dtype=torch.float64)
+    paramz.parametrize_(model, "mup", base=sharing(what), base_width=8)
+    before = model(x)
+    paramz.fold_(model)
+    assert torch.allclose(model(x), before, atol=1e-12)
+    paramz.adopt_(model, "mup", base=sharing(what), base_width=8)
+    assert torch.allclose(model(x), before, atol=1e-12)
+    assert model[1].scale != (32 // 2) ** -0.5  # the plan's
+
+
+@pytest.mark.filterwarnings("ignore:the model:UserWarning")
+def test_queries_that_are_keys_too_are_not_folded():
+    model, x = sharing("keys")(32), torch.randn(2, 4, 5, dtype=torch.float64)
+    before = model(x)
+    plan = paramz.adopt_(model, "mup", base=sharing("keys"), base_width=8)
+    assert torch.allclose(model(x), before, atol=1e-12)
+    assert any("is that of 1.k_proj, too" in note for note in plan.notes)
+    model = sharing("keys")(32)
+    paramz.parametrize_(model, "mup", base=sharing("keys"), base_width=8)
+    with pytest.raises(ValueError, match=r"1: the weight of its queries is that of 1.k_proj, too"):
+        paramz.fold_(model)
