@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from paramz.adapters.layer import (
+    OF_THE_LAYER,
     AdaptedLinear,
     Adapter,
     adapted_layers,
@@ -34,7 +35,8 @@ def attach_(model: nn.Module, adapter: Adapter, where: str | Sequence[str]) -> l
 
     Raises:
         ValueError: there is no such layer, a layer is no plain ``nn.Linear`` (one with an adapter,
-            one whose weight torch reads itself, a quantised one), or as for the adapter.
+            one whose weight torch reads itself, a quantised one, one with a mask or a weight that
+            is computed), or as for the adapter.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8))
     >>> from paramz.adapters import ShareLoRA
@@ -81,6 +83,13 @@ def _layers(model: nn.Module, where: str | Sequence[str]) -> dict[str, nn.Linear
                 f"{path} is a {type(layer).__name__}, whose code may use the weight in another way "
                 "than nn.Linear does, so that an adapter would have no effect: leave it out of "
                 "where="
+            )
+        more = [name for name in (*layer._parameters, *layer._buffers) if name not in OF_THE_LAYER]
+        if more:
+            raise ValueError(
+                f"{path} has {', '.join(more)} beside its weight and bias, as a mask or a weight "
+                "that is computed from others adds them: put it into the weight first, as "
+                f"torch.nn.utils.prune.remove(layer, 'weight') does, or leave it out of where="
             )
         if isinstance(modules[path.rpartition(".")[0]], nn.TransformerEncoderLayer):
             raise ValueError(

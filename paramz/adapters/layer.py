@@ -110,14 +110,14 @@ def plain_(layer: nn.Linear, but: Sequence[str] = ()) -> None:
         but: buffers that the next adapter of its kind finds there.
     """
     for held in (layer._parameters, layer._buffers):
-        for name in [name for name in held if name not in (*_OF_THE_LAYER, *but)]:
+        for name in [name for name in held if name not in (*OF_THE_LAYER, *but)]:
             del held[name]
     for name in vars(layer).keys() & _NUMBERS:
         delattr(layer, name)
     layer.__class__ = nn.Linear
 
 
-_OF_THE_LAYER = ("weight", "bias")
+OF_THE_LAYER = ("weight", "bias")
 _NUMBERS = frozenset({"adapter", "scaling", "adapter_uses"})
 
 
@@ -159,4 +159,4 @@ def _sharing(layers: Mapping[str, AdaptedLinear]) -> list[list[str]]:
 def own_tensors(layer: AdaptedLinear) -> list[Tensor]:
     """The parameters and buffers of a layer's adapter."""
     held = [*layer._parameters.items(), *layer._buffers.items()]
-    return [each for name, each in held if each is not None and name not in _OF_THE_LAYER]
+    return [each for name, each in held if each is not None and name not in OF_THE_LAYER]

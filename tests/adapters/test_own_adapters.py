@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import paramz
 from paramz.adapters import SVFT, MoS, ShareLoRA, attach_, detach_, merge_, share_closest_
@@ -399,3 +400,15 @@ def test_the_summary_says_which_tensors_are_frozen():
     assert said["head.bias"] == ("scalar", "no axis grows", "1")
     assert said["layers.{0..3}.lora_B"][0] == "outward"
     assert "frozen" not in str(paramz.make_plan(Net(), "mup", base=Net, base_width=16).summary())
+
+
+def test_a_layer_with_a_mask_or_a_computed_weight_is_refused():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    prune.random_unstructured(net[0], "weight", 0.5)
+    # Taking the adapter off would have taken the tensors along of which the weight is made.
+    with pytest.raises(
+        ValueError, match=r"0 has weight_orig, weight_mask beside .*prune.remove\(layer"
+    ):
+        attach_(net, ShareLoRA(rank=2, share="none"), ".")
+    prune.remove(net[0], "weight")
+    assert attach_(net, ShareLoRA(rank=2, share="none"), ".") == ["0", "1"]
