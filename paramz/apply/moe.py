@@ -100,7 +100,8 @@ def balance_(
         maximum load over mean load of every layer, before the move.
 
     Raises:
-        ValueError: a layer has no bias, or loads of another number of experts or all zero.
+        ValueError: a layer has no bias, or loads of another number of experts or all zero; or the
+            bias is in so low a precision that the move would be rounded away. No bias has moved.
 
     >>> layer = nn.Module()
     >>> layer.experts = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
@@ -119,10 +120,19 @@ def balance_(
                 f"{float(load.sum()):g}, for {bias.numel()} experts: run the model inside "
                 "paramz.moe.counting first"
             )
-    found = {}
+    moved, found = {}, {}
     for path, load in loads.items():
         mean = load.double().mean()
         bias = biases[path]
-        bias.add_(torch.sign(mean - load).to(bias).view_as(bias), alpha=rate)
+        wanted = rate * torch.sign(mean - load).to(bias.device).view_as(bias)
+        moved[path] = (bias + wanted).to(bias.dtype)
+        if bool(((moved[path] - bias.double() - wanted).abs() > rate / 2).any()):
+            raise ValueError(
+                f"{path or 'the model'}: its bias is {bias.dtype}, which rounds moves of {rate:g} "
+                f"from {float(bias.abs().max()):.3g} to nothing or to twice as much. Keep it in "
+                "float32 where the model is cast: bias.data = bias.data.float()"
+            )
         found[path] = float(load.max() / mean)
+    for path, values in moved.items():
+        biases[path].copy_(values)
     return found

@@ -140,3 +140,19 @@ def test_what_cannot_be_counted_or_moved_is_said():
         paramz.moe.counting(model),
     ):
         model[1].gate(torch.ones(1, 16))
+
+
+def test_a_bias_in_so_low_a_precision_that_it_would_stand_still_is_refused():
+    model, loads = net(16, experts=4).bfloat16(), {"1": torch.tensor([4, 1, 0, 3])}
+    bias = model[1].gate.e_score_correction_bias
+    paramz.moe.balance_(model, loads)
+    assert bias.tolist() == pytest.approx([-1e-3, 1e-3, 1e-3, -1e-3], rel=2**-8)
+    bias.fill_(0.5)
+    with pytest.raises(
+        ValueError, match=r"1: its bias is torch.bfloat16, which rounds moves of 0.0"
+    ):
+        paramz.moe.balance_(model, loads)
+    assert set(bias.tolist()) == {0.5}
+    bias.data = bias.data.float()
+    paramz.moe.balance_(model, loads)
+    assert bias.tolist() == pytest.approx([0.499, 0.501, 0.501, 0.499])
