@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from paramz.plan.experts import warn_of_few
+from paramz.plan.floored import warn_of_floored
 from paramz.plan.own_factor import usual_factor
 from paramz.plan.ratios import lr_ratio, policy_ratio
 from paramz.plan.row import Row
@@ -49,9 +50,12 @@ def make_groups(rulebook: Rulebook, tensors: Tensors, settings: Settings) -> lis
         KeyError: the table has no rule for this optimizer and a tensor's role.
 
     Warns:
-        UserWarning: the optimizer is SGD, and fewer of a layer's experts are active, by share.
+        UserWarning: the optimizer's steps follow gradients (SGD, K-FAC), and fewer of a layer's
+            experts are active, by share; or it is Adafactor, and weights are so small that its
+            steps are not relative to them.
     """
     warn_of_few((row for row, _ in tensors), settings.family)
+    warn_of_floored(rulebook, tensors, settings)
     by_lr: dict[float, list[tuple[Row, nn.Parameter]]] = {}
     for row, parameter in tensors:
         lr = settings.role_lr.get(row.role, settings.lr)

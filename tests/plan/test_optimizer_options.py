@@ -201,3 +201,41 @@ def test_wrappers_pass_but_for_those_that_no_rule_can_follow(planned):
     assert "the radius needs a rule of its own" in refused(plan, moved)
     projected = library.GaLore(plan.param_groups(model, "adamw", lr=0.1))
     assert "in a subspace whose rank" in refused(plan, projected)
+
+
+def test_weights_below_the_floor_of_adafactor_are_told_of():
+    def zeroed(width=8):
+        model = net(width)
+        nn.init.zeros_(model[3].weight)
+        return model
+
+    model = zeroed(32)
+    plan = paramz.parametrize_(model, "mup", base=zeroed, base_width=8)
+    with pytest.warns(UserWarning, match=r"3.weight: smaller than 0.001 .* are 4 times too large"):
+        groups = plan.param_groups(model, "adafactor", lr=1.0)
+    assert {g["lr"] for g in groups if "3.weight" in g["names"]} == {1.0}  # 1/4 over 1/4
+
+
+def test_other_optimizers_and_drawn_weights_have_no_floor(planned, recwarn):
+    model, plan = planned
+    plan.param_groups(model, "adafactor", lr=1.0)
+    with torch.no_grad():
+        model[3].weight.zero_()
+    plan.param_groups(model, "adamw", lr=1.0)
+    plain = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+    plan.param_groups(model, adafactor, lr=1.0, **plain)
+    assert not recwarn.list
+
+
+def test_readouts_that_are_small_in_wide_models_are_below_it_too(recwarn):
+    def small(width=8):
+        model = net(width)
+        nn.init.normal_(model[3].weight, std=2e-3)
+        return model
+
+    model = small(32)
+    plan = paramz.parametrize_(model, "mup", base=small, base_width=8)
+    with pytest.warns(UserWarning, match=r"3.weight: smaller than 0.001 .* are 2.\d* times too"):
+        plan.param_groups(model, torch.optim.Adafactor, lr=1.0)
+    plan.param_groups(model, torch.optim.Adafactor, lr=1.0, eps=(None, 1e-5))
+    assert not recwarn.list
