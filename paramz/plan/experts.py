@@ -43,24 +43,26 @@ def router_notes(rows: Sequence[Row], rulebook: Rulebook) -> list[str]:
 
 
 def warn_of_few(rows: Iterable[Row], family: Family) -> None:
-    """Warn of SGD where more experts share the tokens of as many active ones.
+    """Warn of steps that follow gradients, where more experts share as many active ones' tokens.
 
     An expert's mean gradient is the larger the more alike its tokens are, and fewer of more experts
     see those that are. No power of their number makes up for that (benchmarks/experts_fixed.py).
+    K-FAC divides by what single tokens send back, of which an expert has fewer.
     """
     few = [
         row.name
         for row in rows
         if row.ratios.get("experts", 1.0) > row.ratios.get("top_k", row.ratios.get("experts", 1.0))
     ]
-    if family.column == "sgd" and few:
+    if family.lr_shift != 1 and few:
         warnings.warn(
             f"{listed(few, 2)}: there are more experts than in the base and a token goes to a "
             f"smaller share of them, where {family.name}'s learning rates do not transfer: each "
             "expert then sees fewer tokens, which are more alike, and its mean gradient grows, by "
-            "a power that depends on the data. The best rate fell by 0.65 octave per doubling in a "
-            "sweep. Use AdamW, keep the share of active experts, or tune at this number of experts "
-            "(docs/parametrizations.md, More experts)",
+            "a power that depends on the data, and so do steps that are not normalised (first ones "
+            "like experts^+0.6 with SGD, +0.4 with FOOF, -0.9 with K-FAC; SGD's best rate fell by "
+            "0.65 octave per doubling in a sweep). Use AdamW, keep the share of active experts, or "
+            "tune at this number of experts (docs/parametrizations.md, More experts)",
             stacklevel=4,  # param_groups' caller
         )
 

@@ -58,17 +58,18 @@ def test_at_a_fixed_number_of_active_experts_maps_back_start_as_at_the_base():
     assert (row.ratios["experts"], row.ratios["thin"]) == (2, 1)
 
 
-def test_sgd_is_warned_of_where_a_smaller_share_of_experts_is_active():
+@pytest.mark.parametrize("linear", ["sgd", "kfac", "foof"])
+def test_steps_that_follow_gradients_are_warned_of_where_fewer_experts_are_active(linear):
     model = MoEUT(experts=16)
     plan = paramz.make_plan(model, "mup+moe", base=MoEUT, base_width=64)
     with pytest.warns(UserWarning, match="ffn.keys, .* more alike, and its mean gradient grows"):
-        plan.param_groups(model, "sgd", lr=0.1)
+        plan.param_groups(model, linear, lr=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plan.param_groups(model, "adamw", lr=0.1)
         model = MoEUT(experts=16, top_k=4)
         plan = paramz.make_plan(model, "mup+moe", base=MoEUT, base_width=64)
-        plan.param_groups(model, "sgd", lr=0.1)
+        plan.param_groups(model, linear, lr=0.1)
 
 
 def test_heads_may_grow_in_size_and_experts_of_heads_in_number():
