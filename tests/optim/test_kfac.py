@@ -578,3 +578,13 @@ def test_a_step_without_what_it_needs_says_so():
         pytest.raises(TypeError, match="K-FAC needs the predictions of the model, but it retu"),
     ):
         net(torch.ones(2, 3))
+
+
+def test_a_layer_of_which_one_tensor_was_frozen_is_told_of():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with paramz.optim.KFAC(model.parameters(), model, lr=0.1) as optimizer:
+        model[0].weight.requires_grad_(False)
+        F.cross_entropy(model(torch.ones(5, 3)), torch.ones(5).long()).backward()
+        # The bias would have stood still without a word.
+        with pytest.raises(RuntimeError, match=r"0.weight and its bias move together, and one of"):
+            optimizer.step()

@@ -161,7 +161,7 @@ class KFAC(torch.optim.Optimizer):
 
         Raises:
             RuntimeError: factors are due and no forward pass of the model was measured, or a layer
-                that has a gradient was never measured.
+                that has a gradient was never measured, or one of its two tensors has none.
             ValueError: a damped factor is not positive definite, or factors that were loaded have
                 another block size.
         """

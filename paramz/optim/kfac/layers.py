@@ -213,10 +213,19 @@ def gradient(layer: PreconditionedLayer) -> Tensor | None:
     """The gradients of a layer's tensors as one matrix (out, in), in the dtype of its factors.
 
     Returns:
-        None if a tensor has no gradient.
+        None if the tensors have no gradients.
+
+    Raises:
+        RuntimeError: one has a gradient and the other has none: they share the factor of inputs.
     """
-    if any(p.grad is None for p in layer.tensors):
+    without = [p for p in layer.tensors if p.grad is None]
+    if len(without) == len(layer.tensors):
         return None
+    if without:
+        raise RuntimeError(
+            f"{layer.name} and its bias move together, and one of them has no gradient: was it "
+            "frozen? Make the groups and K-FAC anew after freezing"
+        )
     columns = [_matrix(layer, p.grad) for p in layer.tensors if p.grad is not None]
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
