@@ -569,8 +569,8 @@ step at SGD's rate times experts grows with their number, 8 to 64, on the networ
 | a teacher's | +0.43, +0.38 | +0.36, +0.35 | +0.34, +0.34 | +0.31, +0.31 |
 
 With a teacher's labels no batch helps, not even one that grows with the experts. So the power that
-SGD would need is 0.3 to 0.8, by the data, and there is no scheme for it: groups for SGD, FOOF and K-FAC warn. Of
-the theory, MSSP keeps the number of experts or lets it grow with width, and of Complete-muE
+SGD would need is 0.3 to 0.8, by the data, and there is no scheme for it: groups for SGD, FOOF and
+K-FAC warn. Of the theory, MSSP keeps the number of experts or lets it grow with width, and of Complete-muE
 (arXiv 2605.23893), which speaks of both numbers apart, no more than the abstract was read. The best
 rate, with that of experts and routers times experts^e (200 steps on fresh data, 256 points
 a step, two seeds, in octaves at 8, 16, 32 and 64 experts): e = 1, as in the table, -0.06, -0.67,
