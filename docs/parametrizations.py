@@ -570,11 +570,11 @@ step at SGD's rate times experts grows with their number, 8 to 64, on the networ
 
 With a teacher's labels no batch helps, not even one that grows with the experts. So the power that
 SGD would need is 0.3 to 0.8, by the data, and there is no scheme for it: groups for SGD, FOOF and
-K-FAC warn. Of the theory, MSSP keeps the number of experts or lets it grow with width, and of Complete-muE
-(arXiv 2605.23893), which speaks of both numbers apart, no more than the abstract was read. The best
-rate, with that of experts and routers times experts^e (200 steps on fresh data, 256 points
-a step, two seeds, in octaves at 8, 16, 32 and 64 experts): e = 1, as in the table, -0.06, -0.67,
--1.37, -2.01; e = 1/2: -0.06, -0.40, -0.48, -0.90; e = 0: -0.06, -0.24 and -0.18 (32 experts
+K-FAC warn. Of the theory, MSSP keeps the number of experts or lets it grow with width, and of
+Complete-muE (arXiv 2605.23893), which speaks of both numbers apart, no more than the abstract was
+read. The best rate, with that of experts and routers times experts^e (200 steps on fresh data, 256
+points a step, two seeds, in octaves at 8, 16, 32 and 64 experts): e = 1, as in the table, -0.06,
+-0.67, -1.37, -2.01; e = 1/2: -0.06, -0.40, -0.48, -0.90; e = 0: -0.06, -0.24 and -0.18 (32 experts
 were not run). The losses at the best are 0.720, 0.713 and 0.723 at 64 experts. With e = 0 the rate
 is perhaps that of the rest of the network.
 
