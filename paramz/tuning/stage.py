@@ -163,9 +163,9 @@ def _finished(sweep: Sweep, store: Store, *, failed_too: bool) -> bool:
     """
     if not (store.root / "trials.jsonl").exists():
         return False
-    asked = store.trials()
-    if not asked or sweep.trials.keys() - asked.keys():
+    if store.trials_of("trials").keys() != sweep.trials.keys():  # the spec was edited
         return False
+    asked = store.trials()
     records = [record for record in store.records() if record["key"] in asked]
     failed = any(record["status"] == "failed" for record in records)
     if len(records) < len(asked) or (failed and not failed_too):

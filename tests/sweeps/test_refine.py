@@ -2,8 +2,10 @@ import math
 
 import pytest
 
-from paramz.sweeps import run
-from paramz.sweeps.running.refine import refinement
+from paramz.sweeps import Store, load, run
+from paramz.sweeps.running.recording import failure
+from paramz.sweeps.running.refine import begin_round, next_round, refinement
+from paramz.sweeps.running.runner import prepare
 
 
 def record(config, loss, status="ok"):
@@ -78,3 +80,40 @@ def test_rounds_are_run_within_the_budget_and_a_rerun_adds_none(sweep, tmp_path)
     best = table.loc[table.groupby("width")["loss"].idxmin()]
     assert best["lr"].tolist() == [2**-3, 2**-3]
     assert len(run(wanted, tmp_path / "run")) == 13
+
+
+def made(sweep, store, missing):
+    """Results of these trials and of all rounds after them."""
+    while missing:
+        for key, config in missing.items():
+            loss = (math.log2(config["lr"]) + 6.3) ** 2 / config["width"]
+            store.save(failure(key, config, "", 1.0, 1) | {"status": "ok", "error": None,
+                                                          "metrics": {"loss": loss}})  # fmt: skip
+        if missing := next_round(sweep, store):
+            begin_round(store, missing)
+
+
+def test_rounds_of_an_earlier_spec_are_kept_only_for_the_settings_that_it_shares(sweep, tmp_path):
+    """Points of 100 steps were taken for points of the curve of 200, which had no rounds."""
+    lr, refine = {"log2": [-10, -2], "step": 2}, {"axis": "lr", "rounds": 2}
+    store = Store(tmp_path / "run")
+    for steps, widths, rows in (
+        (100, [32, 64], {(32, 100): 9, (64, 100): 9}),
+        (200, [32, 64], {(32, 200): 9, (64, 200): 9}),
+        (200, [64, 128], {(64, 200): 11, (128, 200): 9}),  # those of width 64 go on from there
+    ):
+        axes = {"width": widths, "lr": lr}
+        wanted = sweep("train", base={"steps": steps}, axes=axes, refine=refine)
+        for _ in range(2):  # the same spec changes nothing
+            made(wanted, store, prepare(wanted, store))
+            assert load(store.root).groupby(["width", "steps"]).size().to_dict() == rows
+
+
+def test_a_broken_list_of_trials_is_written_again(sweep, tmp_path):
+    axes = {"width": [32], "lr": {"log2": [-10, -2], "step": 2}}
+    wanted = sweep("train", axes=axes, refine={"axis": "lr", "rounds": 2})
+    store = Store(tmp_path / "run")
+    made(wanted, store, prepare(wanted, store))
+    before = store.trials()
+    (store.root / "trials.jsonl").write_text("{broken")
+    assert prepare(wanted, store) == {} and store.trials() == before

@@ -125,6 +125,7 @@ def test_an_edited_spec_is_used_as_it_is(tmp_path, quick):
     found = tune(out, "width=256", budget="40cpu-minutes", say=said.append)
     assert f"{spec} was edited; it is used as it is" in said
     assert found.proxies[0].startswith("widths 48, 64:")
+    assert "from 48 to 64" in found.transfer.text  # those of width 32 are there, too
     repeated = Sweep.from_yaml(out / "repeats.yaml")  # what follows from it is written anew
     assert {config["width"] for config in repeated.configs()} == {48, 64}
 

@@ -13,7 +13,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 
-from paramz.sweeps.spec.config import SEED, Config, config_key, leaves, merged
+from paramz.sweeps.spec.axes import names_of
+from paramz.sweeps.spec.config import SEED, Config, config_key, encode, leaves, merged
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.record import Record
 from paramz.sweeps.store.store import Store
@@ -115,3 +116,43 @@ def next_round(sweep: Sweep, store: Store) -> dict[str, Config]:
 def begin_round(store: Store, trials: Mapping[str, Config]) -> None:
     """Write down that a sweep asks for the trials of a round of refinement."""
     store.set_trials(trials, f"refined-{store.rounds() + 1}")
+
+
+def carry_over(sweep: Sweep, store: Store) -> None:
+    """Keep what rounds of an earlier spec have added only where it refines a trial of this one.
+
+    Points of other settings, such as of another number of steps, would be taken for points of the
+    same curve where nothing else tells them apart. What is kept counts as no round, so that the
+    settings that are new have rounds of their own. Nothing changes for the same spec.
+    """
+    added: dict[str, Config] = {}
+    rounds = list(store.refinements())
+    for path in rounds:
+        added |= store.trials_of(path.stem)
+    if not added or _asks_for(store, sweep):
+        return
+    axes = [name for title in sweep.axes for name in names_of(title)]
+    axes = [sweep.refine.axis] if sweep.refine else axes
+    known = {(axis, _setting(config, axis)) for config in sweep.trials.values() for axis in axes}
+    kept = {
+        key: config
+        for key, config in added.items()
+        if any((axis, _setting(config, axis)) in known for axis in axes)
+    }
+    store.set_trials(kept, "refined-0")
+    for path in rounds:
+        if path.stem != "refined-0":
+            path.unlink(missing_ok=True)
+
+
+def _asks_for(store: Store, sweep: Sweep) -> bool:
+    """Whether a directory asks for the trials of a spec and, but for refinement, for no others."""
+    try:
+        return store.trials_of("trials").keys() == sweep.trials.keys()
+    except ValueError:  # the file is broken, and will be written again
+        return False
+
+
+def _setting(config: Config, axis: str) -> str:
+    """A config but for its value of an axis."""
+    return encode({name: value for name, value in leaves(config).items() if name != axis})

@@ -23,7 +23,7 @@ from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.progress import Reporter
 from paramz.sweeps.running.recording import Tally
-from paramz.sweeps.running.refine import begin_round, next_round
+from paramz.sweeps.running.refine import begin_round, carry_over, next_round
 from paramz.sweeps.running.stopping import Stop, stop_on_signals
 from paramz.sweeps.running.wording import described
 from paramz.sweeps.spec.axes import Cases
@@ -130,6 +130,7 @@ def prepare(
     store.create()
     write_over(store.root / "spec.yaml", sweep.to_yaml())
     write_over(store.root / "run.json", json.dumps(provenance(sweep, store), indent=2) + "\n")
+    carry_over(sweep, store)
     store.set_trials(sweep.trials)
     asked = store.trials()
     done = {record["key"]: record for record in store.records() if record["key"] in asked}

@@ -5,7 +5,8 @@
     runs/<name>/spec.yaml           the spec as it was last run
     runs/<name>/run.json            training function, versions, commit
     runs/<name>/trials.jsonl        key and config of every trial of the spec
-    runs/<name>/refined-<n>.jsonl   the same for the trials that the n-th refinement added
+    runs/<name>/refined-<n>.jsonl   the same for the trials that the n-th refinement added; 0 is for
+                                    those of an earlier spec that this one still asks for
     runs/<name>/results/<key>.json  the result of a finished trial
     runs/<name>/trials/<key>/       attempts, log.txt, history.jsonl, what the function saves
     runs/<name>/index/              the results once more, to be read fast; made again if deleted
@@ -178,7 +179,7 @@ class Store:
             ValueError: a file that says so is broken; the message gives file and line.
         """
         found: dict[str, Config] = {}
-        for path in [self.root / "trials.jsonl", *sorted(self.root.glob("refined-*.jsonl"))]:
+        for path in [self.root / "trials.jsonl", *self.refinements()]:
             found |= self.trials_of(path.stem)
         return found
 
@@ -201,7 +202,11 @@ class Store:
 
     def rounds(self) -> int:
         """Number of rounds of refinement that were added."""
-        return len(list(self.root.glob("refined-*.jsonl")))
+        return sum(path.stem != "refined-0" for path in self.refinements())
+
+    def refinements(self) -> list[Path]:
+        """The files of the trials that refinement has added."""
+        return sorted(self.root.glob("refined-*.jsonl"))
 
     def info(self) -> dict[str, Any]:
         """The content of ``run.json``: training function, versions, commit."""
