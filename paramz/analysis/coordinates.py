@@ -177,8 +177,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
         the verdict with all slopes.
 
     Raises:
-        ValueError: the table is empty or mixes parametrizations, lr is not in it, activations are
-            not finite at every width, or there is no module that can be judged.
+        ValueError: the table is empty, mixes parametrizations or has one scale, lr is not in it,
+            activations are not finite at every width, or there is no module that can be judged.
     """
     names = df[["parametrization", "optimizer"]].drop_duplicates()
     if len(names) != 1:
@@ -193,6 +193,10 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
     if part.empty:
         raise ValueError(f"lr={lr} is not in the table; it has {lrs}")
     axis = axis_of(df)
+    if part[axis].nunique() < 2:
+        raise ValueError(
+            f"the table has the one {axis} {part[axis].iloc[0]}: a slope needs at least two"
+        )
     _require_finite(part, axis, chosen)
     slopes = judged_slopes(part, axis, tolerance)
     if axis == "width":

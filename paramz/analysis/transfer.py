@@ -106,8 +106,9 @@ def transfer(
 
     Runs whose loss is not finite, or whose ``status`` column says ``"diverged"``, are kept as
     censored: a grid point where a seed diverged cannot be an optimum, and transferring onto it
-    fails. Runs with status ``"failed"`` (an error, not a measurement) are left out. Values of the
-    hyperparameter that differ by rounding are merged.
+    fails. So are runs that successive halving stopped, of which a note tells. Runs with status
+    ``"failed"`` (an error, not a measurement) are left out. Values of the hyperparameter that
+    differ by rounding are merged.
 
     Args:
         df: one row per run.
@@ -141,6 +142,8 @@ def transfer(
     above, tuned at width 32 to 128.
     """
     runs, notes = merge_close(tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed), hp)
+    if stopped := _stopped(df):
+        notes.append(stopped)
     evidence: dict[str, Evidence] = {}
     not_judged: dict[str, str] = {}
     kept = df[df["status"] != "failed"] if "status" in df.columns else df
@@ -190,6 +193,17 @@ def transfer(
         verdicts,
         not_judged,
         notes,
+    )
+
+
+def _stopped(df: pd.DataFrame) -> str:
+    """A note on runs that successive halving ended early; empty if there are none."""
+    number = int((df["status"] == "stopped").sum()) if "status" in df.columns else 0
+    if not number:
+        return ""
+    return (
+        f"{number} of {len(df)} runs were stopped by successive halving and have no loss; they "
+        "count like runs that diverged, so that a cliff may only be where it stopped them"
     )
 
 

@@ -304,3 +304,9 @@ def test_a_slow_fall_that_passes_is_not_called_flat() -> None:
     )
     assert wanted in verdict.sentence
     assert "but for" not in judge(table(*flat_layer())).sentence
+
+
+def test_one_width_has_no_slope() -> None:
+    df = table(*flat_layer())
+    with pytest.raises(ValueError, match="the table has the one width 64: a slope needs at least"):
+        judge(df[df["width"] == 64])

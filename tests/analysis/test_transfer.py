@@ -349,3 +349,12 @@ def test_nan_as_a_text_is_a_run_that_diverged() -> None:
     df["loss"] = df["loss"].astype(object)
     df.loc[df.index[0], "loss"] = "NaN"
     assert transfer(df, draws=50).optima["diverged"].sum() == before + 1
+
+
+def test_runs_that_halving_stopped_are_told_of() -> None:
+    df = made_up_sweep({"mup": 0.0}, seeds=1)
+    assert not transfer(df, draws=50).notes
+    far = (np.log2(df["lr"]) + 5).abs() > 3
+    df.loc[far, ["status", "loss"]] = ["stopped", np.nan]
+    (note,) = transfer(df, draws=50).notes
+    assert note.startswith(f"{far.sum()} of {len(df)} runs were stopped by successive halving")
