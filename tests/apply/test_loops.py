@@ -46,6 +46,9 @@ RULES = [
     ("mup+completep", (1, 8), (1, 2), 1 / 4, 1, 1),
     ("mup+completep", (2, 4), (2, 1), 1 / 4, 1, 1),
     ("mup+completep", (4, 1), (1, 1), 1 / 4, 4, 1),
+    # Fewer runs than the base: the nearest of them is not the first, which has the block's name.
+    ("mup+completep", (1, 1), (1, 4), 4, 1, 1),
+    ("mup+completep", (2, 1), (2, 4), 4, 1, 1),
     ("mup+depth-mup", (1, 8), (1, 2), 1 / 4, 1, 1),
     ("mup+depth-mup", (2, 4), (2, 1), 1 / 4, 1, 1),
     ("mup+depth-mup", (4, 1), (1, 1), 1 / 2, 1, 1 / 2),
@@ -60,7 +63,7 @@ def test_runs_of_one_block_and_different_blocks_have_rules_of_their_own(
     plan = planned(model, scheme, blocks=base[0], depth=base[1])
     rows = {row.name: row for row in plan.rows}
     row = rows["blocks.0.ffn.0.weight"]
-    assert row.ratios["depth"] == 4
+    assert row.ratios["depth"] == target[0] * target[1] / (base[0] * base[1])
     assert row.ratios.get("loops", 1) == target[1] / base[1]
     end = rows["blocks.0.ffn.2.weight"]
     assert plan.rulebook.branch_factor(end) == pytest.approx(branch)
