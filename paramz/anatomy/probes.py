@@ -101,6 +101,12 @@ def build_probes(
         ValueError: the wider width is the base width, a width is below one, or as for
             `rounded_notes` or `paramz.anatomy.ranks.at_rank`.
     """
+    if isinstance(base, nn.Module) and base_width is not None:
+        raise TypeError(
+            f"base is a module, which has the width that it has, so base_width={base_width} would "
+            "do nothing: leave it out. To build the base at that width: base=build, a factory where "
+            "build(width) returns the model"
+        )
     if "rank" in scales and not scales & {"fan_in", "fan_out"} and base is not None:
         base = _of_one_width(model, base, base_width)
         return Probes(base, base)

@@ -108,7 +108,7 @@ def parametrize_(
         parametrization: a name such as ``"mup"``, or a `Parametrization`.
         base: the base model: a factory ``width -> model`` (called at ``base_width`` and twice
             that), a module (then ``wider`` must also be one), or for a Hugging Face model a width.
-        base_width: the width at which a factory builds the base.
+        base_width: the width at which a factory builds the base; an error beside a module.
         wider: overrides the wider probe: a width for the factory, or a module.
         roles: ordered overrides ``{regex: role or Axes}``.
         branches: where the residual branches are, for a depth scheme on blocks that paramz does not

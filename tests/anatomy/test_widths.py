@@ -52,6 +52,11 @@ def test_what_is_no_width_for_a_factory_is_said_so(options, error, text):
         paramz.make_plan(net(64), "mup", base=net, **options)
 
 
+def test_a_width_beside_a_module_is_refused():
+    with pytest.raises(TypeError, match="base is a module, .* base_width=8 would do nothing"):
+        paramz.make_plan(net(64), "mup", base=net(16), base_width=8, wider=net(32))
+
+
 def test_a_flag_is_no_default_width():
     def factory(bias=True):
         return nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 3, bias=bias))
