@@ -8,7 +8,7 @@ the names that model families use; everything else is declared with `Branches`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,13 @@ from paramz.anatomy import names
 from paramz.anatomy.bare_experts import bare_end
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
-from paramz.anatomy.declared import FoundBlocks, declared_blocks
+from paramz.anatomy.declared import FoundBlocks, UnknownBranch, declared_blocks
 from paramz.anatomy.ends import added_alone, find_added_in, require_ends, shown, without_gates
 from paramz.anatomy.left_out import left_out
 from paramz.anatomy.normed_ends import behind_norms
 from paramz.anatomy.paths import is_number, join, pattern, split, stem
 from paramz.anatomy.postnorm import norms_of_sums
-from paramz.anatomy.stacks import counts_runs, depth_ratios
+from paramz.anatomy.stacks import counts_runs, depth_ratios, resized_stacks
 from paramz.anatomy.sums import called
 
 
@@ -81,8 +81,9 @@ def find_branches(
             itself, or a declaration matches nothing. The message shows how to declare them.
     """
     known = declared is not None and declared.inside is not None
+    apart = resized_stacks(model, base, lambda module: bool(_ends_of_block(module)))
     try:
-        found, at_base = (_find(m, declared) for m in (model, base))
+        found, at_base = (_find(m, declared, s) for m, s in zip((model, base), apart, strict=True))
     except UnknownBranch as error:
         raise ValueError(f"{error} {shown(model, base, example) or _how(error.where)}") from None
     added = find_added_in(base, at_base.modules, example)
@@ -111,18 +112,6 @@ def find_branches(
     )
 
 
-class UnknownBranch(ValueError):
-    """Names do not tell the branches of a model.
-
-    Attributes:
-        where: the module whose branches they are.
-    """
-
-    def __init__(self, said: str, where: nn.Module) -> None:
-        super().__init__(said)
-        self.where = where
-
-
 def _inner(found: FoundBlocks) -> dict[str, set[str]]:
     """Path of a block -> those of its ends, by which its runs are counted if it is a mere list."""
     inner: dict[str, set[str]] = {path: set() for path in found.runs}
@@ -131,19 +120,19 @@ def _inner(found: FoundBlocks) -> dict[str, set[str]]:
     return inner
 
 
-def _find(model: nn.Module, declared: Branches | None) -> FoundBlocks:
+def _find(model: nn.Module, declared: Branches | None, stacks: Set[str]) -> FoundBlocks:
     if declared is None or declared.inside is None or declared.ends is None:
-        return _known(model)
+        return _known(model, stacks)
     return declared_blocks(model, declared.inside, declared.ends)
 
 
-def _known(model: nn.Module) -> FoundBlocks:
-    found = _blocks_among(model, numbered=True)
+def _known(model: nn.Module, stacks: Set[str]) -> FoundBlocks:
+    found = _blocks_among(model, stacks, numbered=True)
     if not found.runs:  # attributes with a number, as layer0 and layer1
-        found = _blocks_among(model, numbered=True, series=_series(model))
+        found = _blocks_among(model, stacks, numbered=True, series=_series(model))
     # A universal transformer runs one block, which needs no number.
     if not found.runs and counts_runs(model):
-        found = _blocks_among(model, numbered=False)
+        found = _blocks_among(model, stacks, numbered=False)
     if not found.runs:
         raise UnknownBranch(
             f"no residual branches found in this {type(model).__name__}: none of its numbered "
@@ -164,14 +153,14 @@ def _series(model: nn.Module) -> frozenset[str]:
 
 
 def _blocks_among(
-    model: nn.Module, *, numbered: bool, series: frozenset[str] = frozenset()
+    model: nn.Module, stacks: Set[str], *, numbered: bool, series: Set[str] = frozenset()
 ) -> FoundBlocks:
     found = FoundBlocks({}, {}, {})
     first: dict[int, str] = {}
     inside: list[str] = []
     for path, module in model.named_modules(remove_duplicate=False):
         place = is_number(path) or path in series
-        stack = isinstance(module, nn.TransformerEncoder | nn.TransformerDecoder)
+        stack = path in stacks or isinstance(module, nn.TransformerEncoder | nn.TransformerDecoder)
         if not path or stack or place != numbered or path.startswith(tuple(inside)):
             continue
         if id(module) in first:

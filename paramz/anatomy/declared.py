@@ -117,3 +117,15 @@ def _block_of(path: str, blocks: list[str], inside: str) -> str:
     match = re.search(inside, f"{path}.")
     text = match.group(0).rstrip(".") if match else ""
     return text if text in blocks else blocks[0]
+
+
+class UnknownBranch(ValueError):
+    """Names do not tell the branches of a model.
+
+    Attributes:
+        where: the module whose branches they are.
+    """
+
+    def __init__(self, said: str, where: nn.Module) -> None:
+        super().__init__(said)
+        self.where = where

@@ -104,7 +104,7 @@ def build_probes(
     if isinstance(base, nn.Module) and base_width is not None:
         raise TypeError(
             f"base is a module, which has the width that it has, so base_width={base_width} would "
-            "do nothing: leave it out. To build the base at that width: base=build, a factory where "
+            "do nothing: leave it out. To build the base at that width: base=build, where "
             "build(width) returns the model"
         )
     if "rank" in scales and not scales & {"fan_in", "fan_out"} and base is not None:

@@ -8,7 +8,7 @@ as often, and so does one that a loop in the code runs several times, where an a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -16,6 +16,7 @@ from torch import nn
 from paramz.anatomy import names
 from paramz.anatomy.called import Calls
 from paramz.anatomy.paths import join, stem, unnumbered
+from paramz.anatomy.twins import match_modules, resized_series
 
 
 def depth_ratios(
@@ -184,6 +185,24 @@ def _repeats(model: nn.Module, base: nn.Module) -> Iterator[tuple[str, int, int]
         lists = [list(each._modules.values()) for each in (module, others.get(path)) if each]
         if len(lists) == 2 and any(len(set(map(id, blocks))) < len(blocks) for blocks in lists):
             yield f"the length of {path}", len(lists[0]), len(lists[1])
+
+
+def resized_stacks(
+    model: nn.Module, base: nn.Module, is_block: Callable[[nn.Module], bool]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Paths of what holds lists of blocks that are longer or shorter than the base's, of both.
+
+    A norm beside such a list (``nn.Sequential(first, Encoder(blocks, norm), last)``) does not make
+    one block of all of it.
+    """
+    twins = match_modules(model, base)
+    found: tuple[set[str], set[str]] = set(), set()
+    for path, names_in, _ in resized_series(model, base):
+        if all(is_block(model.get_submodule(join(path, name))) for name in names_in):
+            for above, one in zip(found, (path, twins[path]), strict=True):
+                parts = one.split(".")
+                above.update(".".join(parts[: n + 1]) for n in range(len(parts)))
+    return frozenset(found[0]), frozenset(found[1])
 
 
 def container_sizes(model: nn.Module) -> dict[str, int]:

@@ -203,6 +203,34 @@ def test_an_encoder_and_a_decoder_are_deepened_on_their_own():
     assert factors == {"encoder": pytest.approx(1 / 6), "decoder": 0.5}
 
 
+class Encoder(nn.Module):
+    """Blocks and a norm behind them, by which it looks like a block itself."""
+
+    def __init__(self, width, depth, listed):
+        super().__init__()
+        self.blocks = listed(*[Plain(width) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+@pytest.mark.parametrize("listed", [nn.Sequential, lambda *blocks: nn.ModuleList(blocks)])
+@pytest.mark.parametrize("around", [lambda stack: stack, lambda stack: nn.Sequential(stack)])
+def test_a_numbered_stack_of_blocks_is_not_one_block(listed, around):
+    def build(width=16, depth=2):
+        stack = Encoder(width, depth, listed)
+        return nn.Sequential(nn.Linear(8, width), around(stack), nn.Linear(width, 4))
+
+    plan = planned(build(32, depth=8), build)
+    assert set(depths(plan).values()) == {4.0}
+    assert len({row.block for row in plan.rows if row.block}) == 8
+    norms = [row for row in plan.rows if row.name.endswith("norm.weight") and not row.block]
+    assert len(norms) == 1  # of the stack
+
+
 def test_a_stack_that_the_base_lacks_is_an_error():
     with pytest.raises(ValueError, match="decoder: residual blocks that the base has none of"):
         find_branches(TwoStacks(decoder=2), TwoStacks(decoder=0))
