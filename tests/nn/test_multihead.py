@@ -282,3 +282,18 @@ def test_coordinate_check_over_eightfold_width():
     df = paramz.coord_check(encoder, batch, parametrization="sp", lr=1e-2, **settings)
     sp = paramz.judge(df[df["module"] != "embed"])
     assert not sp.passed, sp.sentence
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_causal_attention_hides_later_positions_with_and_without_a_mask(need_weights, padded):
+    torch.manual_seed(0)
+    layer = MultiheadAttention(16, 2, batch_first=True)
+    x, padding = torch.randn(2, 5, 16), torch.zeros(2, 5, dtype=torch.bool) if padded else None
+    options = {"is_causal": True, "need_weights": need_weights, "key_padding_mask": padding}
+    expected = layer(x, x, x, attn_mask=torch.ones(5, 5).triu(1).bool(), **options)[0]
+    assert torch.allclose(layer(x, x, x, **options)[0], expected, atol=1e-6)
+    later = x + torch.eye(5)[-1, :, None]  # changes the last position only
+    assert torch.allclose(
+        layer(later, later, later, **options)[0][:, :-1], expected[:, :-1], atol=1e-6
+    )

@@ -88,10 +88,15 @@ class MultiheadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Output and attention weights, with arguments and shapes of ``nn.MultiheadAttention``.
 
-        The factor of causal attention is used if ``is_causal`` is set, whatever the mask.
+        With ``is_causal`` and no mask, later positions are hidden (torch asks for the mask). The
+        factor of causal attention is used if it is set, whatever the mask.
         """
         batched = query.dim() == 3
         q, k, v = (self._heads(x) for x in self._project(query, key, value))
+        fused = is_causal and key_padding_mask is None and not need_weights
+        if is_causal and attn_mask is None and not fused:
+            attn_mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
+            attn_mask = attn_mask.triu(1)
         mask = self._mask(q, k, attn_mask, key_padding_mask)
         weights = None
         factor, p = self.mult / (self.embed_dim // self.num_heads), self.dropout
@@ -102,7 +107,7 @@ class MultiheadAttention(nn.Module):
             y = F.dropout(weights, p) @ v
             weights = weights.mean(1) if average_attn_weights else weights
             weights = weights if batched else weights.squeeze(0)
-        elif is_causal and key_padding_mask is None:
+        elif fused:
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True, scale=factor)
         else:
             y = F.scaled_dot_product_attention(q, k, v, mask, p, scale=factor)
