@@ -58,6 +58,19 @@ def test_a_plain_model_keeps_its_function_but_for_the_rounding():
     assert 0.001 < error < 0.1
 
 
+def test_a_plain_model_keeps_the_factors_that_a_plan_has_in_hooks():
+    def net(width=64):
+        return nn.Sequential(nn.Linear(16, width), nn.GELU(), nn.Linear(width, width))
+
+    torch.manual_seed(0)
+    model, x = net(128), torch.randn(32, 16)
+    plan = paramz.parametrize_(model, "mean-field", base=net, base_width=16, fold=False)
+    assert plan.multipliers
+    expected = model(x)
+    fp8_(model)
+    assert (model(x) - expected).norm() < 0.1 * expected.norm()
+
+
 class Residual(nn.Module):
     """A residual MLP, to be initialised as GPT-2 is: one small std for all matrices."""
 

@@ -58,10 +58,7 @@ def unit_scaled_layer(path: str, module: Any, factors: Factors, alphas: Alphas) 
             new.eps *= eps_factor
     else:
         return None
-    for name, parameter in module._parameters.items():
-        new._parameters[name] = parameter
-    swapped: nn.Module = new.train(module.training)
-    return swapped
+    return _in_its_place(new, module)
 
 
 def replace_layer_(model: nn.Module, path: str, new: nn.Module) -> None:
@@ -81,8 +78,14 @@ def replace_layer_(model: nn.Module, path: str, new: nn.Module) -> None:
 
 def plain_linear(module: nn.Module) -> nn.Module:
     """A layer of `paramz.nn` that shares a plain linear layer's parameters and does the same."""
-    new = _linear(module, Scale(), readout=False)
+    return _in_its_place(_linear(module, Scale(), readout=False), module)
+
+
+def _in_its_place(new: nn.Module, module: nn.Module) -> nn.Module:
+    """A new layer with what the plain one has: parameters, mode, and hooks, as of a plan."""
     new._parameters.update(module._parameters)
+    hooks = {name: held for name, held in vars(module).items() if "_hooks" in name}
+    vars(new).update(hooks)
     return new.train(module.training)
 
 
