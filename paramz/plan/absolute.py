@@ -1,7 +1,8 @@
 """Options of optimizers that hold at one width only, which no group can move: refused, by name.
 
 They are absolute where the rules count on something relative: a decay that leaves the learning rate
-out, a start of the averaged squares of gradients, a decay that goes through a preconditioner.
+out, a start of the averaged squares of gradients, a decay that goes through a preconditioner; or
+they give steps the sizes of another optimizer's, which nobody named.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _NOT_TIMES_LR = ("fixed_decay", "decouple_lr", "corrected_weight_decay")
 _START = "initial_accumulator_value"
 # Bounds on gradients inside an optimizer: Adan's in pytorch_optimizer, LAMB's, LOMO's.
 _CLIPS = ("max_grad_norm", "clip_grad_norm", "clip_grad_value")
+# By which distributed_shampoo gets its steps' sizes from another optimizer, in classes of its own.
+_GRAFT = "grafting_config"
 # Columns with a rule for decay that is added to the gradient.
 _WITH_COUPLED_DECAY = ("adam", "sgd")
 
@@ -51,6 +54,12 @@ def refuse_absolute(
             f"{_START}={stated[_START]!r} is added to squared gradients, whose size moves with "
             f"width, and {family.name} reads it in its constructor only, so no group can hold what "
             f"it would be at this width: leave {_START} at 0"
+        )
+    if family.exponent is not None and family.graft is None and stated.get(_GRAFT) is not None:
+        raise ValueError(
+            f"{_GRAFT}={stated[_GRAFT]!r} gives {family.name}'s steps the sizes of another "
+            "optimizer's, and with them its learning rates: say which to plan.param_groups, with "
+            "graft='adam', 'rmsprop', 'adagrad' or 'sgd'"
         )
     for option in _CLIPS:
         if stated.get(option):

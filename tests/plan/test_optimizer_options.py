@@ -203,6 +203,29 @@ def test_wrappers_pass_but_for_those_that_no_rule_can_follow(planned):
     assert "in a subspace whose rank" in refused(plan, projected)
 
 
+def test_steps_with_the_sizes_of_another_optimizer_have_its_learning_rates(planned):
+    model, plan = planned
+    kind, given = of_a_library("DistributedShampoo", grafting_config=None), {"lr": 0.1}
+
+    def hidden(**options):
+        shampoo = {"optimizer": kind, **given, **options}
+        return plan.split_groups(model, distributedshampoo=shampoo, adamw=given)[0]
+
+    with pytest.raises(
+        ValueError, match=r"grafting_config='Adam' gives distributedshampoo's steps"
+    ):
+        hidden(grafting_config="Adam")
+    (group,) = hidden(grafting_config="Adam", graft="adam")
+    assert group["lr"] == 0.025  # Adam's, a quarter; its own is that of the base
+    plan.check(
+        kind([group]), torch.optim.AdamW(plan.split_groups(model, muon=given, adamw=given)[1])
+    )
+    (group,) = hidden()
+    assert group["lr"] == 0.1
+    group["grafting_config"] = "Adam"  # as its constructor does
+    assert "gives distributedshampoo's steps the sizes of another" in refused(plan, kind([group]))
+
+
 def test_weights_below_the_floor_of_adafactor_are_told_of():
     def zeroed(width=8):
         model = net(width)
