@@ -48,7 +48,9 @@ def require_single(df: pd.DataFrame, *names: str, way_out: str) -> None:
     first = df[twins].iloc[0]
     value = ", ".join(f"{name} {first[name]}" for name in names)
     raise ValueError(
-        f"{int(twins.sum())} rows share {', '.join(names)} with another row ({value}): {way_out}"
+        f"{int(twins.sum())} rows share {', '.join(names)} with another row ({value}): {way_out}; "
+        f"of a run that was resumed the later row counts: df.drop_duplicates({list(names)}, "
+        "keep='last')"
     )
 
 

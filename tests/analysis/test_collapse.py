@@ -57,3 +57,9 @@ def test_runs_that_nothing_tells_apart_are_refused() -> None:
     with pytest.raises(ValueError, match="rows share width, seed, step with another"):
         collapse(both)
     assert collapse(both[both["lr"] == 0]).spread < 0.1
+    one = curves(False, 0.01, 0.01, 2, 0)
+    resumed = pd.concat([one[one["step"] < 600].assign(loss=9.0), one])
+    with pytest.raises(ValueError, match="resumed the later row counts") as told:
+        collapse(resumed)
+    way_out = str(told.value).rpartition(": df.")[2]
+    assert collapse(eval(f"resumed.{way_out}")).spread == collapse(one).spread
