@@ -12,6 +12,7 @@ from torch import nn
 from paramz.anatomy import names
 from paramz.anatomy.adapters import adapter_configs, find_adapters
 from paramz.anatomy.paths import split
+from paramz.anatomy.tensors import listed
 
 
 def at_rank(model: nn.Module, rank: int) -> nn.Module:
@@ -25,7 +26,8 @@ def at_rank(model: nn.Module, rank: int) -> nn.Module:
         rank: the rank of its config there; a ``rank_pattern`` moves in proportion.
 
     Raises:
-        ValueError: it is no such model, its adapters have no rank, or one would not be whole.
+        ValueError: it is no such model, its adapters have no rank, one would not be whole, or they
+            have other tensors at that rank.
     """
     own = next((m for m in model.modules() if hasattr(m, names.ADAPTER_AT_RANK)), None)
     if own is not None:
@@ -56,6 +58,13 @@ def at_rank(model: nn.Module, rank: int) -> nn.Module:
     vars(plain).pop(names.ADAPTER_CONFIGS, None)
     with torch.random.fork_rng(devices=[]):
         made = with_adapters(plain, configs)
+    others = find_adapters(made).keys() ^ adapted.keys()
+    if others:
+        raise ValueError(
+            f"at rank {rank} the adapters have other tensors than the model's: "
+            f"{listed(sorted(others), 2)} (LoKr keeps a factor whole where the rank is half its "
+            "size or more). Take ranks at which both have the same"
+        )
     for parameter, flag in trained:  # PEFT freezes what it is put on, and the model shares that.
         parameter.requires_grad_(flag)
     return made

@@ -28,9 +28,10 @@ def match_modules(target: nn.Module, base: nn.Module) -> dict[str, str]:
     """
     matched: dict[str, str] = {}
     kind = cache(signature)
+    first = {id(module): path for path, module in base.named_modules()}
 
     def pair(one: nn.Module, other: nn.Module, path: str, twin: str) -> None:
-        matched[path] = twin
+        matched[path] = first[id(other)]  # which may stand in a list several times
         children, others = _children(one), _children(other)
         places = {n: group for group in _resized(children, others) for n in group[0]}
         for name, child in children.items():

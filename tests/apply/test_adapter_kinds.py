@@ -111,6 +111,12 @@ def named(options) -> str:
     return "-".join(str(v) for k, v in options.items() if k in ("kind", "init_weights"))
 
 
+def test_a_rank_at_which_lokr_keeps_a_factor_whole_is_refused_with_the_reason():
+    model = build(64, 16, **LOKR)
+    with pytest.raises(ValueError, match=r"at rank 4 .*lokr_w2.*whole where the rank is half"):
+        paramz.make_plan(model, "lora", base=4)
+
+
 @pytest.mark.parametrize(("options", "wanted"), RULES, ids=lambda o: named(o))
 def test_every_tensor_has_its_rate_over_the_rank(options, wanted):
     model = build(128, 16, **options)

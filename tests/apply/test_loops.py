@@ -187,3 +187,20 @@ def test_a_list_of_one_block_is_said_and_suggested_a_rule_for_its_runs(loops, at
     assert f"the length of blocks is {loops} and {at_base} in the base" in " ".join(plan.notes)
     if loops > at_base:
         assert paramz.suggest(Listed(loops=loops), **asked).scheme == "mup+completep"
+
+
+class Repeated(Listed):
+    """Different blocks that stand in a list twice each, one behind the other (as MobileLLM's)."""
+
+    def __init__(self, width=64, depth=2):
+        super().__init__(width)
+        blocks = [Plain(width) for _ in range(depth)]
+        self.blocks = nn.ModuleList([block for block in blocks for _ in range(2)])
+
+
+@pytest.mark.parametrize("depth", [8, 3, 1])
+def test_blocks_that_stand_in_a_list_twice_are_scaled_in_depth_alone(depth):
+    """Names of their second place were no names of the base's."""
+    plan = paramz.parametrize_(Repeated(depth=depth), "mup+completep", base=Repeated, base_width=32)
+    ratios = {(scale, r) for row in plan.rows for scale, r in row.ratios.items()}
+    assert {each for each in ratios if each[0] in ("depth", "loops")} == {("depth", depth / 2)}
