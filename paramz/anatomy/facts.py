@@ -15,11 +15,7 @@ from torch import nn
 
 from paramz.anatomy.adapter_part import AdapterPart
 from paramz.anatomy.adapters import adapter_notes, adapter_ratios, find_adapters
-from paramz.anatomy.attention import (
-    GrowingHeads,
-    find_growing_heads,
-    nested_encoders,
-)
+from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
 from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.called import uncalled_layers
@@ -121,6 +117,7 @@ class Facts:
             those of one and a computed matrix, and averages times a number that falls.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
+        hooked: factors of an earlier plan below adapters, on the inputs of modules, target / base.
         failure: the error with which the base's own forward pass fails, where a run was needed.
         doubts: what nothing shows and the user is to be warned of, one sentence each.
         notes: what a reader of the plan should know, one sentence each.
@@ -136,6 +133,7 @@ class Facts:
     dots: tuple[Product, ...] = ()
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
+    hooked: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -31,6 +31,16 @@ def uninstall_(model: nn.Module, plan: Plan) -> None:
     remember_(model, None)
 
 
+def hooked_inputs(model: nn.Module) -> dict[str, float]:
+    """Module path -> the factor on its input that hooks of any plan put there."""
+    return {
+        path: hook.args[0]
+        for path, module in model.named_modules()
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, partial) and hook.func is _scale_input
+    }
+
+
 def unhook_(model: nn.Module) -> None:
     """Remove the hooks of any plan from a model."""
     for module in model.modules():

@@ -21,7 +21,7 @@ from paramz.anatomy.masks import Densities
 from paramz.anatomy.probes import Factory, Probes, build_probes
 from paramz.apply.fold import fold_weights_
 from paramz.apply.fresh import refuse_changed, refuse_trained
-from paramz.apply.hooks import install_, uninstall_
+from paramz.apply.hooks import hooked_inputs, install_, uninstall_
 from paramz.apply.initial import initialise_
 from paramz.nn.convert.fold import fold_scales_
 from paramz.nn.convert.unit_scale import unit_scaled_plan
@@ -149,7 +149,12 @@ def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Pr
         scales=scales,
     ).matched(model, scales)
     asked_for = asked.branches, asked.factors, asked.example
-    return read_facts(model, probes, scales, *asked_for), probes
+    facts = read_facts(model, probes, scales, *asked_for)
+    if "rank" in scales:  # an earlier plan's factors, below adapters, that the base may not have
+        there = hooked_inputs(probes.base)
+        hooked = {path: f / there.get(path, 1.0) for path, f in hooked_inputs(model).items()}
+        facts = replace(facts, hooked=hooked)
+    return facts, probes
 
 
 def _require_untouched(asked: Request) -> None:

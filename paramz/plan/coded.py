@@ -36,9 +36,20 @@ def with_code(rows: Sequence[Row], facts: Facts) -> list[Row]:
     """
     factors = _factors(facts)
     return [
-        _coded(row, tensor, factors) if factors and not row.is_frozen else row
+        row if row.is_frozen else _coded(_hooked(row, facts), tensor, factors)
         for row, tensor in zip(rows, facts.tensors, strict=True)
     ]
+
+
+def _hooked(row: Row, facts: Facts) -> Row:
+    """The row with the factor of an earlier plan on what goes into its own module.
+
+    That is a layer of which PEFT trains a copy, hook and all. What LoRA adds goes beside the hook.
+    """
+    path = row.name.rpartition(".")[0]
+    if facts.hooked.get(path, 1.0) == 1.0 or len(row.shape) < 2:
+        return row
+    return replace(row, ratios={**row.ratios, "code": facts.hooked[path]})
 
 
 def notes_on_code(rows: Sequence[Row]) -> list[str]:
@@ -119,7 +130,8 @@ def _coded(row: Row, tensor: TensorFacts, factors: Sequence[_Factor]) -> Row:
             else:
                 moves = _adds(row.name, tensor.adapter, factor)
             if moves:
-                return replace(row, ratios={**row.ratios, "code": factor.ratio})
+                ratio = factor.ratio * row.ratios.get("code", 1.0)
+                return replace(row, ratios={**row.ratios, "code": ratio})
     return row
 
 

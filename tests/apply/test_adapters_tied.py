@@ -132,10 +132,24 @@ def test_a_rank_alone_builds_the_base_of_a_tied_model_with_a_trained_copy(layer)
     """PEFT's unload unties it. Under a plan of width the copy has the readout's factor, once."""
     ids = torch.arange(5)[None]
     model = llama(32).unload()
-    paramz.adopt_(model, "mup", base=16)
+    paramz.parametrize_(model, "mup", base=16)
     before = model(ids).logits
     config = peft.LoraConfig(r=8, lora_alpha=8, target_modules=["q_proj"], modules_to_save=[layer])
     model = peft.get_peft_model(model, config)
     plan = paramz.parametrize_(model, "lora", base=4)
     assert torch.equal(model(ids).logits, before)
     assert {group["lr"] for group in plan.param_groups(model, "adamw", lr=1.0)} == {1.0}
+
+
+def test_a_copy_of_a_readout_that_has_a_plans_factor_makes_up_for_it():
+    """The copy takes the hook along: the readout's factor counted twice in what it learns."""
+    model = llama(64).unload()
+    assert paramz.parametrize_(model, "mup", base=16).multipliers == {"lm_head": 0.25}
+    config = dict(target_modules=["q_proj"], modules_to_save=["lm_head"])
+    model = peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=4, **config))
+    plan = paramz.parametrize_(
+        model, "mup+lora", base=lambda width: llama(width, **config), base_width=16
+    )
+    groups = plan.param_groups(model, "adamw", lr=1.0)
+    copied = next(group for group in groups if "output" in group["roles"])
+    assert copied["lr"] == 1.0  # 1/4 of muP, over 1/4 in the hook
