@@ -86,6 +86,18 @@ def test_a_trained_model_is_judged_by_text_that_it_has_not_seen(tmp_path):
     assert metrics["held_out_accuracy"] == 0.0
 
 
+def test_a_text_is_words_where_the_config_gives_a_vocabulary(tmp_path):
+    lm = importlib.import_module("train_lm")
+    (tmp_path / "text").write_text("if a:  if if once\n" * 20, encoding="utf-8")
+    config = {"text": str(tmp_path / "text"), "vocabulary": 4, "context": 8, "heads": 2}
+    # "if" and " " are the most frequent, then "a"; ":", "  ", "once" and newlines are the rest
+    assert lm.words(config["text"], 4)[:11].tolist() == [0, 1, 2, 3, 3, 0, 1, 0, 1, 3, 3]
+    task = lm.task(config)
+    model, (x, y) = task.build(16), task.batch(0)
+    assert model.readout.out_features == model.embed.num_embeddings == 4
+    assert model(x).shape == (16, 8, 4) and y.max() == 3
+
+
 def test_a_shared_block_runs_as_often_as_the_depth_says_and_is_planned_by_its_runs():
     task = importlib.import_module("train_lm").task({"depth": 8, "shared": True, "heads": 2})
     model = task.build(16)
