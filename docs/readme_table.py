@@ -138,6 +138,29 @@ def digits_decay(policy: str) -> Measured:
     return Measured(file, "width", policy, 1000, decay=True, **more)
 
 
+def words(scheme: str) -> Measured:
+    """A GPT of 4096 words in place of 256 bytes."""
+    what = "GPT of 4096 words"
+    return Measured("lr_width_words.csv", "width", scheme, 1000, decay=True, what=what)
+
+
+def without(what: str, decay: float, policy: str, warmup: int) -> Measured:
+    """AdamW without decay, with another policy for it, or without warm-up."""
+    only = {"weight_decay": decay, "decay_policy": policy, "warmup": warmup}
+    more = {"what": what, "only": only, "decay": decay > 0}
+    return Measured("lr_width_without.csv", "width", "mup", 1000, **more)
+
+
+WORDS = {
+    "SP": words("sp"),
+    "SP, embedding's rate times width": words("sp+embed"),
+    "muP": words("mup"),
+}
+WITHOUT = {
+    "no decay": without("GPT", 0.0, "lr-constant", 125),
+    "decay by coupled": without("GPT, decay by `coupled`", 0.1, "coupled", 125),
+    "no warm-up": without("GPT, no warm-up", 0.1, "lr-constant", 1),
+}
 DIGITS_DECAY = {name: digits_decay(name) for name in ("lr-constant", "coupled")}
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
@@ -149,8 +172,12 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", Measured("mup_mlp.csv", "width", "SP", **MLP)),
     ("`sp`", digits("sp", "sgd")),
     ("`sp+embed`", Measured("lr_width_sp.csv", "width", "sp+embed", 1000, decay=True)),
+    ("`sp`", words("sp")),
+    ("`sp+embed`", words("sp+embed")),
+    ("`mup`", words("mup")),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
+    *(("`mup`", row) for row in WITHOUT.values()),
     ("`mup`", wide("mup", "adamw")),
     ("`mup`", digits("mup", "adamw")),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
