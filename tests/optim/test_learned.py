@@ -127,3 +127,28 @@ def test_meta_training_repeats_exactly():
     settings = {"widths": (4, 8), "base_width": 4, "unroll": 3, "pairs": 2, "iterations": 2}
     first = meta_train(TASK, "mup", **settings)
     assert torch.equal(first, meta_train(TASK, "mup", **settings))
+
+
+def test_bfloat16_has_averages_that_move_and_goes_on_bit_for_bit():
+    def gradient(step):
+        draw = torch.Generator().manual_seed(step)
+        return torch.randn(4, 4, generator=draw).bfloat16()
+
+    def trained(stop):
+        weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.bfloat16))
+        optimizer = LearnedOptimizer([weight], initial_theta(), lr=0.01)
+        for step in range(40):
+            if step == stop:
+                saved = copy.deepcopy(optimizer.state_dict())
+                optimizer = LearnedOptimizer([weight], initial_theta(), lr=0.01)
+                optimizer.load_state_dict(saved)
+            weight.grad = gradient(step)
+            optimizer.step()
+        return weight, optimizer.state[weight]["second"]
+
+    (whole, second), (resumed, again) = trained(None), trained(20)
+    assert torch.equal(whole, resumed) and torch.equal(second, again)
+    squares = torch.stack(
+        [gradient(step).double() ** 2 * 0.999 ** (39 - step) for step in range(40)]
+    )
+    assert torch.allclose(second.double(), squares.sum(0) / 1000, rtol=1e-3)

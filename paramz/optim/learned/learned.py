@@ -50,7 +50,7 @@ def initial_theta(seed: int = 0) -> Tensor:
 
 def initial_state(parameter: Tensor) -> State:
     """The state of a tensor before its first step."""
-    return torch.zeros(len(_MOMENTUM_DECAYS), *parameter.shape), torch.zeros_like(parameter)
+    return parameter.new_zeros(len(_MOMENTUM_DECAYS), *parameter.shape), torch.zeros_like(parameter)
 
 
 def learned_step(
@@ -69,7 +69,7 @@ def learned_step(
         what to subtract from the parameter, and the new state.
     """
     momenta, second = state
-    decays = torch.tensor(_MOMENTUM_DECAYS, dtype=grad.dtype).view(-1, *[1] * grad.dim())
+    decays = grad.new_tensor(_MOMENTUM_DECAYS).view(-1, *[1] * grad.dim())
     momenta = momenta * decays + grad * (1 - decays)
     second = second * _SECOND_MOMENT_DECAY + grad.square() * (1 - _SECOND_MOMENT_DECAY)
     scale = _normalised(second.sqrt())
@@ -106,6 +106,8 @@ def _mlp(theta: Tensor, x: Tensor) -> Tensor:
 
 class LearnedOptimizer(torch.optim.Optimizer):
     """The learned optimizer as a torch optimizer, for the groups of a plan.
+
+    Its state is in float32 at least: averages over a thousand steps stand still in bfloat16.
 
     Args:
         params: tensors or groups, such as ``plan.param_groups(model, "learned", lr=0.01)``.
@@ -152,17 +154,29 @@ class LearnedOptimizer(torch.optim.Optimizer):
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
+                exact = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
                 if not state:
                     state["step"] = torch.zeros(())
-                    state["momenta"], state["second"] = initial_state(parameter)
+                    state["momenta"], state["second"] = initial_state(exact)
                 change, (state["momenta"], state["second"]) = learned_step(
-                    self.theta,
-                    parameter,
-                    parameter.grad,
+                    self.theta.to(exact),
+                    exact,
+                    parameter.grad.to(exact),
                     (state["momenta"], state["second"]),
-                    state["step"],
+                    state["step"].to(exact.device),
                 )
                 state["step"] += 1
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(change, alpha=group["lr"])
         return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the result of `state_dict`; the state keeps its precision, unlike in torch's own."""
+        super().load_state_dict(state_dict)
+        numbers = [n for group in state_dict["param_groups"] for n in group["params"]]
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for number, parameter in zip(numbers, parameters, strict=True):
+            for key in ("momenta", "second"):
+                value = state_dict["state"].get(number, {}).get(key)
+                if value is not None:
+                    self.state[parameter][key] = value.to(parameter.device, copy=True)
