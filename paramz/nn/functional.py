@@ -100,7 +100,7 @@ def embedding(ids: Tensor, weight: Tensor, *, grad_scale: float = 1.0, **options
         grad_scale: a further factor on the gradients.
         **options: of ``F.embedding``.
     """
-    factor = grad_scale * math.sqrt(weight.shape[0] / ids.numel())
+    factor = grad_scale * math.sqrt(weight.shape[0] / max(ids.numel(), 1))
     return scale(F.embedding(ids, weight, **options), backward=factor)
 
 
@@ -204,7 +204,7 @@ def _with_token_factor(gain: Tensor | None, x: Tensor, grad_scale: float) -> Ten
     """A norm's gain or bias whose gradient, a sum over tokens, is divided by sqrt(tokens)."""
     if gain is None:
         return None
-    return scale(gain, backward=grad_scale * math.sqrt(gain.numel() / x.numel()))
+    return scale(gain, backward=grad_scale * math.sqrt(gain.numel() / max(x.numel(), 1)))
 
 
 def branch_weights(tau: float) -> tuple[float, float]:

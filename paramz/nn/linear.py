@@ -44,7 +44,7 @@ def scaled_linear(
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     y: Tensor
-    tokens = x.numel() // x.shape[-1]
+    tokens = max(x.numel() // x.shape[-1], 1)  # an expert may get none
     if fp8 is not None:
         if transformed():
             raise RuntimeError(

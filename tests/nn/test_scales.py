@@ -131,3 +131,11 @@ def test_gradients_keep_their_size_over_width_so_adams_eps_needs_no_rule():
             assert min(slopes.values()) < -0.4, slopes
         else:
             assert all(abs(slope) < 0.1 for slope in slopes.values()), slopes
+
+
+def test_an_expert_that_gets_no_token_has_gradients_of_zero():
+    expert = torch.nn.Sequential(paramz.nn.RMSNorm(4), paramz.nn.Linear(4, 3, bias=True))
+    out = expert(torch.zeros(0, 4, requires_grad=True))
+    assert out.shape == (0, 3)
+    out.sum().backward()
+    assert not any(parameter.grad.any() for parameter in expert.parameters())
