@@ -40,7 +40,7 @@ def twin_names(
         first = _first_names(model, probes, target, base)
         require_same_names(first.values() or target, base, who, fix if sizes else ONE_WIDTH)
         return {name: first.get(name, name) for name in target}
-    # The nearest run of a block that stands in a list several times may be another than its first.
+    # Where blocks have a weight in common it has the name of the first, whichever is nearest.
     firsts = {alias: name for name, tensor in base.items() for alias in tensor.names}
     twins = {name: probes.twin_name(name) or name for name in target}
     twins = {name: firsts.get(twin, twin) for name, twin in twins.items()}

@@ -96,6 +96,18 @@ class OneUp(Looped):
         self.ups = nn.ModuleList([self.blocks[-1].ffn[0]])
 
 
+def test_of_fewer_blocks_the_nearest_one_may_have_a_weight_by_the_name_of_the_first():
+    model, base = (Looped(blocks=blocks) for blocks in (2, 8))
+    wider = Looped(128, blocks=8)
+    for one in (model, base, wider):
+        for block in one.blocks:
+            block.ffn[0].weight = one.blocks[0].ffn[0].weight
+    plan = paramz.make_plan(model, "mup+completep", base=base, wider=wider, example=batch()[0])
+    ratios = {row.name: row.ratios for row in plan.rows}
+    assert ratios["blocks.0.ffn.0.weight"]["loops"] == 1 / 4
+    assert ratios["blocks.0.ffn.0.bias"]["depth"] == 1 / 4
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_module_in_several_blocks_counts_as_its_weight_would(whole):
     plan = paramz.make_plan(
