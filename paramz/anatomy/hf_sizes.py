@@ -119,7 +119,8 @@ def set_width_(config: Any, width: int, sizes: Sizes) -> None:
         apart.append((part, _overrides(part, moving, Fraction(width, old_width), path)))
     for _, part, name, values in moves:
         new = [old * width // old_width for old in values]
-        setattr(part, name, new if isinstance(_value(part, name), list) else new[0])
+        held = _value(part, name)
+        setattr(part, name, type(held)(new) if isinstance(held, list | tuple) else new[0])
     for part, overrides in apart:  # after the others: what is equal to them is dropped
         if overrides:
             part.per_layer_config = overrides
@@ -170,8 +171,8 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
 
 
 def _integers(value: Any) -> list[int]:
-    """The whole numbers of a field, one or a list; none if it holds anything else."""
-    values = value if isinstance(value, list) else [value]
+    """The whole numbers of a field, one or several; none if it holds anything else."""
+    values = value if isinstance(value, list | tuple) else [value]
     whole = all(isinstance(each, int) and not isinstance(each, bool) for each in values)
     return list(values) if whole else []
 

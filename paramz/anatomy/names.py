@@ -229,7 +229,7 @@ CONFIG_WIDTHS = (
     "expert_ffn_hidden_size",
     "feed_forward_size", "decoder_hidden_size", "decoder_intermediate_size",
     "speech_encoder_intermediate_size", "t2u_encoder_ffn_dim", "t2u_decoder_ffn_dim",
-    "memory_attention_feed_forward_hidden_size", "vision_output_dim",
+    "memory_attention_feed_forward_hidden_size", "vision_output_dim", "axial_pos_embds_dim",
 )  # fmt: skip
 # Those that follow only where they are the width: embeddings that may be factorised.
 CONFIG_WIDTHS_IF_EQUAL = (

@@ -143,4 +143,4 @@ def test_what_would_not_follow_is_refused_with_the_field_to_give(why):
 
 def test_stages_as_a_tuple_are_told_too():
     with pytest.raises(TypeError, match=r"depths = .2, 2, 6, 2.: give depth=..depths"):
-        scaled_config(transformers.SwinConfig(), 96, depth=2)
+        scaled_config(transformers.SwinConfig(), 256, depth=2)

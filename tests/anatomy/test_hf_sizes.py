@@ -43,7 +43,12 @@ FOLLOWS = {
     ),
     "Reformer": (
         {"hidden_size": 64, "feed_forward_size": 96, "num_attention_heads": 4},
-        {"feed_forward_size": 192, "num_attention_heads": 8},
+        {"feed_forward_size": 192, "num_attention_heads": 8, "axial_pos_embds_dim": (128, 384)},
+    ),
+    # Its numbers of heads are a list in a config that was read, and a tuple in one that was not.
+    "Swin": (
+        {"embed_dim": 8, "depths": [1, 1], "num_heads": (1, 2)},
+        {"embed_dim": 64, "num_heads": (8, 16)},
     ),
     # The pooler's map is of the model's width, for which the config has a field.
     "DebertaV2": ({**TEXT, "pooler_hidden_size": 64}, {"pooler_hidden_size": 128}),
