@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from transformers import TrainerCallback
@@ -24,4 +25,13 @@ class Clip(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Clip, after gradients were accumulated and before the optimizer's step."""
+        _unscale_(kwargs.get("optimizer"))
         clip_grad_norm_(self.plan, kwargs["model"], self.max_norm)
+
+
+def _unscale_(optimizer: Any) -> None:
+    """Take off the factor that fp16 puts on gradients, as the Trainer's own clipping does."""
+    scaler = getattr(optimizer, "scaler", None)
+    if scaler is not None:
+        with suppress(RuntimeError):  # for a max_grad_norm of its own, the Trainer has done it
+            scaler.unscale_(optimizer.optimizer)

@@ -76,6 +76,28 @@ def test_hugging_face_trainer(tmp_path, clip):
         assert not all(torch.allclose(v, model.state_dict()[k]) for k, v in by_hand().items())
 
 
+def test_clipping_sees_gradients_without_the_factor_of_fp16():
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.Accelerator(cpu=True)  # its optimizer asks for the state that this sets up
+    model = mlp(32)
+    plan = paramz.parametrize_(model, "mup", base=mlp, base_width=8)
+    optimizer = torch.optim.SGD(plan.param_groups(model, "sgd", lr=LR))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    wrapped = accelerate.optimizer.AcceleratedOptimizer(optimizer, scaler=scaler)
+    nn.functional.cross_entropy(model(X), Y).backward()
+    norm = float(paramz.clip_grad_norm_(plan, model, torch.inf))
+    expected = [p.grad.clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad.mul_(2.0**10)
+    scaler.scale(torch.ones(()))
+    for _ in range(2):  # the second time the factor is off already
+        paramz.hf.Clip(plan, 2 * norm).on_pre_optimizer_step(
+            None, None, None, model=model, optimizer=wrapped
+        )
+    for p, grad in zip(model.parameters(), expected, strict=True):
+        assert torch.allclose(p.grad, grad, rtol=1e-5)
+
+
 def test_arguments_of_the_trainer_that_move_with_width(tmp_path):
     arguments = trainer_arguments(
         tmp_path, max_grad_norm=1.0, lr_scheduler_type="cosine_with_min_lr"
