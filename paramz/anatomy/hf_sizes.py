@@ -158,6 +158,9 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
         # Sorted, so that of several sizes that are not whole every process names the same one.
         # What a config calls by another name is the real field of that.
         own = fields | {synonyms[name] for name in fields if name in synonyms}
+        if sizes.heads == "size":
+            head = _value(part, "head_dim")
+            own |= {n for n in names.CONFIG_HEAD_SIZES_IF_EQUAL if _value(part, n) == head}
         others = [n for n in vars(part) if names.CONFIG_WIDTH_OF_A_PART.search(n)]
         for name in sorted({*own, *others, *names.CONFIG_WIDTHS_IF_EQUAL}):
             value = _value(part, name)

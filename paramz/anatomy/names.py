@@ -258,8 +258,11 @@ CONFIG_KV_HEADS = (
 CONFIG_HEAD_SIZES = (
     "head_dim", "d_kv", "d_head", "attention_head_dim", "attention_head_size", "mamba_d_head",
     "mamba_head_dim", "mamba_headdim", "linear_key_head_dim", "linear_value_head_dim",
-    "linear_head_dim", "swa_head_dim", "cross_head_dim", "kv_channels",
+    "linear_head_dim", "swa_head_dim", "cross_head_dim", "kv_channels", "qk_nope_head_dim",
+    "qk_rope_head_dim", "qk_head_dim", "v_head_dim",
 )  # fmt: skip
+# Those that follow only where they are that of a head: Gemma divides logits by the root of it.
+CONFIG_HEAD_SIZES_IF_EQUAL = ("query_pre_attn_scalar",)
 # Nested configs whose width is that of the whole, even where that has a number of its own; and in
 # this order where it has none.
 TEXT_CONFIGS = ("text_config", "llm_config")

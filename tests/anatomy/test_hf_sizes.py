@@ -174,6 +174,20 @@ def test_key_value_heads_may_stay():
     assert "config_factory(model, kv_heads='keep'), base_width=32" in str(error.value)
 
 
+def test_sizes_of_heads_that_have_several_parts_or_a_factor_of_their_own():
+    """DeepSeek's have parts with and without positions; Gemma's logits are divided by sqrt(16)."""
+    heads = {"qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
+    config = config_of("DeepseekV3", **TEXT, **heads)
+    scaled = scaled_config(config, 32, heads="size")
+    half = {name: size // 2 for name, size in heads.items()}
+    assert {name: getattr(scaled, name) for name in heads} == half
+    assert (scaled.head_dim, scaled.qk_head_dim) == (4, 12)
+    assert scaled_config(config, 32).qk_rope_head_dim == 8
+    for own, then in ((16, 8), (24, 24)):
+        gemma = config_of("Gemma2", **TEXT, head_dim=16, query_pre_attn_scalar=own)
+        assert scaled_config(gemma, 32, heads="size").query_pre_attn_scalar == then
+
+
 def test_what_one_part_takes_of_another_follows_that_part():
     sizes = {
         "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 16,
