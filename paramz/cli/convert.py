@@ -1,10 +1,14 @@
 """Verbs: convert."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from paramz.cli.functions import refused
 
 
 def register(app: typer.Typer) -> None:
@@ -35,10 +39,11 @@ def convert(
     try:
         if bool(source) == bool(flags):
             raise ValueError("give one thing to convert: a file, folder or model, or --flags")
-        found = find(flags or _model(source) or source)
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        # What a user's own code prints is no part of a document on stdout.
+        with redirect_stdout(sys.stderr):
+            found = find(flags or _model(source) or source)
+    except Exception as error:
+        raise refused(error) from None
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
         return

@@ -14,6 +14,7 @@ import paramz
 from paramz.cli import app
 from paramz.compat.convert import convert
 from paramz.compat.convert.code import scan_source
+from paramz.compat.convert.settings import read_settings
 
 mup = pytest.importorskip("mup", reason="pip install --no-deps mup==1.0.0")
 
@@ -159,6 +160,11 @@ CASES = {
     "MuAdam(net.parameters(), impl=torch.optim.RMSprop, lr=0.1, **more)": (
         "torch.optim.RMSprop(plan.param_groups(net, 'rmsprop', lr=0.1), **more)"
     ),
+    "MuAdamW(net.parameters(), lr=1, weight_decay=1, decoupled_wd=True)": (
+        "torch.optim.AdamW(plan.param_groups(net, 'adamw', lr=1, weight_decay=1, decay='coupled'))"
+    ),
+    "import mup.init": "import paramz.compat.mup as mup",
+    "import mup.init as start": "import paramz.compat.mup.init as start",
     "isinstance(x, MuReadout)": "nn.Linear",
     "init.kaiming_normal_(p, a=1)": "nn.init.kaiming_normal_(p, a=1)",
     "coord_check.get_coord_data(models, loader)": (
@@ -377,6 +383,59 @@ def test_megatrons_flags(tmp_path):
             assert math.isclose(p.std().item(), 0.05, rel_tol=0.1)
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        'ARGS="--use-mup --hidden-size 1024 --mup-base-hidden-size 256 --lr 1e-3"\nrun $ARGS',
+        "ARGS='--use-mup --hidden-size 1024 \\\n --mup-base-hidden-size 256 --lr 1e-3'\n",
+        'ARGS="$ARGS --use-mup \\\n --hidden-size 1024 --mup-base-hidden-size 256 \\\n --lr 1e-3"',
+        "--use-mup --mup-base-hidden-size 256 \\\n# --lr 8 \\\n--hidden-size 1024 --lr 1e-3",
+        "--use-mup --mup-base-hidden-size 256 --hidden-size 1024 --lr 1e-3 \\\n# --lr 8 \\\n",
+    ],
+)
+def test_flags_in_quotes_and_comments(script):
+    values = read_settings(script, "train.sh").values
+    assert {n: values[n] for n in ("use", "hidden", "base", "lr")} == {
+        "use": True, "hidden": 1024, "base": 256, "lr": 1e-3
+    }  # fmt: skip
+
+
+def test_what_stands_in_the_value_of_a_flag_is_no_flag():
+    read = read_settings('--use-mup --notes "as with --lr 8" --lr 1', "train.sh")
+    assert read.values["lr"] == 1 and read.raw["notes"] == "as with --lr 8"
+
+
+def test_heads_that_are_wider_than_the_model():
+    flags = (
+        "--use-mup --hidden-size 64 --mup-base-hidden-size 32 --num-layers 1 --kv-channels 32 "
+        "--num-attention-heads 4 --padded-vocab-size 11"
+    )
+    code = convert(f"{flags} --swiglu").code
+    config = execute(code)["model"].config
+    assert (config.num_attention_heads, config.head_dim) == (4, 32)
+    plain = convert(flags)
+    assert "n_head=width * 4 // 64" in plain.code
+    assert any("heads of n_embd / n_head = 16, not of 32" in note for note in plain.notes)
+
+
+def test_a_learning_rate_in_schedules(tmp_path):
+    """The zoo's usual form, under the optimizer or beside it."""
+    file = tmp_path / "params.yaml"
+    usual = "      AdamW: {learning_rate: 6e-3, weight_decay: 0.1}\n"
+    assert usual in ZOO
+    rates = "{Linear: {initial_learning_rate: 0.0, end_learning_rate: 6e-3}}"
+    for written in (f"      AdamW: {{learning_rate: [{rates}]}}\n", f"    schedulers: [{rates}]\n"):
+        file.write_text(
+            ZOO.replace("    optimizer:\n" + usual, "    optimizer:\n" + written)
+            if "AdamW" in written
+            else ZOO.replace("    optimizer:\n" + usual, written)
+        )
+        found = convert(file)
+        assert "    lr=0.006,\n" in found.code
+    file.write_text(ZOO.replace(usual, ""))
+    assert any("says no learning rate" in note for note in convert(file).notes)
+
+
 def test_heads_that_grow_and_ratios_that_differ():
     flags = (
         "--use-mup --hidden-size 64 --num-layers 2 --num-attention-heads 4 --padded-vocab-size 11 "
@@ -461,6 +520,15 @@ def test_errors(arguments, message):
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+def test_a_users_function_that_prints_or_fails(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "print('loud')\n" + MODEL + "\ndef fails():\n    raise RuntimeError('no luck')\n"
+    )
+    result = run(f"{tmp_path}/own.py:fails")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert "error: RuntimeError: no luck (own.py:" in result.stderr
 
 
 def test_errors_of_files(tmp_path):

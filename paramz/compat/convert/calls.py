@@ -120,7 +120,7 @@ def _optimizer(default: str) -> Callable[[_Call], Becomes]:
         kind = call.take(1, "impl", f"torch.optim.{default}")
         kind = kind if "." in kind or kind[:1].islower() else f"torch.optim.{kind}"
         called = kind.rpartition(".")[2].lower()
-        call.options.pop("decoupled_wd", None)
+        apart = call.options.pop("decoupled_wd", "False") != "False"
         scaled = [
             f"{name}={call.options.pop(name)}"
             for name in ("lr", "weight_decay", "eps")
@@ -128,6 +128,7 @@ def _optimizer(default: str) -> Callable[[_Call], Becomes]:
         ]
         whole = params.endswith(".parameters()")
         model = params.removesuffix(".parameters()") if whole else "model"
+        scaled += ["decay='coupled'"] if apart else []
         groups = f"plan.param_groups({', '.join([model, repr(called), *scaled])})"
         why = "lr and weight_decay as mup's"
         if not whole:

@@ -125,8 +125,9 @@ class _Visitor(ast.NodeVisitor):
             if package in PACKAGES:
                 local = alias.asname or package
                 self.names[local] = alias.name if alias.asname else package
-                here = PACKAGES[package] + alias.name.removeprefix(package)
-                becomes = f"import {here} as {alias.asname or alias.name.replace('.', '_')}"
+                # `import mup.init` binds mup; the package here has imported its parts.
+                inner = alias.name.removeprefix(package) if alias.asname else ""
+                becomes = f"import {PACKAGES[package]}{inner} as {local}"
                 self._import(node, becomes, package)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:

@@ -22,6 +22,7 @@ class _Sizes:
         heads: number of heads.
         head: the size of a head.
         head_grows: with width the size of a head grows, and not their number.
+        apart: the heads together are wider or narrower than the model.
     """
 
     hidden: int
@@ -30,6 +31,7 @@ class _Sizes:
     heads: int
     head: int
     head_grows: bool
+    apart: bool
 
 
 def config_code(settings: MupSettings) -> tuple[str, list[Finding], list[str]]:
@@ -82,8 +84,20 @@ def config_code(settings: MupSettings) -> tuple[str, list[Finding], list[str]]:
     return (
         "\n".join(lines) + "\n",
         setting_findings(settings, sizes.base, sizes.hidden),
-        setting_notes(settings, llama),
+        [*setting_notes(settings, llama), *_notes(settings, sizes, llama)],
     )
+
+
+def _notes(settings: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
+    notes = []
+    if "lr" not in settings.values:
+        notes.append(f"{settings.source} says no learning rate that can be read: set lr")
+    if sizes.apart and not llama:
+        notes.append(
+            f"GPT-2 of transformers has heads of n_embd / n_head = {sizes.hidden // sizes.heads}, "
+            f"not of {sizes.head}"
+        )
+    return notes
 
 
 def _sizes(settings: MupSettings) -> _Sizes:
@@ -95,12 +109,18 @@ def _sizes(settings: MupSettings) -> _Sizes:
     head = settings.number("head") if "head" in v else hidden // heads
     base_head = settings.number("base_head") if "base_head" in v else None
     head_grows = base_head is not None and base_head != head
-    if not head_grows and (base % head or hidden % head):
+    apart = "head" in v and head * heads != hidden
+    if apart and not head_grows and base * heads % hidden:
+        raise ValueError(
+            f"{settings.source}: {heads} heads at width {hidden} are no whole number at the base "
+            f"width {base}"
+        )
+    if not apart and not head_grows and (base % head or hidden % head):
         raise ValueError(
             f"{settings.source}: heads of {head} do not divide the base width {base}. Say the size "
             f"of a head at the base with {NAMES['base_head'][0]}"
         )
-    return _Sizes(hidden, base, layers, heads, head, head_grows)
+    return _Sizes(hidden, base, layers, heads, head, head_grows, apart)
 
 
 def _body(s: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
@@ -111,7 +131,8 @@ def _body(s: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
     plain = base_ffn * hidden == ffn * base
     wide = f"width * {base_ffn} // {base}"
     wide = wide if plain else f"{ffn} if width == {hidden} else {wide}"
-    count = str(sizes.heads) if sizes.head_grows else f"width // {sizes.head}"
+    count = f"width * {sizes.heads} // {hidden}" if sizes.apart else f"width // {sizes.head}"
+    count = str(sizes.heads) if sizes.head_grows else count
     vocabulary = s.number("vocabulary") if "vocabulary" in s.values else 50304
     length = s.number("length") if "length" in s.values else 2048
     tied = "False" if _untied(s) else "True"
@@ -120,6 +141,9 @@ def _body(s: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
             "hidden_size": "width", "intermediate_size": wide, "num_hidden_layers": "depth",
             "num_attention_heads": count,
         }  # fmt: skip
+        if sizes.apart:
+            grown = f"width * {sizes.head} // {hidden}"
+            keys["head_dim"] = grown if sizes.head_grows else str(sizes.head)
         if "kv_heads" in s.values:
             groups = s.number("kv_heads")
             keys["num_key_value_heads"] = (

@@ -6,8 +6,9 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,12 @@ def read_settings(text: str, source: str) -> MupSettings:
                 )
                 places[name] = (written, _line(text, written))
                 break
+    if not isinstance(values.get("lr", 0.0), int | float):
+        # The zoo's schedules, and what comes to its optimizer of them: the peak.
+        values.pop("lr")
+    peaks = [*_rates(raw.get("learning_rate")), *_rates(raw.get("schedulers"))]
+    if "lr" not in values and peaks:
+        values["lr"] = max(peaks)
     megatron = any(key in raw for key in _MEGATRON_ONLY)
     if not {"base", "width_mult", "use"} & set(values):
         raise ValueError(
@@ -153,6 +160,7 @@ def _flags(text: str) -> dict[str, Any]:
     text = re.sub(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)", fill, text)
     found: dict[str, Any] = {}
     words = [word.strip("()\\") for line in text.splitlines() for word in _words(line)]
+    words = [part for before, word in pairwise(["", *words]) for part in _parts(before, word)]
     for word, after in zip(words, [*words[1:], "--"], strict=True):
         if re.match(r"--[a-z]", word):
             key, equals, value = word[2:].partition("=")
@@ -162,10 +170,21 @@ def _flags(text: str) -> dict[str, Any]:
 
 
 def _words(line: str) -> list[str]:
+    line = line.rstrip().removesuffix("\\")
     try:
         return shlex.split(line, comments=True)
     except ValueError:  # a quote that closes on another line
-        return line.split()
+        line = re.sub(r"(^|\s)#.*", "", line)
+        return re.sub("[\"']", "", line).split()
+
+
+def _parts(before: str, word: str) -> list[str]:
+    """A word, or the words of one that holds several flags in quotes: ``ARGS="--a 1 --b"``."""
+    word = re.sub(r"^\w+\+?=(?=\s*--[a-z])", "", word)
+    of_flag = re.match(r"--[a-z][^=]*$", before) and not re.search(r"\s", before)
+    if of_flag or not re.search(r"(^|\s)--[a-z]\S*(\s|$)", word):
+        return [word]
+    return word.split()
 
 
 def _document(text: str, source: str) -> dict[str, Any]:
@@ -192,6 +211,20 @@ def _document(text: str, source: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(f"{source} is nested too deeply") from None
     return found
+
+
+def _rates(schedules: Any) -> Iterator[float]:
+    """The learning rates in a list of schedules, such as ``{"initial_learning_rate": 0.01}``."""
+    if isinstance(schedules, list):
+        for part in schedules:
+            yield from _rates(part)
+    elif isinstance(schedules, Mapping):
+        for key, part in schedules.items():
+            rate = _value(part) if str(key).endswith("learning_rate") else None
+            if isinstance(rate, int | float) and not isinstance(rate, bool):
+                yield float(rate)
+            else:
+                yield from _rates(part)
 
 
 def _value(value: Any) -> Any:
