@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,7 +145,9 @@ def check(
         else:
             from paramz.check.run import coord_check
 
-            with _warnings_as_lines(), progress_bar() as progress:
+            # What a user's own code prints is no part of a document on stdout.
+            loud = redirect_stdout(sys.stderr)
+            with loud, _warnings_as_lines(), progress_bar() as progress:
                 df = coord_check(located(str(task)), workers=workers, progress=progress, **asked)
         judged = judge(df, tolerance=tolerance)
         if out is not None:

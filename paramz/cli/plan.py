@@ -3,6 +3,8 @@
 import inspect
 import json
 import shutil
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -90,7 +92,8 @@ def plan(
             )
         exporting = _exporting(export, optimizer, lr, weight_decay=weight_decay, eps=eps)
         pairs = _pairs(names)
-        with said_at_once():
+        # What a user's own code prints is no part of a document on stdout.
+        with redirect_stdout(sys.stderr), said_at_once():
             made = _planned(source, large, small, parametrization, settings, export is not None)
         if export is None:
             tables = [made.summary(each, full=full) for each in optimizer.split(",")]

@@ -1,6 +1,8 @@
 """Verb: tune."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -93,7 +95,8 @@ def tune(
                 "hp": hp,
                 "rule": rule,
             }
-            with said_at_once():
+            # What a user's own code prints is no part of a document on stdout.
+            with redirect_stdout(sys.stderr), said_at_once():
                 found = decide(
                     asked,
                     out,
