@@ -1,5 +1,6 @@
 """Training functions that misbehave as processes, named by path in process_tools.py."""
 
+import logging
 import os
 import shutil
 import signal
@@ -59,6 +60,9 @@ def settings():
         "path": float("/left/behind" in sys.path),
         "filters": float(any(f[0] == "error" and f[2] is UserWarning for f in warnings.filters)),
         "recursion": float(sys.getrecursionlimit()),
+        "streams": float(sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__),
+        "arguments": float("--left-behind" in sys.argv),
+        "handlers": float(sum(len(logging.getLogger(name).handlers) for name in (None, "lab"))),
         "alarm": float(signal.getsignal(signal.SIGALRM) is signal.SIG_DFL),
     }
 
@@ -87,6 +91,11 @@ def changing(config, trial):
         sys.setrecursionlimit(5000)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.alarm(1000)
+        sys.argv.append("--left-behind")
+        logging.basicConfig(filename="logs.txt")
+        logging.getLogger("lab").addHandler(logging.FileHandler("lab.txt"))
+        sys.stdout = open("out.txt", "w")
+        sys.stdout.close()
     return {"loss": 0.0} | found
 
 

@@ -8,7 +8,7 @@ import weakref
 
 from process_tools import wanted
 
-from paramz.sweeps import Store, load, run
+from paramz.sweeps import Store, Sweep, load, run
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.runner import prepare
@@ -40,6 +40,15 @@ def test_what_a_trial_changes_for_its_process_ends_with_it(tmp_path, monkeypatch
     found = table.drop(columns=["key", "error", "seconds"])
     assert found.loc[False].to_dict() == found.loc[True].to_dict()
     assert found.loc[False, "dtype"] == 4 and found.loc[False, "threads"] == 1
+
+
+def test_what_an_import_prints_is_not_on_stdout(tmp_path, capfd):
+    """There the command line writes one document of JSON."""
+    source = "print('loud')\ndef train(config):\n    return {'loss': 1.0}\n"
+    (tmp_path / "loud.py").write_text(source)
+    run(Sweep(train=f"{tmp_path}/loud.py:train"), tmp_path / "run")
+    out, err = capfd.readouterr()
+    assert out == "" and "loud" in err
 
 
 def test_whatever_a_trial_raises_leaves_a_traceback(tmp_path):

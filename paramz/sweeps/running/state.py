@@ -6,11 +6,12 @@ ran before it in the same process.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -60,6 +61,9 @@ class State:
         self._path = list(sys.path)
         self._filters = list(warnings.filters)
         self._recursion = sys.getrecursionlimit()
+        self._streams = sys.stdin, sys.stdout, sys.stderr
+        self._arguments = list(sys.argv)
+        self._logging = {logger: (*logger.handlers,) for logger in _loggers()}
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
         self._umask = os.umask(0o077)
         os.umask(self._umask)
@@ -82,6 +86,9 @@ class State:
         sys.path[:] = self._path
         warnings.filters[:] = self._filters  # type: ignore[index]
         sys.setrecursionlimit(self._recursion)
+        sys.stdin, sys.stdout, sys.stderr = self._streams
+        sys.argv[:] = self._arguments
+        _restore_logging(self._logging)
         signal.alarm(0)
         for number, handler in self._signals.items():
             signal.signal(number, handler)
@@ -91,6 +98,24 @@ class State:
                 os.chdir(self._folder)
         for put_back in self._steps:
             put_back()
+
+
+def _loggers() -> list[logging.Logger]:
+    known = list(logging.root.manager.loggerDict.values())
+    return [logging.root, *(each for each in known if isinstance(each, logging.Logger))]
+
+
+def _restore_logging(before: Mapping[logging.Logger, tuple[logging.Handler, ...]]) -> None:
+    """Take off the handlers that would send what later trials log into the files of this one.
+
+    Of the root logger all that came: with one there, logging.basicConfig does nothing.
+    """
+    for logger in _loggers():
+        for handler in [each for each in logger.handlers if each not in before.get(logger, ())]:
+            if logger is logging.root or isinstance(handler, logging.FileHandler):
+                logger.removeHandler(handler)
+                with suppress(Exception):  # of any class
+                    handler.close()
 
 
 def _steps_of_numpy(numpy: Any) -> list[Callable[[], None]]:

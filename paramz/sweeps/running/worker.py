@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -37,6 +38,8 @@ _ERROR_LENGTH = 500  # characters of an error message that are kept; the traceba
 def main() -> None:
     """Run orders until the pool closes the connection."""
     die_with_parent()
+    with suppress(OSError):
+        os.dup2(2, 1)  # stdout is that of a report in JSON: no place for what an import prints
     os.set_inheritable(int(sys.argv[1]), False)  # what the trial starts must not keep it open
     connection = Connection(int(sys.argv[1]))
     _ignore_signals()
@@ -139,7 +142,7 @@ def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -
     except BaseException as error:  # the process lives on, whatever a trial raises
         text = "".join(traceback.format_exception_only(error)).strip()
         outcome = _outcome("failed", text, redact(traceback.format_exc()))
-        print(outcome["traceback"], file=sys.stderr)
+        print(outcome["traceback"], file=sys.__stderr__)  # whatever the trial has put in its place
     if trial.race:
         trial.race.finish(outcome["status"], outcome["metrics"].get("loss"))
     return outcome
@@ -166,7 +169,7 @@ def _classify(returned: Any, trial: Trial) -> Ending:
         print(
             f"returned values that are no numbers: {', '.join(map(repr, texts))}. They are kept in "
             "the file of the result under texts, and are in no table",
-            file=sys.stderr,
+            file=sys.__stderr__,
         )
     return _judged(metrics, trial) | ({"texts": texts} if texts else {})
 
@@ -207,11 +210,12 @@ class _output_to:
         os.close(fd)
 
     def __exit__(self, *_: object) -> None:
-        for stream, number, saved in zip((sys.stdout, sys.stderr), (1, 2), self.saved, strict=True):
-            try:
-                stream.flush()
-            except OSError:
-                pass  # the disk is full; a log that is cut short does not spoil the result
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            # The disk is full, or the trial has put a stream of its own there and closed it; a log
+            # that is cut short does not spoil the result.
+            with suppress(Exception):
+                stream.flush()  # type: ignore[union-attr]
+        for number, saved in zip((1, 2), self.saved, strict=True):
             os.dup2(saved, number)
             os.close(saved)
 
