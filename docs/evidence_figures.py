@@ -109,7 +109,7 @@ def main() -> None:
     figures["wide"] = panels(WIDE, 4, (15, 7.2))
     figures["digits"] = panels(DIGITS, 4, (15, 3.9))
     figures["digits_decay"] = panels(DIGITS_DECAY, 2, (8.4, 3.9))
-    figures["words"] = panels(WORDS, 3, (12, 3.9))
+    figures["words"] = panels(WORDS, 4, (15, 3.9))
     figures["without"] = panels(WITHOUT, 3, (12, 3.9))
     figures["batch_sde"] = batch_sde()
     figures["width_tokens"] = plots.law(width_and_tokens()).figure

@@ -601,7 +601,9 @@ with singular values of one size, as Muon does; AdaMuon divides every entry, and
 MLP with 128 examples its check passes (64 to 512), on the byte-level GPT with 1024 tokens its
 widest maps move like width^-0.24 with Adam's column and like width^+0.38 with Muon's, so that
 neither is right there. The factors that all of these put on a matrix's step are read from the
-class. An optimizer of your own is one `paramz.Family`. These are refused:
+class. torch's Adafactor takes the smaller of lr and 1 / sqrt(step): past step 1 / lr^2 of the
+largest group's lr groups are no longer apart as planned, of which `plan.check` warns. An optimizer
+of your own is one `paramz.Family`. These are refused:
 
 {refused}
 """

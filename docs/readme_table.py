@@ -42,7 +42,7 @@ class Measured:
         decay: with weight decay.
         what: the task, and the optimizer where it is not AdamW.
         only: further values of columns.
-        most: the largest size that counts; all if left out.
+        least, most: the sizes that count; all if left out.
         rule: a run rule relative to which lr counts. Where it multiplies lr alone, by a number for
             each run, the trials without it are those with it.
         loss: the column of what counts.
@@ -56,6 +56,7 @@ class Measured:
     what: str = "GPT"
     hp: str = "lr"
     only: dict[str, Any] = field(default_factory=dict)
+    least: float = 0.0
     most: float = float("inf")
     rule: str | None = None
     loss: str = "loss"
@@ -71,7 +72,7 @@ def trials(m: Measured) -> pd.DataFrame:
         df = df.rename(columns={"decay_policy": "parametrization"})
     for column, value in {"parametrization": m.scheme, **m.only}.items():
         df = df[df[column] == value]
-    df = df[df[m.scale] <= m.most]
+    df = df[df[m.scale].between(m.least, m.most)]
     if m.rule is not None:
         moved = HORIZONS[m.rule].columns["adam"].lr
         scale, base = RULES[m.scale]
@@ -153,8 +154,9 @@ def without(what: str, decay: float, policy: str, warmup: int) -> Measured:
 
 WORDS = {
     "SP": words("sp"),
-    "SP, embedding's rate times width": words("sp+embed"),
+    "SP with muP's embedding": words("sp+embed"),
     "muP": words("mup"),
+    "muP, large-vocab": words("mup+large-vocab"),
 }
 WITHOUT = {
     "no decay": without("GPT", 0.0, "lr-constant", 125),
@@ -175,6 +177,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", words("sp")),
     ("`sp+embed`", words("sp+embed")),
     ("`mup`", words("mup")),
+    ("`mup+large-vocab`", words("mup+large-vocab")),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
     *(("`mup`", row) for row in WITHOUT.values()),
@@ -215,6 +218,12 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     (
         "`mup+moe`",
         Measured("lr_experts_wide.csv", "experts", "mup+moe", what="GPT of width 64", **LONG),
+    ),
+    (
+        "the same, from 8 experts on, of which two and more see a token",
+        Measured(
+            "lr_experts_wide.csv", "experts", "mup+moe", what="GPT of width 64", least=8, **LONG
+        ),
     ),
     ("`mup` over granularity, no rule", finer("mup")),
     ("`mup+moe` over granularity", finer("mup+moe")),

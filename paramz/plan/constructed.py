@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from paramz.anatomy.tensors import listed
@@ -29,6 +30,9 @@ from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.theory.families import WITHOUT_RULE
 
+# Steps of a long run.
+_LONG = 100_000
+
 
 def problems(
     rulebook: Rulebook, rows: Sequence[Row], optimizers: Sequence[Any], model: nn.Module | None
@@ -45,7 +49,8 @@ def problems(
         TypeError: there are no optimizers, or something else was given.
 
     Warns:
-        UserWarning: an optimizer's class is none that paramz knows, and its groups are for one.
+        UserWarning: an optimizer's class is none that paramz knows, and its groups are for one; or
+            it is torch's Adafactor, whose steps bound the learning rate of a long run.
     """
     yield from _around(optimizers)
     optimizers = [_inner(each) for each in optimizers]
@@ -55,7 +60,7 @@ def problems(
             f"plan.check takes the optimizers that train the model, as in plan.check(optimizer), "
             f"and got {', '.join(strange) or 'none'}"
         )
-    for said in of_unknown_classes(optimizers):
+    for said in [*of_unknown_classes(optimizers), *_bounded(optimizers)]:
         warnings.warn(said, stacklevel=3)  # plan.check's caller
     by_name = {row.name: row for row in rows}
     groups = [Group(each, values) for each in optimizers for values in each.param_groups]
@@ -95,6 +100,21 @@ def _around(optimizers: Sequence[Any]) -> Iterator[str]:
                     f"{reason}. Without it the plan's learning rates hold"
                 )
             optimizer = inside
+
+
+def _bounded(optimizers: Sequence[Any]) -> Iterator[str]:
+    """Adafactor of torch takes min(lr, 1 / step^1/2), so that all groups end at one rate."""
+    for optimizer in optimizers:
+        rates = {float(g["lr"]) for g in optimizer.param_groups if PLANNED_LR in g}
+        if not isinstance(optimizer, torch.optim.Adafactor) or len(rates) < 2:
+            continue
+        if max(rates) ** -2 < _LONG:
+            yield (
+                "torch.optim.Adafactor takes the smaller of lr and 1 / sqrt(step), so that from "
+                f"step {max(rates) ** -2:.0f} on its group at lr {max(rates):.4g} is below the "
+                "plan's rate, and at last all groups are at one. Let a schedule keep every lr "
+                "below 1 / sqrt(step), or use transformers' Adafactor with relative_step=False"
+            )
 
 
 def _unplanned(groups: Sequence[Group]) -> str:

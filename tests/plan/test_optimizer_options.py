@@ -262,3 +262,26 @@ def test_readouts_that_are_small_in_wide_models_are_below_it_too(recwarn):
         plan.param_groups(model, torch.optim.Adafactor, lr=1.0)
     plan.param_groups(model, torch.optim.Adafactor, lr=1.0, eps=(None, 1e-5))
     assert not recwarn.list
+
+
+def test_the_step_at_which_adafactor_bounds_learning_rates_is_told(planned, recwarn):
+    model, plan = planned
+    plan.check(torch.optim.Adafactor(plan.param_groups(model, torch.optim.Adafactor, lr=2**-9)))
+    plain = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+    plan.check(adafactor(plan.param_groups(model, adafactor, lr=0.125, **plain), **plain))
+    assert not recwarn.list
+    made = torch.optim.Adafactor(plan.param_groups(model, torch.optim.Adafactor, lr=0.5))
+    rates = sorted({group["lr"] for group in made.param_groups})
+    with pytest.warns(UserWarning, match=rf"from step {rates[-1] ** -2:.0f} on its group at lr"):
+        plan.check(made)
+    # Steps of weights of one size are apart by the rates before that step, and not after the last.
+    apart = []
+    for step in range(1, round(rates[0] ** -2) + 2):
+        for p in model.parameters():
+            p.data.fill_(1.0)
+            p.grad = torch.ones_like(p)
+        made.step()
+        if step in (2, round(rates[0] ** -2) + 1):
+            moves = [float((1 - p.detach()).mean()) for p in (model[2].weight, model[0].bias)]
+            apart.append(moves[1] / moves[0])
+    assert apart == pytest.approx([rates[-1] / rates[0], 1.0], rel=0.02)
