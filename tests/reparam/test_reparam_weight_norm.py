@@ -191,3 +191,16 @@ def test_mean_only_batch_norm():
     torch.testing.assert_close(norm(t), y)
     with pytest.raises(ValueError, match=r"4 channels got an input \(8, 3\)"):
         norm(torch.zeros(8, 3))
+
+
+def test_the_init_leaves_what_a_hook_multiplies_to_the_hook():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    nn.init.constant_(layer.bias, 0.5)
+    paramz.reparametrize_(layer, paramz.WeightNorm())
+    layer.register_forward_hook(lambda module, args, output: output / 4)
+    x = torch.randn(64, 3)
+    weight_norm_init_(layer, x)
+    out = layer(x).detach()
+    torch.testing.assert_close(out.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(out.std(0, correction=0), torch.full((2,), 0.25))

@@ -19,7 +19,8 @@ def weight_norm_init_(model: nn.Module, *inputs: Any, std: float | None = 0.05) 
     Salimans and Kingma 2016 (arXiv 1602.07868), section 3: v ~ N(0, 0.05^2); and, where t is
     v x / |v| on a batch, g = 1 / std[t] and b = -mean[t] / std[t] per output, so that the outputs
     have mean 0 and variance 1 on that batch. Layers are initialised in the order in which they are
-    called, each on the new outputs of those before it. A layer without bias keeps its mean.
+    called, each on the new outputs of those before it. A layer without bias keeps its mean. A
+    plan's factor in a hook on the layer comes after that.
 
     Under muP leave the readout out, because its first outputs are meant to shrink with width, and
     here they get the size 1: reparametrize only other layers, as by ``where=("input", "hidden")``.
@@ -64,7 +65,8 @@ def weight_norm_init_(model: nn.Module, *inputs: Any, std: float | None = 0.05) 
         for layer in layers:
             if std is not None:
                 _tensor(layer, "weight_v").normal_(0.0, std)
-            handles.append(layer.register_forward_hook(hook))
+            # Before hooks that multiply what the layer puts out, as a plan's may.
+            handles.append(layer.register_forward_hook(hook, prepend=True))
         try:
             model(*inputs)
         finally:
