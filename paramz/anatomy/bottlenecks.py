@@ -7,7 +7,7 @@ Both have the same shapes. What tells them apart is where their output goes, so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,7 +113,7 @@ def find_places(
         return _last(narrow[0], probes, grown, example)
     if not bare and not narrow and any(matrix.table and matrix.shared for matrix in grown):
         return {}  # embedding and readout are one tensor
-    flow = _run(probes, [*(matrix.name for matrix in grown), *bare], example)
+    flow = _run(probes, {matrix.name: matrix.growing for matrix in grown} | bare, example)
     shown = {m.name: axes for m in grown if (axes := _shown(m, flow)) is not None}
     grown = [replace(m, axes=shown[m.name]) if m.name in shown else m for m in grown]
     seen = {n: axes for n, g in bare.items() if (axes := axes_in_run(base[n], g, flow)) is not None}
@@ -189,7 +189,7 @@ def _last(
     if getattr(probes.wider, "config", None) is not None:
         return {}
     cheap = replace(probes, build=None)  # a doubt as rare as this is worth no real base
-    flow = _run(cheap, [each.name for each in grown], example)
+    flow = _run(cheap, {each.name: each.growing for each in grown}, example)
     return {matrix.name: Place(enters=True)} if _enters(matrix, flow) else {}
 
 
@@ -200,7 +200,7 @@ def _enters(matrix: _Matrix, flow: Flow) -> bool:
     return flow.reads_out(matrix.name) is True and (both or matrix.name in flow.looked_up)
 
 
-def _run(probes: Probes, matrices: list[str], example: Any) -> Flow:
+def _run(probes: Probes, matrices: Mapping[str, Set[int]], example: Any) -> Flow:
     """What a run shows; nothing if neither probe runs with any inputs that can be thought of."""
     for model in _runnable(probes):
         for inputs in possible_inputs(model, example):

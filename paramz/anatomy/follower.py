@@ -6,7 +6,7 @@ The run is on the meta device where that works, and only operations are looked a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -76,23 +76,26 @@ class _State(NamedTuple):
         )
 
 
-def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | None = 2) -> Flow:
+def follow(
+    model: nn.Module, matrices: Mapping[str, Set[int]], inputs: Any, kept: int | None = 2
+) -> Flow:
     """Run a model once and say where the outputs of its matrices go.
 
     Args:
         model: on any device; it runs in eval mode and is left as it was.
-        matrices: names of its parameters that are matrices and grow with width.
+        matrices: names of its parameters that are matrices and grow with width, and along which
+            axes.
         inputs: the model's one argument, or a mapping of keyword arguments.
         kept: how many equal blocks of a list run; None: all of them.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 3), nn.Linear(3, 8), nn.Linear(8, 1))
-    >>> flow = follow(net, [f"{i}.weight" for i in range(4)], torch.ones(1, 2))
+    >>> flow = follow(net, {f"{i}.weight": {i % 2} for i in range(4)}, torch.ones(1, 2))
     >>> sorted(flow.read), sorted(flow.fed)
     (['3.weight'], ['1.weight', '2.weight', '3.weight'])
     """
-    wanted = frozenset(matrices)
-    follower = _Follower()
+    wanted = matrices.keys()
+    follower = _Follower(matrices)
     for name, parameter in model.named_parameters():
         follower.know(parameter, _State(frozenset([name]) & wanted))
         if name in wanted:
@@ -120,8 +123,9 @@ def follow(model: nn.Module, matrices: Iterable[str], inputs: Any, kept: int | N
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes where what matrices make goes while a model runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, growing: Mapping[str, Set[int]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.growing = growing
         self.used: set[str] = set()
         self.feeds: set[str] = set()
         self.fed: set[str] = set()
@@ -209,7 +213,10 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for factor, summed, other in sides:
             if self.known.of(other).weights:
                 continue  # of two matrices no axis is what data is summed over
-            sums = self.summed if self.known.of(other).data else self.mixed
+            name, axes = self._axes(factor, factor.stride(summed), factor.shape[summed])
+            # A sum over width mixes no matrices: that is a map, as of sines to keys.
+            mixed = self.growing.get(name, frozenset[int]()).isdisjoint(axes)
+            sums = self.mixed if mixed and not self.known.of(other).data else self.summed
             self._sum_over(factor, factor.stride(summed), factor.shape[summed], sums)
             if sums is self.mixed:
                 self._note_mix(factor, summed, out)

@@ -79,6 +79,13 @@ WAYS = {
         lambda x, w: torch.bmm(x.expand(4, *x.shape), w @ torch.ones(4, 3, x.shape[1])).sum(0),
         lambda w: (4, 4 * w, 3), ((1,), (2,)),
     ),
+    "keys of constants": (
+        lambda x, w: torch.einsum(
+            "ihd,jhd->ij",
+            x.unflatten(1, (2, -1)), torch.einsum("jc,chd->jhd", torch.ones(5, len(w)), w),
+        ),
+        lambda w: (w, 2, 2 * w), ((0,), (1, 2)),
+    ),
     # What no single role says.
     "one map per head": (
         lambda x, w: torch.bmm(x.unflatten(1, (len(w), -1)).transpose(0, 1), w).flatten(1),
