@@ -103,6 +103,25 @@ def test_queries_that_no_input_makes_are_attention():
     assert "computes a matrix" not in said("queries")
 
 
+def test_a_learned_query_is_of_the_attention_that_it_goes_into():
+    class Pooled(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.first, self.last = nn.Linear(5, width), nn.Linear(width, 3)
+            self.query = nn.Parameter(torch.ones(1, 2, width))
+            self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(self.attention(self.query.expand(len(x), -1, -1), x, x)[0])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        given = {"roles": {"query$": "input"}, "example": torch.zeros(3, 6, 5)}
+        plan = paramz.make_plan(Pooled(64), "mup", base=Pooled, base_width=16, **given)
+    assert [scale.module for scale in plan.attention] == ["attention"]
+
+
 def test_it_can_be_said_to_be_right_as_it_is():
     assert said("linear", factors={r"^gen$": None}) == ""
 
