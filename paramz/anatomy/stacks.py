@@ -198,6 +198,8 @@ def resized_stacks(
     twins = match_modules(model, base)
     found: tuple[set[str], set[str]] = set(), set()
     for path, names_in, _ in resized_series(model, base):
+        if names.EXPERT_CONTAINER in path.split("."):
+            continue  # experts may have norms of their own, too
         if all(is_block(model.get_submodule(join(path, name))) for name in names_in):
             for above, one in zip(found, (path, twins[path]), strict=True):
                 parts = one.split(".")

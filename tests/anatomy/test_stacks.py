@@ -231,6 +231,37 @@ def test_a_numbered_stack_of_blocks_is_not_one_block(listed, around):
     assert len(norms) == 1  # of the stack
 
 
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_more_experts_with_norms_of_their_own_are_no_blocks(depth):
+    class Mixed(nn.Module):
+        def __init__(self, width, experts):
+            super().__init__()
+            self.norm, self.gate = nn.LayerNorm(width), nn.Linear(width, experts)
+            self.experts = nn.ModuleList(Expert(width) for _ in range(experts))
+
+        def forward(self, x):
+            h = self.norm(x)
+            shares = self.gate(h).softmax(-1).unbind(-1)
+            return x + sum(s[:, None] * e(h) for s, e in zip(shares, self.experts, strict=True))
+
+    class Expert(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm = nn.LayerNorm(width)
+            self.up_proj, self.down_proj = nn.Linear(width, width), nn.Linear(width, width)
+
+        def forward(self, x):
+            return self.down_proj(self.up_proj(self.norm(x)).relu())
+
+    def build(width=16, depth=2, experts=2):
+        blocks = nn.Sequential(*[Mixed(width, experts) for _ in range(depth)])
+        return nn.Sequential(nn.Linear(8, width), blocks, nn.Linear(width, 4))
+
+    plan = planned(build(32, depth, 4), build, "mup+completep+moe")
+    assert set(depths(plan).values()) == {depth / 2}
+    assert {row.block for row in plan.rows if row.block} == {f"1.{i}" for i in range(depth)}
+
+
 def test_a_stack_that_the_base_lacks_is_an_error():
     with pytest.raises(ValueError, match="decoder: residual blocks that the base has none of"):
         find_branches(TwoStacks(decoder=2), TwoStacks(decoder=0))
