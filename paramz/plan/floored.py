@@ -20,6 +20,10 @@ from paramz.plan.settings import Settings
 _FLOOR = 1e-3
 # What a step may differ by without a word.
 _OFF = 1.1
+_DRAW = (
+    ", or draw matrices of zeros before paramz.parametrize_ "
+    "(torch.nn.init.normal_(weight, std=fan_in**-0.5))"
+)
 
 
 def warn_of_floored(
@@ -44,6 +48,7 @@ def warn_of_floored(
         return
     floor = _floor(settings.options.get("eps"))
     factors: dict[str, float] = {}
+    drawn = False
     for row, parameter in tensors:
         planned = rulebook.rule(row, family).init_std(row.ratios)
         if planned == 1.0 or parameter.is_meta or not is_trainable_kind(parameter):
@@ -53,15 +58,16 @@ def warn_of_floored(
         factor = floor / max(floor, base) / planned
         if size < floor and factor > _OFF:
             factors[row.name] = factor
+            # Biases and adapters start at zero for good reasons.
+            drawn |= len(row.shape) >= 2 and not row.adapted
     if not factors:
         return
     worst = max(factors, key=lambda name: factors[name])
     warnings.warn(
         f"{listed(list(factors), 3)}: smaller than {floor:g} (or zero), where {family.name}'s "
         f"steps are in proportion to {floor:g} and not to a weight's size. The plan counts on the "
-        f"size, so the first steps of {worst} are {factors[worst]:.3g} times too large. Draw zeros "
-        "before paramz.parametrize_ (torch.nn.init.normal_(weight, std=fan_in**-0.5)), use "
-        "transformers' Adafactor with scale_parameter=False, or AdamW",
+        f"size, so the first steps of {worst} are {factors[worst]:.3g} times too large. Use "
+        "transformers' Adafactor with scale_parameter=False, or AdamW" + (_DRAW if drawn else ""),
         stacklevel=4,  # param_groups' caller
     )
 

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from cases import Plain
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -237,6 +238,19 @@ def test_weights_below_the_floor_of_adafactor_are_told_of():
     with pytest.warns(UserWarning, match=r"3.weight: smaller than 0.001 .* are 4 times too large"):
         groups = plan.param_groups(model, "adafactor", lr=1.0)
     assert {g["lr"] for g in groups if "3.weight" in g["names"]} == {1.0}  # 1/4 over 1/4
+
+
+def test_zeros_of_a_bias_are_not_asked_to_be_drawn():
+    def build(width=8, depth=2):
+        blocks = [Plain(width) for _ in range(depth)]
+        for block in blocks:
+            nn.init.zeros_(block.ffn[2].bias)
+        return nn.Sequential(nn.Linear(4, width), nn.Sequential(*blocks), nn.Linear(width, 3))
+
+    model = build(depth=4)
+    plan = paramz.parametrize_(model, "mup+completep", base=build, base_width=8)
+    with pytest.warns(UserWarning, match=r"ffn.2.bias .* are 2 times too large. Use .* or AdamW$"):
+        plan.param_groups(model, "adafactor", lr=1.0)
 
 
 def test_other_optimizers_and_drawn_weights_have_no_floor(planned, recwarn):
