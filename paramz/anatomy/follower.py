@@ -83,8 +83,7 @@ def follow(
 
     Args:
         model: on any device; it runs in eval mode and is left as it was.
-        matrices: names of its parameters that are matrices and grow with width, and along which
-            axes.
+        matrices: names of its matrices that grow with width, and along which axes they do.
         inputs: the model's one argument, or a mapping of keyword arguments.
         kept: how many equal blocks of a list run; None: all of them.
 

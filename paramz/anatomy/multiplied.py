@@ -234,9 +234,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         generated = is_generated(terms)
         if ((left.raw or right.raw) and not generated) or not (left.made and right.made):
             raw = [state.made for state in (left, right) if state.raw or not state.data]
-            known = raw and (
-                raw[-1] or data
-            )  # a table or constant is known by the weight behind it
+            known = raw and (raw[-1] or data)  # a table is known by the weight behind it
             return _State(raw[-1] if known else left.made | right.made, data)
         number = self._note(left, right, size, left.data and right.data, terms * generated)
         return _State(left.made | right.made, data, pending=frozenset([number]))
