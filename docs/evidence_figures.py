@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from readme_table import DIGITS_DECAY, WITHOUT, WORDS, Measured, digits, trials, wide
+from readme_table import DIGITS_DECAY, WORDS, Measured, digits, trials, wide
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 from paramz.analysis.plots.style import theme
@@ -110,7 +110,6 @@ def main() -> None:
     figures["digits"] = panels(DIGITS, 4, (15, 3.9))
     figures["digits_decay"] = panels(DIGITS_DECAY, 2, (8.4, 3.9))
     figures["words"] = panels(WORDS, 4, (15, 3.9))
-    figures["without"] = panels(WITHOUT, 3, (12, 3.9))
     figures["batch_sde"] = batch_sde()
     figures["width_tokens"] = plots.law(width_and_tokens()).figure
     for name, figure in figures.items():

@@ -91,6 +91,8 @@ def cells(m: Measured) -> tuple[str, str, str]:
         (found.regret.tuned_at == sizes[0]) & (found.regret.evaluated_at == sizes[-1])
     ]
     regret = f"{ends.regret.iloc[0]:.3f}" if len(ends) else "n.a."
+    if regret == "nan":
+        regret = "beyond the grid"
     inside = drift["lo"] >= -TOLERANCE and drift["hi"] <= TOLERANCE
     outside = drift["lo"] > TOLERANCE or drift["hi"] < -TOLERANCE
     long = m.steps is not None and m.steps >= FEWEST_STEPS
@@ -145,23 +147,11 @@ def words(scheme: str) -> Measured:
     return Measured("lr_width_words.csv", "width", scheme, 1000, decay=True, what=what)
 
 
-def without(what: str, decay: float, policy: str, warmup: int) -> Measured:
-    """AdamW without decay, with another policy for it, or without warm-up."""
-    only = {"weight_decay": decay, "decay_policy": policy, "warmup": warmup}
-    more = {"what": what, "only": only, "decay": decay > 0}
-    return Measured("lr_width_without.csv", "width", "mup", 1000, **more)
-
-
 WORDS = {
     "SP": words("sp"),
     "SP with muP's embedding": words("sp+embed"),
     "muP": words("mup"),
     "muP, large-vocab": words("mup+large-vocab"),
-}
-WITHOUT = {
-    "no decay": without("GPT", 0.0, "lr-constant", 125),
-    "decay by coupled": without("GPT, decay by `coupled`", 0.1, "coupled", 125),
-    "no warm-up": without("GPT, no warm-up", 0.1, "lr-constant", 1),
 }
 DIGITS_DECAY = {name: digits_decay(name) for name in ("lr-constant", "coupled")}
 LM = "lr_width_adamw.csv"
@@ -180,7 +170,6 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup+large-vocab`", words("mup+large-vocab")),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
-    *(("`mup`", row) for row in WITHOUT.values()),
     ("`mup`", wide("mup", "adamw")),
     ("`mup`", digits("mup", "adamw")),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
