@@ -128,13 +128,13 @@ def _require_alike(
         for each in plan.attention
         if each.kind == "attention" and math.isclose(each.value / each.plain, ratio)
     }
-    memory = {_memory(part) for part in parts if not part.is_meta}
+    memory = [_memory(part) for part in parts if not part.is_meta]
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList | nn.ModuleDict):
             continue  # what it holds, others call
         for local, child in module._modules.items():
             own = [] if child is None else child._parameters.values()
-            if not any(p is not None and _memory(p) in memory for p in own):
+            if not any(_overlaps(p, memory) for p in own if p is not None):
                 continue
             alike = id(module) in same and local in _TAKE_QUERIES
             if not alike and not (isinstance(child, nn.MultiheadAttention) and id(child) in same):
@@ -148,9 +148,16 @@ def _require_alike(
 _TAKE_QUERIES = (*names.QUERIES, *names.FUSED_QUERIES, *names.QUERY_NORMS)
 
 
-def _memory(tensor: torch.Tensor) -> int:
-    """Where the memory begins that a tensor, or what it is a view of, has for itself."""
-    return tensor.untyped_storage().data_ptr()
+def _memory(tensor: torch.Tensor) -> tuple[int, int]:
+    """Where the entries of a tensor, or of a view of one, begin and end."""
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    begin = tensor.data_ptr()
+    return begin, begin + (last + 1) * tensor.element_size()
+
+
+def _overlaps(tensor: torch.Tensor, memory: Sequence[tuple[int, int]]) -> bool:
+    begin, end = (0, 0) if tensor.is_meta or not tensor.numel() else _memory(tensor)
+    return any(begin < other_end and other < end for other, other_end in memory)
 
 
 def _refuse_what_no_weight_holds(plan: Plan, tied: Sequence[TiedFold]) -> None:

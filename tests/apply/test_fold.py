@@ -237,3 +237,17 @@ def test_queries_that_are_keys_too_are_not_folded():
     paramz.parametrize_(model, "mup", base=sharing("keys"), base_width=8)
     with pytest.raises(ValueError, match=r"1: the weight of its queries is that of 1.k_proj, too"):
         paramz.fold_(model)
+
+
+@pytest.mark.filterwarnings("ignore:the model:UserWarning")
+def test_weights_side_by_side_in_one_memory_are_not_one_weight():
+    model, x = sharing("nothing")(32), torch.randn(2, 4, 5, dtype=torch.float64)
+    flat = torch.cat([p.detach().flatten() for p in model.parameters()])  # as trainers make it
+    for p, part in zip(
+        model.parameters(), flat.split([p.numel() for p in model.parameters()]), strict=True
+    ):
+        p.data = part.view_as(p)
+    paramz.parametrize_(model, "mup", base=sharing("nothing"), base_width=8)
+    before = model(x)
+    paramz.fold_(model)
+    assert torch.allclose(model(x), before, atol=1e-12)
