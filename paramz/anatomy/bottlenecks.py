@@ -19,7 +19,7 @@ from paramz.anatomy.bare import axes_in_run, bare_matrices, reads_out_too
 from paramz.anatomy.dotted import find_dotted
 from paramz.anatomy.flow import Flow
 from paramz.anatomy.follower import follow
-from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.inputs import of_hugging_face, possible_inputs
 from paramz.anatomy.paths import join, split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.tensors import ModelTensor
@@ -186,11 +186,15 @@ def _last(
 
     Hugging Face's models tie their weights by name, so they are spared the run.
     """
-    if getattr(probes.wider, "config", None) is not None:
+    if of_hugging_face(probes.wider):
         return {}
     cheap = replace(probes, build=None)  # a doubt as rare as this is worth no real base
     flow = _run(cheap, {each.name: each.growing for each in grown}, example)
-    return {matrix.name: Place(enters=True)} if _enters(matrix, flow) else {}
+    if _enters(matrix, flow):
+        return {matrix.name: Place(enters=True)}
+    if flow.reads_out(matrix.name) is False:  # the model puts out what is as large as width
+        return _one_sided(grown, {}, flow, probes.base)
+    return {}
 
 
 def _enters(matrix: _Matrix, flow: Flow) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramz.anatomy.axes import Axes
-from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.inputs import of_hugging_face, possible_inputs
 from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import copied_to, device_of, run, tensors_in
 from paramz.anatomy.tensors import ModelTensor
@@ -49,7 +49,7 @@ def find_dotted(
     >>> find_dotted(Score(8), read_tensors(Score(4)), read_shapes(Score(8)))
     {'v': Axes(fan_in=(0,), fan_out=(), vector=False)}
     """
-    if getattr(model, "config", None) is not None:  # Hugging Face's names tell
+    if of_hugging_face(model):  # its names tell
         return {}
     modules: dict[str, nn.Module] = {}
     wanted = {}

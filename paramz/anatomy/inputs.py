@@ -34,10 +34,21 @@ def possible_inputs(model: nn.Module, example: Any = None) -> Iterator[Any]:
     """
     if example is not None:
         yield example[0] if isinstance(example, tuple | list) else example
-    elif getattr(model, "config", None) is not None:
+    elif of_hugging_face(model):
         yield from _by_config(model, model.config)
     elif len(_required(model)) == 1:
         yield from _by_first_layer(model)
+
+
+def of_hugging_face(model: nn.Module) -> bool:
+    """Whether a model has a config of Hugging Face's; users keep others under the same name.
+
+    >>> net = nn.Linear(2, 2)
+    >>> net.config = {"width": 2}
+    >>> of_hugging_face(net)
+    False
+    """
+    return hasattr(getattr(model, "config", None), "model_type")
 
 
 def _required(model: nn.Module) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.inputs import of_hugging_face, possible_inputs
 from paramz.anatomy.multiplied import Seen, products_of
 from paramz.anatomy.paths import join, split, unnumbered
 from paramz.anatomy.probes import Probes
@@ -158,7 +158,7 @@ def names_tell(model: nn.Module) -> bool:
     """
     tables = (path for path, m in model.named_modules() if isinstance(m, nn.Embedding))
     inside = any(part.isdigit() for path in tables for part in path.split("."))
-    return getattr(model, "config", None) is not None and not inside
+    return of_hugging_face(model) and not inside
 
 
 def _scalable(layer: nn.Module | None, wider: nn.Module, path: str) -> bool:

@@ -283,7 +283,7 @@ def _counts(model: nn.Module, base: nn.Module) -> Iterator[tuple[str, int, int]]
 
 def _same_named(path: str, one: Any, other: Any) -> Iterator[tuple[str, int, int]]:
     for name in names.RUN_COUNTS:
-        a, b = (vars(each).get(name) for each in (one, other))
+        a, b = (getattr(each, "__dict__", {}).get(name) for each in (one, other))
         if isinstance(a, int) and isinstance(b, int) and a > 0 and b > 0:
             yield join(path, name), a, b
 

@@ -318,3 +318,19 @@ def test_a_map_into_a_bottleneck_is_told_by_the_norm_that_follows(norm, role):
         for row in paramz.make_plan(build(32), "mup", base=build, base_width=16).rows
     }
     assert found["1.weight"] == role
+
+
+def test_a_bottleneck_that_stands_last_in_a_model_without_readout():
+    class Features(nn.Module):
+        def __init__(self, width=8):
+            super().__init__()
+            self.first, self.up = nn.Linear(4, width), nn.Linear(3, width)
+            self.down = nn.Linear(width, 3)
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            return x + self.up(self.down(x))
+
+    plan = paramz.make_plan(Features(32), "mup", base=Features)
+    found = {row.name: row.role for row in plan.rows}
+    assert (found["down.weight"], found["up.weight"]) == ("inward", "outward")
