@@ -6,7 +6,8 @@ Embedding as (in, out), Hugging Face's Conv1D as (in, out), expert stacks as (ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -57,12 +58,9 @@ def axes_of(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None
         return declared  # a layer of paramz says it itself
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return IN_OUT
-    if _is_conv(module) and name != "weight" and sum(size > 1 for size in shape) <= 1:
-        return _entrywise(shape)  # the gain of a standardised convolution: (out, 1, 1, 1)
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        return _conv(module, fan_in=0, fan_out=1)
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return _conv(module, fan_in=1, fan_out=0)
+    if _is_conv(module):
+        # Others are the gain of a standardised convolution: (out, 1, 1, 1).
+        return _conv(module) if is_kernel(module, name, shape) else _entrywise(shape)
     if isinstance(module, nn.MultiheadAttention) and len(shape) == 3:
         return _entrywise(shape)  # bias_k, bias_v
     if isinstance(module, nn.Linear | nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention):
@@ -85,10 +83,46 @@ def _is_conv(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.conv._ConvNd)
 
 
-def _conv(module: Any, *, fan_in: int, fan_out: int) -> Axes:
+def _conv(module: Any) -> Axes:
+    matrix = IN_OUT if module.transposed else OUT_IN
     if module.groups > 1 and module.groups == module.in_channels:
-        return Axes(fan_out=(0,), vector=True)  # depthwise: one filter per channel
-    return Axes(fan_in=(fan_in,), fan_out=(fan_out,))
+        # Depthwise: one filter per channel, or several, which a transposed one has in axis 1.
+        return Axes(fan_out=(0, 1) if module.transposed else (0,), vector=True)
+    return matrix
+
+
+def is_kernel(module: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a parameter is the kernel of a convolution.
+
+    >>> is_kernel(nn.Conv1d(1, 4, 1), "weight", (4, 1, 1)), is_kernel(nn.Linear(2, 2), "weight", ())
+    (True, False)
+    """
+    return _is_conv(module) and (name == "weight" or sum(size > 1 for size in shape) > 1)
+
+
+def convolved(axes: Axes, growing: Collection[int], *, transposed: bool) -> Axes:
+    """The axes of a convolution's weight, by which of them grow.
+
+    A kernel as long as width sums over as many places, as the filters of a text classifier over all
+    of an embedding, (filters, 1, words, d); a transposed one makes as many. And as many groups as
+    channels are no filters for each channel where channels grow and groups do not.
+
+    Args:
+        axes: as `axes_of` has them, for which sizes of kernels stay.
+        growing: the axes that grow.
+        transposed: it is one of a transposed convolution.
+
+    >>> convolved(OUT_IN, {0, 3}, transposed=False)
+    Axes(fan_in=(1, 3), fan_out=(0,), vector=False)
+    """
+    if axes.vector and {0, 1} <= set(growing):
+        axes = IN_OUT if transposed else OUT_IN
+    kernel = tuple(sorted(axis for axis in growing if axis > 1))
+    if not kernel:
+        return axes
+    if transposed:
+        return replace(axes, fan_out=axes.fan_out + kernel)
+    return Axes(fan_in=axes.fan_in + kernel, fan_out=axes.fan_out)
 
 
 def _huggingface(module: nn.Module, name: str, shape: tuple[int, ...]) -> Axes | None:

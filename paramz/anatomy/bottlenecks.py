@@ -148,7 +148,8 @@ def _matrix(tensor: ModelTensor, wider: tuple[int, ...]) -> _Matrix | None:
     if len(tensor.shape) != len(wider):
         return None  # which paramz.plan.roles refuses
     growing = frozenset(a for a, n in enumerate(tensor.shape) if n != wider[a])
-    axes = next((use.axes for use in tensor.uses if use.axes is not None), None)
+    known = (use.axes_where(growing) for use in tensor.uses)
+    axes = next((each for each in known if each is not None), None)
     if not growing or axes is None or axes.vector:
         return None
     return _of_axes(tensor, growing, axes)
@@ -159,7 +160,8 @@ def _of_axes(tensor: ModelTensor, growing: frozenset[int], axes: Axes) -> _Matri
         max((tensor.shape[a] for a in side), default=1) for side in (axes.fan_in, axes.fan_out)
     )
     first = tensor.uses[0]
-    table = first.axes == IN_OUT and first.kind != names.TRANSPOSED_LINEAR
+    stores = first.transposes is None and first.kind != names.TRANSPOSED_LINEAR
+    table = first.axes == IN_OUT and stores
     shared = len(tensor.uses) > 1
     return _Matrix(tensor.names[0], axes, growing, fan_in, fan_out, table, shared)
 

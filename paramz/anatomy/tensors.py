@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.axes import Axes, axes_of
+from paramz.anatomy.axes import Axes, axes_of, convolved, is_kernel
 from paramz.anatomy.paths import join, unnumbered
 
 # Layers whose input (or, for an embedding, output) can be multiplied in place of the weight.
@@ -104,6 +104,7 @@ class Use:
             empty for the one use of a tensor.
         takes_factor: a factor on the module's input (an embedding's output) can stand for one on
             the tensor.
+        transposes: whether a convolution with this kernel is a transposed one; None for no kernel.
     """
 
     module: str
@@ -113,6 +114,13 @@ class Use:
     owner: int = 0
     within: tuple[int, ...] = ()
     takes_factor: bool = False
+    transposes: bool | None = None
+
+    def axes_where(self, growing: Collection[int]) -> Axes | None:
+        """The axes if these ones grow with width."""
+        if self.axes is None or self.transposes is None:
+            return self.axes
+        return convolved(self.axes, growing, transposed=self.transposes)
 
 
 @dataclass(frozen=True)
@@ -185,12 +193,17 @@ def _tensor(
             owner=numbers[id(each.module)],
             within=_within(each.path, paths) if len(found) > 1 else (),
             takes_factor=each.local == "weight" and isinstance(each.module, _TAKE_FACTORS),
+            transposes=_transposes(module, local, shape),
         )
         for each, (module, local) in zip(found, read, strict=True)
     )
     integers = not is_trainable_kind(found[0].parameter)
     frozen = not found[0].parameter.requires_grad
     return ModelTensor(shape, tuple(each.name for each in found), tuple(uses), integers, frozen)
+
+
+def _transposes(module: Any, local: str, shape: tuple[int, ...]) -> bool | None:
+    return module.transposed if is_kernel(module, local, shape) else None
 
 
 def _reader(model: nn.Module, each: Owned) -> tuple[nn.Module, str]:

@@ -211,9 +211,9 @@ def _decide(facts: TensorFacts, override: _Override | None) -> _Finding:
         return _Finding(role, why, shown)
     found: dict[Role, tuple[str, Axes, list[str]]] = {}
     for use in tensor.uses:
-        if use.axes is not None:
-            role, why = role_by_axes(use.axes, growing, use.kind)
-            found.setdefault(role, (why, use.axes, []))[2].append(use.module)
+        if (own := use.axes_where(growing)) is not None:
+            role, why = role_by_axes(own, growing, use.kind)
+            found.setdefault(role, (why, own, []))[2].append(use.module)
     if not found and not facts.place.reads_out:
         raise ValueError(without_type(tensor, growing))
     if not found:
@@ -266,8 +266,10 @@ def role_by_axes(axes: Axes, growing: tuple[int, ...], kind: str) -> tuple[Role,
 
 
 def _readouts(tensor: ModelTensor, growing: tuple[int, ...]) -> tuple[str, ...]:
-    known = [(use.module, use.axes) for use in tensor.uses if use.axes is not None]
-    return tuple(module for module, axes in known if role_by_axes(axes, growing, "")[0] == "output")
+    known = [(use.module, use.axes_where(growing)) for use in tensor.uses]
+    return tuple(
+        module for module, axes in known if axes and role_by_axes(axes, growing, "")[0] == "output"
+    )
 
 
 # The ratio that a role's rules read; without it they would all be 1, silently.
@@ -280,7 +282,7 @@ _READS = {
 def _axes_for(role: Role, tensor: ModelTensor, growing: tuple[int, ...]) -> Axes:
     """The axes of a tensor whose role the user gave: a module's, if they give its ratio."""
     for use in tensor.uses:
-        axes = use.axes
+        axes = use.axes_where(growing)
         if axes and (role not in _READS or set(getattr(axes, _READS[role])) & set(growing)):
             return axes
     if role in ("output", "inward", "latent", "router"):

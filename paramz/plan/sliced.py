@@ -81,8 +81,8 @@ def notes_on_slices(
 
 def _goes_in(facts: TensorFacts, axis: int) -> bool:
     """Whether an axis is one that is summed over."""
-    uses = (use.axes for use in facts.tensor.uses if use.axes is not None)
-    axes = facts.place.axes or next(uses, Axes())
+    uses = (use.axes_where(facts.growing) for use in facts.tensor.uses)
+    axes = facts.place.axes or next((each for each in uses if each is not None), Axes())
     return axis in axes.fan_in
 
 
