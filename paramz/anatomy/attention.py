@@ -41,6 +41,7 @@ class GrowingHeads:
         fused: it reads the attribute only where a switch for torch's fused attention is off.
         average: the factor is one on an average, not on logits, as where linear attention takes a
             softmax of its queries: an average keeps its size, and so must the factor.
+        apart: heads of the target alone have another size, which no run of the probes shows.
     """
 
     module: str
@@ -51,6 +52,7 @@ class GrowingHeads:
     constant: bool = False
     fused: bool = False
     average: bool = False
+    apart: bool = False
 
 
 def logit_scales(module: nn.Module) -> tuple[str, ...]:
@@ -87,7 +89,7 @@ def find_growing_heads(model: nn.Module, probes: Probes) -> list[GrowingHeads]:
 
 def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | None:
     if isinstance(module, nn.MultiheadAttention):
-        if base.head_dim == wider.head_dim:
+        if base.head_dim == wider.head_dim == module.head_dim:
             return None
         return GrowingHeads(path, KEY_INPUT, head=module.head_dim / base.head_dim)
     declares = isinstance(getattr(type(module), "LOGIT_SCALE", None), str)
@@ -96,6 +98,8 @@ def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | No
     sizes = [head_size(m) for m in (base, wider, module)]
     known = all(size is not None for size in sizes)
     b, w, t = (float(size or 1) for size in sizes)
+    if known and b == w != t:
+        return _of_another_size(path, module, base, t / b)
     attribute = falling_scale(base, wider, module)
     if attribute is not None and ignores(module, attribute):
         return GrowingHeads(path, None, head=t / b) if b < w else None
@@ -115,6 +119,20 @@ def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | No
         if isinstance(values[0], float) and values.count(values[0]) == 3:
             return GrowingHeads(path, name, values[0], values[0], t / b, constant=True)
     return GrowingHeads(path, None, head=t / b)
+
+
+def _of_another_size(path: str, module: Any, base: Any, head: float) -> GrowingHeads:
+    """Attention whose heads have one size in both probes and another in the target."""
+    for name in logit_scales(module):
+        plain, at_base = (vars(m).get(name) for m in (module, base))
+        if isinstance(plain, float) and isinstance(at_base, float) and plain * at_base > 0:
+            powers = (p for p in (0.0, 0.5, 1.0) if math.isclose(at_base / plain, head**p))
+            if (power := next(powers, None)) is not None and not ignores(module, name):
+                fused = bool(power) and vars(module).get(names.FUSED_ATTENTION) is True
+                return GrowingHeads(
+                    path, name, plain, at_base, head, constant=not power, fused=fused, apart=True
+                )
+    return GrowingHeads(path, None, head=head, apart=True)
 
 
 def _without_owners(found: list[GrowingHeads]) -> list[GrowingHeads]:
@@ -208,11 +226,16 @@ def falling_scale(base: Any, wider: Any, module: Any) -> str | None:
 def ignores(module: nn.Module, attribute: str) -> bool:
     """Whether a class calls torch's fused attention and never reads its own factor for it."""
     read: set[str] = set()
+    overridden = {"__init__"}  # of a class below; one that calls super() runs the other, too
     for kind in type(module).__mro__:
         if kind is nn.Module:
             break
-        codes = (getattr(f, "__code__", None) for n, f in vars(kind).items() if n != "__init__")
-        read.update(*(code.co_names for code in codes if code is not None))
+        for name, function in vars(kind).items():
+            code = getattr(function, "__code__", None)
+            if code is not None and name not in overridden:
+                read.update(code.co_names)
+                if "super" not in code.co_names:
+                    overridden.add(name)
     return "scaled_dot_product_attention" in read and attribute not in read
 
 

@@ -41,7 +41,7 @@ def shown_heads(
             kept.append(replace(heads, average=True))
             continue
         falls = heads.attribute is not None and not heads.constant
-        if falls or not near or any(product.grows for product in near):
+        if falls or heads.apart or not near or any(product.grows for product in near):
             kept.append(heads)
     known = [heads.module for heads in found]
     for product in products:

@@ -171,3 +171,58 @@ def test_a_gated_short_convolution_is_no_attention():
     attention = ShortConv(8)
     attention.q_proj = nn.Linear(8, 8)
     assert is_attention(attention)
+
+
+class Headed(nn.Module):
+    """Attention whose heads have one size at every width, unless their number is given."""
+
+    def __init__(self, width=16, heads=None, how="scale"):
+        super().__init__()
+        self.how, heads = how, heads or width // 8
+        self.first, self.last = nn.Linear(4, width), nn.Linear(width, 3)
+        if how == "torch":
+            self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        else:
+            self.attention = (Fused if how == "fused" else Scaled)(width, heads)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(self.attention(x, x, x)[0] if self.how == "torch" else self.attention(x))
+
+
+class Scaled(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.num_heads, self.head_dim = heads, width // heads
+        self.scale = self.head_dim**-0.5
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
+
+    def qkv(self, x):
+        return (in_heads(f(x), self.num_heads) for f in (self.q_proj, self.k_proj, self.v_proj))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x)
+        weights = (q @ k.transpose(-1, -2) * self.scale).softmax(-1)
+        return (weights @ v).transpose(1, 2).flatten(2)
+
+
+class Fused(Scaled):
+    """It takes the place of a forward that reads the scale."""
+
+    def forward(self, x):
+        return F.scaled_dot_product_attention(*self.qkv(x)).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("how", ["scale", "torch"])
+def test_heads_that_are_larger_in_the_target_alone_are_scaled(how):
+    build = lambda width=16: Headed(width, how=how)  # noqa: E731
+    plan = paramz.make_plan(Headed(64, heads=2, how=how), "mup", base=build)
+    (scale,) = plan.attention  # heads of 32 in place of 8: 8^1/2 / 32
+    assert scale.value / scale.plain == pytest.approx(8**0.5 / 32**0.5)
+
+
+def test_fused_attention_in_place_of_a_forward_that_reads_the_scale():
+    build = lambda width=16: Headed(width, 2, how="fused")  # noqa: E731
+    with pytest.warns(UserWarning, match="the size of a head grows"):
+        plan = paramz.make_plan(build(64), "mup", base=build, example=torch.zeros(1, 5, 4))
+    assert plan.attention == ()
