@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from paramz.anatomy.laws import Law, Piece, Pieces, constant, known, normal, uniform, within, write
 
@@ -166,6 +167,9 @@ class _Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note(name, func, args, kwargs, out)
         else:
             self._forget_written(func, args)
+        for each in tree_leaves([kwargs.get("out")]):
+            if isinstance(each, Tensor) and each.device == _META:
+                self._set(each, None)  # what was computed into it, as eye_ does
         return out
 
     def _note(self, name: str, func: Any, args: Any, kwargs: dict[str, Any], out: Tensor) -> None:

@@ -109,8 +109,8 @@ def _declared(
                 f"as in {as_pattern(path)}[.]scale"
             )
         if power is not None:
-            growth = module.weight.shape[1] / twin.weight.shape[1]
-            return DeclaredFactor(path, None, "set", value=growth ** float(Fraction(power[1])))
+            growth = _growth(module, twin) ** float(Fraction(power[1]))
+            return DeclaredFactor(path, None, "set", value=growth)
         if isinstance(value, str):
             raise ValueError(
                 f"{where}: {path} keeps no number that could be {value}. Say by what to multiply "
@@ -132,6 +132,18 @@ def _declared(
             "at the base's value, a number to set it, or None to leave it as the code has it"
         )
     return DeclaredFactor(path, attribute, "set", plain, float(value))
+
+
+def _growth(module: Any, twin: Any) -> float:
+    """How much wider what goes into a layer is than in the base; of an embedding, what comes out.
+
+    Of a convolution that is all its channels, also where each group sums over a few.
+    """
+    sizes = [
+        float(m.in_channels if isinstance(m, nn.modules.conv._ConvNd) else m.weight.shape[1])
+        for m in (module, twin)
+    ]
+    return sizes[0] / sizes[1]
 
 
 def moving_numbers(model: nn.Module, probes: Probes) -> list[tuple[str, str, float, float]]:

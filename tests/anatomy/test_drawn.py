@@ -89,6 +89,7 @@ UNKNOWN = {
     "orthogonal": nn.init.orthogonal_,
     "sparse": lambda w: nn.init.sparse_(w, 0.5),
     "identity": nn.init.eye_,
+    "identity after a draw": lambda w: nn.init.eye_(w.normal_()),
     "hardly anything left": lambda w: nn.init.trunc_normal_(w, 0.0, 1.0, a=2.0, b=3.0),
     "another law": lambda w: w.exponential_(),
     "computed": lambda w: w.uniform_(1, 9).log_(),

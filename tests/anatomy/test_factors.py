@@ -256,3 +256,13 @@ def test_what_counts_as_attention():
     assert not is_attention(gpt(8).blocks[0])
     assert not is_attention(Gate(8))
     assert not is_attention(Positions(8))
+
+
+def test_a_power_of_width_counts_the_channels_of_a_depthwise_layer():
+    def build(width=8):
+        return nn.Sequential(
+            nn.Conv1d(3, width, 1), nn.Conv1d(width, width, 3, groups=width), nn.Conv1d(width, 2, 1)
+        )
+
+    plan = paramz.make_plan(build(32), "mup", base=build, factors={"^1$": "width^-1/2"})
+    assert plan.multipliers == {"1": 0.5}
