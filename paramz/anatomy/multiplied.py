@@ -243,9 +243,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, left: _State, right: _State, size: int, data: bool = False, terms: Terms = ()
     ) -> int:
         factor, unit = left.factor * right.factor, left.unit and right.unit
-        average = size in (left.shares, right.shares)
-        self.seen.append(Seen((left.made, right.made), size, factor, unit, data))
-        self.seen[-1] = replace(self.seen[-1], average=average, terms=terms)
+        average, made = size in (left.shares, right.shares), (left.made, right.made)
+        self.seen.append(Seen(made, size, factor, unit, data, average=average, terms=terms))
         return len(self.seen) - 1
 
 

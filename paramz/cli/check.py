@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ import typer
 from paramz.cli.check_script import ScriptRun, command_of, label_of, table_of_script
 from paramz.cli.functions import Scheme, Set, config_of, located, numbers, refused
 from paramz.cli.launchers import launcher_for
+from paramz.cli.said import prints_aside
 from paramz.cli.sweep import launch
 
 if TYPE_CHECKING:
@@ -145,9 +146,7 @@ def check(
         else:
             from paramz.check.run import coord_check
 
-            # What a user's own code prints is no part of a document on stdout.
-            loud = redirect_stdout(sys.stderr)
-            with loud, _warnings_as_lines(), progress_bar() as progress:
+            with prints_aside(), _warnings_as_lines(), progress_bar() as progress:
                 df = coord_check(located(str(task)), workers=workers, progress=progress, **asked)
         judged = judge(df, tolerance=tolerance)
         if out is not None:

@@ -1,14 +1,13 @@
 """Verbs: convert."""
 
 import json
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from paramz.cli.functions import refused
+from paramz.cli.said import prints_aside
 
 
 def register(app: typer.Typer) -> None:
@@ -39,8 +38,7 @@ def convert(
     try:
         if bool(source) == bool(flags):
             raise ValueError("give one thing to convert: a file, folder or model, or --flags")
-        # What a user's own code prints is no part of a document on stdout.
-        with redirect_stdout(sys.stderr):
+        with prints_aside():
             found = find(flags or _model(source) or source)
     except Exception as error:
         raise refused(error) from None

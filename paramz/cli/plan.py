@@ -3,8 +3,6 @@
 import inspect
 import json
 import shutil
-import sys
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paramz.cli.functions import Scheme, Set, config_of, located, numbers, refused
-from paramz.cli.said import said_at_once
+from paramz.cli.said import prints_aside, said_at_once
 
 if TYPE_CHECKING:
     from paramz.plan.plan import Plan
@@ -92,8 +90,7 @@ def plan(
             )
         exporting = _exporting(export, optimizer, lr, weight_decay=weight_decay, eps=eps)
         pairs = _pairs(names)
-        # What a user's own code prints is no part of a document on stdout.
-        with redirect_stdout(sys.stderr), said_at_once():
+        with prints_aside(), said_at_once():
             made = _planned(source, large, small, parametrization, settings, export is not None)
         if export is None:
             tables = [made.summary(each, full=full) for each in optimizer.split(",")]

@@ -1,9 +1,10 @@
 """What the verbs say on stderr: warnings, what takes long, errors of the file system in a line."""
 
 import errno
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import typer
@@ -19,6 +20,13 @@ def said_at_once() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def prints_aside() -> Iterator[None]:
+    """Let a user's own code print to stderr; stdout is for what the verb finds."""
+    with redirect_stdout(sys.stderr):
         yield
 
 

@@ -1,8 +1,6 @@
 """Verb: tune."""
 
 import json
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +8,7 @@ import typer
 
 from paramz.cli.functions import Set, config_of
 from paramz.cli.launchers import launcher_for
-from paramz.cli.said import reason, said_at_once
+from paramz.cli.said import prints_aside, reason, said_at_once
 from paramz.cli.sweep import ProfileFile, Workers
 
 
@@ -95,8 +93,7 @@ def tune(
                 "hp": hp,
                 "rule": rule,
             }
-            # What a user's own code prints is no part of a document on stdout.
-            with redirect_stdout(sys.stderr), said_at_once():
+            with prints_aside(), said_at_once():
                 found = decide(
                     asked,
                     out,
