@@ -62,6 +62,8 @@ ADAPTER_GAINS = {
 ADDED_GAIN = "vera_lambda_b"  # the one that multiplies what an adapter adds
 ADAPTER_SCALING = "scaling"
 ADAPTER_CONFIGS = "peft_config"
+# Ways of drawing LoRA's factors that take what they make off the weights that it is put on.
+INITS_OF_WEIGHTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 # Kinds of PEFT that the table for adapters has rules for over ranks, and why others have none.
 ADAPTER_KINDS = (
     "LORA", "VERA", "IA3", "ADALORA", "LOHA", "LOKR", "VBLORA", "OFT", "BOFT", "MISS",
@@ -82,20 +84,13 @@ ADAPTERS_OF_ONE_WIDTH = {
 }
 # Learned tables that users and libraries keep as bare parameters, one row per position or token.
 TABLES = (
-    "pos_emb",
-    "pos_embed",
-    "pos_embedding",
-    "position_enc",
-    "position_embeddings",
+    "pos_emb", "pos_embed", "pos_embedding", "position_enc", "position_embeddings",
     "positional_embedding",
     # One row per distance between two positions, one number for each head: Swin, BEiT, timm.
     "relative_position_bias_table",
     # Learned tokens beside those of the input: registers, queries, latents.
-    "reg_token",
-    "register_tokens",
-    "query_tokens",
-    "latents",
-)
+    "reg_token", "register_tokens", "query_tokens", "latents",
+)  # fmt: skip
 # What PyTorch Geometric's attention multiplies features by and sums, (1, heads, channels).
 ATTENTION_VECTORS = ("att", "att_src", "att_dst", "att_edge", "att_l", "att_r")
 # Mamba's decay rates, one row of a fixed state per channel: (d, state).

@@ -73,13 +73,20 @@ def at_rank(model: nn.Module, rank: int) -> nn.Module:
 def with_adapters(model: nn.Module, configs: Mapping[str, Any]) -> nn.Module:
     """Adapters on a model, as PEFT puts them there.
 
+    Those that would be drawn from the weights (PiSSA ...) are drawn as others are: PEFT takes them
+    off the weights then, which may be those that another model was trained to.
+
     Args:
         model: without any.
         configs: adapter's name -> PEFT's config.
     """
     from peft import get_peft_model
 
-    (name, first), *more = copy.deepcopy(dict(configs)).items()
+    configs = copy.deepcopy(dict(configs))
+    for config in configs.values():
+        if str(getattr(config, "init_lora_weights", "")).lower().startswith(names.INITS_OF_WEIGHTS):
+            config.init_lora_weights = True
+    (name, first), *more = configs.items()
     adapted: Any = get_peft_model(model, first, adapter_name=name)
     for name, config in more:
         adapted.add_adapter(name, config)

@@ -248,6 +248,17 @@ def test_adapters_go_on_a_model_that_was_adopted():
     assert [row.role for row in plan.rows if "lora" in row.name] == ["latent", "outward"]
 
 
+@pytest.mark.parametrize("drawn", ["pissa", "pissa_niter_2", "OLoRA"])
+def test_a_base_at_another_rank_leaves_the_weights_that_it_shares(drawn):
+    """PEFT takes what such factors make off the weights, which are those of the trained model."""
+    model = adapted(rank=8, init_lora_weights=drawn)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    plan = paramz.make_plan(model, "lora", base=4)
+    paramz.adopt_(model, "lora", base=4)
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+    assert {row.ratios["rank"] for row in plan.rows if row.role == "outward"} == {2.0}
+
+
 def test_adapters_of_another_rank_are_suggested_their_scheme():
     found = paramz.suggest(adapted(rank=16), "adamw", base=adapted(rank=4))
     assert (found.scheme, found.because) == ("lora", ("adapters: PEFT's LORA", "rank times 4"))
