@@ -33,6 +33,7 @@ from paramz.plan.roles import Overrides
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.sparse import chosen_notes, mask_notes, named_under_masks, with_densities
+from paramz.theory.alternatives import require_whole
 from paramz.theory.rules import Parametrization
 
 
@@ -136,6 +137,7 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
 
 
 def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Probes]:
+    require_whole(asked.scheme.name.split("+"))
     scales = asked.scheme.scales
     if "rank" in scales:
         require_rules(model, wide=bool(scales & {"fan_in", "fan_out"}))

@@ -28,7 +28,8 @@ def default_loss(model: nn.Module, batch: Any) -> torch.Tensor:
     object or a mapping with ``loss``, as Hugging Face models do, or a tuple with one scalar, such
     as ``(logits, loss)``. A pair ``(x, y)`` means cross-entropy of ``model(x)`` against class
     indices ``y``, or mean squared error where ``y`` is of floating point; the prediction is
-    ``logits`` of what the model returns, or the first tensor in it.
+    ``logits`` of what the model returns, or the first tensor in it. Axes of size 1 may be missing
+    from targets, as in (N, 1) beside (N,).
 
     Raises:
         TypeError: the batch has another form, or the model returns no loss.
@@ -42,12 +43,24 @@ def default_loss(model: nn.Module, batch: Any) -> torch.Tensor:
         if out is None:
             raise TypeError("the model returned no tensor: give your own loss=f(model, batch)")
         if y.is_floating_point():
-            return F.mse_loss(out, y)
+            return F.mse_loss(_like_targets(out, y), y)
         return _cross_entropy(out.float(), y)
     raise TypeError(
         f"a batch of {type(batch).__name__}: give a pair (inputs, targets), a mapping for a "
         "model that computes its loss, or your own loss=f(model, batch)"
     )
+
+
+def _like_targets(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Predictions in the shape of their targets; torch would compare each with all of them."""
+    sizes, wanted = ([n for n in shape if n != 1] for shape in (out.shape, y.shape))
+    if sizes != wanted:
+        raise ValueError(
+            f"the model's output {tuple(out.shape)} and the targets {tuple(y.shape)} differ in "
+            "shape, and a mean squared error wants one target for each number that the model puts "
+            "out: give targets of the output's shape, or your own loss=f(model, batch)"
+        )
+    return out.reshape(y.shape)
 
 
 def _cross_entropy(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

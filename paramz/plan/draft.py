@@ -141,7 +141,7 @@ def find_rows(facts: Facts, scheme: Parametrization, roles: Overrides | None = N
         ]
         rows = with_code(rows, facts)
     wider = next((row for row in rows if any(r != 1.0 for r in row.widths)), None)
-    if wider is not None and not scheme.scales & {"fan_in", "fan_out"}:
+    if wider is not None and not _for_width(scheme):
         raise _no_width(wider.name, wider.shape, wider.base_shape, scheme)
     if "thin" in scheme.scales:
         rows = with_thin(rows)
@@ -174,6 +174,12 @@ def _no_width(
         f"{name} is {shape} and {base} in the base, but {scheme.name} has no rule for width. "
         f"Multiply it with a scheme that has: 'mup+{scheme.name}'"
     )
+
+
+def _for_width(scheme: Parametrization) -> bool:
+    """Whether a table says how weights move with width; how a router starts alone does not."""
+    rules = {key: rule for key, rule in scheme.rules.items() if key[1] != "router"}
+    return bool(replace(scheme, rules=rules).scales & {"fan_in", "fan_out"})
 
 
 def _inside_branch(row: Row, residual: Residual, layers: float) -> Row:

@@ -52,8 +52,7 @@ class Rulebook:
         use = next((each.use for each in schemes() if each.name == name), "")
         if not use.startswith("times"):
             return ""
-        whole = "sp" if use.startswith("times sp") else "mup"
-        return f": alone it says nothing of that, it is used {use}: '{whole}+{name}'"
+        return f": alone it says nothing of that, it is used {use}: 'mup+{name}'"
 
     def weight(self, row: Row) -> Rule:
         """Init std and multiplier of a row's tensor, with the branch factor of its block."""

@@ -228,3 +228,18 @@ def test_errors_leave_the_model_untouched():
         paramz.parametrize_(model, "mup", base=Stack)
     assert paramz.plan_of(model) is None
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ("moe-readout-router", "no rule for width. Multiply it .*'mup.moe-readout-router'"),
+        ("full-align", "only a factor on the rules of sp.*Write 'sp.full-align'"),
+        ("embed+completep", "Write 'sp.embed.completep'"),
+        ("bottleneck-hidden", "Write 'mup.bottleneck-hidden'"),
+    ],
+)
+def test_a_scheme_without_rules_for_width_is_no_sp(scheme, said):
+    """All learning rates would stay, and under full-align weights would start at a constant std."""
+    with pytest.raises(ValueError, match=said):
+        paramz.make_plan(mlp(32), scheme, base=mlp, base_width=8)

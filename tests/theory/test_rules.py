@@ -117,6 +117,10 @@ def test_a_missing_rule_names_what_there_is():
         ("mup+moe+moe-bottleneck", "Keep one of moe, moe-readout-router, moe-bottleneck"),
         ("mup+bottleneck-hidden+bottleneck-readout", "different rules for bottlenecks"),
         ("sp+full-align+no-align", "different rules for alignment"),
+        ("sp+mup", "sp and mup are different rules for width"),
+        ("mup+full-align", "full-align is a factor on the rules of sp .* Write 'sp.full-align'"),
+        ("large-vocab+completep+sp", "large-vocab is a factor on the rules of mup"),
+        ("ntp+bottleneck-hidden", "Write 'mup.bottleneck-hidden'"),
     ],
 )
 def test_a_product_of_alternatives_is_refused(name, said):
@@ -195,6 +199,7 @@ def test_roles_of_the_tables_are_the_roles():
         roles = {role for _, role in table.rules}
         if table.name in policies:
             assert roles == policies[table.name]
-            roles = {role for _, role in (paramz.MUP * table).rules}
+            whole = paramz.SP if table.name == "embed" else paramz.MUP
+            roles = {role for _, role in (whole * table).rules}
         assert roles | set(SPECIAL_CASE_OF) == set(ROLES)
         assert set(SPECIAL_CASE_OF.values()) <= roles

@@ -185,8 +185,8 @@ def test_per_layer_rates_undo_what_sp_grows():
 def test_lookup_by_name():
     assert paramz.parametrization("μP") is paramz.MUP
     assert paramz.parametrization(paramz.SP) is paramz.SP
-    product = paramz.parametrization("sp+mup")
-    assert product.name == "sp+mup"
+    product = paramz.parametrization("mup+completep")
+    assert product.name == "mup+completep"
     assert product.rule("adam", "hidden").lr == 1 / IN
     with pytest.raises(ValueError, match=r"unknown parametrization 'mupp'; known: sp, ntp, mup, m"):
         paramz.parametrization("mup+mupp")
