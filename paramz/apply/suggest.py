@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,15 +70,16 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     family = find_family(optimizer)
     scheme, plan, said = _first_that_plans(model, base)
     ratios = {
-        scale: max((row.ratios.get(scale, 1.0) for row in plan.rows), default=1.0)
-        for scale in ("fan_in", "fan_out", "depth", "loops", "experts", "top_k", "rank", "entries")
-    }
-    width = max(ratios["fan_in"], ratios["fan_out"])
+        scale: _farthest_from_one(row.ratios.get(scale, 1.0) for row in plan.rows)
+        for scale in (
+            "fan_in", "fan_out", "depth", "loops", "experts", "top_k", "rank", "entries", "density"
+        )
+    }  # fmt: skip
+    width = _farthest_from_one((ratios["fan_in"], ratios["fan_out"]))
     named = ("depth", "loops", "experts", "rank")
     differs = {"width": width, **{name: ratios[name] for name in named}}
     differs["entries in a row of an adapter"] = ratios["entries"]
-    densities = {row.ratios.get("density", 1.0) for row in plan.rows}
-    differs["density"] = max(densities, key=lambda ratio: max(ratio, 1 / ratio), default=1.0)
+    differs["density"] = ratios["density"]
     because = [f"adapters: {kind}" for kind in adapter_kinds(model)]
     because += [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
     if not because:
@@ -151,6 +153,11 @@ def _looped(model: nn.Module, scheme: str, base: dict[str, Any]) -> Plan | None:
             return make_plan(model, scheme, **base)
         except ValueError:
             return None
+
+
+def _farthest_from_one(ratios: Iterable[float]) -> float:
+    """A target may be smaller than its base, too."""
+    return max(ratios, key=lambda ratio: max(ratio, 1 / ratio), default=1.0)
 
 
 def _lacks_rule(plan: Plan, row: Any, family: Family) -> bool:

@@ -44,6 +44,11 @@ def test_width_alone_needs_mup_alone():
     assert "paramz.parametrize_(model, 'mup', base=..., base_width=16)" in str(found)
 
 
+def test_a_target_that_is_smaller_than_its_base_differs_too():
+    found = paramz.suggest(Residual(32, 2), base=partial(Residual, depth=4), base_width=64)
+    assert found.because == ("width times 0.5", "depth times 0.5")
+
+
 def test_the_lines_for_a_family_of_ones_own_take_the_family():
     own = paramz.Family("signmomentum", "adam", lr_shift=1, decay="decoupled")
     found = paramz.suggest(Residual(32), own, base=Residual, base_width=16)
