@@ -8,13 +8,14 @@ map depends on it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from paramz.anatomy import names
 from paramz.anatomy.paths import join
-from paramz.nn.convert.trace import Op
+from paramz.nn.convert.trace import ATTENTION, Factor, Op
 
 # Functions that rearrange entries, convert their type, or select some.
 _KEEP = frozenset(
@@ -23,6 +24,7 @@ _KEEP = frozenset(
     float type type_as clone dropout neg __neg__ movedim swapaxes t index_select detach cat stack
     view_as reshape_as roll""".split()
 )
+_SUBTRACT = frozenset(("sub", "__sub__", "__isub__", "sub_", "subtract"))
 _ADD = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
 _MUL = frozenset(("mul", "__mul__", "__rmul__", "__imul__", "mul_", "multiply"))
 _SOURCES = ("embedding", "table", "sum")
@@ -30,7 +32,7 @@ ACTIVATION_FUNCTIONS = tuple(dict.fromkeys(names.ACTIVATIONS.values()))
 # The linear maps in a MultiheadAttention: the first three are rows of one parameter.
 PROJECTIONS = ("in_proj_weight.query", "in_proj_weight.key", "in_proj_weight.value")
 OUTPUT_PROJECTION = "out_proj"
-KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATION_FUNCTIONS, "scaled_dot_product_attention"}
+KNOWN_FUNCTIONS = _KEEP | _ADD | _MUL | {*ACTIVATION_FUNCTIONS, ATTENTION}
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,16 @@ class _Reader:
     def __init__(self) -> None:
         self.atoms: list[Atom] = []
         self.of: dict[int, int] = {}  # tensor -> atom
+        # A tensor that an atom was multiplied into -> that atom, and what it was multiplied by.
+        self.turned: dict[int, tuple[int, Factor]] = {}
 
     def read(self, ops: Sequence[Op]) -> list[Atom]:
         for op in ops:
             known = [self.of[i] for i in op.inputs if i is not None]
             self.of[op.output] = self._atom(op, known)
+            before = {self.turned[i] for i in op.inputs if i in self.turned}
+            if op.name in _KEEP and len(before) == 1:
+                (self.turned[op.output],) = before
         return self.atoms
 
     def _new(self, kind: str, op: Op, inputs: Sequence[int] = ()) -> int:
@@ -99,8 +106,12 @@ class _Reader:
             kind = op.name.rstrip("_")
             linear = self.atoms[known[0]].kind == "linear"
             return self._new(kind if linear else "unknown", op, known)
-        if op.name == "scaled_dot_product_attention" and len(known) == 3:
+        if op.name == ATTENTION and len(known) == 3:
             return self._new("attention", op, known)
+        if op.name in _ADD | _SUBTRACT and len(known) == 2:
+            source = self._rotated(op)
+            if source is not None:
+                return source
         if op.name in _ADD and len(known) == 2:
             return self._add(op, *known)
         if op.name in _MUL:
@@ -123,8 +134,6 @@ class _Reader:
         return self._new("linear", replace(op, path=join(op.path, OUTPUT_PROJECTION)), [attention])
 
     def _add(self, op: Op, left: int, right: int) -> int:
-        if left == right:
-            return left
         a, b = self.atoms[left], self.atoms[right]
         for branch, skip in ((a, b), (b, a)):
             if skip.number in branch.ancestors and branch.kind == "linear":
@@ -133,9 +142,27 @@ class _Reader:
             return self._new("sum", op, (left, right))
         return self._new("unknown", op, (left, right))
 
+    def _rotated(self, op: Op) -> int | None:
+        """The atom that two tensors are made of by rotary positions.
+
+        Cosines and sines together keep the scale: the means of their squares add up to 1.
+        """
+        parts = [self.turned.get(i) for i in op.inputs if i is not None]
+        if len(parts) != 2 or parts[0] is None or parts[1] is None:
+            return None
+        (source, one), (other, two) = parts[0], parts[1]
+        # Tensors on meta have no values, and half is the mean that cosines have.
+        total = sum(0.5 if each.square is None else each.square for each in (one, two))
+        # The tolerance is for cosines and sines in bfloat16.
+        return source if source == other and math.isclose(total, 1.0, abs_tol=0.01) else None
+
     def _product(self, op: Op, known: list[int]) -> int:
-        if len(known) == 1 and None in op.inputs and op.facts["small"][op.inputs.index(None)]:
-            return known[0]  # rotary positions: cosines and sines together keep the scale
+        if len(known) == 1 and None in op.inputs:
+            factor: Factor | None = op.facts["factors"][op.inputs.index(None)]
+            if factor is not None:
+                self.turned[op.output] = known[0], factor
+                if factor.mask:
+                    return known[0]
         kinds = [self.atoms[i].kind for i in known]
         if sorted(kinds) == ["linear", "silu"]:
             up, act = known if kinds[0] == "linear" else known[::-1]

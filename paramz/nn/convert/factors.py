@@ -66,9 +66,10 @@ def find_factors(
     if problems:
         listed = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
         raise ValueError(
-            f"u-muP has no rule for some of what this model does before its last linear map:\n"
+            f"u-muP has no rule for some of what this model does up to its last linear map:\n"
             f"{listed}\n"
-            "Known are Linear and Conv1D, Conv1d and Conv2d, Embedding, LayerNorm and RMSNorm, "
+            "Known are Linear and Conv1D (a tied readout is a Linear with the embedding's weight), "
+            "Conv1d and Conv2d, Embedding, LayerNorm and RMSNorm, "
             "GELU, SiLU, ReLU, SwiGLU, MultiheadAttention, scaled_dot_product_attention "
             "(transformers: attn_implementation='sdpa') and "
             "residual connections around branches that begin with a norm or a linear map and end "
@@ -97,7 +98,7 @@ def _problems(graph: Graph) -> list[str]:
         call_of(a)
         for a in atoms
         if a.kind == "unknown"
-        and a.number in graph.used
+        and (a.number in graph.used or _reads_a_matrix(a, graph))
         # An operation that is unknown only because it follows another unknown one is not to blame.
         and (
             a.name not in KNOWN_FUNCTIONS
@@ -117,8 +118,18 @@ def _problems(graph: Graph) -> list[str]:
     return found
 
 
+def _reads_a_matrix(atom: Atom, graph: Graph) -> bool:
+    """Whether an operation takes a matrix of parameters, as one of torch that is a readout does."""
+    return any(each.kind == "table" and each.facts["axes"] > 1 for each in graph.inputs(atom))
+
+
 def _is_readout(atom: Atom, graph: Graph) -> bool:
-    return atom.kind == "linear" and atom.number not in graph.used
+    """Whether a map is the last of its kind, and no end of a residual branch.
+
+    A model without a readout, as the trunk of a language model is one, may end with a branch.
+    """
+    ends = {branch.residual.inputs[0] for branch in graph.branches}
+    return atom.kind == "linear" and atom.number not in graph.used | ends
 
 
 def _linear_factors(graph: Graph, sizes: Sizes, values: Values) -> dict[str, Scale]:

@@ -17,7 +17,9 @@ def fp8_(model: nn.Module, fp8: Fp8 | None = None, *, skip: Sequence[str] = ()) 
 
     Works on unit-scaled models, and on plain ones, whose linear layers are replaced by layers of
     `paramz.nn` that compute the same. Plain models are for comparison: tensors are cast without
-    scales of their own, and those of a plain model do not fit the range of the formats.
+    scales of their own, and those of a plain model do not fit the range of the formats. The
+    projections of a plain ``nn.MultiheadAttention``, which it multiplies itself, and the input
+    projections of `paramz.nn.MultiheadAttention` keep their precision.
 
     Args:
         model: any model.
@@ -34,8 +36,11 @@ def fp8_(model: nn.Module, fp8: Fp8 | None = None, *, skip: Sequence[str] = ()) 
     ['0']
     """
     changed = []
-    for path, module in list(model.named_modules()):
-        if layer_kind(module) == "linear" and path not in skip:
+    modules = list(model.named_modules())
+    attention = [module for _, module in modules if layer_kind(module) == "multihead"]
+    unread = {id(child) for module in attention for child in module.children()}
+    for path, module in modules:
+        if layer_kind(module) == "linear" and path not in skip and id(module) not in unread:
             module = plain_linear(module)
             replace_layer_(model, path, module)
         if isinstance(module, Linear | Conv1D) and not isinstance(module, Readout):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paramz.anatomy import names
 from paramz.anatomy.paths import join, split
@@ -30,7 +33,7 @@ def unit_scaled_layer(path: str, module: Any, factors: Factors, alphas: Alphas) 
         alphas: u-muP's hyperparameters.
 
     Raises:
-        ValueError: the layer is called an RMS norm and computes something else.
+        ValueError: the layer is called a norm and computes something else.
     """
     kind = layer_kind(module)
     new: Any
@@ -130,6 +133,13 @@ def _linear(module: Any, scale: Scale, readout: bool) -> nn.Module:
 
 
 def _norm(path: str, module: Any) -> nn.Module:
+    plain = next((kind for kind in (nn.LayerNorm, nn.RMSNorm) if isinstance(module, kind)), None)
+    if plain is not None and type(module).forward is not plain.forward:
+        if not _computes(module, plain.forward):
+            raise ValueError(
+                f"{path}: {type(module).__name__} has a forward of its own, which does not compute "
+                f"what nn.{plain.__name__} does: u-muP has no rule for it"
+            )
     if isinstance(module, nn.LayerNorm):
         shape, affine = module.normalized_shape, module.weight is not None
         bias = module.bias is not None
@@ -139,7 +149,11 @@ def _norm(path: str, module: Any) -> nn.Module:
         return RMSNorm(module.normalized_shape, module.eps, affine, device="meta")
     eps = next((getattr(module, n) for n in names.NORM_EPSILONS if hasattr(module, n)), None)
     weight = module._parameters.get("weight")
-    if eps is None or weight is None or weight.dim() != 1 or not _is_rms_norm(module, eps):
+
+    def rms_norm(own: Any, x: Tensor) -> Tensor:
+        return nn.functional.rms_norm(x, weight.shape, own.weight, eps)
+
+    if eps is None or weight is None or weight.dim() != 1 or not _computes(module, rms_norm):
         raise ValueError(
             f"{path}: {type(module).__name__} is called an RMS norm and does not compute "
             "weight * x / sqrt(mean(x^2) + eps): u-muP has no rule for what it does"
@@ -147,12 +161,22 @@ def _norm(path: str, module: Any) -> nn.Module:
     return RMSNorm(weight.shape, eps, device="meta")
 
 
-def _is_rms_norm(module: Any, eps: float) -> bool:
-    weight = module.weight
-    if weight.is_meta:
-        return True
+def _computes(module: Any, function: Callable[[Any, Tensor], Tensor]) -> bool:
+    """Whether a norm computes a function of itself and its input, whatever its gains are."""
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn(4, len(weight), generator=draw).to(weight)
+    tested = copy.deepcopy(module)
+    tested._forward_hooks, tested._forward_pre_hooks = OrderedDict(), OrderedDict()
+    if tested.weight is None:
+        kind, shape = torch.empty(()), module.normalized_shape
+    else:
+        if tested.weight.is_meta:
+            tested.to_empty(device="cpu")
+        kind, shape = tested.weight, tested.weight.shape
+    x = torch.randn(4, *shape, generator=draw).to(kind)
     with torch.no_grad():
-        expected = nn.functional.rms_norm(x, weight.shape, weight, eps)
-        return torch.allclose(module(x), expected, rtol=1e-2, atol=1e-2)
+        for parameter in tested.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+        try:
+            return torch.allclose(tested(x), function(tested, x), rtol=1e-2, atol=1e-2)
+        except (RuntimeError, ValueError, IndexError):  # such as for axes that x does not have
+            return False

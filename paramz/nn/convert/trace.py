@@ -20,6 +20,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from paramz.anatomy import names
 from paramz.anatomy.runs import in_eval_mode
 
+ATTENTION = "scaled_dot_product_attention"
+_TURNED_AROUND = ("T", "mT", "H", "mH")  # tensors' attributes
+_ATTENTION_INPUTS = ("query", "key", "value", "attn_mask")
+
 
 @dataclass(frozen=True)
 class Op:
@@ -27,7 +31,8 @@ class Op:
 
     Attributes:
         name: ``linear``, ``conv``, ``multihead``, ``embedding``, ``norm``, ``gelu``, ``relu``,
-            ``silu``, ``parameter``, or the name of a torch function.
+            ``silu``, ``parameter``, or the name of a torch function, with ``F.`` in front of
+            ``linear`` and ``norm``, which are no layers with a place for factors.
         path: of the layer, or of the module whose code called the function, or of the parameter.
         inputs: numbers of the tensors that it took, in order; None for tensors that come neither
             from the model's input nor from a parameter (masks, positions).
@@ -40,6 +45,19 @@ class Op:
     inputs: tuple[int | None, ...]
     output: int
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A tensor that does not come from the model's input, and by which one that does is multiplied.
+
+    Attributes:
+        mask: its entries are 0 or 1.
+        square: the mean of their squares; None if it is not known.
+    """
+
+    mask: bool
+    square: float | None
 
 
 def layer_kind(module: nn.Module) -> str | None:
@@ -92,7 +110,7 @@ class _Recorder(TorchFunctionMode):
         self._number: dict[int, int] = {}
         self._kept: list[Tensor] = []  # an id is unique only as long as its tensor lives
         for name, parameter in model.named_parameters():
-            self.record("parameter", name, (), [parameter], {})
+            self.record("parameter", name, (), [parameter], {"axes": parameter.dim()})
 
     def record(
         self, name: str, path: str, inputs: Any, outputs: list[Tensor], facts: Mapping[str, Any]
@@ -113,12 +131,18 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = func.__name__
+        if name == "__get__" and getattr(func.__self__, "__name__", "") in _TURNED_AROUND:
+            name = "transpose"
         if self.inside or name in ("__get__", "__set__"):
             return out
         inputs = _tensors((args, kwargs))
+        if name == ATTENTION:
+            given = dict(zip(_ATTENTION_INPUTS, args, strict=False)) | kwargs
+            inputs = _tensors([given.get(each) for each in _ATTENTION_INPUTS])
         changed = [args[0]] if name == "__setitem__" else _tensors(out)
         if any(id(x) in self._number for x in inputs) and changed:
             path = self.path[-1] if self.path else ""
+            name = f"F.{name}" if name in ("linear", "norm") else name
             self.record(name, path, inputs, changed, _facts(name, args, kwargs, inputs))
         return out
 
@@ -130,8 +154,8 @@ def _tensors(tree: Any) -> list[Tensor]:
 def _facts(
     name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], inputs: list[Tensor]
 ) -> dict[str, Any]:
-    if name == "scaled_dot_product_attention":
-        length, d_head = inputs[2].shape[-2:]
+    if name == ATTENTION:
+        d_head, length = inputs[0].shape[-1], inputs[1].shape[-2]
         mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
         causal = bool(kwargs.get("is_causal", args[5] if len(args) > 5 else False))
         return {
@@ -140,7 +164,7 @@ def _facts(
             "length": length,
             "causal": causal or (mask is not None and _hides_the_future(mask)),
         }
-    return {"empty": [x.numel() == 0 for x in inputs], "small": [_small(x) for x in inputs]}
+    return {"empty": [x.numel() == 0 for x in inputs], "factors": [_factor(x) for x in inputs]}
 
 
 def _multihead_facts(module: Any, call: Mapping[str, Any], inputs: list[Tensor]) -> dict[str, Any]:
@@ -162,16 +186,29 @@ def _multihead_facts(module: Any, call: Mapping[str, Any], inputs: list[Tensor])
     }
 
 
-def _small(x: Tensor) -> bool:
-    """Whether a tensor may hold cosines or sines."""
-    return x.is_meta or (x.is_floating_point() and bool((x.abs() <= 1).all()))
+def _factor(x: Tensor) -> Factor | None:
+    """What is known of a tensor that may be a mask, or hold cosines or sines; None for others."""
+    if x.is_meta:
+        return Factor(mask=False, square=None)
+    if not x.is_floating_point() or not bool((x.abs() <= 1).all()):
+        return None
+    mask = bool(((x == 0) | (x == 1)).all())
+    return Factor(mask, float(x.double().square().mean()) if x.numel() else None)
 
 
 def _hides_the_future(mask: Tensor) -> bool:
+    """Whether most queries do not see the next key, where both are no padding.
+
+    A key of padding is hidden from its own query, too; or that query sees all keys.
+    """
     if mask.is_meta:
         return False
-    corner = mask[..., 0, -1]
-    return bool((~corner if mask.dtype == torch.bool else corner < -1e3).all())
+    seen = mask if mask.dtype == torch.bool else mask > -1e3
+    if seen.shape[-2] != seen.shape[-1]:
+        return seen.shape[-2] > 1 and bool((~seen[..., 0, -1] & seen[..., -1, -1]).all())
+    counted = seen.diagonal(dim1=-2, dim2=-1)[..., 1:] & ~seen.all(-1)[..., :-1]
+    hidden = counted & ~seen.diagonal(1, -2, -1)
+    return bool(2 * hidden.sum() > counted.sum())
 
 
 @contextmanager

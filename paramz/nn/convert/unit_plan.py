@@ -22,8 +22,8 @@ from paramz.theory.tables import U_MUP
 def unit_plan(model: nn.Module) -> Plan:
     """The u-muP plan of a model of `paramz.nn` layers: its learning rates and decay.
 
-    A tensor inside a stack, the outermost list of two or more blocks of one type, has the stack's
-    length as its depth. Bare parameters are tables of positions, looked up by their first axis.
+    A tensor inside a stack, the outermost list of two or more blocks of one type, has their number
+    as its depth. Bare parameters are tables of positions, looked up by their first axis.
     A parameter that declares its type (``paramz.compat.unit_scaling.Parameter``, or the original's)
     has the role of that type.
 
@@ -92,14 +92,18 @@ def _role(owned: Owned) -> tuple[Role, str, dict[str, float]]:
 
 def _depth(model: nn.Module, path: str) -> int:
     """The length of the outermost stack that a module is in; 1 if it is in none."""
-    above = [split(path)[0]]
+    above = [path]
     while above[-1]:
         above.append(split(above[-1])[0])
-    for ancestor in reversed(above):
-        module = model.get_submodule(ancestor)
-        if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) < 2:
+    for ancestor, inner in zip(above[:0:-1], above[-2::-1], strict=True):
+        container = model.get_submodule(ancestor)
+        if not isinstance(container, nn.ModuleList | nn.Sequential):
             continue
-        blocks = all(next(child.children(), None) is not None for child in module)
-        if blocks and len({type(child) for child in module}) == 1:
-            return len(module)
+        kinds = [type(child) for child in container if next(child.children(), None) is not None]
+        own = type(model.get_submodule(inner))
+        # What stands beside the blocks in one nn.Sequential, as embedding and readout may, is of
+        # other types; stages that are lists themselves have their own lengths.
+        alone = len(kinds) == len(container) and len(set(kinds)) == 1
+        if kinds.count(own) > 1 and (alone or not issubclass(own, nn.ModuleList | nn.Sequential)):
+            return kinds.count(own)
     return 1
