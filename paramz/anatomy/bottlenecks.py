@@ -210,13 +210,18 @@ def _run(probes: Probes, matrices: Mapping[str, Set[int]], example: Any) -> Flow
     """What a run shows; nothing if neither probe runs with any inputs that can be thought of."""
     for model in _runnable(probes):
         for inputs in possible_inputs(model, example):
+            found = None
             for kept in (_KEPT_BLOCKS, None):  # code that counts its blocks needs all of them
                 try:
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")  # of code that meets a guess
-                        return follow(model, matrices, inputs, kept)
+                        found = follow(model, matrices, inputs, kept)
                 except Exception:  # any model's own code, on inputs that it may not like
                     continue
+                if found.tells_of(matrices):
+                    break
+            if found is not None:
+                return found
     return Flow()
 
 

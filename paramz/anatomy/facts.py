@@ -48,7 +48,7 @@ from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.products import Product, find_products, names_tell
 from paramz.anatomy.shown_heads import shown_heads
-from paramz.anatomy.slices import find_slices
+from paramz.anatomy.slices import slices_of
 from paramz.anatomy.spans import Span, find_spans
 from paramz.anatomy.stacks import notes_on_runs
 from paramz.anatomy.tensors import (
@@ -199,7 +199,7 @@ def read_facts(
     claimed |= {(each.module, each.attribute) for each in named}
     claimed |= {(each.module, f"scalar_{each.attribute}") for each in embeddings}
     shapes = {t.name: (t.base_shape, t.wider_shape, t.tensor.shape) for t in tensors}
-    slices = find_slices(shapes)
+    slices = slices_of(shapes, probes)
     spans = find_spans(probes, slices, shapes, example, model)
     apart = ((t, slices.get(t.name), spans.get(t.name, ())) for t in tensors)
     tensors = tuple(replace(t, stays=s, spans=found) if s else t for t, s, found in apart)

@@ -7,7 +7,7 @@ network. Shapes cannot tell the two apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -44,6 +44,10 @@ class Flow:
     looked_up: frozenset[str] = frozenset()
     beside: frozenset[str] = frozenset()
     gains: frozenset[str] = frozenset()
+
+    def tells_of(self, names: Iterable[str]) -> bool:
+        """Whether of every matrix that one, or one of its kind in another block, was used."""
+        return all(unnumbered(name) in self._kinds for name in names)
 
     def is_normed(self, name: str) -> bool | None:
         """Whether a norm follows a matrix; None where the run does not tell."""

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from paramz.anatomy.adapters import find_adapters
+from paramz.anatomy.built import Factory as Factory
+from paramz.anatomy.built import build_at, build_multiple
 from paramz.anatomy.drawn import Laws, build_drawn
 from paramz.anatomy.hf_config import config_factory, config_notes
 from paramz.anatomy.hf_rounded import rounded_notes
@@ -26,7 +27,6 @@ from paramz.anatomy.ranks import at_rank
 from paramz.anatomy.tensors import OTHER_NUMBERS
 from paramz.anatomy.twins import match_modules
 
-Factory = Callable[[int], nn.Module]
 _NUMBER = (numbers.Integral, float)
 
 
@@ -41,6 +41,7 @@ class Probes:
         notes: what a reader of the plan should know of how they were built.
         laws: how the tensors of a base on meta would be drawn, where that is wanted and known.
         build: builds the base for real, where it is on meta in place of a real one.
+        at: builds it on meta at a multiple of its width, where a factory can; None if it cannot.
     """
 
     base: nn.Module
@@ -49,6 +50,7 @@ class Probes:
     notes: tuple[str, ...] = ()
     laws: Laws | None = None
     build: Callable[[], nn.Module] | None = None
+    at: Callable[[int], nn.Module | None] | None = None
 
     @cached_property
     def modules(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
@@ -146,10 +148,11 @@ def build_probes(
             raise
         raise ValueError(f"{error}. {_NO_RANK.format(base=base)}") from error
     if not isinstance(wider_width, nn.Module):
-        wider_width = _build(factory, wider_width, on_meta=True)
+        wider_width = build_at(factory, wider_width, on_meta=True)
     if isinstance(base, int):
         notes += rounded_notes(model, made.base, wider_width)
-    return replace(made, wider=wider_width, notes=tuple(notes))
+    at = partial(build_multiple, factory, width)
+    return replace(made, wider=wider_width, notes=tuple(notes), at=at)
 
 
 def _require_wider_than_ranks(model: nn.Module, width: int) -> None:
@@ -212,9 +215,9 @@ def _build_base(model: nn.Module, factory: Factory, width: int, measure: bool) -
             found = build_drawn(factory, width)
         if found is not None:
             drawn, laws = found
-            build = partial(_build, factory, width, on_meta=False)
+            build = partial(build_at, factory, width, on_meta=False)
             return Probes(drawn, drawn, laws=laws, build=build)
-    base = _build(factory, width, on_meta=not measure)
+    base = build_at(factory, width, on_meta=not measure)
     return Probes(base, base)
 
 
@@ -231,8 +234,8 @@ def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
             )
         return at_rank(model, base)
     if width is None and callable(base) and _takes_nothing(base):
-        return _build(lambda _: base(), 1, on_meta=False)  # where the width stays it need not ask
-    return _build(base, _width_of(base, width), on_meta=False)
+        return build_at(lambda _: base(), 1, on_meta=False)  # where the width stays it need not ask
+    return build_at(base, _width_of(base, width), on_meta=False)
 
 
 def _takes_nothing(factory: Callable[..., Any]) -> bool:
@@ -259,35 +262,3 @@ def _width_of(factory: Callable[..., Any], width: Any) -> int:
         f"base={name} is a factory and paramz must know the base width: pass base_width=, the "
         "width at which you tuned (or will tune) the hyperparameters."
     )
-
-
-def _build(factory: Factory, width: int, *, on_meta: bool) -> nn.Module:
-    """Call the factory without touching the caller's random state."""
-    with torch.random.fork_rng(devices=[]):
-        model: Any = None
-        if on_meta:
-            try:
-                with torch.device("meta"), _SkipInit():
-                    model = factory(width)
-            except (NotImplementedError, RuntimeError):
-                model = None  # the factory computes with real values: build it for real
-        if model is None:
-            model = factory(width)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"the factory returned {type(model).__name__} at width {width}, no module")
-    return model
-
-
-class _SkipInit(TorchFunctionMode):
-    """Leaves out torch.nn.init inside a factory: half the time of building a model on meta."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))

@@ -11,7 +11,7 @@ import copy
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -158,26 +158,38 @@ def short_lists(model: nn.Module, kept: int, whole: Set[str] = frozenset()) -> I
     left = [model]
     while left:  # from the outside in: what is in blocks that do not run need not be looked at
         each = left.pop()
-        if isinstance(each, nn.ModuleList) and len(each) > kept and each not in spared:
-            cut.append((each, each._modules))
-            each._modules = {str(n): block for n, block in enumerate(_first(each, kept))}
+        for lists in _side_by_side(each):
+            if len(lists[0]) > kept and not spared.intersection(lists):
+                rows = _first(zip(*lists, strict=True), kept)
+                for one, blocks in zip(lists, zip(*rows, strict=True), strict=True):
+                    cut.append((one, one._modules))
+                    one._modules = {str(n): block for n, block in enumerate(blocks)}
         left += [child for child in each._modules.values() if child is not None]
     try:
         yield
     finally:
-        for each, before in cut:
-            each._modules = before
+        for one, before in reversed(cut):
+            one._modules = before
 
 
-def _first(blocks: nn.ModuleList, kept: int) -> list[nn.Module]:
-    """The first blocks of each kind."""
+def _side_by_side(module: nn.Module) -> list[list[nn.ModuleList]]:
+    """The lists in a module, those of one length together: code may go through them in step."""
+    found: dict[int, dict[int, nn.ModuleList]] = {}
+    for child in module._modules.values():
+        if isinstance(child, nn.ModuleList):
+            found.setdefault(len(child), {})[id(child)] = child
+    return [list(lists.values()) for lists in found.values()]
+
+
+def _first(rows: Iterable[tuple[nn.Module, ...]], kept: int) -> list[tuple[nn.Module, ...]]:
+    """The first of each kind of rows, a block of every list."""
     kinds: Counter[Any] = Counter()
     found = []
-    for block in blocks:
-        kind = signature(block)
+    for row in rows:
+        kind = tuple(signature(block) for block in row)
         kinds[kind] += 1
         if kinds[kind] <= kept:
-            found.append(block)
+            found.append(row)
     return found
 
 

@@ -13,8 +13,32 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cache
 
+from paramz.anatomy.probes import Probes
+from paramz.anatomy.tensors import read_shapes
+
+# Far from the wider probe, which has twice the width: what rounding adds is small beside it there.
+_TIMES = 9
+
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, Shape, Shape]
+
+
+def slices_of(shapes: Mapping[str, Shapes], probes: Probes) -> dict[str, dict[int, int]]:
+    """`find_slices`, of which a third probe shows the same, where a factory can build one.
+
+    Args:
+        shapes: name in the target -> its shapes in the base, the wider probe and the target.
+        probes: the base and the wider model.
+    """
+    found = find_slices(shapes)
+    third = probes.at(_TIMES) if found and probes.at is not None else None
+    if third is None:
+        return found
+    read = read_shapes(third)
+    twins = {name: probes.twin_name(name) or name for name in shapes}
+    return in_a_third(
+        found, shapes, {name: read[twin] for name, twin in twins.items() if twin in read}
+    )
 
 
 def find_slices(shapes: Mapping[str, Shapes]) -> dict[str, dict[int, int]]:
@@ -40,6 +64,41 @@ def find_slices(shapes: Mapping[str, Shapes]) -> dict[str, dict[int, int]]:
             if 0 < stays < b and t - stays == target * (b - stays):
                 found.setdefault(name, {})[axis] = stays
     return found
+
+
+def in_a_third(
+    slices: Mapping[str, Mapping[int, int]],
+    shapes: Mapping[str, Shapes],
+    third: Mapping[str, Shape],
+) -> dict[str, dict[int, int]]:
+    """Those slices that a third probe has as well.
+
+    Sizes that are rounded up lie on a line through two widths, too, and mostly through a target of
+    two or three times the base's width: 176, 344 and 512 are 168 times 1, 2 and 3, and 8, and they
+    are 8/3 of 64, 128 and 192 in steps of 8.
+
+    Args:
+        slices: as `find_slices` finds them.
+        shapes: as for `find_slices`.
+        third: name -> shape in the third probe; tensors without one count as they are.
+
+    >>> shapes = {"a": ((64, 64), *2 * [(128, 128)]), "up": ((176, 64), *2 * [(344, 128)])}
+    >>> found = find_slices(shapes)
+    >>> found, in_a_third(found, shapes, {"a": (576, 576), "up": (1536, 576)})
+    ({'up': {0: 8}}, {})
+    """
+    pairs = (_grown(shapes[name][0], shape) for name, shape in third.items() if name in shapes)
+    ratio = _usual(pair for each in pairs for pair in each)
+
+    def stays(name: str, axis: int, number: int) -> bool:
+        base, shape = shapes[name][0], third.get(name, ())
+        return len(shape) != len(base) or shape[axis] - number == ratio * (base[axis] - number)
+
+    checked = {
+        name: {axis: number for axis, number in found.items() if stays(name, axis, number)}
+        for name, found in slices.items()
+    }
+    return {name: found for name, found in checked.items() if found}
 
 
 def _grown(one: Shape, other: Shape) -> list[tuple[int, int]]:

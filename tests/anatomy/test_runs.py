@@ -77,3 +77,50 @@ def test_a_table_that_was_made_for_a_base_on_meta_is_forgotten() -> None:
     angles.cache_clear()  # what building the target did is the caller's
     paramz.parametrize_(model, "mup", base=Built, base_width=8)
     assert not Built(8).angles.is_meta
+
+
+class InStep(nn.Module):
+    """Norms and blocks in lists of their own; the last block is of another kind than the others."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, width), nn.Linear(width, 2)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        blocks = [nn.Linear(width, width), nn.Linear(width, width), nn.Module()]
+        blocks[-1].weight = nn.Parameter(torch.randn(2, width, width))
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for norm, block in zip(self.norms, self.blocks, strict=False):
+            y = norm(x)
+            x = x + (block(y) if isinstance(block, nn.Linear) else (y @ block.weight).sum(0))
+        return self.head(x)
+
+
+def test_lists_that_code_goes_through_in_step_are_cut_alike() -> None:
+    """Of three equal norms two ran, and with them two blocks: the third one was never seen."""
+    plan = paramz.make_plan(InStep(32), "mup", base=InStep, base_width=8)
+    assert {row.name: row.role for row in plan.rows}["blocks.2.weight"] == "hidden"
+
+
+class Elsewhere(InStep):
+    """The norms are in another module, so that nothing tells that both lists belong together."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.inner = nn.Module()
+        self.inner.norms = self.norms
+        del self.norms
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for norm, block in zip(self.inner.norms, self.blocks, strict=False):
+            y = norm(x)
+            x = x + (block(y) if isinstance(block, nn.Linear) else (y @ block.weight).sum(0))
+        return self.head(x)
+
+
+def test_what_a_run_of_some_blocks_does_not_show_one_of_all_does() -> None:
+    plan = paramz.make_plan(Elsewhere(32), "mup", base=Elsewhere, base_width=8)
+    assert {row.name: row.role for row in plan.rows}["blocks.2.weight"] == "hidden"

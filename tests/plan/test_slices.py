@@ -357,3 +357,31 @@ def test_a_saved_slice_that_no_plan_can_have_is_refused(field, value, text):
     row["slices"][0][field] = value
     with pytest.raises(ValueError, match=text):
         paramz.Plan.from_json(data)
+
+
+class Gated(nn.Module):
+    """A feed-forward size of 8/3 of the width, rounded up to steps of 8, as Llama's."""
+
+    def __init__(self, width):
+        super().__init__()
+        inner = 8 * -(-8 * width // 24)
+        self.first = nn.Linear(3, width)
+        self.up, self.gate, self.down = (
+            nn.Linear(width, inner), nn.Linear(width, inner), nn.Linear(inner, width)
+        )  # fmt: skip
+        self.readout = nn.Linear(width, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.readout(x + self.down(self.gate(x).sigmoid() * self.up(x)))
+
+
+@pytest.mark.parametrize("width", [128, 192])
+def test_sizes_that_are_rounded_up_are_no_fused_maps(width):
+    """176, 344 and 512 lie on one line, as if 8 rows stayed; SGD's groups were refused for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = paramz.make_plan(model := Gated(width), "mup", base=Gated, base_width=64)
+    (down,) = (row for row in plan.rows if row.name == "down.weight")
+    assert down.ratios["fan_in"] == model.down.in_features / 176
+    assert plan.notes == () and plan.param_groups(model, "sgd", lr=0.1)
