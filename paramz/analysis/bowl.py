@@ -77,6 +77,10 @@ class Bowl:
     curvature: float
     noise: float
 
+    def at(self, x: Array) -> Array:
+        """The average curve at positions between its ends, shape (positions,)."""
+        return np.asarray(np.interp(x, self.fine, self.mean))
+
 
 def fit_bowl(
     x: Array, losses: Array, ends: tuple[float, float], draws: int, rng: np.random.Generator

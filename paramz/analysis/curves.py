@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import Array
+from paramz.analysis.columns import Array, Mask
 from paramz.analysis.optimum import Optimum, find_optimum
 from paramz.analysis.window import mean_over_seeds
 
@@ -92,12 +92,26 @@ class Curve:
         height = np.interp(x, self.x[alive], self.mean[alive]) - self.level
         bowl = self.optimum.bowl
         if bowl is not None:
-            inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1])
-            height = np.where(inside, np.interp(x, bowl.fine, bowl.mean), height)
+            height = np.where(self.is_smooth(x), bowl.at(x), height)
         nearest = np.abs(x[:, None] - self.x).argmin(axis=1)
         height = np.where(alive[nearest], np.maximum(height, 0.0), np.inf)
         outside = (x < self.x[0] - 1e-6) | (x > self.x[-1] + 1e-6)
         return np.where(outside, np.nan, height)
+
+    def is_smooth(self, x: Array) -> Mask:
+        """Whether the smooth curve says what the loss is at positions, shape (positions,).
+
+        That is between the points that it runs through, and up to a neighbour that diverged; a
+        cliff that was measured says more of the way there.
+        """
+        bowl = self.optimum.bowl
+        if bowl is None:
+            return np.zeros(len(x), dtype=bool)
+        low, high = (
+            fine if np.isinf(self.mean[np.abs(self.x - fine).argmin()]) else own
+            for fine, own in zip(bowl.fine[[0, -1]], bowl.x[[0, -1]], strict=True)
+        )
+        return np.asarray((x >= low) & (x <= high))
 
 
 @dataclass(frozen=True)
@@ -200,7 +214,7 @@ def _drawn_regret(source: Curve, target: Curve) -> Array:
     rows = np.arange(len(x))
     share = at - left
     here = (1 - share) * bowl.curves[rows, left] + share * bowl.curves[rows, left + 1]
-    inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1]) & np.isfinite(regret)
+    inside = target.is_smooth(x) & np.isfinite(regret)
     return np.where(inside, here - bowl.curves.min(axis=1), regret)
 
 

@@ -89,9 +89,9 @@ def minimum_at(
 
 def _misses(x: Array, smooth: Array, at: int, bowl: Bowl, error: float) -> bool:
     """Whether the curve runs far above the lowest point."""
-    inside = (x >= bowl.fine[0]) & (x <= bowl.fine[-1]) & np.isfinite(smooth)
-    rest = smooth[inside] - np.interp(x[inside], bowl.fine, bowl.mean)
-    return bool(rest.mean() + np.interp(x[at], bowl.fine, bowl.mean) - smooth[at] > MISS * error)
+    inside = np.isin(x, bowl.x) & np.isfinite(smooth)
+    rest = smooth[inside] - bowl.at(x[inside])
+    return bool(rest.mean() + bowl.at(x[at]) - smooth[at] > MISS * error)
 
 
 def _in_window(
@@ -189,7 +189,5 @@ def _by_grid(
         if fit[0] > 0:
             where = x[at] - fit[1] / (2 * fit[0])
     sample = where + step * rng.uniform(-0.5, 0.5, draws)
-    if at in (0, len(x) - 1):
-        sample = np.full(draws, x[at])
     place = Place(float(where), np.clip(sample, *ends))
     return Minimum(place, place, place, 0.0, flag, "grid", None)

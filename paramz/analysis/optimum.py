@@ -17,12 +17,10 @@ from paramz.analysis.columns import Array
 from paramz.analysis.minimum import minimum_at
 from paramz.analysis.window import (
     EQUAL,
-    lowest_of,
+    foreground,
     mean_over_seeds,
     rival_of,
-    smoothed,
     spans,
-    standard_error,
 )
 
 # What noise makes of losses beyond it, or below its inverse, has squares that no float holds.
@@ -146,9 +144,7 @@ def _find(
     x: Array, losses: Array, mean: Array, draws: int, level: float, rng: np.random.Generator
 ) -> Optimum:
     """The optimum, all in the units of these losses."""
-    smooth = smoothed(x, mean)
-    at = lowest_of(smooth)
-    error = standard_error(x, losses, smooth, at)
+    smooth, at, error = foreground(x, losses, mean)
     one = minimum_at(x, losses, smooth, at, error, draws, rng)
     sample, compared, stiff = one.place.draws, one.compared.draws, one.stiff.draws
     flag = one.flag
@@ -179,9 +175,9 @@ def _find(
         flag = "plateau"
     lowest, curvature, noise = float(smooth[at]), math.nan, math.nan
     if one.bowl is not None:
-        fine = one.bowl.fine
-        inside = (x >= fine[0]) & (x <= fine[-1]) & np.isfinite(mean)
-        lowest = float(np.mean(mean[inside] - np.interp(x[inside], fine, one.bowl.mean)))
+        # Only those that it runs through: a cliff beside them says nothing of its height.
+        inside = np.isin(x, one.bowl.x) & np.isfinite(mean)
+        lowest = float(np.mean(mean[inside] - one.bowl.at(x[inside])))
         curvature, noise = one.bowl.curvature, one.bowl.noise
     return Optimum(
         where,

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from paramz.analysis.columns import Array
+from paramz.analysis.columns import Array, Mask
 from paramz.analysis.seeds import residuals
 
 # The window: points whose loss is within this many standard errors of the minimum ...
@@ -29,6 +29,10 @@ CLIFF = 3.0
 # Two minima are near-equal where they differ by less than this many standard errors, or by less
 # than this share of the barrier between them.
 EQUAL, SHARE = 3.0, 0.05
+# Losses of one side are behind a cliff where the gap below them is this many times as large as what
+# lies below it (on a grid, heights of a parabola leave none of more than three times, but above two
+# points), and the second of them is at most so many gaps up, where a wall would go on rising.
+FAR, FAR_OF_TWO, LEVEL = 4.0, 30.0, 2.0
 # Losses of which the largest near the minimum is this many times the lowest are fitted in the
 # logarithm, because their noise grows with them.
 SPAN = 2.0
@@ -106,6 +110,46 @@ def standard_error(x: Array, losses: Array, smooth: Array, at: int) -> float:
     return float(np.quantile(np.abs(third), 0.5, method="lower") / 0.6745)
 
 
+def foreground(x: Array, losses: Array, mean: Array) -> tuple[Array, int, float]:
+    """What a minimum is looked for in.
+
+    Args:
+        x: increasing grid, shape (grid,).
+        losses: shape (seeds, grid); inf marks a diverged run, NaN one that does not exist.
+        mean: means over seeds, shape (grid,).
+
+    Returns:
+        smoothed means, inf behind a cliff that hides the noise; the lowest grid point; the standard
+        error of one mean loss near it.
+    """
+    smooth = smoothed(x, mean)
+    at = lowest_of(smooth)
+    error = standard_error(x, losses, smooth, at)
+    cliff = _behind_a_cliff(mean, error)
+    if cliff.any():
+        smooth = smoothed(x, np.where(cliff, np.inf, mean))
+        at = lowest_of(smooth)
+        error = standard_error(x, losses, smooth, at)
+    return smooth, at, error
+
+
+def _behind_a_cliff(mean: Array, error: float) -> Mask:
+    """Points so far above all others that they would be taken for noise."""
+    order = np.argsort(mean, kind="stable")
+    height = mean[order] - mean[order[0]]
+    alive = int(np.isfinite(height).sum())
+    for count in range(2, alive - 1):
+        spread, gap = height[count - 1], height[count] - height[count - 1]
+        # Else the window does not reach that high.
+        hidden = spread > 0 and WINDOW * error > gap
+        above = order[count:alive]
+        one_side = (above > order[:count].max()).all() or (above < order[:count].min()).all()
+        level = height[count + 1] - height[count - 1] < LEVEL * gap
+        if hidden and one_side and level and gap > (FAR_OF_TWO if count == 2 else FAR) * spread:
+            return np.isin(np.arange(len(mean)), above)
+    return np.zeros(len(mean), dtype=bool)
+
+
 def window_around(
     x: Array, smooth: Array, at: int, height: float, reach: float, most: int = 10**6
 ) -> tuple[int, int, list[bool]]:
@@ -148,9 +192,7 @@ def window_of(x: Array, losses: Array, mean: Array, reach: float) -> slice:
         mean: means over seeds, shape (grid,).
         reach: how far from the lowest point, in octaves, points are in the window in any case.
     """
-    smooth = smoothed(x, mean)
-    at = lowest_of(smooth)
-    error = standard_error(x, losses, smooth, at)
+    smooth, at, error = foreground(x, losses, mean)
     first, last, _ = window_around(x, smooth, at, WINDOW * error, reach)
     return slice(first, last + 1)
 
