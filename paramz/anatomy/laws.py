@@ -48,13 +48,25 @@ class Law:
             return math.sqrt((self.low**2 + self.low * self.high + self.high**2) / 3.0)
         if self.low == -_INF and self.high == _INF:
             return math.hypot(self.mean, self.std)
-        ends = [(end - self.mean) / self.std for end in (self.low, self.high)]
-        mass = _STANDARD.cdf(ends[1]) - _STANDARD.cdf(ends[0])
-        heights = [_STANDARD.pdf(end) for end in ends]
+        ends, heights, mass = self._cut()
         edges = [0.0 if math.isinf(e) else e * h for e, h in zip(ends, heights, strict=True)]
         shift = (heights[0] - heights[1]) / mass
         variance = 1.0 + (edges[0] - edges[1]) / mass - shift**2
         return math.hypot(self.mean + self.std * shift, self.std * math.sqrt(variance))
+
+    @property
+    def center(self) -> float:
+        """The mean, E x."""
+        if self.kind != "normal":
+            return (self.low + self.high) / 2.0
+        _, heights, mass = self._cut()
+        return self.mean + self.std * (heights[0] - heights[1]) / mass
+
+    def _cut(self) -> tuple[list[float], list[float], float]:
+        """Ends of a normal law in its stds, the density there, and what lies between them."""
+        ends = [(end - self.mean) / self.std for end in (self.low, self.high)]
+        mass = _STANDARD.cdf(ends[1]) - _STANDARD.cdf(ends[0])
+        return ends, [_STANDARD.pdf(end) for end in ends], mass
 
     def largest(self, size: int) -> float:
         """The largest absolute entry of ``size`` ones: its median, where it has no end."""

@@ -20,6 +20,7 @@ from paramz.anatomy.tensors import is_trainable_kind, require_apart
 from paramz.apply.fresh import refuse_computed, refuse_masked, refuse_wrapped
 from paramz.apply.hooks import unhook_
 from paramz.apply.initial import draw_row_
+from paramz.apply.measured import warn_of_own_values
 from paramz.apply.planners import Request, planner_of
 from paramz.nn.residual import Alphas
 from paramz.plan.on_model import plan_of, remember_, require_plan
@@ -183,6 +184,9 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
 
     Raises:
         ValueError: the model has no plan, is still on meta, or the plan holds no measured init.
+
+    Warns:
+        UserWarning: tensors of the base are no draws around zero.
     """
     made = require_plan(model, plan)
     if made.computed:
@@ -206,6 +210,7 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
             )
         draw_row_(parameter, row, made.rulebook)
     zero_padding_rows_(model)
+    warn_of_own_values(made.rows)
 
 
 def remove_(model: nn.Module) -> Plan | None:

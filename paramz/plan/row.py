@@ -20,6 +20,8 @@ class Init:
         value: the constant.
         size: number of entries, which bounds how well a measured std is known.
         bound: largest absolute entry; its median, where a law has no end.
+        mean: mean entry, where it is too far from zero for draws around it; else, and for constants
+            0.
     """
 
     kind: Literal["constant", "uniform", "normal"]
@@ -27,6 +29,7 @@ class Init:
     value: float
     size: int
     bound: float
+    mean: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

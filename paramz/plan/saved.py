@@ -140,7 +140,8 @@ def _check(row: Row) -> None:
     if row.base_init is not None:
         for name in ("std", "bound", "size"):
             number(f"base_init.{name}", getattr(row.base_init, name), least=0)
-        number("base_init.value", row.base_init.value)
+        for name in ("value", "mean"):
+            number(f"base_init.{name}", getattr(row.base_init, name))
     for part in row.slices:
         _check_slice(part, row)
 

@@ -198,3 +198,11 @@ def test_code_that_needs_values_is_run_with_a_real_base_on_meta_too():
     found = [{row.name: (row.role, row.why) for row in plan.rows} for plan in plans]
     assert found[0] == found[1]
     assert found[0]["heads.narrow.weight"][0] == "inward"
+
+
+def test_the_mean_of_a_cut_law_is_that_of_its_draws():
+    drawn = torch.empty(100_000)
+    nn.init.trunc_normal_(drawn, mean=1.0, std=0.5, a=0.8, b=3.0)
+    law = normal(1.0, 0.5).between(0.8, 3.0)
+    assert law.center == pytest.approx(float(drawn.mean()), rel=0.01)
+    assert law.rms == pytest.approx(float(drawn.square().mean().sqrt()), rel=0.01)

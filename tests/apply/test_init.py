@@ -138,6 +138,21 @@ def test_meta_then_to_empty_then_init():
             assert measure_init(drawn).kind == measure_init(scaled).kind == "uniform"
 
 
+def test_values_on_meta_that_are_no_draws_around_zero_are_told():
+    def build(width=8):
+        model = nn.Sequential(nn.Linear(4, width), nn.LayerNorm(width), nn.Linear(width, 2))
+        nn.init.normal_(model[1].weight, 1.0, 0.1)
+        return model
+
+    with torch.device("meta"):
+        model = build(64)
+    plan = paramz.parametrize_(model, "mup", base=lambda width: build(width), base_width=32)
+    assert [row.name for row in plan.rows if row.base_init.mean] == ["1.weight"]
+    model.to_empty(device="cpu")
+    with pytest.warns(UserWarning, match=r"1.weight: init_ draws around zero, and in the base"):
+        paramz.init_(model)
+
+
 def test_constants_on_meta():
     def build(width=8):
         return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2))

@@ -6,6 +6,7 @@ that an export imports in place, so that its text runs as it would where it is p
 
 import re
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch, fnmatchcase
@@ -50,12 +51,14 @@ class ParamKey:
         return bool(self.with_name_predicate and self.with_name_predicate.fn(parameter, name))
 
 
-class _Tracker:
-    forks = 0
+class Tracker:
+    """Counts what is drawn under each state of random numbers."""
+
+    forks = Counter()
 
     @contextmanager
-    def fork(self):
-        _Tracker.forks += 1
+    def fork(self, name="model-parallel-rng"):
+        Tracker.forks[name] += 1
         yield
 
 
@@ -70,7 +73,7 @@ def megatron(space, model, progress=0.0):
         progress: how much of a linear decay is over.
     """
     config = space.OPTIMIZER
-    low = space.MIN_LR_RATIO * config["lr"]
+    low = config["min_lr"]
     by_override = {}
     for name, parameter in model.named_parameters():
         joined = {}
@@ -99,7 +102,10 @@ def megatron(space, model, progress=0.0):
 MEGATRON = {
     "megatron.core.optimizer": {"ParamKey": ParamKey},
     "megatron.core.optimizer.optimizer_config": {"ParamWithNamePredicate": ParamWithNamePredicate},
-    "megatron.core.tensor_parallel": {"get_cuda_rng_tracker": _Tracker},
+    "megatron.core.tensor_parallel.random": {
+        "get_cuda_rng_tracker": Tracker,
+        "get_expert_parallel_rng_tracker_name": lambda: "expert-parallel-rng",
+    },
 }
 
 
@@ -189,6 +195,8 @@ def deepspeed(space, model):
     options = dict(section["params"])
     if section["type"] in ("Adam", "AdamW"):
         decoupled = options.pop("adam_w_mode", True) or section["type"] == "AdamW"
+        known = {"lr", "bias_correction", "betas", "eps", "weight_decay", "amsgrad"}
+        assert set(options) <= known, "FusedAdam got an unexpected keyword argument"
         kind = torch.optim.AdamW if decoupled else torch.optim.Adam
     else:
         kind = getattr(torch.optim, section["type"])

@@ -184,6 +184,7 @@ def test_megatrons_sgd_and_plain_adam(monkeypatch):
     theirs = skeleton(model, plan, names)
     for optimizer, settings in (("sgd", {"momentum": 0.9}), ("adam", {"weight_decay": 0.1})):
         export = plan.export("megatron", optimizer, lr=0.1, names=names, **settings)
+        assert not any("does not pass on" in each for each in export.missing)
         with running(monkeypatch, export.text, **frameworks.MEGATRON) as space:
             made = frameworks.megatron(space, theirs)
         assert type(made).__name__.lower() == optimizer
@@ -347,6 +348,88 @@ def test_what_is_missing_is_said():
     assert "init of 0.weight, 0.bias, 2.weight and 5 more: the plan holds none" in said
     said = "\n".join(planned(mlp)[1].export("megatron", "adamw", lr=0.1, amsgrad=True).missing)
     assert "amsgrad=True of adamw: an option that it does not pass on" in said
+
+
+def test_megatron_has_no_field_for_the_factor_on_torchs_own_attention():
+    def encoder(width):
+        layer = nn.TransformerEncoderLayer(width, 2, 4 * width, batch_first=True)
+        return nn.Sequential(nn.Linear(4, width), layer, nn.Linear(width, 2))
+
+    model = encoder(64)
+    plan = paramz.parametrize_(model, "mup", base=encoder, base_width=32)
+    (scale,) = plan.attention
+    assert (scale.plain, scale.value) == (1.0, pytest.approx(2**-0.5))  # not 1/sqrt(d_head)
+    export = plan.export("megatron", "adamw", lr=0.1)
+    assert "softmax_scale" not in export.text
+    assert any(
+        each.startswith("attention: 1.self_attn: key input = 0.707") for each in export.missing
+    )
+
+
+def test_megatrons_experts_are_drawn_with_their_own_random_numbers(monkeypatch):
+    _, plan = planned(mlp)
+    names = [(r"^2\.", "mlp.experts.local_experts.0.linear_fc1.")]
+    export = plan.export("megatron", "adamw", lr=0.1, names=names)
+    theirs = skeleton(mlp(64), plan, names)
+    for parameter in theirs.parameters():
+        parameter.tensor_model_parallel = True
+    frameworks.Tracker.forks.clear()
+    with running(monkeypatch, export.text, **frameworks.MEGATRON) as space:
+        space.start_(theirs)
+    drawn = len(list(theirs.parameters()))
+    assert frameworks.Tracker.forks == {"expert-parallel-rng": 2, "model-parallel-rng": drawn - 2}
+
+
+class Gated(nn.Module):
+    """With values that code computes: rates of decay, and gates that start open."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, width), nn.Linear(width, 2)
+        self.A_log = nn.Parameter(torch.arange(1.0, 9.0).log().repeat(width, 1))
+        self.gate = nn.Parameter(2 + torch.randn(width))
+
+    def forward(self, x):
+        return self.down(self.up(x) * self.gate.sigmoid() * self.A_log.exp().mean(1))
+
+
+def test_values_that_are_no_draws_around_zero_are_left_to_the_model(monkeypatch):
+    model, plan = planned(Gated)
+    before = {name: values.detach().clone() for name, values in model.named_parameters()}
+    export = plan.export("trainer", "adamw", lr=0.1)
+    with running(monkeypatch, export.text) as space:
+        space.start_(model)
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {"up.weight", "up.bias", "down.weight", "down.bias"}
+    said = "\n".join(export.missing)
+    assert (
+        "init of A_log, gate: in the base they are no draws around zero, so start_ leaves" in said
+    )
+
+
+def test_modules_that_name_a_padding_index_and_have_no_table_are_passed_over(monkeypatch):
+    def build(width):
+        model = nn.Sequential(nn.Embedding(16, width, padding_idx=3), nn.Linear(width, 16))
+        model.padding_idx = 3  # as transformers' LlamaModel has
+        return model
+
+    model, plan = planned(build)
+    with running(monkeypatch, plan.export("trainer", "adamw", lr=0.1).text) as space:
+        space.start_(model)
+    assert not model[0].weight[3].any() and bool(model[0].weight[2].all())
+
+
+def test_nanochats_matrices_keep_their_own_decay_in_its_loop(monkeypatch):
+    torch.manual_seed(0)
+    model, ids = Nanochat(64), torch.arange(12).reshape(2, 6)
+    plan = paramz.parametrize_(model, "mup", base=Nanochat, base_width=32, example=ids)
+    export = plan.export("nanochat", muon={"lr": 0.02, "weight_decay": 0.1}, adamw={"lr": 0.004})
+    with running(monkeypatch, export.text) as space:
+        optimizer = model.setup_optimizer(**space.SETUP)
+        space.settle_(optimizer, model)
+    for group in optimizer.param_groups:
+        assert group["initial_weight_decay"] == group["weight_decay"]
+    assert any("sets one for all of Muon at every step" in each for each in export.missing)
 
 
 def test_values_of_single_layers_have_patterns_with_their_numbers():

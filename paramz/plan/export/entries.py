@@ -20,8 +20,9 @@ class Start:
     """How a tensor starts.
 
     Attributes:
-        kind: ``normal`` or ``uniform`` around zero, or ``constant``.
-        number: the standard deviation, or the constant.
+        kind: ``normal`` or ``uniform`` around zero, ``constant``, or ``own``: as the model's code
+            fills it, which is no draw around zero.
+        number: the standard deviation, the constant, or what to multiply the model's own by.
         size: number of entries that it was measured on; 0 for constants.
         rule: equal for tensors that have the same rule, so that their measured stds can be pooled.
     """
@@ -189,4 +190,6 @@ def _start(rulebook: Rulebook, row: Row) -> Start | None:
         value = row.base_init.value * rulebook.branch_factor(row)
         return Start("constant", float(f"{value:.12g}"))
     factor = rulebook.weight(row).init_std(row.ratios)
+    if row.base_init.mean:
+        return Start("own", float(f"{factor:.12g}"))
     return Start(row.base_init.kind, std, row.base_init.size, (row.role, row.shape[1:], factor))

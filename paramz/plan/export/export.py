@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paramz.anatomy.tensors import listed
 from paramz.plan.export.entries import Contents, Entry, Start
 from paramz.plan.export.patterns import regexes
 
@@ -86,9 +87,9 @@ def start_patterns(
     """
     pools: list[list[Entry]] = []
     for entry in entries:
-        pool = next((p for p in pools if _poolable(p[0].start, entry.start)), None)
-        if entry.start is None:
+        if entry.start is None or entry.start.kind == "own":
             continue
+        pool = next((p for p in pools if _poolable(p[0].start, entry.start)), None)
         if pool is None:
             pools.append([entry])
         else:
@@ -126,15 +127,25 @@ def _pooled(pool: Iterable[Entry]) -> float:
 
 
 def no_start(entries: Sequence[Entry]) -> list[str]:
-    """What to say of tensors whose init the plan did not measure."""
+    """What to say of tensors that `start_` does not fill, each with the way out."""
+    said = []
     names = [entry.name for entry in entries if entry.start is None]
-    if not names:
-        return []
-    few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return [
-        f"init of {few}: the plan holds none, because it was made without measuring the base. Make "
-        "it with paramz.parametrize_ on a freshly built model"
-    ]
+    if names:
+        said.append(
+            f"init of {listed(names, 3)}: the plan holds none, because it was made without "
+            "measuring the base. Make it with paramz.parametrize_ on a freshly built model"
+        )
+    own: dict[float, list[str]] = {}
+    for entry in entries:
+        if entry.start is not None and entry.start.kind == "own":
+            own.setdefault(entry.start.number, []).append(entry.name)
+    for factor, some in own.items():
+        then = "" if factor == 1.0 else f", and multiply them by {factor:.6g}"
+        said.append(
+            f"init of {listed(some, 3)}: in the base they are no draws around zero, so start_ "
+            f"leaves them. Fill them as the model's own code does{then}"
+        )
+    return said
 
 
 def heading(framework: str, contents: Contents, groups: int, missing: Sequence[str]) -> str:
@@ -175,8 +186,9 @@ def starts_code(starts: Sequence[tuple[str, str, float]], around: str = "") -> s
         f"            {deeper}else:\n"
         f"            {deeper}    parameter.normal_(0.0, x)\n"
         "    for module in model.modules():\n"
-        '        if getattr(module, "padding_idx", None) is not None:\n'
-        "            module.weight[module.padding_idx].zero_()\n"
+        "        if isinstance(module, (torch.nn.Embedding, torch.nn.EmbeddingBag)):\n"
+        "            if module.padding_idx is not None:\n"
+        "                module.weight[module.padding_idx].zero_()\n"
     )
 
 

@@ -75,7 +75,7 @@ def exported(
         entries=fused(made),
         settings=tuple(settings),
         unheld=tuple(_unheld(source)),
-        attention=tuple(each for each in source.attention if each.value != each.plain),
+        attention=tuple(source.attention),
     )
     return FRAMEWORKS[framework](contents)
 

@@ -17,6 +17,7 @@ from paramz.plan.export.export import (
     written,
 )
 from paramz.plan.settings import Settings, torch_optimizers
+from paramz.theory.decay import decoupling_options
 
 _BUILD = '''
 
@@ -55,8 +56,8 @@ def deepspeed(contents: Contents) -> Export:
         *contents.unheld,
     ]
     params: dict[str, Any] = {"lr": settings.lr, **_plain(settings)}
-    # Without it DeepSpeed's Adam decays as AdamW does.
-    params |= {"adam_w_mode": False} if kind == "Adam" else {}
+    if kind == "Adam":  # DeepSpeed's word for how it decays, which is as AdamW if nobody says
+        params["adam_w_mode"] = settings.family.decay == "decoupled"
     config = {"optimizer": {"type": kind, "params": params}}
     text = (
         heading("DeepSpeed", contents, len(groups), missing)
@@ -86,8 +87,8 @@ def trainer(contents: Contents) -> Export:
         "init: call start_(model) before Trainer(...)",
         "learning_rate, weight_decay, adam_epsilon and optim of TrainingArguments are not read: "
         "the groups and the class have their place",
-        "the schedules cosine_with_min_lr and reduce_lr_on_plateau: their min_lr is absolute, one "
-        "for all groups. Use min_lr_rate, or another schedule",
+        "the schedule reduce_lr_on_plateau: its min_lr is absolute, one for all groups. Use "
+        "another schedule (min_lr of cosine_with_min_lr counts from lr, and is right)",
         *no_start(contents.entries),
         *contents.unheld,
     ]
@@ -112,6 +113,7 @@ def _table(groups: tuple[ExportedGroup, ...]) -> str:
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
-    """Options that can stand in JSON."""
+    """Options that can stand in JSON, without torch's word for how an optimizer decays."""
     lists = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.options.items()}
-    return {key: value for key, value in lists.items() if value is not None}
+    own = decoupling_options(settings.family.name)
+    return {key: value for key, value in lists.items() if value is not None and key not in own}

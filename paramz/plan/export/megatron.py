@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from paramz.anatomy.attention import KEY_INPUT
 from paramz.plan.export.entries import Contents, Entry
 from paramz.plan.export.export import (
     Export,
@@ -26,7 +27,9 @@ from paramz.plan.export.export import (
     unknown_options,
     written,
 )
+from paramz.plan.row import ModuleScale
 from paramz.plan.settings import Settings
+from paramz.theory.decay import decoupling_options
 
 _NAMES = {"adamw": "adam", "adam": "adam", "lion": "lion", "sgd": "sgd"}
 # Options of an optimizer, and the fields of OptimizerConfig that hold them.
@@ -51,19 +54,20 @@ def megatron(contents: Contents) -> Export:
     settings = contents.settings[0]
     groups, starts = by_pattern(contents.entries), start_patterns(contents.entries)
     model = _model(contents.entries)
-    softmax = {each.value for each in contents.attention if each.kind == "attention"}
     unheld = contents.unheld
-    if len(softmax) == 1 and all(each.kind == "attention" for each in contents.attention):
-        (model["softmax_scale"],) = softmax
+    if (softmax := _softmax_scale(contents.attention)) is not None:
+        model["softmax_scale"] = softmax
         unheld = tuple(each for each in unheld if not each.startswith("attention"))
     missing = [
         "its own muP (use_mup) would multiply once more: leave it off, and decoupled_lr, too",
         "init per tensor: TransformerConfig starts all but embeddings with one std; call "
         "start_(model) on every model chunk before the optimizer is made",
         "warmup from another rate than 0: keep --lr-warmup-init 0, which is one for all groups",
+        "weight_decay: its scheduler sets the decay of all groups from --weight-decay (start_wd "
+        "and end_wd) times their wd_mult, so give it OPTIMIZER's",
         *_numbered(groups),
         *no_start(contents.entries),
-        *unknown_options(contents, ["betas", "momentum"]),
+        *unknown_options(contents, ["betas", "momentum", *decoupling_options(kind)]),
         *unheld,
     ]
     base = settings.family.weight_decay if settings.weight_decay is None else settings.weight_decay
@@ -79,10 +83,12 @@ def megatron(contents: Contents) -> Export:
         + "import re\nfrom contextlib import nullcontext\n\nimport torch\n"
         + "from megatron.core.optimizer import ParamKey\n"
         + "from megatron.core.optimizer.optimizer_config import ParamWithNamePredicate\n"
-        + "from megatron.core.tensor_parallel import get_cuda_rng_tracker\n\n"
+        + "from megatron.core.tensor_parallel.random import (\n"
+        + "    get_cuda_rng_tracker,\n    get_expert_parallel_rng_tracker_name,\n)\n\n"
         + "MIN_LR_RATIO = 0.1  # min_lr / lr of your schedule, the same for all groups\n"
         + f"MODEL = {call('dict', model)}  # fields of TransformerConfig\n"
-        + f"OPTIMIZER = {call('dict', config)}  # of OptimizerConfig; add min_lr\n"
+        + f"OPTIMIZER = {call('dict', config)}  # of OptimizerConfig\n"
+        + 'OPTIMIZER["min_lr"] = MIN_LR_RATIO * OPTIMIZER["lr"]\n'
         + "\n\ndef _key(index, pattern):\n"
         "    def fits(parameter, name):\n"
         "        return re.fullmatch(pattern, name) is not None\n\n"
@@ -94,8 +100,12 @@ def megatron(contents: Contents) -> Export:
         + f"config_overrides = {{\n{lines}}}\n"
         + starts_code(
             [(f"{_WRAPPED}(?:{pattern})", kind, x) for pattern, kind, x in starts],
+            # Experts are on ranks of their own, and have a state of random numbers for them.
             'split = getattr(parameter, "tensor_model_parallel", False)\n'
-            "            with get_cuda_rng_tracker().fork() if split else nullcontext():",
+            '            expert = ".experts." in name\n'
+            "            state = [get_expert_parallel_rng_tracker_name()] if expert else []\n"
+            "            forks = split or expert\n"
+            "            with get_cuda_rng_tracker().fork(*state) if forks else nullcontext():",
         )
     )
     return Export("megatron", text, groups, starts, tuple(missing))
@@ -125,6 +135,17 @@ def _changed(values: Any, settings: Settings, weight_decay: float) -> str:
     if "eps" in values and values["eps"] != settings.base_eps:
         parts.append(f'"eps": {values["eps"]!r}')
     return f"{{{', '.join(parts)}}}" if parts else ""
+
+
+def _softmax_scale(scales: Sequence[ModuleScale]) -> float | None:
+    """The factor on logits that all layers have under the plan; None if no field can hold it.
+
+    torch's own attention keeps its 1/sqrt(d_head), and the plan's factor is on what makes its keys.
+    """
+    values = {scale.value for scale in scales}
+    changed = any(scale.value != scale.plain for scale in scales)
+    held = all(scale.kind == "attention" and scale.attribute != KEY_INPUT for scale in scales)
+    return values.pop() if changed and held and len(values) == 1 else None
 
 
 def _numbered(groups: Sequence[ExportedGroup]) -> list[str]:

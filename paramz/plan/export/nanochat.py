@@ -41,6 +41,7 @@ def settle_(optimizer, model):
             raise ValueError(f"{[names[id(p)] for p in group['params']]} need groups of their own")
         group.update(found[0][0])
         group["initial_lr"] = group["lr"]
+        group["initial_weight_decay"] = group["weight_decay"]
 
 
 '''
@@ -74,6 +75,9 @@ def nanochat(contents: Contents) -> Export:
         "epsilon and decay of AdamW, and rates within one of its groups: call settle_(optimizer, "
         "model) behind setup_optimizer",
         "an epsilon of Muon: it has none",
+        "weight decay of single matrices: base_train.py sets one for all of Muon at every step. In "
+        'its loop let group["weight_decay"] be group["initial_weight_decay"] (which settle_ sets) '
+        "times the schedule, get_weight_decay(step) / weight_decay_scaled",
         "init: call start_(model) behind model.init_weights()",
         "base_train.py multiplies its flags by factors of batch and horizon: give these numbers to "
         "setup_optimizer",
