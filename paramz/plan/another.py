@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from paramz.anatomy.tensors import listed
-from paramz.plan.groups import NAMES, PLANNED_FACTOR, PLANNED_FOR
+from paramz.plan.groups import NAMES, PLANNED_DECAY, PLANNED_FACTOR, PLANNED_FOR
 from paramz.plan.own_factor import factor_words, keeps_norms, own_factor
-from paramz.theory.decay import read_decoupled
+from paramz.theory.decay import decoupling_options, read_decoupled
 from paramz.theory.families import FAMILIES, WITHOUT_RULE, Family
 from paramz.theory.families import family as find_family
 from paramz.theory.refused import name_of
@@ -41,8 +42,9 @@ def for_another(group: Group) -> Iterator[str]:
     if meant is None:
         return  # a family that the user declared
     kind = type(group.optimizer)
+    read = _read_by(group.optimizer, options)
     actual = _inside(options) or next(
-        (f for c in kind.__mro__ if (f := family_of(c, options)) is not None), None
+        (f for c in kind.__mro__ if (f := family_of(c, read)) is not None), None
     )
     key = name_of(kind)
     if actual is None and key in WITHOUT_RULE:
@@ -58,14 +60,8 @@ def for_another(group: Group) -> Iterator[str]:
             f"those of {kind.__name__}: plan.param_groups(model, {kind.__name__}, lr=...)"
         )
         return
-    usual = FAMILIES.get(group.values[PLANNED_FOR], meant).decay
-    coupled = actual is not None and actual.name != meant.name and actual.decay != "decoupled"
-    if coupled and usual == "decoupled" and group.values.get("weight_decay"):
-        yield (
-            f"the weight decay of {group.shown} was planned for {meant.name}, which takes it off "
-            f"the weights, and {kind.__name__} adds it to the gradient, where it moves otherwise "
-            f"with width: plan.param_groups(model, {kind.__name__}, lr=..., weight_decay=...)"
-        )
+    if actual is not None and (said := _of_another_decay(group, meant, actual)):
+        yield said
         return
     if keeps_norms(group.optimizer) != meant.sphere:
         yield (
@@ -96,6 +92,27 @@ def for_another(group: Group) -> Iterator[str]:
         )
 
 
+def _of_another_decay(group: Group, meant: Family, actual: Family) -> str | None:
+    """That a group's decay was planned for one that is apart from the gradient, or is not."""
+    usual = FAMILIES.get(group.values[PLANNED_FOR], meant).decay
+    planned, kind = group.values.get(PLANNED_DECAY, usual), type(group.optimizer)
+    both = (planned == "decoupled", actual.decay == "decoupled")
+    # SGD's moves alike, apart or in the gradient.
+    if (
+        not group.values.get("weight_decay")
+        or both[0] == both[1]
+        or "l2" in (planned, actual.decay)
+    ):
+        return None
+    off, on = "takes it off the weights", "adds it to the gradient"
+    this, that = (off, on) if both[0] else (on, off)
+    return (
+        f"the weight decay of {group.shown} was planned for {meant.name}, which {this}, and "
+        f"{kind.__name__} {that}, where it moves otherwise with width: "
+        f"plan.param_groups(model, {kind.__name__}, lr=..., weight_decay=...)"
+    )
+
+
 def of_unknown_classes(optimizers: Sequence[Any]) -> Iterator[str]:
     """Classes that paramz does not know, with groups for one that it knows, one sentence each.
 
@@ -124,7 +141,7 @@ def family_of(name: Any, options: dict[str, Any]) -> Family | None:
         return None
     read = {name: options.get(name) for name in ("exponent", "graft")}
     apart = read_decoupled(options, name_of(called))
-    return find_family(called, decoupled=apart, **read)
+    return find_family(name if isinstance(name, type) else called, decoupled=apart, **read)
 
 
 def _inside(options: dict[str, Any]) -> Family | None:
@@ -136,6 +153,18 @@ def _inside(options: dict[str, Any]) -> Family | None:
     if options.get("use_muon") is False:
         return FAMILIES["adamw"]
     return family_of(options.get("algorithm", ""), options)
+
+
+def _read_by(optimizer: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """A group's options without other libraries' words for a kind of decay, which go unread.
+
+    Apex and DeepSpeed keep theirs as an attribute of the optimizer.
+    """
+    words = decoupling_options("")
+    known = {*getattr(optimizer, "defaults", {}), *inspect.signature(type(optimizer)).parameters}
+    chosen = {word: getattr(optimizer, word, None) for word in words}
+    read = {key: value for key, value in options.items() if key not in words or key in known}
+    return {**{w: bool(x) for w, x in chosen.items() if isinstance(x, int)}, **read}
 
 
 def _scaling(family: Family) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 from collections import Counter
@@ -15,8 +14,10 @@ from torch import nn
 from paramz.anatomy.tensors import listed
 from paramz.plan.absolute import refuse_absolute
 from paramz.plan.another import Group, family_of, for_another, of_unknown_classes
+from paramz.plan.floored import bound_on
 from paramz.plan.groups import (
     BASE_DECAY,
+    BASE_EPS,
     BASE_LR,
     PLANNED_FOR,
     PLANNED_LR,
@@ -24,14 +25,11 @@ from paramz.plan.groups import (
     PLANNED_VALUES,
 )
 from paramz.plan.matching import trainable_rows
-from paramz.plan.own_factor import own_factor
+from paramz.plan.own_factor import class_defaults, own_factor
 from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
-from paramz.theory.families import WITHOUT_RULE
-
-# Steps of a long run.
-_LONG = 100_000
+from paramz.theory.families import WITHOUT_RULE, epsilon_option
 
 
 def problems(
@@ -103,18 +101,11 @@ def _around(optimizers: Sequence[Any]) -> Iterator[str]:
 
 
 def _bounded(optimizers: Sequence[Any]) -> Iterator[str]:
-    """Adafactor of torch takes min(lr, 1 / step^1/2), so that all groups end at one rate."""
+    """Torch's Adafactor at learning rates that it does not take for long."""
     for optimizer in optimizers:
-        rates = {float(g["lr"]) for g in optimizer.param_groups if PLANNED_LR in g}
-        if not isinstance(optimizer, torch.optim.Adafactor) or len(rates) < 2:
-            continue
-        if max(rates) ** -2 < _LONG:
-            yield (
-                "torch.optim.Adafactor takes the smaller of lr and 1 / sqrt(step), so that from "
-                f"step {max(rates) ** -2:.0f} on its group at lr {max(rates):.4g} is below the "
-                "plan's rate, and at last all groups are at one. Let a schedule keep every lr "
-                "below 1 / sqrt(step), or use transformers' Adafactor with relative_step=False"
-            )
+        rates = [float(g["lr"]) for g in optimizer.param_groups if PLANNED_LR in g]
+        if isinstance(optimizer, torch.optim.Adafactor) and (said := bound_on(rates)):
+            yield said
 
 
 def _unplanned(groups: Sequence[Group]) -> str:
@@ -209,15 +200,20 @@ def _of_two_bases(groups: Sequence[Group]) -> Iterator[str]:
 def _unread(optimizer: Any, groups: Sequence[Group]) -> Iterator[str]:
     """What its constructor got and its groups, which have their own, do not read."""
     name, given = type(optimizer).__name__, getattr(optimizer, "defaults", {})
-    parameters = inspect.signature(type(optimizer)).parameters
-    usual = parameters["weight_decay"].default if "weight_decay" in parameters else None
-    decay, planned = given.get("weight_decay", usual), {g.values.get(BASE_DECAY) for g in groups}
-    if decay != usual and groups and planned != {None} and decay not in planned:
-        yield (
-            f"{name} got weight_decay={decay!r}, which its groups do not read: theirs comes from "
-            f"{', '.join(f'{each:.4g}' for each in planned if each is not None)} at the base. "
-            f"Give it to plan.param_groups(model, {name}, lr=..., weight_decay={decay!r})"
-        )
+    usual = class_defaults(type(optimizer), type(optimizer))
+    read = (
+        ("weight_decay", "weight_decay", BASE_DECAY),
+        (epsilon_option(optimizer), "eps", BASE_EPS),
+    )
+    for option, ours, base in read:
+        value, planned = given.get(option), {g.values[base] for g in groups if base in g.values}
+        chosen = isinstance(value, int | float) and value != usual.get(option, value)
+        if chosen and planned and value not in planned:
+            yield (
+                f"{name} got {option}={value!r}, which its groups do not read: theirs comes from "
+                f"{', '.join(f'{each:.4g}' for each in sorted(planned))} at the base. "
+                f"Give it to plan.param_groups(model, {name}, lr=..., {ours}={value!r})"
+            )
     for group in groups:
         family = family_of(type(optimizer), group.values)
         if family is None:
@@ -231,19 +227,33 @@ def _unread(optimizer: Any, groups: Sequence[Group]) -> Iterator[str]:
 
 def _changed(groups: Sequence[Group], key: str) -> Iterator[str]:
     """Epsilon and weight decay are those of the plan, times one factor for all."""
-    known = [g for g in groups if PLANNED_VALUES[key] in g.values and key in g.values]
-    pairs = [(float(g.values[key]), float(g.values[PLANNED_VALUES[key]]), g) for g in known]
+    known = [g for g in groups if PLANNED_VALUES[key] in g.values]
+    read = {g: epsilon_option(g.optimizer) if key == "eps" else key for g in known}
+    pairs = [
+        (float(g.values[read[g]]), float(g.values[PLANNED_VALUES[key]]), g)
+        for g in known
+        if isinstance(g.values.get(read[g]), int | float | torch.Tensor)
+    ]
     factors = Counter(float(f"{has / wanted:.6g}") for has, wanted, _ in pairs if wanted > 0)
     factor = factors.most_common(1)[0][0] if factors else 1.0
     for has, wanted, group in pairs:
         others = "the others are as planned" if factor == 1.0 else f"others have {factor:.4g} times"
-        if not math.isclose(has, factor * wanted, rel_tol=1e-5):
+        unread = read[group] != key and key in group.values
+        if math.isclose(has, wanted if unread else factor * wanted, rel_tol=1e-5):
+            continue
+        if unread:
+            yield (
+                f"{group.shown} holds {key}={group.values[key]!r}, which "
+                f"{type(group.optimizer).__name__} calls {read[group]} and has {has:.4g} there: "
+                f"make the groups for its class, or set group[{read[group]!r}] = group.pop({key!r})"
+            )
+        else:
             yield (
                 f"{key} of {group.shown} is {has:.4g} and was planned as {wanted:.4g} ({others}): "
                 f"pass {key}= to plan.param_groups, which moves it to every group, or multiply all "
                 "groups by one factor"
             )
-            return
+        return
 
 
 def _of_another_plan(rulebook: Rulebook, rows: Mapping[str, Row], group: Group) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Weights so small that an optimizer with relative steps takes those of its floor instead."""
+"""Where Adafactor's steps are not those that a plan counts on: below its floor, above its bound."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from paramz.plan.settings import Settings
 
 # Adafactor's second epsilon, as all libraries have it.
 _FLOOR = 1e-3
+# Steps of a long run.
+_LONG = 100_000
 # What a step may differ by without a word.
 _OFF = 1.1
 _DRAW = (
@@ -46,7 +48,7 @@ def warn_of_floored(
     own = usual_factor(family) if settings.own is None else settings.own
     if family.sphere or not own.relative:
         return
-    floor = _floor(settings.options.get("eps"))
+    floor = _floor(settings.options.get("eps2", settings.options.get("eps")))
     factors: dict[str, float] = {}
     drawn = False
     for row, parameter in tensors:
@@ -73,7 +75,44 @@ def warn_of_floored(
 
 
 def _floor(eps: Any) -> float:
-    return float(eps[1]) if isinstance(eps, tuple | list) else _FLOOR
+    """The second of two epsilons, where it is given; pytorch_optimizer calls it eps2."""
+    if isinstance(eps, tuple | list):
+        return float(eps[1])
+    return _FLOOR if eps is None else float(eps)
+
+
+def warn_of_bounded(rates: Sequence[float], settings: Settings) -> None:
+    """Warn of learning rates that torch's Adafactor does not take for long.
+
+    Args:
+        rates: of the groups.
+        settings: the optimizer's.
+
+    Warns:
+        UserWarning: there are such rates; it says from which step on they are bounded.
+    """
+    own = usual_factor(settings.family) if settings.own is None else settings.own
+    if settings.family.sphere or not own.relative or own.decays:
+        return  # in other libraries' Adafactor, decay has the size of the weights, too
+    if said := bound_on(rates):
+        warnings.warn(said, stacklevel=4)  # param_groups' caller
+
+
+def bound_on(rates: Sequence[float]) -> str | None:
+    """What torch's Adafactor does to some learning rates: it takes min(lr, 1 / step^1/2).
+
+    Args:
+        rates: of its groups.
+    """
+    highest = max(map(float, rates), default=0.0)
+    if len(set(rates)) < 2 or highest**-2 >= _LONG:
+        return None
+    return (
+        "torch.optim.Adafactor takes the smaller of lr and 1 / sqrt(step), so that from "
+        f"step {highest**-2:.0f} on its group at lr {highest:.4g} is below the plan's rate, and at "
+        "last all groups are at one. Let a schedule keep every lr below 1 / sqrt(step), or use "
+        "transformers' Adafactor with relative_step=False"
+    )
 
 
 def _rms(parameter: torch.Tensor) -> float:

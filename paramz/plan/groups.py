@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from paramz.plan.experts import warn_of_few
-from paramz.plan.floored import warn_of_floored
+from paramz.plan.floored import warn_of_bounded, warn_of_floored
 from paramz.plan.own_factor import usual_factor
 from paramz.plan.ratios import lr_ratio, policy_ratio
 from paramz.plan.row import Row
@@ -29,8 +29,9 @@ PLANNED_FACTOR = "planned_factor"
 PLANNED_RATIO = "planned_ratio"
 # The base's own, of roles without one of theirs: all groups of an optimizer have one.
 BASE_LR = "base_lr"
-# The other values that the rules move, under the name that they had when they were planned.
-BASE_DECAY = "base_weight_decay"
+# The other values that the rules move, under the name that they had when they were planned, and
+# the kind of decay that they were planned for.
+BASE_DECAY, BASE_EPS, PLANNED_DECAY = "base_weight_decay", "base_eps", "planned_decay"
 PLANNED_VALUES = {"weight_decay": "planned_weight_decay", "eps": "planned_eps"}
 
 Tensors = Sequence[tuple[Row, nn.Parameter]]
@@ -52,7 +53,7 @@ def make_groups(rulebook: Rulebook, tensors: Tensors, settings: Settings) -> lis
     Warns:
         UserWarning: the optimizer's steps follow gradients (SGD, K-FAC), and fewer of a layer's
             experts are active, by share; or it is Adafactor, and weights are so small that its
-            steps are not relative to them.
+            steps are not relative to them, or it is torch's, which bounds learning rates.
     """
     warn_of_few((row for row, _ in tensors), settings.family)
     warn_of_floored(rulebook, tensors, settings)
@@ -60,8 +61,10 @@ def make_groups(rulebook: Rulebook, tensors: Tensors, settings: Settings) -> lis
     for row, parameter in tensors:
         lr = settings.role_lr.get(row.role, settings.lr)
         by_lr.setdefault(lr, []).append((row, parameter))
-    groups = (_at_one_lr(rulebook, some, settings, lr) for lr, some in by_lr.items())
-    return [group for some in groups for group in some]
+    found = (_at_one_lr(rulebook, some, settings, lr) for lr, some in by_lr.items())
+    groups = [group for some in found for group in some]
+    warn_of_bounded([group["lr"] for group in groups], settings)
+    return groups
 
 
 def split_tensors(
@@ -103,13 +106,16 @@ def _at_one_lr(
         known[row.kind] = values
         apart = {None: (), "shape": row.shape, "tensor": (row.name,)}[settings.split]
         key = (*map(float, values.values()), *apart)  # tensors are told apart even if equal
-        group = merged.setdefault(key, {"params": [], **values, **settings.options, "roles": []})
+        held = {settings.epsilon if name == "eps" else name: x for name, x in values.items()}
+        group = merged.setdefault(key, {"params": [], **held, **settings.options, "roles": []})
         group.setdefault(NAMES, []).append(row.name)
         # A number: a schedule changes a learning rate that is a tensor in place.
         group.setdefault(PLANNED_LR, float(values["lr"]))
         group.setdefault(PLANNED_FOR, settings.family.name)
         group |= {name: values[key] for key, name in PLANNED_VALUES.items() if key in values}
         group |= {BASE_DECAY: base_decay(rulebook, settings), BASE_LR: float(settings.lr)}
+        group |= {PLANNED_DECAY: settings.family.decay}
+        group |= {BASE_EPS: float(settings.base_eps)} if "eps" in values else {}
         if PLANNED_RATIO not in group:
             group[PLANNED_RATIO] = lr_ratio(rulebook, row, settings.family, settings.own)
         if settings.family.shape_factor or settings.family.relative:

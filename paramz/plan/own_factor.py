@@ -126,7 +126,11 @@ def spelt_out(family: Family, optimizer: Any, options: Mapping[str, Any]) -> dic
     if family.shape_factor:
         found = own_factor(family, optimizer, options).shape
         kind = _class(optimizer)
-        known = _defaults(kind, optimizer) if kind else {"adjust_lr_fn": None, "use_adjusted_lr": 0}
+        known = (
+            class_defaults(kind, optimizer)
+            if kind
+            else {"adjust_lr_fn": None, "use_adjusted_lr": 0}
+        )
         stated = {
             option: value
             for option, meanings in _options_of(family).items()
@@ -173,7 +177,7 @@ def _options_of(family: Family) -> Mapping[str, Mapping[Any, str]]:
 
 def _of_muon(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
     kind = _class(optimizer)
-    defaults = {} if kind is None else _defaults(kind, optimizer)
+    defaults = {} if kind is None else class_defaults(kind, optimizer)
     meanings = _options_of(family)
     read = [option for option in meanings if option in defaults]
     if {**defaults, **options}.get("update_scale") == "match_rms":
@@ -240,8 +244,13 @@ def _class(optimizer: Any) -> type | None:
     return type(optimizer) if isinstance(optimizer, torch.optim.Optimizer) else None
 
 
-def _defaults(kind: type, optimizer: Any) -> Mapping[str, Any]:
-    """What a class or, if there is one, an instance takes for the options that are not given."""
+def class_defaults(kind: type, optimizer: Any) -> Mapping[str, Any]:
+    """What a class or, if there is one, an instance takes for the options that are not given.
+
+    Args:
+        kind: the class; what it hands on to those that it is derived from counts, too.
+        optimizer: the instance, or anything else.
+    """
     found = {
         name: parameter.default
         for each in reversed(kind.__mro__)

@@ -28,7 +28,6 @@ from paramz.plan.schedule import broken_ratios
 from paramz.plan.settings import Settings, settings_of_two
 from paramz.plan.summary import Summary, changes_of, summarize
 from paramz.theory.families import Family
-from paramz.theory.families import family as find_family
 from paramz.theory.rules import Parametrization, Rule
 
 FORMAT = 1
@@ -252,9 +251,9 @@ class Plan:
             exponent: Shampoo's, of each side or of the left and right one.
             full: one line per tensor; else repeated blocks are collapsed.
         """
-        family = find_family(optimizer, exponent=exponent)
-        changes = changes_of(self.attention, self.multipliers, self.branches)
-        return summarize(self.rulebook, self.rows, family, changes, full=full).noted(self.notes)
+        said = changes_of(self.attention, self.multipliers, self.branches)
+        asked = (optimizer, exponent)
+        return summarize(self.rulebook, self.rows, asked, said, full=full).noted(self.notes)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, with the whole table, so that it reads alike in any version."""

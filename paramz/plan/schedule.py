@@ -67,8 +67,10 @@ def broken_ratios(
         try:
             _step(running, step)
         except ValueError:
-            return None  # OneCycleLR, at its end
-    return None
+            break  # OneCycleLR, at its end
+    # One of several that come after each other may begin later than this ran.
+    parts = getattr(scheduler, "_schedulers", ())
+    return next((said for part in parts if (said := broken_ratios(part, planned, steps))), None)
 
 
 def _planned_lr(group: Mapping[str, Any], planned: Mapping[int, float] | None) -> float:

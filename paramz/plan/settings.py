@@ -15,7 +15,7 @@ import torch
 from paramz.plan.absolute import refuse_absolute
 from paramz.plan.own_factor import OwnFactor, factor_options, own_factor, spelt_out
 from paramz.theory.decay import DECAYS, decoupling_options, read_decoupled
-from paramz.theory.families import Family, called
+from paramz.theory.families import Family, called, epsilon_option
 from paramz.theory.families import family as find_family
 from paramz.theory.rules import ROLES
 
@@ -39,6 +39,7 @@ class Settings:
             optimizer.
         split: ``"shape"`` for groups of tensors of one shape each, as optimizers want that stack
             them; ``"tensor"`` for one group per tensor.
+        epsilon: the name under which groups of the optimizer hold eps.
 
     >>> Settings.of("adamw", lr=0.1, betas=(0.9, 0.95)).options
     {'betas': (0.9, 0.95)}
@@ -55,6 +56,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     own: OwnFactor | None = None
     split: Literal["shape", "tensor"] | None = None
+    epsilon: str = "eps"
 
     def __post_init__(self) -> None:
         if self.split not in (None, *_SPLITS):
@@ -109,6 +111,11 @@ class Settings:
             exponent=given.get("exponent"),
             graft=given.get("graft"),
         )
+        epsilon = epsilon_option(optimizer)
+        if epsilon != "eps" and epsilon in given:
+            if given.get("eps") is not None:
+                raise TypeError(f"eps and {epsilon} are one setting of {family.name}: give one")
+            given["eps"] = given.pop(epsilon)
         options = {name: value for name, value in given.items() if name not in _OWN}
         _refuse_unknown(options, optimizer, family)
         settings = {name: given[name] for name in _OWN if given.get(name) is not None}
@@ -119,7 +126,7 @@ class Settings:
             settings["no_decay"] = (settings["no_decay"],)
         own = own_factor(family, optimizer, options)
         options |= spelt_out(family, optimizer, options) | _decay_spelt_out(family, optimizer)
-        return cls(family=family, options=options, own=own, **settings)
+        return cls(family=family, options=options, own=own, epsilon=epsilon, **settings)
 
     @property
     def base_eps(self) -> float:

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 from paramz.anatomy.names import EMBED_SCALE
 from paramz.plan.collapsed import collapse, collapse_notes, pool_std
 from paramz.plan.legend import legend
+from paramz.plan.own_factor import OwnFactor, own_factor
 from paramz.plan.ratios import decay_ratio, lr_ratio
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.sliced import slice_rows
 from paramz.theory.families import Family
+from paramz.theory.families import family as find_family
 from paramz.theory.power import ONE, Power
 
 _COLUMNS = ("tensor", "shape", "role", "why", "init std", "multiplier", "lr")
@@ -117,17 +119,29 @@ def _filled(parts: Sequence[str], width: int) -> list[str]:
 
 
 def summarize(
-    rulebook: Rulebook, rows: Sequence[Row], family: Family, changes: Sequence[str], *, full: bool
+    rulebook: Rulebook,
+    rows: Sequence[Row],
+    asked: tuple[Any, Any],
+    changes: Sequence[str],
+    *,
+    full: bool,
 ) -> Summary:
     """The rows of a plan as a table, see `Plan.summary`.
 
     Args:
         rulebook: the plan's.
         rows: the plan's.
-        family: of the optimizer whose lr, eps (or damping) and decay are shown.
+        asked: the optimizer whose lr, eps (or damping) and decay are shown, and Shampoo's exponent.
         changes: what the plan changes in the model's modules, each ``path: what``.
         full: one line per tensor; else repeated blocks are collapsed.
     """
+    optimizer, exponent = asked
+    family, notes = find_family(optimizer, exponent=exponent), list(changes)
+    own: OwnFactor | None = None
+    try:
+        own = own_factor(family, optimizer, {})
+    except ValueError as error:
+        notes.append(f"lr: with the factor of torch's own {family.name} on its steps, but {error}")
     known: dict[tuple[Any, ...], _Shared] = {}
     lines = []
     for tensor in rows:
@@ -135,14 +149,13 @@ def summarize(
         for row in (tensor, *slice_rows(tensor)):
             kind = row.kind
             if kind not in known:
-                known[kind] = _shared(rulebook, row, family)
+                known[kind] = _shared(rulebook, row, family, own)
             cells = _cells(row, known[kind])
             # A slice starts by a rule of its own; the optimizer has one setting for the tensor.
             settings = settings or cells[_LR:]
             lines.append((*cells[:_LR], *settings))
     if not full:
         lines = collapse(pool_std(lines, _STD))
-    notes = list(changes)
     measured = any(row.base_init is not None for row in rows)
     title = (
         f"{rulebook.scheme.name} · {family.name} · {len(rows)} tensors. Each entry: the rule, and "
@@ -168,7 +181,7 @@ class _Shared(NamedTuple):
     cells: tuple[str, ...]
 
 
-def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
+def _shared(rulebook: Rulebook, row: Row, family: Family, own: OwnFactor | None) -> _Shared:
     weight = rulebook.weight(row)
     init_text = _power(row, weight.init_std)
     shape = "x".join(map(str, row.shape)) or "()"
@@ -185,9 +198,9 @@ def _shared(rulebook: Rulebook, row: Row, family: Family) -> _Shared:
     decay = rule.weight_decay * (rule.eps if family.decay == "l2-normalised" else ONE)
     cells = (
         multiplier,
-        _entry(row, rule.lr, lr_ratio(rulebook, row, family)),
+        _entry(row, rule.lr, lr_ratio(rulebook, row, family, own)),
         *([_entry(row, power, power(row.ratios)) for power in powers] or [""]),
-        _entry(row, decay, decay_ratio(rulebook, row, family)),
+        _entry(row, decay, decay_ratio(rulebook, row, family, own)),
     )
     return _Shared(*init, cells)
 

@@ -235,6 +235,8 @@ COLUMNS: Mapping[str, Family] = MappingProxyType(
 )
 
 
+# Options that are the epsilon of an optimizer as a whole.
+_EPSILONS = ("eps", "epsilon", "matrix_eps")
 # What decay is in a column's optimizers that add it to the gradient.
 _COUPLED: Mapping[str, Decay] = {"adam": "l2-normalised", "sgd": "l2"}
 
@@ -251,10 +253,25 @@ def _stated(optimizer: Any) -> Mapping[str, Any]:
 
 def _with_own_defaults(known: Family, own: Mapping[str, Any]) -> Family:
     """The family with the decay and epsilon that an instance has, or a class by default."""
-    decay, eps = own.get("weight_decay"), own.get("eps")
+    decay, eps = own.get("weight_decay"), next((own[n] for n in _EPSILONS if n in own), None)
     if isinstance(decay, int | float) and known.decay != "none":
         known = replace(known, weight_decay=decay)
     return replace(known, eps=eps) if isinstance(eps, float) and known.eps is not None else known
+
+
+def epsilon_option(optimizer: Any) -> str:
+    """The name under which an optimizer's groups hold its epsilon.
+
+    dion's classes and Meta's Shampoo have ``epsilon``, pytorch_optimizer's Shampoo ``matrix_eps``.
+
+    Args:
+        optimizer: as for `family`; of a name, and a class that has none, it is ``eps``.
+
+    >>> epsilon_option("shampoo")
+    'eps'
+    """
+    stated = _stated(optimizer)
+    return next((name for name in _EPSILONS if name in stated), "eps")
 
 
 def called(optimizer: Any) -> str:

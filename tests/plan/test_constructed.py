@@ -511,3 +511,19 @@ def test_bounds_on_gradients_inside_an_optimizer_are_refused(planned):
     groups = plan.param_groups(model, adan, lr=0.1)
     with pytest.raises(ValueError, match="Adan: max_grad_norm=2.0 bounds plain gradients inside"):
         plan.check(adan(groups, max_grad_norm=2.0))
+
+
+def test_schedules_that_come_late_in_a_sequence_are_run_too(planned):
+    model, plan = planned
+
+    def late(low):
+        made = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+        warm = torch.optim.lr_scheduler.LinearLR(made, 0.1, 1.0, total_iters=5000)
+        fall = torch.optim.lr_scheduler.CosineAnnealingLR(made, 20_000, eta_min=low)
+        return made, torch.optim.lr_scheduler.SequentialLR(made, [warm, fall], milestones=[5000])
+
+    made, right = late(0.0)
+    plan.check(made, model=model, schedulers=[right])
+    made, wrong = late(1e-4)
+    with pytest.raises(ValueError, match=r"CosineAnnealingLR breaks the ratios .* use eta_min=0"):
+        plan.check(made, model=model, schedulers=[wrong])

@@ -454,3 +454,30 @@ def test_a_role_with_a_learning_rate_of_its_own() -> None:
         assert new["weight_decay"] == old["weight_decay"]
     with pytest.raises(ValueError, match="has 'embedding', but the roles are input, hidden"):
         plan.param_groups(model, "adamw", lr=LR, role_lr={"embedding": 1.0})
+
+
+def test_a_summary_has_the_learning_rates_of_the_class_that_it_is_of():
+    class Muon(torch.optim.Optimizer):
+        """By its options dion's, with another factor on its steps than torch's."""
+
+        def __init__(self, params, lr=1e-3, adjust_lr="rms_norm"):
+            super().__init__(params, {"lr": lr, "adjust_lr": adjust_lr})
+
+    def build(width=8):
+        return nn.Sequential(nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 2))
+
+    model = build(32)
+    plan = paramz.parametrize_(model, "mup", base=build)
+    muon = {"optimizer": Muon, "lr": 1.0}
+    groups, _ = plan.split_groups(model, muon=muon, adamw={"lr": 1.0})
+    shown = plan.summary(Muon)
+    cells = next(row for row in shown.cells if row[0] == "1.weight")
+    assert cells[shown.columns.index("lr")].endswith(f" = {groups[0]['lr']:.4g}")
+    assert groups[0]["lr"] == pytest.approx(0.5)  # torch's own would be 1
+
+    class Silent(torch.optim.Optimizer):
+        def __init__(self, params, lr=1e-3):
+            super().__init__(params, {"lr": lr})
+
+    Silent.__name__ = "Muon"
+    assert any("does not say which factor" in note for note in plan.summary(Silent).notes)

@@ -255,7 +255,7 @@ def test_zeros_of_a_bias_are_not_asked_to_be_drawn():
 
 def test_other_optimizers_and_drawn_weights_have_no_floor(planned, recwarn):
     model, plan = planned
-    plan.param_groups(model, "adafactor", lr=1.0)
+    plan.param_groups(model, "adafactor", lr=2**-9)
     with torch.no_grad():
         model[3].weight.zero_()
     plan.param_groups(model, "adamw", lr=1.0)
@@ -267,14 +267,15 @@ def test_other_optimizers_and_drawn_weights_have_no_floor(planned, recwarn):
 def test_readouts_that_are_small_in_wide_models_are_below_it_too(recwarn):
     def small(width=8):
         model = net(width)
-        nn.init.normal_(model[3].weight, std=2e-3)
+        with torch.no_grad():
+            model[3].weight.sign_().mul_(2e-3)
         return model
 
     model = small(32)
     plan = paramz.parametrize_(model, "mup", base=small, base_width=8)
-    with pytest.warns(UserWarning, match=r"3.weight: smaller than 0.001 .* are 2.\d* times too"):
-        plan.param_groups(model, torch.optim.Adafactor, lr=1.0)
-    plan.param_groups(model, torch.optim.Adafactor, lr=1.0, eps=(None, 1e-5))
+    with pytest.warns(UserWarning, match=r"3.weight: smaller than 0.001 .* are 2 times too"):
+        plan.param_groups(model, torch.optim.Adafactor, lr=2**-9)
+    plan.param_groups(model, torch.optim.Adafactor, lr=2**-9, eps=(None, 1e-5))
     assert not recwarn.list
 
 
@@ -299,3 +300,83 @@ def test_the_step_at_which_adafactor_bounds_learning_rates_is_told(planned, recw
             moves = [float((1 - p.detach()).mean()) for p in (model[2].weight, model[0].bias)]
             apart.append(moves[1] / moves[0])
     assert apart == pytest.approx([rates[-1] / rates[0], 1.0], rel=0.02)
+
+
+def test_an_epsilon_of_another_name_moves_with_width_under_that_name(planned):
+    model, plan = planned
+    kind = library.Shampoo
+
+    def hidden(optimizer, **options):
+        first = {"optimizer": optimizer, "lr": 0.1, **options}
+        return plan.split_groups(model, shampoo=first, adamw={"lr": 0.1})
+
+    ratio = plan.rule(plan.rows[2], paramz.family("shampoo")).eps(plan.rows[2].ratios)
+    for options, base in (({}, 1e-6), ({"eps": 1e-3}, 1e-3), ({"matrix_eps": 1e-3}, 1e-3)):
+        groups, rest = hidden(kind, **options)
+        assert groups[0]["matrix_eps"] == pytest.approx(base * ratio) and "eps" not in groups[0]
+        plan.check(kind(groups), torch.optim.AdamW(rest))
+    with pytest.raises(TypeError, match="eps and matrix_eps are one setting of shampoo: give one"):
+        hidden(kind, eps=1e-3, matrix_eps=1e-3)
+    groups, rest = hidden("shampoo")
+    text = refused(plan, kind(groups), torch.optim.AdamW(rest))
+    assert "Shampoo calls matrix_eps and has 1e-06 there: make the groups for its class" in text
+
+
+def test_decay_in_the_gradient_in_an_optimizer_that_takes_it_off_the_weights(planned):
+    model, plan = planned
+    asked = {"lr": 0.1, "weight_decay": 0.1}
+    for kind in (library.Lion, library.Adan):
+        text = refused(plan, kind(plan.param_groups(model, "adam", **asked)))
+        assert f"adds it to the gradient, and {kind.__name__} takes it off the weights" in text
+        plan.check(kind(plan.param_groups(model, kind, **asked)))
+    plan.check(torch.optim.AdamW(plan.param_groups(model, "adam", **asked)))  # its groups say it
+
+    class Fused(torch.optim.SGD):
+        """Keeps its kind of decay as apex's does."""
+
+        def __init__(self, params, lr=1e-3, adam_w_mode=True, **options):
+            super().__init__(params, lr=lr, **options)
+            self.adam_w_mode = int(adam_w_mode)
+
+    Fused.__name__ = "FusedAdam"
+    groups = plan.param_groups(model, "adam", **asked)
+    plan.check(Fused(groups, adam_w_mode=False))
+    assert "FusedAdam takes it off the weights" in refused(plan, Fused(groups))
+
+
+def test_an_epsilon_that_a_constructor_gets_and_its_groups_do_not_read_is_named(planned):
+    model, plan = planned
+    made = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1), eps=1e-6)
+    assert "AdamW got eps=1e-06, which its groups do not read: theirs comes" in refused(plan, made)
+    groups = plan.param_groups(model, "adamw", lr=0.1, eps=1e-6)
+    plan.check(torch.optim.AdamW(groups, eps=1e-6))
+
+
+def test_the_bound_of_torchs_adafactor_is_told_with_its_groups(planned, recwarn):
+    model, plan = planned
+    for given in ("adafactor", torch.optim.Adafactor):
+        with pytest.warns(UserWarning, match=r"takes the smaller of lr and 1 / sqrt\(step\)"):
+            plan.param_groups(model, given, lr=0.5)
+    plan.param_groups(model, "adafactor", lr=2**-9)
+    plan.param_groups(model, adafactor, lr=0.5)  # of transformers
+    assert not recwarn.list
+
+
+def test_the_floor_of_adafactor_is_read_under_both_names(planned, recwarn):
+    model, plan = planned
+    with torch.no_grad():
+        model[3].weight.mul_(1e-2)
+    plan.param_groups(model, library.AdaFactor, lr=2**-9, eps2=1e-9)
+    assert not recwarn.list
+
+
+def test_the_decay_of_a_class_that_hands_its_options_on_is_not_the_constructors(planned):
+    model, plan = planned
+
+    class AdamW(torch.optim.AdamW):
+        def __init__(self, params, **options):
+            super().__init__(params, **options)
+
+    groups = plan.param_groups(model, AdamW, lr=0.1, weight_decay=0.1)
+    plan.check(AdamW(groups))
+    assert "got weight_decay=0.2, which" in refused(plan, AdamW(groups, weight_decay=0.2))
