@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-from paramz.anatomy import names
+from paramz.anatomy import hf_names
 from paramz.anatomy.paths import join
 
 
@@ -83,20 +83,20 @@ def set_blocks_(
 def _changed(config: Any, name: str, value: Any, field: str, depths: tuple[int, int]) -> Any:
     """What a field is at another depth; None if it stays."""
     old, new = depths
-    if name in names.CONFIG_COUNTS_OF_BLOCKS and isinstance(value, int) and value > 0:
+    if name in hf_names.COUNTS_OF_BLOCKS and isinstance(value, int) and value > 0:
         return _whole(Fraction(value * new, old), f"{name} = {value}")
     if not isinstance(value, list | tuple) or not value:
         return None
     by_block, by_number = _lists_of(type(config), field)  # type: ignore[arg-type]
     if name == "stage_names" and len(value) == old + 1:  # of backbones: the stem comes first
         changed = [value[0], *(f"stage{i + 1}" for i in range(new))]
-    elif names.CONFIG_PLACES.search(name) and _numbers_up_to(value, old):
+    elif hf_names.PLACES.search(name) and _numbers_up_to(value, old):
         first = 0 if name == "_out_indices" else 1  # there 0 is the stem
         places = [Fraction((i + first) * new, old) for i in value]
         changed = [_whole(p, f"{name} = {_short(value)}") - first for p in places]
-    elif len(value) == old and (name in by_block or name in names.CONFIG_KINDS):
+    elif len(value) == old and (name in by_block or name in hf_names.KINDS):
         changed = [value[i % old] for i in range(new)]
-    elif name in by_number or names.CONFIG_NUMBERS_OF_BLOCKS.search(name):
+    elif name in by_number or hf_names.NUMBERS_OF_BLOCKS.search(name):
         if not _numbers_up_to(value, old - 1):
             return None
         if len(set(value)) < len(value):  # Mistral Large 4: the block whose keys each one has
@@ -113,9 +113,9 @@ def depth_fields(config: Any) -> list[str]:
     """Fields of one config that hold a number of blocks, or the list of all blocks without one."""
     synonyms = getattr(config, "attribute_map", {})
     own = {name: value for name, value in vars(config).items() if name not in synonyms}
-    numbers = [name for name in names.CONFIG_DEPTHS if isinstance(own.get(name), int)]
+    numbers = [name for name in hf_names.DEPTHS if isinstance(own.get(name), int)]
     # Nemotron-H has a list of kinds and no number.
-    return numbers or [n for n in names.CONFIG_KINDS if isinstance(own.get(n), list)][:1]
+    return numbers or [n for n in hf_names.KINDS if isinstance(own.get(n), list)][:1]
 
 
 def _is_of(config: Any, name: str, field: str) -> bool:
@@ -153,7 +153,7 @@ def _kinds(config: Any) -> dict[str, frozenset[str]]:
     """Kinds of blocks, where a config has them as a list or makes one of other fields."""
     found = {}
     # First what is written in the config, as a message says how to give it.
-    for name in sorted(names.CONFIG_KINDS, key=lambda name: name not in vars(config)):
+    for name in sorted(hf_names.KINDS, key=lambda name: name not in vars(config)):
         try:
             kinds = getattr(config, name, None)
         except Exception:  # a property's own code

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from paramz.anatomy import names
+from paramz.anatomy import hf_names
 from paramz.anatomy.hf_depth import present, set_depth_
 from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_, shared_heads
 from paramz.anatomy.ranks import config_at_rank, with_adapters
@@ -98,7 +98,7 @@ def _require_names(**fields: Any) -> None:
 
 
 def _set_experts(config: Any, experts: int, keep: Sequence[str]) -> None:
-    name = present(config, names.CONFIG_EXPERTS, "number of experts")[0]
+    name = present(config, hf_names.EXPERTS, "number of experts")[0]
     active, now = config.num_experts_per_tok, getattr(config, name)
     kept = "num_experts_per_tok" in keep
     top_k = Fraction(active) if kept else Fraction(active * experts, now)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from paramz.anatomy import names
+from paramz.anatomy import hf_names
 from paramz.anatomy.hf_blocks import depth_fields, length, set_blocks_
 from paramz.anatomy.hf_sizes import parts
 from paramz.anatomy.paths import join
@@ -41,7 +41,7 @@ def _set_all_(config: Any, depth: int) -> None:
     stages = [
         (name, vars(part)[name])
         for _, part in parts(config)
-        for name in names.CONFIG_STAGES
+        for name in hf_names.STAGES
         if isinstance(vars(part).get(name), list | tuple)
     ]
     if stages:
@@ -52,7 +52,7 @@ def _set_all_(config: Any, depth: int) -> None:
         )
     found = [(path, part, name) for path, part in parts(config) for name in depth_fields(part)]
     if not found:
-        present(config, names.CONFIG_DEPTHS, "number of blocks")
+        present(config, hf_names.DEPTHS, "number of blocks")
     first_path, first, first_name = found[0]
     old = length(first, first_name)
     new_numbers = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from paramz.anatomy import names
+from paramz.anatomy import hf_names
 from paramz.anatomy.hf_blocks import overrides_of
 from paramz.anatomy.paths import join
 
@@ -41,12 +41,12 @@ class Sizes:
 
     def moving(self) -> set[str]:
         """Names of the fields that move."""
-        fields = {*names.CONFIG_WIDTHS, *self.also}
+        fields = {*hf_names.WIDTHS, *self.also}
         if self.heads == "count":
-            fields |= {*names.CONFIG_HEADS}
-            fields |= {*names.CONFIG_KV_HEADS} if self.kv_heads == "scale" else set()
+            fields |= {*hf_names.HEADS}
+            fields |= {*hf_names.KV_HEADS} if self.kv_heads == "scale" else set()
         else:
-            fields |= {*names.CONFIG_HEAD_SIZES}
+            fields |= {*hf_names.HEAD_SIZES}
         return fields - {*self.keep}
 
 
@@ -73,11 +73,11 @@ def main_width(config: Any) -> int:
     """
     own = getattr(config, "hidden_size", None)
     inner = {path: part for path, part in parts(config) if path}
-    text = next((inner[path] for path in names.TEXT_CONFIGS if path in inner), None)
+    text = next((inner[path] for path in hf_names.TEXT_CONFIGS if path in inner), None)
     # PaliGemma's own hidden_size is 2048 whatever the size of its text model.
     if isinstance(own, int) and not isinstance(getattr(text, "hidden_size", None), int):
         return own
-    order = [path for path in names.MAIN_CONFIGS if path in inner]
+    order = [path for path in hf_names.MAIN_CONFIGS if path in inner]
     for path in [*order, *inner]:
         width = getattr(inner[path], "hidden_size", None)
         if isinstance(width, int):
@@ -160,9 +160,9 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
         own = fields | {synonyms[name] for name in fields if name in synonyms}
         if sizes.heads == "size":
             head = _value(part, "head_dim")
-            own |= {n for n in names.CONFIG_HEAD_SIZES_IF_EQUAL if _value(part, n) == head}
-        others = [n for n in vars(part) if names.CONFIG_WIDTH_OF_A_PART.search(n)]
-        for name in sorted({*own, *others, *names.CONFIG_WIDTHS_IF_EQUAL}):
+            own |= {n for n in hf_names.HEAD_SIZES_IF_EQUAL if _value(part, n) == head}
+        others = [n for n in vars(part) if hf_names.WIDTH_OF_A_PART.search(n)]
+        for name in sorted({*own, *others, *hf_names.WIDTHS_IF_EQUAL}):
             value = _value(part, name)
             values = _integers(value)
             if name in synonyms or name in sizes.keep or not values:
@@ -192,7 +192,7 @@ def shared_heads(config: Any, width: int) -> dict[str, tuple[int, int]]:
     """
     found = {}
     for path, part, name, values in _moving(config, Sizes()):
-        if name not in names.CONFIG_KV_HEADS or len(values) > 1:
+        if name not in hf_names.KV_HEADS or len(values) > 1:
             continue
         queries = _value(part, "num_attention_heads")
         if isinstance(queries, int) and values[0] < queries:
@@ -202,7 +202,7 @@ def shared_heads(config: Any, width: int) -> dict[str, tuple[int, int]]:
 
 
 def _hint(name: str, width: int, sizes: Sizes) -> str:
-    if name in names.CONFIG_KV_HEADS:
+    if name in hf_names.KV_HEADS:
         return (
             ". Or let the number of key-value heads stay: "
             f"base=paramz.hf.config_factory(model, kv_heads='keep'), base_width={width}"
@@ -227,7 +227,7 @@ def fields_left(config: Any, sizes: Sizes) -> list[str]:
         sizes: what moves.
     """
     moving = {(path, name) for path, _, name, _ in _moving(config, sizes)}
-    by_head = names.CONFIG_HEAD_SIZES if sizes.heads == "count" else names.CONFIG_HEADS
+    by_head = hf_names.HEAD_SIZES if sizes.heads == "count" else hf_names.HEADS
     found = []
     for path, part in parts(config):
         synonyms = getattr(part, "attribute_map", {})
@@ -236,7 +236,7 @@ def fields_left(config: Any, sizes: Sizes) -> list[str]:
             if max(values, default=0) < 2 or (path, name) in moving:
                 continue
             sized = _SIZE.search(name) and not _NO_SIZE.search(name)
-            known = (*by_head, *names.CONFIG_EXPERTS, *names.CONFIG_DEPTHS)
+            known = (*by_head, *hf_names.EXPERTS, *hf_names.DEPTHS)
             if sized and name not in synonyms and name not in known:
                 found.append(f"{join(path, name)} = {value}")
     return found

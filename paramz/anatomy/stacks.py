@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from paramz.anatomy import names
+from paramz.anatomy import hf_names, names
 from paramz.anatomy.called import Calls
 from paramz.anatomy.paths import join, stem, unnumbered
 from paramz.anatomy.twins import match_modules, resized_series
@@ -282,7 +282,7 @@ def _counts(model: nn.Module, base: nn.Module) -> Iterator[tuple[str, int, int]]
 
 
 def _same_named(path: str, one: Any, other: Any) -> Iterator[tuple[str, int, int]]:
-    for name in names.RUN_COUNTS:
+    for name in (*hf_names.DEPTHS, *names.RUN_COUNTS):
         a, b = (getattr(each, "__dict__", {}).get(name) for each in (one, other))
         if isinstance(a, int) and isinstance(b, int) and a > 0 and b > 0:
             yield join(path, name), a, b
