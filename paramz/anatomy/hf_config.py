@@ -6,6 +6,7 @@ Imports nothing of transformers: a config is a bag of attributes, and these are 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal
@@ -14,7 +15,14 @@ from torch import nn
 
 from paramz.anatomy import hf_names
 from paramz.anatomy.hf_depth import present, set_depth_
-from paramz.anatomy.hf_sizes import Sizes, fields_left, set_width_, shared_heads
+from paramz.anatomy.hf_sizes import (
+    Sizes,
+    fields_left,
+    parts,
+    set_width_,
+    shared_heads,
+    text_of,
+)
 from paramz.anatomy.ranks import config_at_rank, with_adapters
 
 # Where the config of a model under a plan says that a plain model with its weights is another one
@@ -98,19 +106,43 @@ def _require_names(**fields: Any) -> None:
 
 
 def _set_experts(config: Any, experts: int, keep: Sequence[str]) -> None:
-    name = present(config, hf_names.EXPERTS, "number of experts")[0]
-    active, now = config.num_experts_per_tok, getattr(config, name)
-    kept = "num_experts_per_tok" in keep
-    top_k = Fraction(active) if kept else Fraction(active * experts, now)
-    if top_k.denominator != 1 or top_k > experts:
+    """Set the number of experts of the text, or of the first part that has any."""
+    found = [
+        (part, name)
+        for part in (text_of(config), *(part for _, part in parts(config)))
+        for name in hf_names.EXPERTS
+        if name not in getattr(part, "attribute_map", {}) and _counts(part, name)
+    ]
+    if not found:
+        present(config, hf_names.EXPERTS, "number of experts")
+    part, name = found[0]
+    active_name = next((n for n in hf_names.ACTIVE_EXPERTS if _counts(part, n)), None)
+    if active_name is None:
+        raise TypeError(
+            f"{type(part).__name__} has no field that says how many experts see a token (looked "
+            f"for {', '.join(hf_names.ACTIVE_EXPERTS)}), so paramz cannot keep their share: pass a "
+            "factory as base=, which builds the model with as many experts as you want"
+        )
+    active, now, empty = (vars(part).get(n) for n in (active_name, name, hf_names.EMPTY_EXPERTS))
+    top_k = Fraction(active) if active_name in keep else Fraction(active * experts, now)
+    beside = Fraction((empty or 0) * experts, now)
+    if top_k.denominator != 1 or top_k > experts or beside.denominator != 1:
+        share = Fraction(active, now).denominator
         raise ValueError(
             f"{name} = {experts} would let {top_k} experts see a token, where {active} of {now} do "
-            f"now. Multiples of {Fraction(active, now).denominator} keep that share; or keep="
-            "('num_experts_per_tok',) keeps as many active ones (up to all), which 'moe' has rules "
+            f"now{f' (and {beside} for {empty} without weights)' if empty else ''}. Multiples of "
+            f"{math.lcm(share, Fraction(empty or 0, now).denominator)} keep that share; or keep="
+            f"({active_name!r},) keeps as many active ones (up to all), which 'moe' has rules "
             "for, too, though its learning rates transfer less surely"
         )
-    setattr(config, name, experts)
-    config.num_experts_per_tok = int(top_k)
+    setattr(part, name, experts)
+    setattr(part, active_name, int(top_k))
+    if empty:
+        setattr(part, hf_names.EMPTY_EXPERTS, int(beside))
+
+
+def _counts(part: Any, name: str) -> bool:
+    return isinstance(getattr(part, "__dict__", {}).get(name), int)
 
 
 def config_factory(

@@ -20,14 +20,32 @@ WIDTHS = (
     "feed_forward_size", "decoder_hidden_size", "decoder_intermediate_size",
     "speech_encoder_intermediate_size", "t2u_encoder_ffn_dim", "t2u_decoder_ffn_dim",
     "memory_attention_feed_forward_hidden_size", "vision_output_dim", "axial_pos_embds_dim",
+    "patch_embeds_hidden_size", "embed_dim_per_stage", "backbone_channel_list", "num_pos_feats",
+    "projector_input_dim", "projector_output_dim", "memory_attention_mlp_hidden_size",
+    "memory_fuser_intermediate_dim",
 )  # fmt: skip
-# Those that follow only where they are the width: embeddings that may be factorised.
+# Those that follow only where they are the width: embeddings that may be factorised, and what takes
+# or gives as many channels as the model has.
 WIDTHS_IF_EQUAL = (
     "embedding_size", "embedding_dim", "d_embed", "attention_dim", "projection_size",
+    "pooler_output_size", "decoder_in_channels", "codebook_dim", "flow_size", "upsample_groups",
+    "t2u_variance_predictor_embed_dim", "ext_pw_out_channel", "depthwise_separable_out_channel",
+    "nemo_conv_channels",
 )  # fmt: skip
 # Widths that one part of a model has from another, as what cross attention takes or a tower puts
-# out: they follow where they are the width of a part.
-WIDTH_OF_A_PART = re.compile(r"_hidden_size$|_hidden_dim$|^output_proj_dims$|_output_dim$")
+# out: they follow where they are the width of a part. X-CLIP's mit_hidden_size is that of a
+# projection, which stays, and Pix2Struct's patch_embed_hidden_size the number of a patch's pixels.
+WIDTH_OF_A_PART = re.compile(
+    r"(?<!^mit)(?<!^patch_embed)_hidden_size$|_hidden_dim$|^output_proj_dims$|(^|_)output_dim$"
+    r"|^output_channels$|^vit_dim$|^adapter_(in|out)_dim$|^(adapter_)?input_size$|^condition_dim$|^hidden_size_global$"
+    r"|^(mask_downsampler|memory_fuser)_embed_dim$|^text_projection_in_dim$"
+)
+# What a tower is mapped to: the text's width, as PaliGemma's, where no field of the second kind
+# says that text and pictures are mapped to a space of their own, as CLIP's.
+PROJECTION = "projection_dim"
+CONTRASTS = ("logit_scale_init_value", "temperature_init_value")
+# Sizes of embeddings that stand beside each other and are the width together, and how often.
+WIDTH_IN_SHARES = {"coordinate_size": 4, "shape_size": 2}
 HEADS = (
     "num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads",
     "num_encoder_attention_heads", "num_decoder_attention_heads", "decoder_num_heads",
@@ -38,7 +56,7 @@ HEADS = (
     "encoder_attention_heads", "decoder_attention_heads",
     "encoder_num_attention_heads", "decoder_num_attention_heads",
     "mamba_n_heads", "mamba_num_heads", "n_mamba_heads", "linear_num_value_heads",
-    "linear_num_key_heads",
+    "linear_num_key_heads", "num_attention_heads_per_stage",
 )  # fmt: skip
 KV_HEADS = (
     "num_key_value_heads", "num_kv_heads", "kv_n_heads", "n_kv_heads", "num_query_groups",
@@ -81,3 +99,8 @@ DEPTHS = (
     "num_decoder_layers", "encoder_num_hidden_layers", "decoder_num_hidden_layers",
 )  # fmt: skip
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+# How many of them see each token; and experts without weights, among which routers choose as well.
+ACTIVE_EXPERTS = (
+    "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k",
+)  # fmt: skip
+EMPTY_EXPERTS = "zero_expert_num"

@@ -14,11 +14,12 @@ from paramz.anatomy.paths import join
 
 # Integers that are sizes by their name, so that a reader wants to know that they stay.
 _SIZE = re.compile(
-    r"(^|_)(dims?|sizes?|width|(low)?ranks?|heads|hidden|latents?|units|headdim|channels?|d?ff)(_|$)"
+    r"(^|_)(dims?|sizes?|width|(low)?ranks?|heads|hidden|latents?|units|headdim|channels?|filters"
+    r"|d?ff)(_|$)"
     r"|^d_|_d_"
 )
 _NO_SIZE = re.compile(
-    r"vocab|num_channels|in_channels|out_channels|mask_input|image|patch|kernel|chunk|window|type_|batch|block_size|stride|length|position|state|conv"
+    r"vocab|^(num|in|out)_channels|mask_input|image|patch|kernel|chunk|window|type_|batch|block_size|stride|length|position|state|conv(?!_dim|_channels)"
     r"|tokens?_|_token|cache|resolution|crop"
 )
 
@@ -73,9 +74,11 @@ def main_width(config: Any) -> int:
     """
     own = getattr(config, "hidden_size", None)
     inner = {path: part for path, part in parts(config) if path}
-    text = next((inner[path] for path in hf_names.TEXT_CONFIGS if path in inner), None)
+    text = text_of(config)
     # PaliGemma's own hidden_size is 2048 whatever the size of its text model.
-    if isinstance(own, int) and not isinstance(getattr(text, "hidden_size", None), int):
+    if text is not None:
+        return int(text.hidden_size)
+    if isinstance(own, int):
         return own
     order = [path for path in hf_names.MAIN_CONFIGS if path in inner]
     for path in [*order, *inner]:
@@ -83,6 +86,17 @@ def main_width(config: Any) -> int:
         if isinstance(width, int):
             return width
     raise TypeError(f"{type(config).__name__} has no hidden_size: pass a factory as base=")
+
+
+def text_of(config: Any) -> Any:
+    """The config of the text, if one with a width is inside: the outermost one, then the first."""
+    found = [
+        (path.count("."), hf_names.TEXT_CONFIGS.index(name), part)
+        for path, part in parts(config)
+        if (name := path.rpartition(".")[2]) in hf_names.TEXT_CONFIGS
+        and isinstance(getattr(part, "hidden_size", None), int)
+    ]
+    return min(found, key=lambda each: each[:2])[2] if found else None
 
 
 def set_width_(config: Any, width: int, sizes: Sizes) -> None:
@@ -153,6 +167,9 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
     fields = sizes.moving()
     width = main_width(config)
     widths = {getattr(part, "hidden_size", None) for _, part in parts(config)}
+    to_text = {getattr(text_of(config), "hidden_size", None)} - {None}
+    if any(hasattr(part, n) for _, part in parts(config) for n in hf_names.CONTRASTS):
+        to_text = set()
     for path, part in parts(config):
         synonyms = getattr(part, "attribute_map", {})
         # Sorted, so that of several sizes that are not whole every process names the same one.
@@ -162,15 +179,33 @@ def _moving(config: Any, sizes: Sizes) -> Iterator[tuple[str, Any, str, list[int
             head = _value(part, "head_dim")
             own |= {n for n in hf_names.HEAD_SIZES_IF_EQUAL if _value(part, n) == head}
         others = [n for n in vars(part) if hf_names.WIDTH_OF_A_PART.search(n)]
-        for name in sorted({*own, *others, *hf_names.WIDTHS_IF_EQUAL}):
+        own |= _shares(part)
+        for name in sorted({*own, *others, *hf_names.WIDTHS_IF_EQUAL, hf_names.PROJECTION}):
             value = _value(part, name)
             values = _integers(value)
-            if name in synonyms or name in sizes.keep or not values:
+            if name in synonyms or name in sizes.keep or not values or _is_made(part, name):
                 continue
             # An embedding as wide as the model has no projection, and another one would have it.
-            equal = value == getattr(part, "hidden_size", width)
+            equal = {*values} == {getattr(part, "hidden_size", width)}
+            if name == hf_names.PROJECTION:
+                equal = value in to_text
             if name in own or equal or (name in others and value in widths):
                 yield path, part, name, values
+
+
+def _shares(part: Any) -> set[str]:
+    """Sizes of embeddings that are the width together, as LayoutLM's of boxes."""
+    shares = {n: getattr(part, n, None) for n in hf_names.WIDTH_IN_SHARES}
+    if not all(isinstance(size, int) for size in shares.values()):
+        return set()
+    whole = sum(size * hf_names.WIDTH_IN_SHARES[n] for n, size in shares.items() if size)
+    return {*shares} if whole == getattr(part, "hidden_size", None) else set()
+
+
+def _is_made(part: Any, name: str) -> bool:
+    """Whether a config's own code makes a field of others, as Falcon the size of its heads."""
+    made = getattr(type(part), name, None)
+    return isinstance(made, property) and made.fset is None
 
 
 def _integers(value: Any) -> list[int]:
