@@ -48,10 +48,32 @@ def collapse(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         numbers.append(parts[1::2])
     collapsed = []
     for (pattern, rest), numbers in groups.items():
-        for column in zip(*numbers, strict=True):
-            pattern = pattern.replace("#", _span(sorted({int(n) for n in column})), 1)
-        collapsed.append((pattern, *rest))
+        for spans in _products([tuple(map(int, each)) for each in numbers]):
+            name = pattern
+            for span in spans:
+                name = name.replace("#", span, 1)
+            collapsed.append((name, *rest))
     return collapsed
+
+
+def _products(numbers: Sequence[tuple[int, ...]]) -> list[list[str]]:
+    """The numbers in names as spans of which every combination is there, in as few lists.
+
+    Blocks may differ in length: 1.1, 2.1 and 2.2 are not {1..2}.{1..2}.
+    """
+    if not numbers[0]:
+        return [[]]
+    behind: dict[int, dict[tuple[int, ...], None]] = {}
+    for first, *others in numbers:
+        behind.setdefault(first, {})[tuple(others)] = None
+    alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for first, found in behind.items():
+        alike.setdefault(tuple(sorted(found)), []).append(first)
+    return [
+        [_span(sorted(firsts)), *spans]
+        for found, firsts in alike.items()
+        for spans in _products(found)
+    ]
 
 
 def _span(numbers: list[int]) -> str:

@@ -70,7 +70,7 @@ def policy_ratio(rulebook: Rulebook, row: Row, settings: Settings, lr: float) ->
             f"decay={policy!r} needs decay apart from the gradient, and {family.name} adds it to "
             "the gradient before normalising: use adamw, or decoupled_weight_decay=True"
         )
-    width = max([1.0, *row.widths])
+    width = max(row.widths, default=1.0)
     if policy == "sqrt-width":
         return ratio / width**0.5 if row.role not in ("input", "vector", "scalar") else 0.0
     return ratio / (lr * width) if policy == "1/width" else ratio / lr

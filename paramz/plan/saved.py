@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from paramz.plan.row import Init, ModuleScale, PartOf, Row, Slice
 from paramz.theory.power import SCALES
@@ -23,9 +24,16 @@ def read_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a number in it is NaN, infinite or out of its range.
     """
+    scheme = Parametrization.from_json(data["parametrization"])
+    rows = tuple(read_row(row) for row in data["rows"])
+    twice = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    if twice:
+        raise ValueError(f"rows: {twice[0]!r} is there twice")
+    if not isinstance(data["folded"], bool):
+        raise ValueError(f"folded is {data['folded']!r}, and should be true or false")
     return {
-        "parametrization": Parametrization.from_json(data["parametrization"]),
-        "rows": tuple(read_row(row) for row in data["rows"]),
+        "parametrization": scheme,
+        "rows": rows,
         "attention": tuple(read_scale(scale) for scale in data["attention"]),
         "multipliers": read_factors("multipliers", data["multipliers"]),
         "branches": read_factors("branches", data.get("branches", {})),
@@ -70,10 +78,12 @@ def read_scale(data: Mapping[str, Any]) -> ModuleScale:
     """A factor in a module's own code, of a saved plan.
 
     Raises:
-        ValueError: a factor is not finite; the message names the module.
+        ValueError: a factor is not finite, or its kind unknown; the message names the module.
         TypeError: a field is missing or unknown.
     """
     scale = ModuleScale(**data)
+    if scale.kind not in (kinds := get_args(get_type_hints(ModuleScale)["kind"])):
+        raise ValueError(f"attention {scale.module!r}: kind {scale.kind!r} is none of {kinds}")
     for name in ("plain", "value"):
         number(f"attention {scale.module!r}: {name}", getattr(scale, name))
     return scale
@@ -137,13 +147,21 @@ def _check(row: Row) -> None:
         number("density", row.density, least=0, above=True)
     if row.factor is not None:
         number("factor", row.factor)
+    if any(axis not in range(len(row.shape)) for axis in row.growing):
+        raise ValueError(f"growing names the axes {row.growing} of {len(row.shape)}")
     if row.base_init is not None:
-        for name in ("std", "bound", "size"):
-            number(f"base_init.{name}", getattr(row.base_init, name), least=0)
-        for name in ("value", "mean"):
-            number(f"base_init.{name}", getattr(row.base_init, name))
+        _check_init(row.base_init)
     for part in row.slices:
         _check_slice(part, row)
+
+
+def _check_init(init: Init) -> None:
+    if init.kind not in (kinds := get_args(get_type_hints(Init)["kind"])):
+        raise ValueError(f"base_init.kind {init.kind!r} is none of {kinds}")
+    for name in ("std", "bound", "size"):
+        number(f"base_init.{name}", getattr(init, name), least=0)
+    for name in ("value", "mean"):
+        number(f"base_init.{name}", getattr(init, name))
 
 
 def _check_slice(part: Slice, row: Row) -> None:

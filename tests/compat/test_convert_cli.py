@@ -418,6 +418,17 @@ def test_heads_that_are_wider_than_the_model():
     assert any("heads of n_embd / n_head = 16, not of 32" in note for note in plain.notes)
 
 
+def test_heads_of_keys_that_gpt2_cannot_share_are_told():
+    flags = (
+        "--use-mup --hidden-size 64 --mup-base-hidden-size 32 --num-layers 1 "
+        "--num-attention-heads 4 --num-query-groups "
+    )
+    said = "for each of its 4 heads of queries, and not 2"
+    assert any(said in note for note in convert(flags + "2").notes)
+    assert not any("queries" in note for note in convert(flags + "4").notes)
+    assert not any("queries" in note for note in convert(flags + "2 --swiglu").notes)
+
+
 def test_a_learning_rate_in_schedules(tmp_path):
     """The zoo's usual form, under the optimizer or beside it."""
     file = tmp_path / "params.yaml"

@@ -481,3 +481,41 @@ def test_a_summary_has_the_learning_rates_of_the_class_that_it_is_of():
 
     Silent.__name__ = "Muon"
     assert any("does not say which factor" in note for note in plan.summary(Silent).notes)
+
+
+@pytest.mark.parametrize(("policy", "decay"), [("1/width", 0.1), ("sqrt-width", 0.05)])
+def test_decay_by_width_in_a_model_that_is_narrower_than_its_base(policy, decay):
+    def build(width=8):
+        return nn.Sequential(nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 2))
+
+    plan = paramz.make_plan(build(8), "mup", base=build(32), wider=build(64))
+    groups = plan.param_groups(build(8), "adamw", lr=1.0, weight_decay=0.1, decay=policy)
+    (hidden,) = [group for group in groups if "1.weight" in group["names"]]
+    assert hidden["lr"] == 4.0
+    # lr * weight_decay is 0.1 of the base, times 4 or 2 at a quarter of its width.
+    assert hidden["weight_decay"] == pytest.approx(decay)
+
+
+def test_collapsed_names_are_those_of_tensors_that_there_are():
+    class Grown(nn.Module):
+        """Blocks of another number of layers each, as a DenseNet's."""
+
+        def __init__(self, width=8):
+            super().__init__()
+            counts = (1, 2, 3, 2)
+            self.first, self.last = nn.Linear(4, width), nn.Linear(width, 2)
+            self.block = nn.ModuleList(
+                nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(n)) for n in counts
+            )
+
+        def forward(self, x):
+            x = self.first(x)
+            for block in self.block:
+                for layer in block:
+                    x = layer(x)
+            return self.last(x)
+
+    shown = paramz.make_plan(Grown(32), "mup", base=Grown).summary()
+    assert [row[0] for row in shown.cells if row[0].startswith("block")] == [
+        "block.0.0.weight", "block.{1,3}.{0..1}.weight", "block.2.{0..2}.weight"
+    ]  # fmt: skip

@@ -44,6 +44,16 @@ def change_row(**fields):
         (change_row(shape=[4]), "differ in length"),
         (change_row(factor=float("inf")), "Infinity is no number"),
         (lambda plan: plan["rows"][0]["base_init"].update(std=-1.0), "base_init.std is -1.0"),
+        (lambda plan: plan["rows"][0]["base_init"].update(kind="cauchy"), "kind 'cauchy' is none"),
+        (lambda plan: plan["rows"].append(plan["rows"][0]), "rows: '0.weight' is there twice"),
+        (lambda plan: plan.update(folded="no"), "folded is 'no', and should be true or false"),
+        (change_row(growing=[2]), "growing names the axes (2,) of 2"),
+        (
+            lambda plan: plan["attention"].append(
+                {"module": "a", "attribute": "scale", "plain": 1.0, "value": 1.0, "kind": "logit"}
+            ),
+            "attention 'a': kind 'logit' is none of",
+        ),
         (lambda plan: plan["multipliers"].update(x="2"), "multipliers 'x' is '2'"),
         (lambda plan: plan["parametrization"]["attention"].update(head="1e9999999"), "no fraction"),
         (lambda plan: plan["parametrization"]["attention"].update(head="1/0"), "no fraction"),

@@ -97,6 +97,14 @@ def _notes(settings: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
             f"GPT-2 of transformers has heads of n_embd / n_head = {sizes.hidden // sizes.heads}, "
             f"not of {sizes.head}"
         )
+    if "kv_heads" in settings.values and not llama:
+        groups = settings.number("kv_heads")
+        if groups != sizes.heads:
+            notes.append(
+                "GPT-2 of transformers has a head of keys and values for each of its "
+                f"{sizes.heads} heads of queries, and not {groups}: take a class that shares them, "
+                "such as Llama"
+            )
     return notes
 
 
