@@ -109,7 +109,8 @@ def set_width_(config: Any, width: int, sizes: Sizes) -> None:
 
     Raises:
         TypeError: the config has no ``hidden_size``, or a field that is named is nowhere.
-        ValueError: a size would not be whole at this width; the message lists widths that work.
+        ValueError: a size would not be whole at this width, and the message lists widths that work;
+            or key-value heads that stay would not divide those of queries.
     """
     old_width = main_width(config)
     moves = list(_moving(config, sizes))
@@ -127,6 +128,8 @@ def set_width_(config: Any, width: int, sizes: Sizes) -> None:
                     f"{Fraction(old * width, old_width)} at width {width}. Widths that keep every "
                     f"size whole: {fits[:8] or 'none below it'}{_hint(name, width, sizes)}"
                 )
+    if sizes.heads == "count" and sizes.kv_heads == "keep":
+        _require_shared(config, Fraction(width, old_width))
     apart = []
     for path, part in parts(config):
         moving = {n for where, _, n, _ in moves if where == path}
@@ -138,6 +141,24 @@ def set_width_(config: Any, width: int, sizes: Sizes) -> None:
     for part, overrides in apart:  # after the others: what is equal to them is dropped
         if overrides:
             part.per_layer_config = overrides
+
+
+def _require_shared(config: Any, growth: Fraction) -> None:
+    """Refuse key-value heads that stay where fewer heads of queries would share them."""
+    for path, part in parts(config):
+        heads = _value(part, "num_attention_heads")
+        for name in hf_names.KV_HEADS if isinstance(heads, int) else ():
+            shared = vars(part).get(name) or 1
+            # Where Falcon has one for all, its number counts for nothing.
+            if not isinstance(shared, int) or heads % shared or getattr(part, "multi_query", 0):
+                continue
+            if heads * growth % shared:
+                raise ValueError(
+                    f"kv_heads='keep': {heads * growth} heads of queries cannot share "
+                    f"{join(path, name)} = {shared}. Take a multiple of "
+                    f"{Fraction(main_width(config) * shared, heads)} as width, or let their number "
+                    "move with that of heads: kv_heads='scale'"
+                )
 
 
 def _overrides(

@@ -135,3 +135,15 @@ def test_experts_of_which_a_config_says_no_active_number_need_a_factory():
     config = of("SwitchTransformers", num_experts=8)
     with pytest.raises(TypeError, match="no field that says how many experts see a token.*factory"):
         scaled_config(config, main_width(config), experts=4)
+
+
+def test_key_value_heads_that_stay_are_shared_by_as_many_or_more_heads_of_queries():
+    sizes = {"num_hidden_layers": 1, "vocab_size": 40, "hidden_size": 64}
+    config = of("Llama", **sizes, num_attention_heads=8, num_key_value_heads=4)
+    assert scaled_config(config, 32, kv_heads="keep").num_attention_heads == 4
+    with pytest.raises(ValueError, match="2 heads of queries cannot share num_key_value_heads = 4"):
+        scaled_config(config, 16, kv_heads="keep")
+    with pytest.raises(ValueError, match="6 heads .* Take a multiple of 32 as width"):
+        scaled_config(config, 48, kv_heads="keep")
+    one_for_all = of("Falcon", **sizes, num_attention_heads=8)  # its number is not read
+    assert scaled_config(one_for_all, 32, kv_heads="keep").num_attention_heads == 4
