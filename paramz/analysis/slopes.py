@@ -36,8 +36,8 @@ NEXT = 0.5
 # Quantities that theory makes a claim on. The others are evidence for the cause.
 CLAIMS = ("output", "delta", "update", "reach")
 
-# A module inside a numbered block, such as blocks.1.attention.
-_IN_A_BLOCK = re.compile(r"(^|[.])[0-9]+[.]")
+# A module inside a numbered block, such as blocks.1.attention or block1.attention.
+_IN_A_BLOCK = re.compile(r"[0-9][.]")
 _LATENT = "latent"  # the role of maps into a bottleneck that a norm follows
 _COMPLETE = "completep"  # the scheme under which no layer's update may shrink with depth
 _IN_AN_EXPERT = re.compile(r"(^|[.])experts[.][0-9]+([.]|$)")

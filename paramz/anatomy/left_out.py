@@ -6,8 +6,8 @@ from collections.abc import Set
 
 from torch import nn
 
+from paramz.anatomy.numbered import container_sizes, numbered_containers
 from paramz.anatomy.paths import join, pattern, stem
-from paramz.anatomy.stacks import container_sizes, numbered_containers
 from paramz.anatomy.twins import resized_series
 
 

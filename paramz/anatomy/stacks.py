@@ -15,7 +15,8 @@ from torch import nn
 
 from paramz.anatomy import hf_names, names
 from paramz.anatomy.called import Calls
-from paramz.anatomy.paths import join, stem, unnumbered
+from paramz.anatomy.numbered import container_sizes, numbered_containers, stack_of
+from paramz.anatomy.paths import join, unnumbered
 from paramz.anatomy.twins import match_modules, resized_series
 
 
@@ -61,14 +62,14 @@ def depth_ratios(
         note = f"groups of shared layers run {whole[0]} times in all, {whole[1]} in the base"
         return _all_looped(whole[0] / whole[1], runs, base_runs), [note]
     sizes, base_sizes = container_sizes(model), container_sizes(base)
-    stacks = {path: _stack(path, sizes, base_sizes) for path in runs}
+    stacks = {path: stack_of(path, sizes, base_sizes) for path in runs}
     counts: Counter[str] = Counter()
     base_counts: Counter[str] = Counter()
     different: Counter[str] = Counter()
     for path, number in runs.items():
         counts[stacks[path]] += number
     for path, number in base_runs.items():
-        stack = _stack(path, base_sizes, sizes)
+        stack = stack_of(path, base_sizes, sizes)
         base_counts[stack] += number
         different[stack] += 1
     missing = [stack for stack in counts if not base_counts[stack]]
@@ -142,17 +143,6 @@ def _words(ratios: Mapping[str, float]) -> str:
     return ", ".join(f"{name} times {ratio:.4g}" for name, ratio in ratios.items())
 
 
-def numbered_containers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Modules all of whose children are numbers, with their paths.
-
-    >>> [path for path, _ in numbered_containers(nn.ModuleDict({"a": nn.Sequential(nn.ReLU())}))]
-    ['a']
-    """
-    for path, module in model.named_modules(remove_duplicate=False):
-        if module._modules and all(name.isdigit() for name in module._modules):
-            yield path, module
-
-
 def counts_runs(model: nn.Module) -> bool:
     """Whether a model has an attribute that counts how often blocks run."""
     return next(_counts(model, model), None) is not None
@@ -205,29 +195,6 @@ def resized_stacks(
                 parts = one.split(".")
                 above.update(".".join(parts[: n + 1]) for n in range(len(parts)))
     return frozenset(found[0]), frozenset(found[1])
-
-
-def container_sizes(model: nn.Module) -> dict[str, int]:
-    """How many children every numbered container has, by its path."""
-    return {path: len(module._modules) for path, module in numbered_containers(model)}
-
-
-def _stack(path: str, sizes: Mapping[str, int], others: Mapping[str, int]) -> str:
-    """The list that a block stands in; lists within lists count as one where the outer one grows.
-
-    The stages of a Swin, layers.0.blocks to layers.3.blocks, are four stacks, because there are as
-    many in the base. Groups of blocks that grow in number are one.
-    """
-    parts = path.split(".")
-    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-    if not numbers:  # layer0 of layer0 to layer3
-        return f"{stem(path)}#" if path[-1:].isdigit() else path
-    key = parts[: numbers[-1]]
-    for i in numbers[:-1]:
-        container = ".".join(parts[:i])
-        if sizes.get(container) != others.get(container):
-            key[i] = "#"
-    return ".".join(key)
 
 
 def _grouped_layers(model: nn.Module) -> int | None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from paramz.anatomy.paths import is_number
+from paramz.anatomy.paths import split
 from paramz.anatomy.twins import match_modules
 from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.task import Task
@@ -178,9 +178,11 @@ def _shown(
         smallest = task.build(job.width, **{job.axis: job.base})
     first: dict[str, str] = {}
     last: dict[str, str] = {}
+    blocks = set()  # layers.0 and layer0, whose numbers differ, and not what is in them
     for path, twin in match_modules(model, smallest).items():
         first.setdefault(twin, path)
         last[twin] = path
-    numbered = {twin for twin in last if is_number(twin)}
-    outputs = {(last if twin in numbered else first)[twin]: twin for twin in last}
+        if split(path)[1] != split(twin)[1]:
+            blocks.add(twin)
+    outputs = {(last if twin in blocks else first)[twin]: twin for twin in last}
     return outputs, {path: twin for twin, path in first.items()}

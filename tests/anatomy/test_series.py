@@ -138,3 +138,63 @@ def mixed_base(options):
         return net
 
     return paramz.make_plan(Net(64, 2), "mup+completep", base=base, base_width=16, **options)
+
+
+class Dropped(Block):
+    """What the branch puts out passes a module of the block's."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.drop = nn.Dropout(0.0)
+
+    def forward(self, x):
+        return x + self.drop(self.fc2(F.gelu(self.fc1(self.norm(x)))))
+
+
+def test_a_coordinate_check_measures_them_as_a_list():
+    """It took the first of the blocks for its part of the depth, and drop's change for a stream."""
+
+    def rows(listed):
+        def build(width, depth=2):
+            net = Net(width, 0 if listed else depth, Dropped)
+            net.blocks = nn.ModuleList(Dropped(width) for _ in range(depth if listed else 0))
+            return net
+
+        torch.manual_seed(0)
+        batch = torch.randn(32, 5), torch.randint(3, (32,))
+        df = paramz.coord_check(
+            build, batch, depths=[2, 4, 8], base_width=16, parametrization="mup+completep",
+            seeds=2, steps=2,
+        )  # fmt: skip
+        verdict = paramz.judge(df)
+        judged = {
+            (
+                re.sub(r"^layer(\d)", lambda m: f"blocks.{int(m[1]) - 1}", slope.module),
+                slope.quantity,
+            )
+            for slope in verdict.slopes
+            if slope.passed is not None
+        }
+        own = df[df["module"].isin(["layer1", "blocks.0"]) & df["depth"].eq(8)]
+        return own[own["quantity"].eq("delta")]["rms"].mean(), judged
+
+    (series, judged), (listed, as_list) = rows(False), rows(True)
+    assert series == pytest.approx(listed, rel=0.3)
+    assert judged == as_list
+
+
+class Numbered(nn.Module):
+    """A block whose branches are numbered attributes."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.part0, self.part1 = Block(width), Block(width)
+
+    def forward(self, x):
+        return self.part1(self.part0(x))
+
+
+def test_numbered_parts_of_numbered_blocks_are_one_stack():
+    """layer3.part# was a stack that the base, with layer1 and layer2, has none of."""
+    plan = planned(kind=Numbered)
+    assert {row.ratios.get("depth") for row in plan.rows if "layer" in row.name} == {4.0}
