@@ -31,8 +31,9 @@ CLIFF = 3.0
 EQUAL, SHARE = 3.0, 0.05
 # Losses of one side are behind a cliff where the gap below them is this many times as large as what
 # lies below it (on a grid, heights of a parabola leave none of more than three times, but above two
-# points), and the second of them is at most so many gaps up, where a wall would go on rising.
-FAR, FAR_OF_TWO, LEVEL = 4.0, 30.0, 2.0
+# points), and the second of them is at most so many gaps up, where a wall would go on rising; or
+# where the gap is as large as no wall has it.
+FAR, FAR_OF_TWO, LEVEL, HUGE = 4.0, 30.0, 2.0, 100.0
 # Losses of which the largest near the minimum is this many times the lowest are fitted in the
 # logarithm, because their noise grows with them.
 SPAN = 2.0
@@ -145,7 +146,8 @@ def _behind_a_cliff(mean: Array, error: float) -> Mask:
         above = order[count:alive]
         one_side = (above > order[:count].max()).all() or (above < order[:count].min()).all()
         level = height[count + 1] - height[count - 1] < LEVEL * gap
-        if hidden and one_side and level and gap > (FAR_OF_TWO if count == 2 else FAR) * spread:
+        least = HUGE if not level else FAR_OF_TWO if count == 2 else FAR
+        if hidden and one_side and gap > least * spread and (level or count > 2):
             return np.isin(np.arange(len(mean)), above)
     return np.zeros(len(mean), dtype=bool)
 

@@ -28,6 +28,13 @@ def test_unstable_runs_are_no_noise(best: int, gap: int, seeds: int, step: float
     assert found.level == pytest.approx(2.5, abs=0.03)
 
 
+def test_losses_that_blow_up_are_not_taken_for_noise_either() -> None:
+    y = np.array([2.07, 2.02, 2.07, 2.22, 1e4, 1e5, 1e6, 1e7, 1e8])
+    found = find_optimum(np.arange(9.0), y[None], draws=300)
+    assert (found.x, found.flag) == (pytest.approx(1.0, abs=0.1), "")
+    assert found.level == pytest.approx(2.02, abs=0.01)
+
+
 def test_the_lowest_at_the_end_of_the_grid_leaves_open_the_half_step_inside() -> None:
     x, y = losses(0, 2, 1, 1.0)
     found = find_optimum(x, np.where(y > 4, np.inf, y), draws=300)

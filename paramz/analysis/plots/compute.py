@@ -184,11 +184,12 @@ def isoflop(
     ax = new_axes(ax, (4.6, 3.2))
     colors, markers = scale_colors(found["C"]), scale_markers(found["C"])
     n, c, y = positive(df, N), positive(df, C), numbers(df, loss)
-    usable = np.isfinite(y)
+    usable, fitted_rows = np.isfinite(y), np.zeros(len(y), dtype=bool)
     for _, row in found.iterrows():
         here = usable & (c == row["C"])
         color, marker = colors[row["C"]], markers[row["C"]]
         used = here & (n >= row["low"] * (1 - 1e-9)) & (n <= row["high"] * (1 + 1e-9))
+        fitted_rows |= used
         ax.plot(n[used], y[used], marker, color=color, label=_label(row["C"]))
         ax.plot(n[here & ~used], y[here & ~used], marker, color=color, markerfacecolor="none")
         line = np.linspace(np.log(row["low"]), np.log(row["high"]), 100)
@@ -210,6 +211,11 @@ def isoflop(
                 zorder=5,
             )
     shown = usable & np.isin(c, found["C"])
+    # The y axis follows what is fitted: one run that went wrong would flatten the parabolas.
+    low, high = float(y[fitted_rows].min()), float(y[fitted_rows].max())
+    room = high - low or 0.1
+    bottom, top = max(y[shown].min(), low - room), min(y[shown].max(), high + room)
+    ax.set_ylim(bottom - 0.05 * room, top + 0.05 * room)
     count_ticks(ax, "x", n[shown].min(), n[shown].max())
     ax.set_xlabel(N)
     ax.set_ylabel(loss)

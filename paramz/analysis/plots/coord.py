@@ -18,10 +18,13 @@ from paramz.analysis.plots.style import (
     scale_colors,
     share_labels,
     theme,
+    wrapped,
 )
 from paramz.analysis.slopes import axis_of
 
 PANELS = 5
+_TITLE = 34  # letters above a panel
+_ONE = ("parametrization", "optimizer", "lr")  # of which a line shows one check
 
 
 def coord_check(
@@ -47,7 +50,7 @@ def coord_check(
     panels = list(axes) if axes is not None else new_row(len(shown), width=2.5, height=2.7)
     for ax, module in zip(panels, shown, strict=True):
         coord_module(df, module, quantity, ax)
-        ax.set_title(module, fontsize=8)
+        ax.set_title(wrapped(module, _TITLE), fontsize=8)
     share_labels(panels)
     return panels
 
@@ -69,11 +72,18 @@ def coord_module(
         the axes.
 
     Raises:
-        ValueError: the table has no such rows; the message lists what there is.
+        ValueError: the table has no such rows, or those of several checks; the message lists what
+            there is.
     """
-    ax = new_axes(ax)
     require(df, "step", "module", "quantity", "rms")
     axis = axis_of(df)
+    for name in _ONE:
+        if name in df.columns and len(values := df[name].unique().tolist()) > 1:
+            raise ValueError(
+                f"the table holds {len(values)} values of {name} ({', '.join(map(str, values))}), "
+                f"and a line would be their mean: select one, as df[df.{name} == {values[0]!r}]"
+            )
+    ax = new_axes(ax)
     rows = df[(df["module"] == module) & (df["quantity"] == quantity) & (df["rms"] > 0)]
     if rows.empty:
         raise ValueError(
@@ -81,13 +91,15 @@ def coord_module(
             f"{', '.join(df['module'].unique())}; quantities: {', '.join(df['quantity'].unique())}"
         )
     rows = rows.assign(log2=np.log2(rows["rms"]))
+    # One colour in all panels, whatever starts to change a step later than others.
+    steps = df.loc[(df["quantity"] == quantity) & (df["rms"] > 0), "step"]
     with theme():
         sns.lineplot(
             rows,
             x=axis,
             y="log2",
             hue="step",
-            palette=scale_colors(rows["step"]),
+            palette=scale_colors(steps),
             errorbar=("pi", 100),
             err_kws={"linewidth": 0},
             marker="o",
@@ -106,8 +118,9 @@ def coord_module(
 def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> list[str]:
     """The modules whose size changes fastest with scale at the last step, and the model's output.
 
-    The last readout and the model's own output are always among them, where they were measured: a
-    scheme is judged by the function that it trains.
+    What is not finite at some scale changes fastest. The last readout and the model's own output
+    are always among them, where they were measured: a scheme is judged by the function that it
+    trains.
 
     Args:
         df: as in `coord_check`; several checks over the same scale may be stacked.
@@ -124,13 +137,14 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
     """
     require(df, "step", "module", "quantity", "rms")
     axis = axis_of(df)
-    rows = df[(df["quantity"] == quantity) & (df["rms"] > 0)]
+    rows = df[(df["quantity"] == quantity) & ~(df["rms"] <= 0)]
     rows = rows[rows["step"] == rows["step"].max()]
-    keys = [k for k in ("parametrization", "optimizer", "lr") if k in rows.columns]
+    keys = [k for k in _ONE if k in rows.columns]
     slopes: dict[str, float] = {}
     for name, cell in rows.groupby([*keys, "module"], sort=False):
         if cell[axis].nunique() > 1:
-            slope = np.polyfit(np.log2(cell[axis]), np.log2(cell["rms"]), 1)[0]
+            known = np.isfinite(cell["rms"]).all()
+            slope = np.polyfit(np.log2(cell[axis]), np.log2(cell["rms"]), 1)[0] if known else np.inf
             module = str(name[-1])
             slopes[module] = max(slopes.get(module, 0.0), abs(float(slope)))
     forward = df[df["quantity"] == "output"] if (df["quantity"] == "output").any() else df

@@ -102,7 +102,7 @@ def _draw_over_input(ax: Axes, fit: LawFit, to: float | None, color: str) -> tup
     drawn = np.concatenate([np.asarray(line.get_xdata(), float) for line in ax.lines])
     drawn = drawn[drawn > 0]
     least, most = drawn.min(), drawn.max()  # of the laws that were drawn before, too
-    if most < 100 * least and least < LEAST:
+    if 2 * least <= most < 100 * least and least < LEAST:
         power_ticks(ax, least * 2.0 ** np.arange(np.log2(most / least) + 0.01))
     else:
         count_ticks(ax, "x", least, most)
@@ -156,7 +156,9 @@ def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None
     column = against or next(iter(fit.columns.values()))
     color, marker = group_style(0)
     ax.axhline(0, color=INK, linewidth=0.8)
-    ax.axhspan(-100 * fit.delta, 100 * fit.delta, color=INK, alpha=0.12, linewidth=0)
+    in_log = fit.choices.residuals == "log"
+    if in_log:  # else delta is another share of every response
+        ax.axhspan(-100 * fit.delta, 100 * fit.delta, color=INK, alpha=0.12, linewidth=0)
     ax.plot(
         positive(fit.data, column),
         100 * fit.residuals,
@@ -177,5 +179,5 @@ def residuals(fit: LawFit, *, against: str | None = None, ax: Axes | None = None
     seen = positive(pd.concat([fit.data, fit.held_out]), column)
     count_ticks(ax, "x", seen.min(), seen.max())
     ax.set_xlabel(column)
-    ax.set_ylabel("residual, % of loss (grey: within delta)")
+    ax.set_ylabel(f"residual, % of {fit.loss}" + " (grey: within delta)" * in_log)
     return ax

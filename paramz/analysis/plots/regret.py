@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from paramz.analysis.counts import count_label
-from paramz.analysis.plots.style import new_axes, new_row, theme
+from paramz.analysis.plots.style import new_axes, new_row, theme, wrapped
 from paramz.analysis.runs import ALL, led
 from paramz.analysis.transfer import Transfer
 
@@ -27,12 +27,13 @@ def regrets(found: Transfer) -> list[Axes]:
 
     Returns:
         the axes without that of the bar, one per group that loses anything that the colours
-        can show; none where none does.
+        can show, or has a value outside of another scale's grid; none where there is none.
     """
     if not np.isfinite(found.regret["regret"]).any():
         return []
     least = float(_norm(found).vmin or 0)
-    losing = found.regret[found.regret["regret"] > least]["group"].unique()
+    lost = found.regret["regret"]
+    losing = found.regret[(lost > least) | lost.isna()]["group"].unique()
     shown = [g for g in found.groups if g in losing]
     if not shown:
         return []
@@ -40,7 +41,7 @@ def regrets(found: Transfer) -> list[Axes]:
     panels = new_row(len(shown), width=1.6 + 0.62 * size, height=1.1 + 0.5 * size, share=False)
     for panel, group in zip(panels, shown, strict=True):
         regret(found, group, panel)
-        panel.set_title("" if group == ALL else group)
+        panel.set_title("" if group == ALL else wrapped(group, int(14 + 8 * size)))
     for panel in panels[1:]:
         panel.set_ylabel("")
     _color_bar(found, panels)

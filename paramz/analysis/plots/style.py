@@ -10,6 +10,7 @@ Okabe-Ito colours, always together with a marker of their own.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,8 +21,8 @@ import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
-from matplotlib.ticker import NullLocator
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from paramz.analysis.counts import count_label
 
@@ -100,7 +101,14 @@ def group_style(index: int) -> tuple[str, str]:
     >>> group_style(0)
     ('#0072b2', 'o')
     """
-    return GROUP_COLORS[index % len(GROUP_COLORS)], GROUP_MARKERS[index % len(GROUP_MARKERS)]
+    turn, place = divmod(index, len(GROUP_COLORS))
+    color, marker = GROUP_COLORS[place], GROUP_MARKERS[(place + turn) % len(GROUP_MARKERS)]
+    if not turn:
+        return color, marker
+    # Beyond six groups, in turn darker and lighter, each with the marker of the next one.
+    end, share = ((0.0, 0.45), (1.0, 0.45), (0.0, 0.7))[(turn - 1) % 3]
+    red, green, blue = (part + share * (end - part) for part in to_rgb(color))
+    return to_hex((red, green, blue)), marker
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (4.2, 3.2)) -> Axes:
@@ -121,6 +129,20 @@ def _panels(count: int, size: tuple[float, float], *, share: bool) -> list[Axes]
     fig = plt.figure(figsize=size, dpi=RC["figure.dpi"], layout="constrained")
     with theme():
         return list(fig.subplots(1, count, sharey=share, squeeze=False)[0])
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name in lines of about so many letters, broken behind dots, signs and spaces.
+
+    >>> wrapped("model.layers.0.self_attn.q_proj.lora_B.default", 32).split(chr(10))
+    ['model.layers.0.self_attn.q_proj.', 'lora_B.default']
+    """
+    lines = [""]
+    for part in re.findall(r"[^.+|·\s]*[.+|·\s]*", name):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def share_labels(panels: Sequence[Axes]) -> None:
@@ -176,6 +198,11 @@ def count_ticks(ax: Axes, which: str, low: float, high: float, most: int = 6) ->
         ticks = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
         if len(ticks) <= most:
             break
+    if len(ticks) < 2:  # a range with hardly a round number in it
+        ticks = np.array(MaxNLocator(most - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+        ticks = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
+    if len(ticks) < 2:
+        ticks = np.unique([low, high])
     ticks = ticks[:: max(1, math.ceil(len(ticks) / most))]
     ax.set(**{f"{which}scale": "log"})
     ax.set(**{f"{which}ticks": ticks, f"{which}ticklabels": [_power_label(t) for t in ticks]})

@@ -23,6 +23,7 @@ from paramz.analysis.plots.style import (
     scale_markers,
     share_labels,
     theme,
+    wrapped,
 )
 from paramz.analysis.runs import ALL
 from paramz.analysis.transfer import Transfer
@@ -31,6 +32,7 @@ from paramz.analysis.transfer import Transfer
 LOG_AXIS = 5.0
 # A linear axis shows this share of the losses that lie within so many octaves of their optimum.
 SHOWN, NEAR = 0.75, 3.0
+_TITLE = 36  # letters above a panel
 
 
 def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
@@ -46,7 +48,7 @@ def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
     panels = list(axes) if axes is not None else new_row(len(found.groups))
     for ax, group in zip(panels, found.groups, strict=True):
         loss_curves(found, group, ax)
-        ax.set_title("" if group == ALL else group)
+        ax.set_title("" if group == ALL else wrapped(group, _TITLE))
     lo, hi = found.curves["log2_hp"].min(), found.curves["log2_hp"].max()
     for ax in panels:
         ax.set_xlim(lo - 0.4, hi + 0.4)
@@ -172,7 +174,10 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
                 end = yi + 0.6 * sign
                 ax.plot([xi, xi], [yi, end], color=color, linewidth=1)
                 ax.plot(xi, end, color=color, marker="^" if sign > 0 else "v")
-    power_ticks(ax, found.optima["scale"])
+    scales = np.unique(found.optima["scale"])
+    power_ticks(ax, scales)
+    # What a point stands for is its scale, and not where it was put.
+    ax.fmt_xdata = lambda x: f"{scales[np.abs(np.log(scales / x)).argmin()]:.4g}"
     ax.set_xlabel(found.scale)
     ax.set_ylabel(f"log₂ of the best {found.hp}")
     low, high = ax.get_ylim()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from paramz.analysis import plots
@@ -55,16 +56,27 @@ def _check_section(
         verdicts.append(verdict.sentence)
         html += judgement(verdict.outcome, _WORDS[verdict.outcome], verdict.finding)
     png = view.png(f"coord-{label}")
+    name, rates = label, sorted(df["lr"].unique()) if "lr" in df.columns else []
+    if len(rates) > 1:  # that which was judged, or would be
+        known = verdict is not None and np.isfinite(verdict.lr)
+        rate = verdict.lr if verdict is not None and known else rates[(len(rates) - 1) // 2]
+        df = df[np.isclose(df["lr"], rate, rtol=1e-9, atol=0)]
+        name = f"{label}, lr {rate:.4g}"
     caption = (
-        f"{label}: change of each module's output since step 0 against {axis}, a line per "
+        f"{name}: change of each module's output since step 0 against {axis}, a line per "
         "step; flat is right. The modules whose size varies most are shown"
     )
-    shown = [m for m in modules if m in set(df["module"])]
-    html += drawing(plots.coord_check(df, modules=shown)[0], png, caption)
+    changed = set(df.loc[(df["quantity"] == "delta") & (df["rms"] > 0), "module"])
+    # Checks of another model have other modules.
+    shown = [m for m in modules if m in changed] or plots.steepest(df)
+    if shown:
+        html += drawing(plots.coord_check(df, modules=shown)[0], png, caption)
+    else:
+        html += f"<p>{escape(label)}: no module's output changed at two sizes or more.</p>"
     if verdict is not None and verdict.slopes:
         html += _slopes(label, axis, verdict.slopes)
     lines = [("Coordinates", f"{label}: {verdict.outcome}")] if verdict is not None else []
-    return Section(html, verdicts, [png], lines=lines)
+    return Section(html, verdicts, [png] if shown else [], lines=lines)
 
 
 def _slopes(label: str, axis: str, slopes: tuple[Slope, ...]) -> str:

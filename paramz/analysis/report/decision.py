@@ -48,7 +48,7 @@ def recommended(found: Transfer) -> str | None:
     answered = [g for g in found.groups if found.verdicts[g].answer is not None]
     return min(
         answered,
-        key=lambda g: (_RANK[found.verdicts[g].outcome], float(at_largest.get(g, float("inf")))),
+        key=lambda g: (_RANK[found.verdicts[g].outcome], at_largest.fillna(float("inf"))[g]),
         default=None,
     )
 
@@ -63,12 +63,12 @@ def transfer_lines(found: Transfer, words: dict[Outcome, str]) -> list[Line]:
     several = len(found.groups) > 1  # a single group is called "all", which tells nothing
     named = f" under {group}" if several else ""
     lines = [("Use", f"{verdict.answer.what}{named}")]
-    scale, loss = best.index[-1], best[group].iloc[-1]
-    where = f"at {found.scale} {scale:g}"
+    measured = best[group].dropna()
+    loss, where = measured.iloc[-1], f"at {found.scale} {measured.index[-1]:g}"
     lines.append(("Loss", f"{loss:.4g} {where}{named}, measured"))
     for other in found.groups:
         if other != group:
-            own = best[other].iloc[-1]
+            own = best[other].get(measured.index[-1], float("nan"))
             at_best = f"; {found.loss} {own:.4g} {where} at its own best" if own == own else ""
             said = words[found.verdicts[other].outcome].lower()
             lines.append(("Others", f"{other}: {said}{at_best}"))

@@ -19,7 +19,7 @@ from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-_LOG = "log₂ "
+_LOG, _OF = "log₂ ", "of the "
 Marks = dict[str, dict[str, str]]
 """Id of an element -> attributes that it gets."""
 
@@ -40,7 +40,7 @@ def mark_(fig: Figure) -> Marks:
     for number, ax in enumerate(fig.axes):
         ax.set_gid(f"panel{number}")
         ax.patch.set_gid(f"area{number}")
-        found[f"panel{number}"] = {"class": "panel", "data-name": ax.get_title()}
+        found[f"panel{number}"] = {"class": "panel", "data-name": ax.get_title().replace("\n", "")}
         found[f"area{number}"] = {"class": "area"}
         for artist in (*ax.lines, *ax.collections):
             name = names.get(_colour(artist))
@@ -109,14 +109,17 @@ def _points(ax: Axes, line: Line2D, labels: tuple[str, str]) -> list[list[float 
         return []
     shares = ax.transAxes.inverted().transform(ax.transData.transform(values))
     return [
-        [round(float(share[0]), 4), round(float(share[1]), 4), _said(value, labels)]
+        [round(float(share[0]), 4), round(float(share[1]), 4), _said(value, labels, ax)]
         for share, value in zip(shares, values, strict=True)
         if (share >= -0.01).all() and (share <= 1.01).all()
     ]
 
 
-def _said(value: np.ndarray, labels: tuple[str, str]) -> str:
-    return ", ".join(
-        f"{label.removeprefix(_LOG)} {2.0**v:.4g}" if label.startswith(_LOG) else f"{label} {v:.4g}"
-        for v, label in zip(value, labels, strict=True)
-    )
+def _said(value: np.ndarray, labels: tuple[str, str], ax: Axes) -> str:
+    told = []
+    for v, label, own in zip(value, labels, (ax.fmt_xdata, ax.fmt_ydata), strict=True):
+        if label.startswith(_LOG):
+            told.append(f"{label.removeprefix(_LOG).removeprefix(_OF)} {2.0**v:.4g}")
+        else:
+            told.append(f"{label} {own(v) if own else f'{v:.4g}'}")
+    return ", ".join(told)

@@ -164,7 +164,8 @@ def _table(df: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
 
 def _trial_counts(df: pd.DataFrame) -> str:
     counts = df["status"].value_counts()
-    parts = [f"{counts.get(s, 0)} {s}" for s in ("ok", "diverged", "failed") if counts.get(s, 0)]
+    known = [s for s in ("ok", "diverged", "failed") if s in counts]
+    parts = [f"{counts[s]} {s}" for s in [*known, *(s for s in counts.index if s not in known)]]
     told = [f"{len(df)} finished trials ({', '.join(parts)})", _hours(df)]
     return f'<p class="faint">{", ".join(filter(None, told))}.</p>'
 

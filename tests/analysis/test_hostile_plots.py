@@ -1,0 +1,149 @@
+"""Figures of data that mislead where a figure takes no care: what a reader would take from them."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+import paramz.analysis as pa
+from paramz.analysis import plots
+from paramz.analysis.plots.style import group_style
+from paramz.analysis.report.checks import checks_section
+from paramz.analysis.report.decision import recommended, transfer_lines
+from paramz.analysis.report.interactive import mark_
+from paramz.analysis.report.section import View
+from tests.analysis.made_up import store_check
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def check(first: dict[str, int]) -> pd.DataFrame:
+    """Changes over four steps of modules, the first of which changes at a step of its own."""
+    rows = [
+        {"width": w, "step": s, "module": m, "quantity": "delta", "rms": 0.1 * s * (s >= at)}
+        for m, at in first.items()
+        for w in (64, 128)
+        for s in (1, 2, 3, 4)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_step_has_one_colour_in_all_panels() -> None:
+    """Behind a readout that starts at zero, modules change from the second step on."""
+    late, all_steps = plots.coord_check(check({"hidden": 2, "readout": 1}))
+    of = {}
+    for ax in (late, all_steps):
+        drawn = [line for line in ax.lines if len(line.get_xdata())]
+        for line in drawn:
+            of.setdefault(round(float(line.get_ydata()[0]), 3), set()).add(to_hex(line.get_color()))
+    assert len(of) == 4 and all(len(colours) == 1 for colours in of.values())
+
+
+def test_checks_that_differ_are_not_averaged_into_one_line() -> None:
+    df = check({"a": 1})
+    both = pd.concat([df.assign(lr=0.1), df.assign(lr=0.4)])
+    with pytest.raises(ValueError, match=r"2 values of lr \(0.1, 0.4\).*as df\[df.lr =="):
+        plots.coord_module(both, "a")
+    assert plots.steepest(both) == ["a"]
+
+
+def test_a_module_that_diverges_changes_fastest() -> None:
+    df = check({name: 1 for name in "abcdefg"})
+    df.loc[(df.module == "g") & (df.width == 128) & (df.step == 4), "rms"] = np.inf
+    assert "g" in plots.steepest(df)
+
+
+def test_the_page_draws_the_rate_that_was_judged_and_models_that_differ(tmp_path: Path) -> None:
+    for label, power in (("sp", 0.5), ("mup", 0.0)):
+        store_check(tmp_path, label, power, power == 0)
+    one = pd.read_csv(tmp_path / "mup.csv")
+    pd.concat([one, one.assign(lr=0.1, rms=8 * one.rms)]).to_csv(tmp_path / "mup.csv", index=False)
+    other = one.assign(module="net." + one.module, parametrization="other", rms=one.rms)
+    other.to_csv(tmp_path / "other.csv", index=False)
+    html = checks_section(tmp_path, View(tmp_path, "", "lr", "loss", None)).html
+    assert "mup, lr 0.01: change of each" in html
+    assert "net.readout" in html
+
+
+def test_no_two_of_eighteen_groups_look_alike() -> None:
+    styles = [group_style(index) for index in range(18)]
+    assert len({color for color, _ in styles}) == len(set(styles)) == 18
+    assert len({group_style(index)[1] for index in (0, 6, 12)}) == 3  # in grey, too
+
+
+@pytest.mark.parametrize("sizes", [(1.1e8, 1.9e8), (1100, 1900), (2.1e9, 2.9e9)])
+def test_axes_of_a_narrow_range_have_numbers(sizes: tuple[float, float]) -> None:
+    n = np.linspace(*sizes, 6)
+    df = pd.DataFrame({"N": n, "loss": 2 + 9 / n**0.5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pa.LawWarning)
+        fit = pa.ScalingLaw("power").fit(df, N="N")
+    for ax in (plots.law(fit), plots.residuals(fit)):
+        low, high = ax.get_xlim()
+        shown = [x for x in ax.get_xticks() if low <= x <= high]
+        assert len(shown) >= 2, shown
+
+
+def test_the_grey_band_of_residuals_is_that_of_logarithms() -> None:
+    n = np.geomspace(1e7, 1e9, 8)
+    df = pd.DataFrame({"N": n, "ce": 3 + 900 / n**0.4})
+    ax = plots.residuals(pa.ScalingLaw("power").fit(df, loss="ce", residuals="loss", N="N"))
+    assert ax.get_ylabel() == "residual, % of ce" and not ax.patches
+
+
+def test_one_bad_run_does_not_flatten_isoflop_curves() -> None:
+    n = np.geomspace(1e8, 1e10, 7)
+    df = pd.DataFrame({"N": n, "C": 1e20, "loss": 2.5 + 0.02 * np.log(n / 1e9) ** 2})
+    df.loc[0, "loss"] = 50.0
+    with pytest.warns(pa.LawWarning):
+        assert plots.isoflop(df).get_ylim()[1] < 3
+
+
+def sweep(groups: dict[str, dict[int, float]], reach: float = 4.0) -> pa.Transfer:
+    rows = [
+        {"parametrization": g, "width": w, "lr": 2.0**x, "loss": 2 + 9 / w + 0.1 * (x - b) ** 2}
+        for g, best in groups.items()
+        for w, b in best.items()
+        for x in np.arange(round(b) - reach, round(b) + reach + 0.1)
+    ]  # fmt: skip
+    return pa.transfer(pd.DataFrame(rows))
+
+
+def test_values_outside_of_every_other_grid_are_not_said_to_cost_nothing() -> None:
+    found = sweep({"sp": {64: -3.2, 128: -6.2, 256: -9.2}}, reach=1.0)
+    (panel,) = plots.regrets(found)
+    assert [t.get_text() for t in panel.texts].count("–") == 6
+
+
+def test_a_group_without_the_largest_scale_is_named_by_its_own() -> None:
+    """Its loss there is not a number, beside which no other can be lower."""
+    found = sweep({"sp": {64: -5.2, 128: -5.2}, "mup": {64: -5.2, 128: -5.2, 256: -5.2}})
+    assert recommended(found) == "mup"
+    only = sweep({"mup": {64: -5.2, 128: -5.2}, "sp": {64: -3.2, 128: -5.2, 256: -7.2}})
+    lines = transfer_lines(only, {"pass": "Pass", "fail": "Fail", "undecided": "Open"})
+    assert dict(lines)["Loss"] == "2.074 at width 128 under mup, measured"
+
+
+def test_the_page_says_the_scale_of_a_point_and_not_where_it_was_put() -> None:
+    """Groups stand side by side, a few percent apart."""
+    ax = plots.optima(sweep({g: {64: -5.2, 128: -5.2} for g in "abcd"}))
+    points = [m["data-points"] for m in mark_(ax.figure).values() if "data-points" in m]
+    told = {text for each in points for text in pd.io.json.ujson_loads(each) for text in text[2:]}
+    assert {text.partition(",")[0] for text in told} == {"width 64", "width 128"}
+    assert all(", best lr 0.02" in text for text in told)
+
+
+def test_long_names_are_broken_into_lines() -> None:
+    name = "model.layers.0.self_attn.q_proj.lora_B.default"
+    (ax,) = plots.coord_check(check({name: 1}))
+    assert max(map(len, ax.get_title().split("\n"))) <= 34
+    assert any(m.get("data-name") == name for m in mark_(ax.figure).values())
