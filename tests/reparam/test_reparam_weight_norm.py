@@ -135,6 +135,52 @@ def test_init_on_a_batch_goes_through_the_layers_in_order():
     torch.testing.assert_close(second.std(0, correction=0), torch.ones(16))
 
 
+def mlp(width=32):
+    return nn.Sequential(
+        nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4)
+    )
+
+
+def test_init_on_a_batch_under_mup_is_that_of_the_base_with_the_plans_sizes():
+    torch.manual_seed(0)
+    x = torch.randn(256, 8)
+    learned = {}
+    for width in (32, 512):
+        model = mlp(width)
+        paramz.parametrize_(model, "mup", base=mlp)
+        paramz.reparametrize_(model, paramz.WeightNorm())
+        assert weight_norm_init_(model, x) == 3
+        smaller = (width / 32) ** -0.5
+        for layer, factor in ((model[0], 1.0), (model[2], smaller), (model[4], smaller**2)):
+            assert float(layer.weight_v.std()) == pytest.approx(0.05 * factor, rel=0.15)
+        for end, size in ((1, 1.0), (3, 1.0), (5, smaller)):
+            std = model[:end](x).std(0, correction=0)
+            torch.testing.assert_close(std, torch.full_like(std, size))
+        groups = paramz.plan_of(model).param_groups(model, "adamw", lr=2**-7)
+        optimizer = torch.optim.AdamW(groups)
+        h, before = model[:2](x).detach(), model[2].weight.detach().clone()
+        for _ in range(3):
+            optimizer.zero_grad()
+            (model(x) - x[:, :4]).square().mean().backward()
+            optimizer.step()
+        learned[width] = float((h @ (model[2].weight.detach() - before).T).std())
+    # Without the plan's sizes it is 1/4 of that at 32. The bound is half-way in logarithms.
+    assert learned[512] > learned[32] / 2, learned
+
+
+def test_init_on_a_batch_of_unit_scaled_layers():
+    torch.manual_seed(0)
+    x = torch.randn(256, 8)
+    model = mlp(128)
+    paramz.parametrize_(model, "u-mup", example=x)
+    paramz.reparametrize_(model, paramz.WeightNorm())
+    weight_norm_init_(model, x)
+    for end, size in ((1, 1.0), (3, 1.0), (5, 128**-0.5)):
+        y = model[:end](x)
+        torch.testing.assert_close(y.std(0, correction=0), torch.full_like(y[0], size))
+        torch.testing.assert_close(y.mean(0), torch.zeros_like(y[0]), atol=1e-5, rtol=0)
+
+
 def test_init_on_a_batch_says_what_is_wrong():
     with pytest.raises(ValueError, match="reparametrize_\\(model, paramz.WeightNorm\\(\\)"):
         weight_norm_init_(nn.Linear(3, 2), torch.randn(4, 3))
