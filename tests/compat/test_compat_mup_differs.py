@@ -6,6 +6,7 @@ import math
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -316,6 +317,17 @@ def test_errors_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="got no parameters"):
         ours.MuSGD([], lr=0.1)
     model = ours.set_base_shapes(net(32), net(8))
+
+    class Lamb(torch.optim.SGD):
+        pass
+
+    # An optimizer of whose rules it is known that they are neither, and one behind a partial.
+    with pytest.raises(ValueError, match="MuAdam.impl=Adadelta.: there is no rule for Adadelta: "):
+        ours.MuAdam(model.parameters(), impl=torch.optim.Adadelta, lr=0.1)
+    with pytest.raises(ValueError, match="MuSGD.impl=Lamb.: there is no rule.*param_groups"):
+        ours.MuSGD(model.parameters(), impl=Lamb, lr=0.1)
+    with pytest.raises(ValueError, match="SGD has other rules; use MuSGD"):
+        ours.MuAdam(model.parameters(), impl=partial(torch.optim.SGD, momentum=0.9), lr=0.1)
     with pytest.raises(ValueError, match="MuAdam.impl=SGD.: SGD has other rules; use MuSGD"):
         ours.MuAdam(model.parameters(), impl=torch.optim.SGD, lr=0.1)
     with pytest.raises(ValueError, match="MuSGD.impl=RMSprop.*use MuAdam"):

@@ -146,6 +146,36 @@ def test_an_unknown_layer_is_named():
         lipschitz_bound(nn.Sequential(nn.Dropout(0.5)))
 
 
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class Twice(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("own", [Residual(nn.Linear(3, 3)), Twice(3, 3), paramz.nn.Linear(3, 3)])
+def test_a_forward_of_its_own_has_no_known_bound(own):
+    with pytest.raises(
+        ValueError, match=rf"no Lipschitz bound is known for 1, {type(own).__name__}"
+    ):
+        lipschitz_bound(nn.Sequential(nn.ReLU(), own))
+
+
+def test_factors_in_hooks_are_not_left_out_of_the_bound():
+    def build(width=4):
+        return nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
+
+    model = build(16)
+    paramz.parametrize_(model, "ntp", base=build, fold=False)
+    with pytest.raises(ValueError, match=r"2 has hooks.*paramz.fold_"):
+        lipschitz_bound(model)
+    paramz.fold_(model)
+    assert lipschitz_bound(model) > 0
+
+
 def test_layers_say_their_axes():
     """SLL and Sandwich get their roles from the plan without help."""
 

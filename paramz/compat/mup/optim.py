@@ -6,6 +6,7 @@ Any other optimizer is passed as ``impl``: to MuAdam if it normalises the gradie
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from paramz.plan.row import Row
 from paramz.theory.families import ADAMW, FAMILIES, Family
 from paramz.theory.families import SGD as LINEAR
 from paramz.theory.families import family as find_family
+from paramz.theory.refused import WITHOUT_RULE, name_of
 
 Group = dict[str, Any]
 
@@ -130,12 +132,22 @@ def _family(
         decoupled: the user's option ``decoupled_weight_decay``.
 
     Raises:
-        ValueError: the optimizer has the rules of another column.
+        ValueError: the optimizer has the rules of another column, or none.
     """
+    while isinstance(impl, functools.partial):
+        decoupled = impl.keywords.get("decoupled_weight_decay") if decoupled is None else decoupled
+        impl = impl.func
     called = getattr(impl, "__name__", type(impl).__name__)
-    if called.lower().replace("_", "") not in FAMILIES:
+    key = name_of(impl if isinstance(impl, type) else called)
+    if key in WITHOUT_RULE:
+        raise ValueError(
+            f"{name}(impl={called}): there is no rule for {called}: {WITHOUT_RULE[key]}. Groups "
+            "for what you know it to do: paramz.plan_of(model).param_groups(model, "
+            "paramz.Family(...), lr=...), see docs/own_optimizer.md"
+        )
+    if key not in FAMILIES:
         return replace(unknown, name=called)
-    found = find_family(called, decoupled=decoupled)
+    found = find_family(impl if isinstance(impl, type) else called, decoupled=decoupled)
     if found.column != column:
         verb = "split_groups" if found.column == "muon" else "param_groups"
         other = {"adam": "use MuAdam", "sgd": "use MuSGD"}.get(

@@ -39,7 +39,8 @@ def lipschitz_bound(model: nn.Module) -> float:
         model: one of these layers, or nn.Sequential of them. Dropout must be in eval mode.
 
     Raises:
-        ValueError: no bound is known for one of the modules; the message names it.
+        ValueError: no bound is known for one of the modules, or one has a forward of its own class
+            or a hook, as a plan's factor may be; the message names it.
 
     >>> layer = nn.Linear(2, 2, bias=False)
     >>> _ = layer.weight.data.copy_(torch.diag(torch.tensor([3.0, 1.0])))
@@ -48,11 +49,12 @@ def lipschitz_bound(model: nn.Module) -> float:
     """
     bound = 1.0
     for path, module in _layers(model, ""):
-        if isinstance(module, nn.Linear):
+        _refuse_hooks(path, module)
+        if type(module).forward is nn.Linear.forward:
             with torch.no_grad():
                 bound *= float(torch.linalg.matrix_norm(module.weight.double(), 2))
         elif (
-            not isinstance(module, _ONE)
+            not any(type(module).forward is kind.forward for kind in _ONE)
             or (isinstance(module, nn.Dropout) and module.training)
             or (isinstance(module, nn.LeakyReLU) and abs(module.negative_slope) > 1)
             or (isinstance(module, nn.ELU) and module.alpha > 1)
@@ -81,9 +83,18 @@ def certified_radius(logits: Tensor, bound: float) -> Tensor:
     return (first - second) / (math.sqrt(2) * bound)
 
 
+def _refuse_hooks(path: str, module: nn.Module) -> None:
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ValueError(
+            f"{path or 'the model'} has hooks, and what they do to its inputs or outputs is not in "
+            "the bound: fold a plan's factors with paramz.fold_(model), or remove the hooks"
+        )
+
+
 def _layers(module: nn.Module, path: str) -> list[tuple[str, nn.Module]]:
-    if not isinstance(module, nn.Sequential):
+    if type(module).forward is not nn.Sequential.forward:
         return [(path, module)]
+    _refuse_hooks(path, module)
     return [
         found
         for name, child in module._modules.items()  # named_children leaves repetitions out

@@ -19,7 +19,8 @@ class Sandwich(nn.Module):
     d and b, where Psi = diag(e^d) and, by the Cayley transform, Z = X - X^T + Y^T Y, A^T = (I +
     Z)^-1 (I - Z) and B^T = -2 Y (I + Z)^-1. It starts with A A^T = B B^T = I/2 (in the span of Y),
     so that only relu changes the variance. Under muP X and Y are hidden where both sizes grow, and
-    d and b are vectors.
+    d and b are vectors. Behind inputs of a fixed size no role fits Y: a norm that is bounded is
+    spread over more outputs in wider models, while muP keeps their size. Begin with another layer.
 
     Args:
         inputs: the size of the last axis of the input.
