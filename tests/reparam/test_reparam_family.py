@@ -217,6 +217,16 @@ def test_mpo_layers_share_the_central_tensor():
         paramz.reparametrize_(small, MPO())
 
 
+def test_mpo_splits_weights_of_half_precision():
+    torch.manual_seed(0)
+    model = blocks(width=32).bfloat16()
+    size = model.layers[0].weight.detach().float().norm()
+    paramz.reparametrize_(model, MPO(ends=2), "layers")
+    for layer in model.layers:
+        assert layer.weight.dtype == torch.bfloat16
+        assert float(layer.weight.detach().float().norm() / size) == pytest.approx(1.0, rel=0.01)
+
+
 def test_recipes_refuse_what_they_are_not_for():
     for recipe in (Orthogonal(), AOL(), Relaxed(), MPO()):
         with pytest.raises(ValueError, match="is for matrices|are? for matrices"):

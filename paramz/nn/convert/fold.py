@@ -18,8 +18,11 @@ def fold_scales_(model: nn.Module) -> None:
     """Fold the forward factors of unit-scaled linear layers into their weights, for export.
 
     The layers then compute what plain layers with these weights do, so a plain model of the same
-    code can load the state_dict. (The eps of its norms is added to mean squares of another size, so
-    it counts for a little more or less.)
+    code can load the state_dict. `paramz.fold_` does this and one thing more, for models that
+    `paramz.parametrize_` has converted: attention modules that keep the factor on their logits in
+    an attribute, as those of transformers do, get their own one back. Here they keep u-muP's, which
+    `unit_scale_` has set (``Factors.attention``) and which a plain model does not have. (The eps of
+    its norms is added to mean squares of another size, so it counts for a little more or less.)
 
     Raises:
         ValueError: a weight is shared with another layer, or the factor on attention's output

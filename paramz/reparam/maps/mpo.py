@@ -112,7 +112,9 @@ class MPO:
     def _isometry(self, one: Tensor) -> Tensor:
         if one.is_meta:
             return one.clone()
-        return nn.init.orthogonal_(torch.empty_like(one))
+        # torch decomposes no matrix in half precision.
+        kind = one.dtype if one.dtype == torch.float64 else torch.float32
+        return nn.init.orthogonal_(torch.empty_like(one, dtype=kind)).to(one.dtype)
 
     def weight(self, core: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """Compute the weight of one layer."""
