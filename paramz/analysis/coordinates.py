@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class CheckDiverged(ValueError):
+    """Updates of a check were so large that activations are not finite: a lower lr is needed."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a coordinate check passed, by what numbers, and if not, where and why.
@@ -178,7 +182,8 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
 
     Raises:
         ValueError: the table is empty, mixes parametrizations or has one scale, lr is not in it,
-            activations are not finite at every width, or there is no module that can be judged.
+            activations are not finite before any update, or there is no module that can be judged.
+        CheckDiverged: they are not finite after an update.
     """
     names = df[["parametrization", "optimizer"]].drop_duplicates()
     if len(names) != 1:
@@ -218,12 +223,19 @@ def judge(df: pd.DataFrame, *, tolerance: float = 0.1, lr: float | None = None) 
 
 def _require_finite(df: pd.DataFrame, axis: str, lr: float) -> None:
     bad = df[~np.isfinite(df.rms)]
-    if not bad.empty:
-        first = bad.iloc[0]
+    if bad.empty:
+        return
+    at_first = bad[bad.step == 0]
+    first = (bad if at_first.empty else at_first).iloc[0]
+    found = (
+        f"activations of {first.module} are not finite at {axis} {first[axis]}, step {first.step}"
+    )
+    if first.step == 0:
         raise ValueError(
-            f"activations of {first.module} are not finite at {axis} {first[axis]}, step "
-            f"{first.step}, lr {lr:.4g}: the check diverged; lower lr"
+            f"{found}: before any update, so that no lr would help; look for what the model "
+            "computes from its initial values"
         )
+    raise CheckDiverged(f"{found}, lr {lr:.4g}: the check diverged; lower lr")
 
 
 def _decide(

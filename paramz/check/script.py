@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paramz.analysis.coordinates import CheckDiverged
 from paramz.check.callback import FOLDER, STEPS
 from paramz.check.jobs import MODEL, Check, table
 from paramz.check.sweep import LINES, ROWS, tell_of_other_code
@@ -128,6 +129,7 @@ def gather_script(sweep: Sweep, store: Store) -> pd.DataFrame | None:
 
     Raises:
         ValueError: a script failed, ended too early, or never called `paramz.record`.
+        CheckDiverged: activations were not finite.
 
     Warns:
         UserWarning: results are of another version of the script.
@@ -141,7 +143,9 @@ def gather_script(sweep: Sweep, store: Store) -> pd.DataFrame | None:
         data = read_json(store.trial(key) / ROWS)
         if record["status"] != "ok" or data is None:
             where = f"width {config['width']}, seed {config['seed']}, lr {config['lr']:g}"
-            raise ValueError(f"{where}: {_what_went_wrong(record, store.trial(key))}")
+            said = f"{where}: {_what_went_wrong(record, store.trial(key))}"
+            too_fast = record["status"] == "diverged" and _updates(store.trial(key)) > 0
+            raise CheckDiverged(said) if too_fast else ValueError(said)
         records.append(record)
         found[key] = data
     tell_of_other_code(sweep, store, records, sweep.target)
@@ -151,18 +155,23 @@ def gather_script(sweep: Sweep, store: Store) -> pd.DataFrame | None:
 
 def _what_went_wrong(record: Record, folder: Path) -> str:
     error = str(record.get("error"))
-    lines = folder / LINES
     if record["status"] == "diverged":
-        return f"activations are not finite ({error}); lower lr"
+        cure = "lower lr" if _updates(folder) else "before any update, so that no lr would help"
+        return f"activations are not finite ({error}); {cure}"
     if record["status"] == "failed" and "left no metric" not in error:
         return error
-    if not lines.is_file():
+    if not (folder / LINES).is_file():
         return f"the script ended without a call of paramz.record; {_TWO_LINES}"
-    made = len(lines.read_text(encoding="utf-8").splitlines()) - 1
     return (
-        f"the script ended after {made} updates with paramz.record: let it train for more "
+        f"the script ended after {_updates(folder)} updates with paramz.record: let it train for more "
         'iterations (--steps "{steps}" gives it as many as the check needs)'
     )
+
+
+def _updates(folder: Path) -> int:
+    """The updates that a script made with `paramz.record`, which sees the model before the first."""
+    lines = folder / LINES
+    return len(lines.read_text(encoding="utf-8").splitlines()) - 1 if lines.is_file() else 0
 
 
 def _require_scheme(sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> None:

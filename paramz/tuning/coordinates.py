@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from paramz.analysis.coordinates import Verdict, judge
+from paramz.analysis.coordinates import CheckDiverged, Verdict, judge
 from paramz.check.jobs import Check
 from paramz.check.script import gather_script, records_itself, script_sweep
 from paramz.check.sweep import check_sweep, gather
@@ -27,6 +27,9 @@ _DOUBLINGS = (1, 2, 4, 8)
 _MINUTES = 30.0
 # Seeds of the check, and how many plain steps one of its trials is worth.
 _SEEDS, _STEPS_WORTH = 3, 10
+# Exponents are the same at every rate at which nothing diverges: where one is too high, lower ones
+# are tried in turn.
+_RATES = tuple(Check.lr / 8**times for times in range(4))
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def can_check(work: Work) -> bool:
 
 
 def checked(work: Work, smallest: int) -> Verdict:
-    """The verdict on the coordinates of what is tuned, measured first where it was not yet.
+    """The verdict on the coordinates of what is tuned, at the first rate that does not diverge.
 
     Args:
         work: what is tuned; `can_check` has said that it can be.
@@ -52,9 +55,20 @@ def checked(work: Work, smallest: int) -> Verdict:
     Raises:
         Waiting: it is measured by a queue.
         Interrupted: a stop was requested.
+        CheckDiverged: it diverges at every rate.
         ValueError: it cannot be made.
     """
-    stages, wanted = work.stages, _wanted(work, smallest)
+    for lr in _RATES[:-1]:
+        try:
+            return _checked_at(lr, work, smallest)
+        except CheckDiverged as error:
+            work.stages.say(f"{error} (it is made again at lr {lr / 8:.4g})")
+    return _checked_at(_RATES[-1], work, smallest)
+
+
+def _checked_at(lr: float, work: Work, smallest: int) -> Verdict:
+    """The verdict at one learning rate, measured first where it was not yet."""
+    stages, wanted = work.stages, _wanted(work, smallest, lr)
     folder = stages.out / "sweep" / "coord"  # where the report of the sweep looks for checks
     label = f"{work.scheme}-{work.optimizer}"
     store = stages.store(f"sweep/coord/{label}")
@@ -73,12 +87,13 @@ def checked(work: Work, smallest: int) -> Verdict:
     return verdict
 
 
-def _wanted(work: Work, smallest: int) -> _Wanted:
+def _wanted(work: Work, smallest: int, lr: float) -> _Wanted:
     config = {k: v for k, v in work.config.items() if k not in ("width", work.setting.hp)}
     asked: dict[str, Any] = {
         "widths": check_widths(smallest),
         "parametrization": work.scheme,
         "optimizer": work.optimizer,
+        "lr": lr,
         "seeds": _SEEDS,
         "config": config,
     }

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paramz.analysis.coordinates import CheckDiverged
 from paramz.analysis.transfer import transfer
 from paramz.slurm.launcher import SLURM
 from paramz.sweeps.running.launcher import Launcher, Options
@@ -143,14 +144,19 @@ def decide(
 
     if can_check(work):
         say("coordinates: do activations keep their size?")
-        verdict = checked(work, design.widths[0])
-        say(verdict.sentence)
-        known = replace(known, coordinates=Finding(verdict.outcome, verdict.sentence))
-        if verdict.outcome == "fail":
+        try:
+            verdict = checked(work, design.widths[0])
+        except CheckDiverged as error:  # the range may still find a rate that trains
+            coordinates, finding = Finding("undecided", f"UNDECIDED: {error}"), ""
+        else:
+            coordinates, finding = Finding(verdict.outcome, verdict.sentence), verdict.finding
+        say(coordinates.text)
+        known = replace(known, coordinates=coordinates)
+        if coordinates.outcome == "fail":
             return stopped(
                 known,
                 "the coordinate check fails, so no value of small models would be right for the "
-                f"target: {verdict.finding}",
+                f"target: {finding}",
             )
 
     known, runs = _swept(known)

@@ -188,6 +188,9 @@ def test_divergence_is_an_error_that_names_the_module() -> None:
     df = paramz.coord_check(net, data(), widths=[16, 32], optimizer="sgd", lr=1e30, seeds=1)
     with pytest.raises(ValueError, match="not finite at width .* lower lr"):
         paramz.judge(df)
+    df.loc[df.step == 0, "rms"] = np.inf
+    with pytest.raises(ValueError, match="step 0: before any update, so that no lr would help"):
+        paramz.judge(df)
 
 
 def table(slopes: dict[str, float], noise: float = 0.0, role: str = "hidden") -> pd.DataFrame:

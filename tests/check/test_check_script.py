@@ -183,7 +183,8 @@ def failed(store, key, config, status="failed", error="left no metric 'size' in 
             "width 256, seed 0, lr 0.00390625: the script ended without a call of",
         ),
         (2, {"status": "ok", "error": None}, "ended after 1 updates with paramz.record: let it"),
-        (2, {"status": "diverged", "error": "loss nan at step 2"}, "are not finite .*; lower lr"),
+        (2, {"status": "diverged", "error": "loss nan at step 1"}, "are not finite .*; lower lr"),
+        (1, {"status": "diverged", "error": "loss nan at step 0"}, "are not finite .*no lr would"),
         (None, {"error": "the command ended with exit code 2: x"}, "the command ended with exit"),
     ],
 )

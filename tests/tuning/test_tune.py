@@ -14,6 +14,7 @@ import tuned_task
 from typer.testing import CliRunner
 
 import paramz
+from paramz.check.jobs import table
 from paramz.cli import app
 from paramz.sweeps import Sweep
 from paramz.sweeps.running.launcher import Launcher, LaunchReport, Live, Options
@@ -207,7 +208,7 @@ def test_a_script_that_records_has_its_coordinates_checked(tmp_path, line, check
     work = Work(Target(256), Budget(60, "cpu"), setting, None, None)
     assert can_check(work) is checks
     if checks:
-        configs = list(_wanted(work, 32).sweep.configs())
+        configs = list(_wanted(work, 32, 2**-8).sweep.configs())
         assert [config["width"] for config in configs] == [256, 128, 64, 32]
         assert {config["context"] for config in configs} == {8}
 
@@ -327,6 +328,40 @@ def test_a_check_that_fails_stops_before_the_sweep(tmp_path, quick):
     assert found.outcome == "stopped" and found.coordinates.outcome == "fail"
     assert "the coordinate check fails" in found.doubts[0]
     assert not (tmp_path / "tune" / "sweep.yaml").exists()
+
+
+class Reached(Exception):
+    """What is known when the step after the check begins."""
+
+
+@pytest.mark.parametrize(("good", "tried"), [(-14, (-8, -11, -14)), (None, (-8, -11, -14, -17))])
+def test_a_check_that_diverges_is_made_again_at_a_lower_rate(
+    tmp_path, quick, monkeypatch, good, tried
+):
+    rates = []
+
+    def measure(sweep, _):
+        (lr,) = sweep.base["lrs"]
+        rates.append(math.log2(lr))
+        rms = 1.0 if rates[-1] == good else math.inf
+        rows = [
+            ("mup", "adamw", width, 0, lr, 1, "1", "hidden", quantity, rms, False)
+            for width in (32, 64, 128, 256)
+            for quantity in ("delta", "update")
+        ]
+        return table("width", rows)
+
+    def swept(known):
+        raise Reached(known)
+
+    monkeypatch.setattr("paramz.tuning.coordinates.gather", measure)
+    monkeypatch.setattr("paramz.tuning.tune._swept", swept)
+    with pytest.raises(Reached) as reached:
+        tune(tmp_path / "tune", source=WITH_TASK)
+    found = reached.value.args[0].coordinates
+    assert tuple(rates) == tried
+    assert found.outcome == ("undecided" if good is None else "pass")
+    assert f"lr {2.0 ** tried[-1]:.4g}" in found.text
 
 
 def test_the_values_of_every_tensor_are_those_of_the_plan(tmp_path, quick):
