@@ -39,6 +39,15 @@ def test_a_worker_that_has_forked_ends_with_its_children(tmp_path, then, error):
     wait_for(lambda: not runs(int(child.read_text())))
 
 
+@pytest.mark.parametrize(
+    ("then", "error"), [("dies", "exited with code 7"), ("goes on", "os.closerange")]
+)
+def test_a_worker_that_closes_its_connection_is_told_by_how_it_ends(tmp_path, then, error):
+    """It was killed at once, and told as out of memory."""
+    (row,) = run(wanted("closing", axes={"then": [then]}), tmp_path / "run").to_dict("records")
+    assert row["status"] == "failed" and error in row["error"]
+
+
 def test_what_a_finished_trial_forked_does_not_outlive_the_sweep(tmp_path):
     (row,) = run(wanted("forked", axes={"then": ["ends"]}), tmp_path / "run").to_dict("records")
     assert row["status"] == "ok"

@@ -45,6 +45,18 @@ def test_each_width_has_its_own_optimum_and_seeds_are_averaged():
     assert octaves(wide) == [-7.5, -6.5]
 
 
+@pytest.mark.parametrize(("status", "best"), [("failed", -6), ("diverged", -8)])
+def test_a_seed_that_crashed_leaves_its_value_to_the_others(status, best):
+    """Losses fall towards 2^-6, where one of two seeds has none."""
+    records = [
+        record({"lr": 2.0**x, "seed": seed}, abs(x + 6) + 0.1 * (x == -4))
+        for x in (-10, -8, -6, -4)
+        for seed in (0, 1)
+    ]
+    records[4] |= {"status": status, "metrics": {}}
+    assert octaves(refinement(records, "lr", 0.25)) == [best - 1] * 2 + [best + 1] * 2
+
+
 def test_a_narrow_optimum_is_done():
     records = [record({"lr": 2.0**x}, abs(x)) for x in (-0.25, 0, 0.25)]
     assert refinement(records, "lr", 0.25) == {}

@@ -17,6 +17,7 @@ from paramz.sweeps.running.parent import die_with_parent
 from paramz.sweeps.running.row import Row
 from paramz.sweeps.running.tail import Reader, reader_of
 from paramz.sweeps.running.trial import Trial
+from paramz.sweeps.running.wording import killed_by
 from paramz.sweeps.spec.command import INTERPRETERS, Command, filled, holes, is_command
 from paramz.sweeps.spec.config import Config, leaves
 from paramz.sweeps.spec.target import load_target
@@ -242,8 +243,7 @@ def _signal_others(signum: int) -> None:
 def _ended(code: int) -> str:
     if code > 0:
         return f"the command ended with exit code {code}"
-    name = signal.Signals(-code).name
-    return f"the command was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"the command was {killed_by(-code)}"
 
 
 def _last_lines(log: Path) -> str:

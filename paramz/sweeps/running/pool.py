@@ -32,9 +32,8 @@ from paramz.sweeps.store.store import Store
 
 _TICK = 0.5  # seconds between looks at limits and stop requests
 _MAX_FAILED_STARTS = 3  # workers that may die while they import the training function
-# When Slurm kills a whole job, the worker may die a moment before the pool. The pool waits for this
-# many seconds before it records a failure, so that it does not blame the trial.
-_AFTER_KILL = 1.0
+# When Slurm kills a whole job, the worker may die before the pool, which must not blame the trial.
+_AFTER_KILL = 1.0  # seconds before a failure is recorded
 
 
 class BrokenTarget(LaunchError):
@@ -226,8 +225,9 @@ class Pool:
             self._finish(worker, content)
 
     def _on_exit(self, worker: Worker) -> None:
-        """Record the trial of a worker that has died as failed."""
+        """Record the trial of a worker that has died, or cut itself off, as failed."""
         self._workers.remove(worker)
+        worker.await_exit()
         code = worker.end()
         if code == -signal.SIGKILL and not worker.killed_because:
             time.sleep(_AFTER_KILL)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,10 +15,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from paramz.sweeps.running.sign_of_life import SignOfLife
+from paramz.sweeps.running.wording import killed_by
 from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.attempt import Attempt
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_AFTER_CLOSE = 2.0  # seconds that a process whose connection is closed has to end by itself
+_CUT_OFF = (
+    "the worker process went on without its connection to the pool, and was ended; does the "
+    "training function close files that it has not opened (os.closerange)?"
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,15 @@ class Worker:
         except ChildProcessError:  # this process ignores SIGCHLD, so that nothing needs reaping
             return self.process.poll() is not None
 
+    def await_exit(self) -> None:
+        """Let a process that has closed its connection end by itself, so that its code tells why."""
+        give_up = time.monotonic() + _AFTER_CLOSE
+        while not self.exited():
+            if time.monotonic() > give_up:
+                self.killed_because = self.killed_because or _CUT_OFF
+                return
+            time.sleep(0.01)
+
     def kill_if_overdue(self, history: Path) -> None:
         """Kill the process if its trial has run, or been silent, for too long.
 
@@ -138,6 +154,4 @@ def cause(code: int) -> str:
     """Why a worker process has ended, from its exit code."""
     if code >= 0:
         return f"the worker process exited with code {code}"
-    name = signal.Signals(-code).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"the worker process was killed by {name}{hint}"
+    return f"the worker process was {killed_by(-code)}"

@@ -1,7 +1,7 @@
 """Successive refinement: first a coarse range, then trials around the optimum of each setting.
 
-For every setting of the other axes, with losses averaged over seeds, the optimum over the refined
-axis is bracketed. If it lies inside the range that was tried, the midpoints between it and its two
+For every setting of the other axes, with losses averaged over seeds (those that failed by an error
+left out), the optimum over the refined axis is bracketed. If it lies inside the range that was tried, the midpoints between it and its two
 neighbours (in log2) are added; if it lies at an end, the next point beyond that end is added. A
 round costs at most two trials per setting and seed, whereas halving the step over the whole range
 would double the number of trials.
@@ -62,13 +62,17 @@ def refinement(records: Iterable[Record], axis: str, narrowest: float) -> dict[s
 
 
 def _loss(record: Record) -> float:
-    """The loss of a trial; infinite if it has none, so that it is never the optimum."""
+    """The loss of a trial: infinite if it diverged or was stopped, NaN if it failed by an error."""
+    if record["status"] == "failed":
+        return math.nan
     loss = float(record["metrics"].get("loss", "nan")) if record["status"] == "ok" else math.inf
     return loss if math.isfinite(loss) else math.inf
 
 
 def _mean(points: list[tuple[Config, float]]) -> float:
-    return sum(loss for _, loss in points) / len(points)
+    """The mean over seeds. A crash says nothing of its value, unless every seed crashes there."""
+    losses = [loss for _, loss in points if not math.isnan(loss)]
+    return sum(losses) / len(losses) if losses else math.inf
 
 
 def _next_values(curve: Mapping[float, float], narrowest: float) -> list[float]:

@@ -1,7 +1,8 @@
-"""Numbers, time spans and counts as text for people."""
+"""Numbers, time spans, counts and signals as text for people."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 
 
@@ -36,3 +37,16 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def killed_by(number: int) -> str:
+    """How a process ended that a signal has killed; signals for real-time use have no names.
+
+    >>> killed_by(9), killed_by(40)
+    ('killed by SIGKILL (out of memory?)', 'killed by signal 40')
+    """
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    return f"killed by {name}" + (" (out of memory?)" if number == signal.SIGKILL else "")
