@@ -4,7 +4,6 @@ import json
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ import typer
 from paramz.cli.check_script import ScriptRun, command_of, label_of, table_of_script
 from paramz.cli.functions import Scheme, Set, config_of, located, numbers, refused
 from paramz.cli.launchers import launcher_for
-from paramz.cli.said import prints_aside
+from paramz.cli.said import prints_aside, said_at_once
 from paramz.cli.sweep import launch
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ def check(
         else:
             from paramz.check.run import coord_check
 
-            with prints_aside(), _warnings_as_lines(), progress_bar() as progress:
+            with prints_aside(), said_at_once(), progress_bar() as progress:
                 df = coord_check(located(str(task)), workers=workers, progress=progress, **asked)
         judged = judge(df, tolerance=tolerance)
         if out is not None:
@@ -169,23 +168,15 @@ def _gathered(task: str, folder: Path, options: "Options", as_json: bool, **aske
     from paramz.sweeps import Store
 
     wanted, store = check_sweep(task, **asked), Store(folder)
-    with _warnings_as_lines():
+    with prints_aside(), said_at_once():
         found = gather(wanted, store)
-    if found is None:
-        for concern in batch_concerns(wanted):
+        for concern in batch_concerns(wanted) if found is None else ():
             typer.echo(f"warning: {concern}", err=True)
+    if found is None:
         launch(lambda: wanted, store, options, as_json=as_json)
         typer.echo("not measured yet; the same command judges it when it is", err=True)
         raise typer.Exit(3)
     return found
-
-
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Show warnings when they come, as one line each, without the file and line of the package."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *place: typer.echo(f"warning: {message}", err=True)
-        yield
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Verb: logs."""
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from paramz.sweeps.store.store import Store
 
 _FAILED_SHOWN = 5  # trials whose logs are printed if no key is given
+_RANKS_SHOWN = 2  # processes of a trial beside the first whose logs are printed
+_LOOKED_AT = 1000  # last lines of their logs in which an error is looked for
+_RAISED = "Traceback (most recent call last):"
+_OF_RANK = re.compile(r"log\.(\d+)\.txt")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +44,9 @@ def logs(
     asked = store.trials()
     if key is None:
         with said_at_once():
-            failed = [record["key"] for record in store.records() if record["status"] == "failed"]
-        chosen = [name for name in failed if name in asked][:_FAILED_SHOWN]
-        total = len(failed)
+            records = [record for record in store.records() if record["key"] in asked]
+        failed = [record["key"] for record in records if record["status"] == "failed"]
+        chosen, total = failed[:_FAILED_SHOWN], len(failed)
     else:
         chosen, total = [_one(store, asked, key)], None
     shown = [_trial(store, name, asked[name], lines) for name in chosen]
@@ -66,10 +72,13 @@ def _one(store: "Store", asked: "dict[str, Config]", beginning: str) -> str:
 
 
 def _trial(store: "Store", key: str, config: "Config", lines: int) -> dict[str, Any]:
-    from paramz.sweeps.store.files import read_json
+    from paramz.sweeps.store.files import last_lines, read_json
 
     paths = sorted(store.trial(key).glob("attempt-*.json"))
-    log = store.trial(key) / "log.txt"
+    ranks = {
+        rank: last_lines(store.trial(key) / f"log.{rank}.txt", lines)
+        for rank in _ranks_shown(store.trial(key))
+    }
     record = store.read(key) or {"status": None, "error": None}
     return {
         "key": key,
@@ -77,8 +86,25 @@ def _trial(store: "Store", key: str, config: "Config", lines: int) -> dict[str, 
         "status": record["status"],
         "error": record["error"],
         "attempts": [{"name": path.stem} | (read_json(path) or {}) for path in paths],
-        "log": log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else [],
+        "log": last_lines(store.trial(key) / "log.txt", lines),
+    } | ({"ranks": ranks} if ranks else {})
+
+
+def _ranks_shown(folder: Path) -> list[int]:
+    """Further ranks of a trial with several processes whose logs are shown: first those that failed.
+
+    One fails, and the others wait for it until they are ended.
+    """
+    from paramz.sweeps.store.files import last_lines
+
+    named = ((_OF_RANK.fullmatch(path.name), path) for path in folder.glob("log.*.txt"))
+    logs = {int(match[1]): path for match, path in named if match}
+    failed = {
+        rank
+        for rank, path in logs.items()
+        if any(_RAISED in line for line in last_lines(path, _LOOKED_AT))
     }
+    return sorted(logs, key=lambda rank: (rank not in failed, rank))[:_RANKS_SHOWN]
 
 
 def _text(trial: dict[str, Any]) -> str:
@@ -93,4 +119,6 @@ def _text(trial: dict[str, Any]) -> str:
     if trial["error"]:
         lines.append(f"  {trial['status']}: {trial['error']}")
     lines += [f"  | {line}" for line in trial["log"]]
+    for rank, log in trial.get("ranks", {}).items():
+        lines += [f"  rank {rank}:", *(f"  | {line}" for line in log)]
     return "\n".join(lines) + "\n"

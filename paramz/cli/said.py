@@ -1,21 +1,33 @@
 """What the verbs say on stderr: warnings, what takes long, errors of the file system in a line."""
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
 import typer
 
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
 
 @contextmanager
 def said_at_once() -> Iterator[None]:
-    """Write warnings to stderr as they are made, one per line."""
+    """Write warnings to stderr as they are made, each once and in a line.
 
-    def show(message: Any, *_: Any, **__: Any) -> None:
-        typer.echo(f"warning: {message}", err=True)
+    Those of other code than paramz, such as a user's, end with their file and line.
+    """
+    told = set()
+
+    def show(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        place = "" if filename.startswith(_PACKAGE) else f" ({filename}:{lineno})"
+        line = f"warning: {message}{place}"
+        if line not in told:
+            told.add(line)
+            typer.echo(line, err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -25,9 +37,26 @@ def said_at_once() -> Iterator[None]:
 
 @contextmanager
 def prints_aside() -> Iterator[None]:
-    """Let a user's own code print to stderr; stdout is for what the verb finds."""
-    with redirect_stdout(sys.stderr):
+    """Let a user's own code print to stderr; stdout is for what the verb finds.
+
+    So do the programs that it starts, whose stdout is that of this process.
+    """
+    with _on_stderr() if sys.stdout else nullcontext(), redirect_stdout(sys.stderr):
         yield
+
+
+@contextmanager
+def _on_stderr() -> Iterator[None]:
+    """Let whatever writes to this process's stdout, by its number, write to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with suppress(OSError):  # there is no stderr
+            os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

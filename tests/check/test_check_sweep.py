@@ -91,15 +91,21 @@ def test_a_batch_that_is_too_small_is_named_before_anything_is_submitted(measure
     assert "warning: the loss is a mean over 4 targets only" in output.replace("\n", " ")
 
 
-def test_a_batch_that_cannot_be_made_here_does_not_stop_the_submission(tmp_path):
+def test_a_batch_that_cannot_be_made_here_does_not_stop_the_submission(tmp_path, monkeypatch):
     place = tmp_path / "far.py"
     place.write_text(
         "import paramz, torch\n"
+        "print('loud')\n"
         "def task(config):\n"
         "    return paramz.Task(lambda width: torch.nn.Linear(4, width), lambda step: open('no'))\n"
     )
     (said,) = batch_concerns(check_sweep(f"{place}:task", minutes=5, widths=[8, 16]))
     assert "not known here: it cannot be made (FileNotFoundError" in said
+    monkeypatch.setenv("PATH", "/nonexistent")
+    asked = ["check", f"{place}:task", "--profile", PROFILE, "--json", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 2 and "squeue" in result.stderr
+    assert result.stdout == "" and "loud" in result.stderr
 
 
 def test_prune_keeps_the_rows(measured):

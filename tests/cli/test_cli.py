@@ -2,13 +2,16 @@
 
 import json
 import os
+import warnings
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from paramz.cli import app
+from paramz.cli import app, said
+from paramz.cli.said import said_at_once
 from paramz.sweeps import Store, run
+from paramz.sweeps.store.files import last_lines
 
 
 def call(*arguments):
@@ -103,6 +106,37 @@ def test_logs_show_the_attempts_and_the_traceback(finished):
     assert missing.exit_code == 2 and "no trial of" in missing.stderr
 
 
+def test_logs_show_the_rank_that_failed(finished):
+    """Of a trial with several processes, of which one has raised and the others wait."""
+    record = next(Store(finished).records())
+    for rank in range(1, 12):
+        last = ["Traceback (most recent call last):", "ValueError: odd"] if rank == 11 else ["on"]
+        text = "\n".join([f"rank {rank} begins", *["step"] * 100, *last])
+        (finished / "trials" / record["key"] / f"log.{rank}.txt").write_text(text)
+    (finished / "trials" / record["key"] / "log.2030-01-01.txt").write_text("no rank's")
+    shown = call("logs", finished, record["key"], "-n", "2").stdout
+    assert "  rank 11:\n  | Traceback (most recent call last):\n  | ValueError: odd\n" in shown
+    assert "  rank 1:\n  | step\n  | on\n" in shown and "rank 2" not in shown
+    one = json.loads(call("logs", finished, record["key"], "--json", "-n", "1").stdout)
+    assert one["trials"][0]["ranks"] == {"11": ["ValueError: odd"], "1": ["on"]}
+
+
+def test_logs_leave_out_failures_that_are_asked_for_no_more(finished, sweep, tmp_path):
+    run(sweep("faulty", axes={"fault": ["none"], "seed": [1]}), finished, workers=1)
+    assert call("logs", finished).stdout.startswith("no failed trials")
+
+
+@pytest.mark.parametrize("longest", [10, 3 << 20])
+def test_of_a_large_log_the_end_is_read(tmp_path, longest):
+    with open(tmp_path / "log.txt", "wb") as file:
+        file.truncate(1 << 34)  # bytes, of which the disk holds none
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nbegin\xff " + b"x" * longest + b"\nend\n")
+    first, last = last_lines(tmp_path / "log.txt", 2)
+    assert last == "end" and len(first) <= 1 << 20 and first.endswith("x" * 10)
+    assert last_lines(tmp_path / "none.txt", 2) == []
+
+
 def test_logs_as_json(finished):
     found = json.loads(call("logs", finished, "--json", "-n", "2").stdout)
     assert found["failed"] == 2
@@ -152,3 +186,17 @@ def test_cancel_without_slurm(finished, monkeypatch):
     (finished / "slurm").mkdir()
     said = call("cancel", finished)
     assert said.exit_code == 2 and "no command squeue" in said.stderr
+
+
+def test_a_warning_is_told_once_with_the_place_of_what_is_not_paramzs(capsys):
+    """The same registry forgets what it has shown whenever filters change, as they do in torch."""
+    with said_at_once():
+        for _ in range(3):
+            with warnings.catch_warnings():
+                warnings.warn("mind the gap", stacklevel=1)
+            warnings.warn_explicit("other code", UserWarning, said.__file__, 1)
+    line = test_a_warning_is_told_once_with_the_place_of_what_is_not_paramzs.__code__.co_firstlineno
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: mind the gap ({__file__}:{line + 5})",
+        "warning: other code",
+    ]

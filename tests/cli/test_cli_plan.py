@@ -129,15 +129,19 @@ def test_mistakes_are_told_apart_and_nothing_is_trained(own, llama, tmp_path):
         assert "Traceback" not in output and len(output.splitlines()) < 4
 
 
-def test_what_a_users_code_prints_is_not_on_stdout(tmp_path):
+def test_what_a_users_code_prints_is_not_on_stdout(tmp_path, capfd):
+    """Nor what is printed by a program that it starts."""
     file = tmp_path / "loud.py"
     file.write_text(
-        "print('loud')\n" + OWN.replace("    layers =", "    print('built')\n    layers =")
+        "import os\nos.system('echo shell')\nprint('loud')\n"
+        + OWN.replace("    layers =", "    print('built')\n    layers =")
     )
     sizes = ["--target", "width=32", "--base", "width=8", "--json"]
     result = CliRunner().invoke(app, ["plan", f"{file}:net", *sizes])
     assert json.loads(result.stdout)["parametrization"]["name"] == "mup"
     assert "loud" in result.stderr and "built" in result.stderr
+    of_shell = capfd.readouterr()
+    assert "shell" in of_shell.err and "shell" not in of_shell.out
 
 
 def test_no_file_is_written(own, tmp_path, monkeypatch):

@@ -104,6 +104,23 @@ def read_bytes(path: str) -> bytes:
         os.close(fd)
 
 
+def last_lines(path: Path, number: int) -> list[str]:
+    """The last lines of a file of any size; none if there is no such file.
+
+    At most a MiB is read, or a KiB for each line, however long the lines are.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - max(1 << 20, number << 10)))
+            return file.read().decode("utf-8", "replace").splitlines()[-number:]
+    except FileNotFoundError:
+        return []
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None if the file is missing or holds anything else."""
     try:
