@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -51,6 +52,28 @@ def test_conditional_axis_by_number_otherwise_and_nested():
     lr = {"by": "width", "cases": {64: inner, "otherwise": [7]}}
     found = configs(axes={"depth": [2, 4], "width": [64, 128], "lr": lr})
     assert [c["lr"] for c in found] == [5, 7, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"o": ["sgd", "adam"], "m": {"SGD": [1], "adam": [2]}}, "'SGD' .* o is 'sgd', 'adam';"),
+        ({"a, o": [[1, "x"], [2, "y"]], "m": {1: [1]}}, "case 1 never occurs, for o is 'x', 'y';"),
+        ({"m": {False: [1]}}, "case False never occurs, for o is 0;"),
+        ({"o": list(range(99)), "m": {99: [1]}}, "0, 1, 2, 3, 4, 5, 6, 7 and 91 more;"),
+        ({"o": [1], "m": {0: [1]}}, "case 0 never occurs, for o is 1;"),  # in place of base's
+        ({"o": [2, 4], "m": {2: [1], "otherwise": [2]}}, ""),
+        ({"o": {"log2": [0, 2]}, "m": {4: [1]}}, ""),
+        ({"b": [1, 2], "o": {"by": "b", "cases": {2: [3]}}, "m": {0: [1], 3: [2]}}, ""),
+        ({"m": {0: {"by": "o", "cases": {1: [1]}}}}, "case 1 never occurs, for o is 0;"),
+    ],
+)
+def test_a_case_that_never_occurs_is_told(axes, said, recwarn):
+    """A typing error in it left its values out, and the name as well."""
+    cases = axes | {"m": {"by": "o", "cases": axes["m"]}}
+    configs(base={"o": 0}, axes=cases)
+    told = [str(warning.message) for warning in recwarn]
+    assert len(told) == bool(said) and all(map(re.compile(said).search, told)), told
 
 
 def test_a_case_that_is_a_truth_value_is_no_number_and_a_list_is_no_case():

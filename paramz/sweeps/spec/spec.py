@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ from paramz.sweeps.spec.searched import check_searched
 from paramz.sweeps.spec.shard import Shard
 from paramz.sweeps.spec.target import locate
 from paramz.sweeps.spec.textfile import read_text
+from paramz.sweeps.spec.unused import unused_cases
 from paramz.sweeps.spec.values import write_values
 from paramz.sweeps.spec.yamlfile import read_model
 
@@ -133,7 +135,9 @@ class Sweep(BaseModel):
     @field_validator("axes")
     @classmethod
     def _consistent(cls, axes: dict[str, Any], info: Any) -> dict[str, Any]:
-        check_axes(axes, info.data.get("base", {}))
+        check_axes(axes, base := info.data.get("base", {}))
+        for sentence in unused_cases(axes, base):
+            warnings.warn(sentence, stacklevel=1)  # inside of pydantic
         return axes
 
     @field_validator("train")
