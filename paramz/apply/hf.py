@@ -85,13 +85,17 @@ def save_pretrained(model: Any, folder: str | os.PathLike[str], **options: Any) 
     plan.save(place / PLAN_FILE)
 
 
-def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -> nn.Module:
+def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -> Any:
     """``kind.from_pretrained`` with the plan that `save_pretrained` left beside the weights.
 
     Args:
         kind: the model's class, or an Auto class.
         folder: from where.
         **options: for ``kind.from_pretrained``.
+
+    Returns:
+        the model; with ``output_loading_info=True`` a pair of it and what transformers says of the
+        loading.
 
     Raises:
         ValueError: there is no plan in the folder.
@@ -104,7 +108,8 @@ def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -
     where = place / UNFOLDED if inside else place
     if "config" not in options and (unmarked := _without_mark(kind, where)) is not None:
         options["config"] = unmarked
-    model: nn.Module = kind.from_pretrained(where, **options)
+    loaded = kind.from_pretrained(where, **options)
+    model: nn.Module = loaded[0] if isinstance(loaded, tuple) else loaded
     if not inside and (place / CHANGED_FILE).is_file():
         from safetensors.torch import load_file  # transformers brings it
 
@@ -117,7 +122,7 @@ def from_pretrained(kind: Any, folder: str | os.PathLike[str], **options: Any) -
     note = getattr(config, "paramz", None) or f"{plan.parametrization.name}, plan in {PLAN_FILE}"
     config.paramz = note.removesuffix(FOLDED)
     restore_(model, plan)
-    return model
+    return loaded
 
 
 def _without_mark(kind: Any, folder: Path) -> Any:

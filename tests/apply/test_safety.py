@@ -205,6 +205,8 @@ def test_hugging_face_checkpoints_carry_their_plan(tmp_path):
     again = paramz.hf.from_pretrained(type(model), tmp_path)
     assert paramz.plan_of(again) == plan
     assert torch.equal(again(ids).logits, model(ids).logits)
+    again, said = paramz.hf.from_pretrained(type(model), tmp_path, output_loading_info=True)
+    assert paramz.plan_of(again) == plan and not said["missing_keys"]
 
     bare = type(model).from_pretrained(tmp_path)
     assert torch.equal(bare(ids).logits, model(ids).logits)
