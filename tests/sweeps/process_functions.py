@@ -118,6 +118,15 @@ def closing(config, trial):
     os._exit(7)
 
 
+def stubborn(config, trial):
+    """Says that it was asked to stop, and goes on."""
+    while not trial.should_stop():
+        (trial.directory / "asked").touch()
+        time.sleep(0.01)
+    trial.log(0, loss=1.0)
+    time.sleep(3600)
+
+
 def raising(config, trial):
     """Raises what is no Exception."""
     raise KeyboardInterrupt("by hand")

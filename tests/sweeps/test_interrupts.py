@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -68,7 +69,7 @@ def assert_stopped(process, out, before, said, err):
 def test_a_signal_before_the_first_trial_stops_the_sweep(tmp_path, number):
     """At this moment no trial is in flight: the workers still import the training function."""
     slow = tmp_path / "slow.py"
-    slow.write_text("import time\ntime.sleep(3)\ndef train(config): return {'loss': 1.0}\n")
+    slow.write_text("import time\ntime.sleep(3600)\ndef train(config): return {'loss': 1.0}\n")
     path = tmp_path / "spec.yaml"
     path.write_text(f"train: {slow}:train\naxes: {{lr: [1, 2, 4]}}\nrefine: {{axis: lr}}\n")
     process = start(path, tmp_path / "run")
@@ -104,6 +105,25 @@ def test_trials_that_were_never_begun_are_left(tmp_path):
     assert (tally.left, tally.stopped, tally.complete) == (6, True, False)
 
 
+def test_a_second_request_ends_trials_that_do_not_stop(tmp_path):
+    """They had all of their time, whatever was asked meanwhile."""
+    sweep = wanted("stubborn", base={"lr": 1})
+    store = Store(tmp_path / "run")
+    ((key, config),) = prepare(sweep, store).items()
+    stop, pool = Stop(), Pool(store, sweep.train, workers=1)
+
+    def insist():
+        wait_for((store.trial(key) / "asked").exists)
+        stop.request(grace=40.0)
+        wait_for((store.trial(key) / "history.jsonl").exists)
+        stop.request(grace=0.0)
+
+    threading.Thread(target=insist).start()
+    begun = time.monotonic()
+    tally = pool.run([Assignment(key, config)], stop)
+    assert tally.interrupted == {key} and time.monotonic() - begun < 40
+
+
 @pytest.mark.slow
 def test_interrupts_at_random_times(tmp_path):
     """PARAMZ_INTERRUPTS=50 makes it 50 rounds."""
@@ -129,8 +149,8 @@ def test_interrupts_at_random_times(tmp_path):
 
 def test_a_hangup_saves_unless_the_sweep_was_started_with_nohup(tmp_path):
     spec = tmp_path / "spec.yaml"
-    spec.write_text(wanted("counting", base={"steps": 30, "sleep": 0.05}).to_yaml())
-    for i, prefix in enumerate(([], ["nohup"])):
+    for i, (prefix, steps) in enumerate((([], 10_000), (["nohup"], 30))):  # only one is to end
+        spec.write_text(wanted("counting", base={"steps": steps, "sleep": 0.05}).to_yaml())
         out = tmp_path / f"run-{i}"
         command = [*prefix, *PARAMZ, "sweep", str(spec), "--out", str(out)]
         command = [*command, "--workers", "2"]

@@ -60,7 +60,7 @@ def test_a_suspended_sweep_exceeds_no_limit(tmp_path):
     """As by Slurm's suspension: the pool and its workers are stopped, and go on later."""
     sweep = wanted(
         "counting",
-        base={"steps": 8, "sleep": 0.2},
+        base={"steps": 20, "sleep": 0.2},  # it must not end before it is suspended
         resources={"minutes": 0.2, "silent_minutes": 0.15},
     )
     spec = tmp_path / "spec.yaml"

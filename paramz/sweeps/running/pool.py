@@ -104,7 +104,7 @@ class Pool:
                     time.sleep(min(5.0, patience))
                 self._watch()
             if stop.requested:
-                self._interrupt(stop.grace)
+                self._interrupt(stop)
         finally:
             self._close()
         self._recorder.write_rest(patience=max(60.0, patience))
@@ -255,7 +255,7 @@ class Pool:
         worker.assignment = worker.attempt = None
         self._recorder.finished(assignment.key, assignment.config, attempt, outcome)
 
-    def _interrupt(self, grace: float) -> None:
+    def _interrupt(self, stop: Stop) -> None:
         """Let running trials save themselves, then end them; those still running get no result."""
         for worker in self._running():
             if worker.ready:
@@ -263,7 +263,7 @@ class Pool:
             else:
                 worker.kill()
         begun = time.monotonic()
-        while self._running() and time.monotonic() - begun < grace:
+        while self._running() and time.monotonic() - begun < stop.grace:
             for worker in list(self._workers):
                 if worker.connection.poll() or worker.exited():
                     self._receive_last(worker)
