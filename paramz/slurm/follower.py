@@ -14,7 +14,7 @@ from typing import Any
 
 from paramz.slurm.order import JobOrder
 from paramz.sweeps.running.messages import STOP, Order
-from paramz.sweeps.running.process import Worker, start_worker
+from paramz.sweeps.running.process import Worker, cause, start_worker
 from paramz.sweeps.running.recording import failure
 from paramz.sweeps.running.stopping import Stop
 from paramz.sweeps.store.attempt import attempt_of, heard_from, slurm_job, slurm_restart
@@ -83,7 +83,8 @@ def _run(worker: Worker, order: Order, stop: Stop, clock: Clock) -> str | None:
                 if not _goes_on(order):
                     return None
     except (EOFError, OSError):
-        return None if stopped else "its process died"
+        worker.await_exit()
+        return None if stopped else worker.killed_because or cause(worker.end())
     failed = content["status"] == "failed" and not stopped
     return str(content["error"]) if failed else None
 

@@ -152,6 +152,8 @@ def _classify(returned: Any, trial: Trial) -> Ending:
     """The outcome that the returned value of a training function stands for."""
     if trial._stopping:
         return _outcome("interrupted", "stopped to be resumed later")
+    if trial.rank:  # rank 0 alone is recorded; the others often return nothing
+        return _outcome("ok", None)
     if not isinstance(returned, dict) or "loss" not in returned:
         got = f"keys {sorted(returned)}" if isinstance(returned, dict) else type(returned).__name__
         return _outcome(
