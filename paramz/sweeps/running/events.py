@@ -121,22 +121,25 @@ class LevelLog:
 
     def records(self) -> Iterator[bytes]:
         """The records that have become whole since the last call."""
+        begin = self._at
         with open(self.path, "rb") as file:
+            file.seek(begin)  # it is looked at five times a second, and may hold pictures
             content = file.read()
         while True:
+            at = self._at - begin
             room = _BLOCK - self._at % _BLOCK
             if room < _HEADER:  # the rest of a block that holds no header is filled with zeros
                 self._at += room
                 continue
-            if len(content) < self._at + _HEADER:
+            if len(content) < at + _HEADER:
                 return
-            _, length, kind = struct.unpack_from("<IHB", content, self._at)
-            end = self._at + _HEADER + length
+            _, length, kind = struct.unpack_from("<IHB", content, at)
+            end = at + _HEADER + length
             if len(content) < end or kind not in (_FULL, _FIRST, _MIDDLE, _LAST):
                 return
             if kind in (_FULL, _FIRST):
                 self._parts = []
-            self._parts.append(content[self._at + _HEADER : end])
-            self._at = end
+            self._parts.append(content[at + _HEADER : end])
+            self._at = begin + end
             if kind in (_FULL, _LAST):
                 yield b"".join(self._parts)
