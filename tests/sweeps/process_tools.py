@@ -19,3 +19,11 @@ def wait_for(what, seconds=90):
     while not what():
         assert time.monotonic() < give_up, "waited in vain"
         time.sleep(0.02)
+
+
+def runs(pid):
+    """Whether a process runs; one that nobody has reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

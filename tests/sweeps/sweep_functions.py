@@ -51,17 +51,22 @@ def faulty(config, trial):
 
 
 def resumable(config, trial):
-    """A random walk that saves itself whenever asked to stop, and every step."""
+    """A random walk that saves itself whenever asked to stop, and every step.
+
+    While there is a file "hold" in the directory of the sweep, it stays at a step.
+    """
+    hold = trial.directory.parents[1] / "hold"
     saved = trial.directory / "checkpoint.json"
     step, position = json.loads(saved.read_text()) if saved.exists() else (0, 0.0)
     while step < config["steps"]:
         rng = random.Random(f"{config['seed']} {step}")
         position, step = position + rng.gauss(0, 1), step + 1
-        time.sleep(config["sleep"])
         trial.log(step, loss=abs(position))
         draft = saved.with_suffix(".tmp")
         draft.write_text(json.dumps([step, position]))
         draft.replace(saved)
+        while hold.exists() and not trial.should_stop():
+            time.sleep(0.01)
         if trial.should_stop():
             return {}
     return {"loss": abs(position), "attempt": trial.attempt}

@@ -70,12 +70,12 @@ def test_specs(tmp_path, spec):
 @FUZZ
 @given(text=SNIPPETS)
 def test_values(text):
-    begun = time.monotonic()
+    begun = time.process_time()  # a busy machine does not count
     try:
         read_value(text)
     except ValueTextError as error:
         assert error.line >= 1 and error.problem
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @FUZZ

@@ -9,21 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from process_tools import PARAMZ, wait_for, wanted
+from process_tools import PARAMZ, runs, wait_for, wanted
 
 from paramz.sweeps import Store, load, run
 from paramz.sweeps.running.pool import Pool
 from paramz.sweeps.running.process import Assignment
 from paramz.sweeps.running.runner import prepare
 from paramz.sweeps.running.stopping import Stop
-
-
-def runs(pid):
-    """Whether a process runs; one that nobody has reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize(

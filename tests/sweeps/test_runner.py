@@ -4,10 +4,10 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from process_tools import wait_for
 
 from paramz.sweeps import load, run
 from paramz.sweeps.running.pool import BrokenTarget, Pool
@@ -132,13 +132,15 @@ def test_a_worker_that_dies_on_import_ends_the_sweep(tmp_path):
 
 
 def test_a_stopped_trial_resumes_where_it_was_and_ends_the_same(sweep, tmp_path):
-    wanted = sweep("resumable", base={"steps": 40, "sleep": 0.02}, axes={"seed": [0, 1]})
+    wanted = sweep("resumable", base={"steps": 40}, axes={"seed": [0, 1]})
     store = Store(tmp_path / "run")
+    hold = held(tmp_path)
     assignments = [Assignment(key, config) for key, config in prepare(wanted, store).items()]
     stop = Stop()
     threading.Thread(target=lambda: (saved(tmp_path, 2), stop.request())).start()
     tally = Pool(store, wanted.train, workers=2).run(assignments, stop)
     assert tally.interrupted == set(wanted.trials) and store.finished() == set()
+    hold.unlink()
     table = run(wanted, tmp_path / "run").set_index("seed").sort_index()
     assert table["loss"].tolist() == [walk(0, 40), walk(1, 40)]
     assert table["attempt"].tolist() == [2, 2]
@@ -146,12 +148,17 @@ def test_a_stopped_trial_resumes_where_it_was_and_ends_the_same(sweep, tmp_path)
     assert len(lines) == 40  # no step was done twice
 
 
+def held(tmp_path):
+    """A file: while it is there no trial goes on, however late the sweep is stopped."""
+    hold = tmp_path / "run" / "hold"
+    hold.parent.mkdir()
+    hold.touch()
+    return hold
+
+
 def saved(tmp_path, count):
     """Wait until so many trials have saved a checkpoint."""
-    give_up = time.monotonic() + 30
-    while len(list((tmp_path / "run").glob("trials/*/checkpoint.json"))) < count:
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
+    wait_for(lambda: len(list((tmp_path / "run").glob("trials/*/checkpoint.json"))) == count)
 
 
 def command(path, out):
@@ -159,36 +166,35 @@ def command(path, out):
     return [*paramz, "sweep", str(path), "--out", str(out), "--workers", "2"]
 
 
-def start(spec_file, tmp_path, sleep=0.05):
-    text = (
-        f"train: {FUNCTIONS}:resumable\nbase: {{steps: 20, sleep: {sleep}}}\n"
-        "axes: {seed: [0, 1, 2]}\n"
-    )
-    path = spec_file(text)
+def start(spec_file, tmp_path):
+    text = f"train: {FUNCTIONS}:resumable\nbase: {{steps: 20}}\naxes: {{seed: [0, 1, 2]}}\n"
+    path, hold = spec_file(text), held(tmp_path)
     process = subprocess.Popen(
         command(path, tmp_path / "run"), stderr=subprocess.PIPE, text=True, process_group=0
     )
     saved(tmp_path, 2)
-    return path, process
+    return path, process, hold
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(spec_file, tmp_path):
-    path, process = start(spec_file, tmp_path)
+    path, process, hold = start(spec_file, tmp_path)
     os.killpg(process.pid, 2)  # as a terminal does: the whole foreground group
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "stopping; trials that can resume are saving checkpoints" in err
     assert "stopped; the same command goes on from here" in err and "Traceback" not in err
+    hold.unlink()
     subprocess.run(command(path, tmp_path / "run"), check=True)
     table = load(tmp_path / "run").set_index("seed").sort_index()
     assert table["loss"].tolist() == [walk(seed, 20) for seed in range(3)]
 
 
 def test_after_kill_9_the_same_command_goes_on_at_once(spec_file, tmp_path):
-    path, process = start(spec_file, tmp_path)
+    path, process, hold = start(spec_file, tmp_path)
     process.kill()
     process.wait()
-    subprocess.run(command(path, tmp_path / "run"), check=True, timeout=30)
+    hold.unlink()
+    subprocess.run(command(path, tmp_path / "run"), check=True, timeout=120)
     table = load(tmp_path / "run").set_index("seed").sort_index()
     assert table["loss"].tolist() == [walk(seed, 20) for seed in range(3)]
     assert sorted(table["attempt"]) == [1, 2, 2]
@@ -198,7 +204,7 @@ def test_two_people_running_the_same_sweep_share_it(spec_file, tmp_path):
     text = "base: {sleep: 0.05}\naxes: {width: [1, 2, 3, 4, 5, 6, 7, 8], lr: [0.5]}\n"
     path = spec_file(text)
     both = [subprocess.Popen(command(path, tmp_path / "run")) for _ in range(2)]
-    assert {process.wait(timeout=30) for process in both} <= {0, 1}
+    assert {process.wait(timeout=120) for process in both} <= {0, 1}
     subprocess.run(command(path, tmp_path / "run"), check=True)
     store = Store(tmp_path / "run")
     assert [ran(store, key) for key in sorted(store.finished())] == [1] * 8

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from process_tools import runs, wait_for
 
 from paramz.sweeps import Sweep, load, run
 from paramz.sweeps.running.command import words_of
@@ -108,7 +110,7 @@ def test_a_command_whose_trial_ends_takes_along_what_it_has_started(tmp_path):
     (row,) = run(sweep, tmp_path / "run").to_dict("records")
     assert row["status"] == "diverged"
     (child,) = (tmp_path / "run").glob("trials/*/child")
-    assert not Path(f"/proc/{child.read_text()}").exists()
+    wait_for(lambda: not runs(int(child.read_text())))
 
 
 @pytest.mark.parametrize(
@@ -149,24 +151,25 @@ def test_a_program_that_does_not_exist_fails_the_trial(tmp_path):
 
 
 def test_an_interrupted_command_saves_and_is_resumed(tmp_path):
-    sweep = script(
-        "--steps", "30", "--pause", "0.05", resume=["--resume", "{trial.directory}/ckpt.json"]
-    )
+    hold = tmp_path / "hold"
+    hold.touch()
+    resume = ["--resume", "{trial.directory}/ckpt.json"]
+    sweep = script("--steps", "6", "--hold", str(hold), resume=resume)
     store = Store(tmp_path / "run")
     stop = Stop()
 
     def interrupt():
-        while not list(store.root.glob("trials/*/history.jsonl")):
-            time.sleep(0.05)
+        wait_for(lambda: list(store.root.glob("trials/*/history.jsonl")))
         stop.request()
 
     threading.Thread(target=interrupt, daemon=True).start()
     tally = run_missing(sweep, store, Options(workers=1, stop=stop))
     assert tally.left == 1 and not tally.saved
+    hold.unlink()
     (row,) = run(sweep, store.root).to_dict("records")
     assert row["status"] == "ok"
     steps = [line["step"] for line in history(store.root)]
-    assert steps == list(range(30))  # none twice: it went on from its checkpoint
+    assert steps == list(range(6))  # none twice: it went on from its checkpoint
     log = next(store.root.glob("trials/*/log.txt")).read_text()
     assert "saved, good bye" in log and log.count("--resume") == 1
 
@@ -313,3 +316,12 @@ def test_records_across_blocks_are_put_together(tmp_path):
     path.write_bytes(content)
     assert list(log.records()) == whole[1:]
     assert list(log.records()) == []
+    log._at = 1 << 28  # far into a large log, of which only what is new is read
+    with open(path, "r+b") as file:
+        file.seek(log._at)
+        file.write(b"\0\0\0\0\2\0\1ab")
+    tracemalloc.start()
+    assert list(log.records()) == [b"ab"]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 20

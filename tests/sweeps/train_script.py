@@ -18,6 +18,7 @@ parser.add_argument("--resume")
 parser.add_argument("--log", default="csv")
 parser.add_argument("--steps", type=int, default=5)
 parser.add_argument("--pause", type=float, default=0.0)
+parser.add_argument("--hold", default="", help="a file: while it is there, stay at a step")
 parser.add_argument("--fail", default="")
 args = parser.parse_args()
 
@@ -84,6 +85,8 @@ for step in range(first, args.steps):
         json.dump({"step": step + 1}, file)
     os.replace(os.path.join(args.out, "ckpt.json.new"), os.path.join(args.out, "ckpt.json"))
     time.sleep(args.pause)
+    while os.path.exists(args.hold) and not stopped:
+        time.sleep(0.02)
     if stopped:
         print("saved, good bye")
         sys.exit(0)
