@@ -163,13 +163,13 @@ def _what_went_wrong(record: Record, folder: Path) -> str:
     if not (folder / LINES).is_file():
         return f"the script ended without a call of paramz.record; {_TWO_LINES}"
     return (
-        f"the script ended after {_updates(folder)} updates with paramz.record: let it train for more "
-        'iterations (--steps "{steps}" gives it as many as the check needs)'
+        f"the script ended after {_updates(folder)} updates with paramz.record: let it train for "
+        'more iterations (--steps "{steps}" gives it as many as the check needs)'
     )
 
 
 def _updates(folder: Path) -> int:
-    """The updates that a script made with `paramz.record`, which sees the model before the first."""
+    """The updates that a script made, by the lines of `paramz.record`, one of them before any."""
     lines = folder / LINES
     return len(lines.read_text(encoding="utf-8").splitlines()) - 1 if lines.is_file() else 0
 

@@ -91,7 +91,7 @@ def _trial(store: "Store", key: str, config: "Config", lines: int) -> dict[str, 
 
 
 def _ranks_shown(folder: Path) -> list[int]:
-    """Further ranks of a trial with several processes whose logs are shown: first those that failed.
+    """The further ranks of a trial whose logs are shown: those that failed before the others.
 
     One fails, and the others wait for it until they are ended.
     """

@@ -22,7 +22,7 @@ def said_at_once() -> Iterator[None]:
     """
     told = set()
 
-    def show(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    def show(message: Any, category: Any, filename: str, lineno: int, *_: Any, **__: Any) -> None:
         place = "" if filename.startswith(_PACKAGE) else f" ({filename}:{lineno})"
         line = f"warning: {message}{place}"
         if line not in told:

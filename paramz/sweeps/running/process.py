@@ -99,7 +99,7 @@ class Worker:
             return self.process.poll() is not None
 
     def await_exit(self) -> None:
-        """Let a process that has closed its connection end by itself, so that its code tells why."""
+        """Let a process that has closed its connection end by itself: its code tells why."""
         give_up = time.monotonic() + _AFTER_CLOSE
         while not self.exited():
             if time.monotonic() > give_up:

@@ -1,10 +1,10 @@
 """Successive refinement: first a coarse range, then trials around the optimum of each setting.
 
-For every setting of the other axes, with losses averaged over seeds (those that failed by an error
-left out), the optimum over the refined axis is bracketed. If it lies inside the range that was tried, the midpoints between it and its two
+For every setting of the other axes, with losses averaged over seeds, the optimum over the refined
+axis is bracketed. If it lies inside the range that was tried, the midpoints between it and its two
 neighbours (in log2) are added; if it lies at an end, the next point beyond that end is added. A
 round costs at most two trials per setting and seed, whereas halving the step over the whole range
-would double the number of trials.
+would double the number of trials. A seed that failed by an error is left out of the average.
 """
 
 from __future__ import annotations
