@@ -221,9 +221,9 @@ def _show(judged: Any) -> None:
             table.add_row(
                 s.module, s.role, str(s.step), s.quantity, f"{s.slope:+.3f}", *interval, mark
             )
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
-    console.print(judged.sentence, markup=False, highlight=False)
+    console.print(judged.sentence, highlight=False)
 
 
 def _from_here(target: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from paramz.cli.functions import refused
-from paramz.cli.said import prints_aside
+from paramz.cli.said import prints_aside, said_at_once
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def convert(
     try:
         if bool(source) == bool(flags):
             raise ValueError("give one thing to convert: a file, folder or model, or --flags")
-        with prints_aside():
+        with prints_aside(), said_at_once():
             found = find(flags or _model(source) or source)
     except Exception as error:
         raise refused(error) from None

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rich.table import Table
+from rich.text import Text
 
 from paramz.cli.launchers import launchers
 from paramz.cli.said import said_at_once
@@ -85,17 +86,20 @@ class Look:
         return [*lines, *self.notes]
 
     def table(self) -> Table:
-        """All of it as a table with bars, for a terminal."""
-        table = Table(title=self.status.directory, title_justify="left", box=None)
+        """All of it as a table with bars, for a terminal.
+
+        Brackets in the text of an error are no styles of rich, such as those of [/INST].
+        """
+        table = Table(title=Text(self.status.directory), title_justify="left", box=None)
         table.add_column("state")
         table.add_column("trials", justify="right")
         table.add_column("")
         for name, number in self.status.counts.items():
             bar = "█" * round(_BAR * number / max(1, self.status.trials))
-            table.add_row(name, str(number), f"[{_COLOURS[name]}]{bar}[/]")
+            table.add_row(name, str(number), Text(bar, _COLOURS[name]))
         for line in [*self.details(), self._eta()]:
             if line:
-                table.add_row("", "", line)
+                table.add_row("", "", Text(line))
         return table
 
     def _eta(self) -> str:

@@ -92,14 +92,14 @@ def plan(
         pairs = _pairs(names)
         with prints_aside(), said_at_once():
             made = _planned(source, large, small, parametrization, settings, export is not None)
-        if export is None:
-            tables = [made.summary(each, full=full) for each in optimizer.split(",")]
-            columns = shutil.get_terminal_size().columns  # 80 in a pipe
-            texts = [table.within(columns) for table in tables]
-            shown = json.dumps(made.to_json()) if as_json else "\n\n".join(texts)
-        else:
-            result = made.export(export, names=pairs, **exporting)
-            shown = json.dumps(asdict(result)) if as_json else result.text
+            if export is None:
+                tables = [made.summary(each, full=full) for each in optimizer.split(",")]
+                columns = shutil.get_terminal_size().columns  # 80 in a pipe
+                texts = [table.within(columns) for table in tables]
+                shown = json.dumps(made.to_json()) if as_json else "\n\n".join(texts)
+            else:
+                result = made.export(export, names=pairs, **exporting)
+                shown = json.dumps(asdict(result)) if as_json else result.text
     except Exception as error:
         raise refused(error) from None
     typer.echo(shown)

@@ -49,8 +49,9 @@ class Summary:
         for row in self.cells:
             table.add_row(*row)
         text = StringIO()
-        # As wide as the table is: rich would cut numbers off to make room for a long name.
-        console = Console(file=text, width=10_000, color_system=None)
+        # As wide as the table is: rich would cut numbers off to make room for a long name. What
+        # stands in brackets, or between colons, is a user's: no style, and no emoji.
+        console = Console(file=text, width=10_000, color_system=None, markup=False, emoji=False)
         console.print(table)
         for note in self.notes:
             console.print(note, width=240)

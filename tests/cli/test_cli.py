@@ -1,15 +1,19 @@
 """What the verbs print, and their exit codes."""
 
+import io
 import json
 import os
 import warnings
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from paramz.cli import app, said
+from paramz.cli.look import look_at
 from paramz.cli.said import said_at_once
+from paramz.plan.summary import Summary
 from paramz.sweeps import Store, run
 from paramz.sweeps.store.files import last_lines
 
@@ -72,6 +76,19 @@ def test_status_counts_and_groups_failures(finished):
     assert any(line.startswith("1 failed: RuntimeError: no luck with None (e.g.") for line in lines)
     found = json.loads(call("status", finished, "--json").stdout)
     assert found["counts"]["failed"] == 2 and found["left"] == 0
+
+
+def test_brackets_in_an_error_are_shown_on_a_terminal(finished, sweep, tmp_path):
+    """Rich took them for its styles: some were left out, and others ended the verb."""
+    record = next(r for r in Store(finished).records() if r["status"] == "failed")
+    error = "ValueError: no [/INST] behind [bold] :key:"
+    record |= {"error": error}
+    (finished / "results" / f"{record['key']}.json").write_text(json.dumps(record))
+    out = io.StringIO()
+    Console(file=out, width=200).print(look_at(Store(finished)).table())
+    assert error in out.getvalue()
+    shown = str(Summary("[x] :key:", ("a", "b"), (("[/b]", "[red]"),), ("a note [w]",)))
+    assert all(text in shown for text in ("[x] :key:", "[/b]", "[red]", "a note [w]"))
 
 
 def test_status_reports_what_is_broken_and_missing(finished):
