@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paramz.analysis.columns import Array
+from paramz.analysis.lagging import lagging_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +110,7 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     order = {module: i for i, module in enumerate(shown.module.unique())}
     last_maps = _last_maps(df)
     scheme = str(df.parametrization.iloc[0])
+    lagging = lagging_of(df) if axis == "width" else frozenset()
     slopes = []
     for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
         module, role, step, quantity = (str(part) for part in key)
@@ -123,7 +125,10 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
         slope = Slope(module, role, int(step), quantity, *found, None, last=module in last_maps)
         if _is_claimed(slope, axis):
-            slope = _judged(slope, _may_fall(slope, axis, scheme), tolerance)
+            may_fall = _may_fall(slope, axis, scheme) or (
+                module in lagging and quantity in ("update", "delta")
+            )
+            slope = _judged(slope, may_fall, tolerance)
             # Of one layer in a deep branch it is too noisy under SGD to leave a check undecided.
             if axis != "width" and slope.quantity == "update" and not slope.proved:
                 slope = replace(slope, passed=True)

@@ -67,6 +67,22 @@ def test_another_exponent_fails(exponent: float, quantity: str) -> None:
     assert (verdict.outcome, verdict.culprit) == ("fail", "wrong")
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "exponent", "outcome"),
+    [("sgd", -0.5, "pass"), ("adamw", -0.5, "fail"), ("sgd", 0.5, "fail"), ("mine", -0.5, "fail")],
+)
+def test_what_has_no_width_lags_under_sgd(optimizer: str, exponent: float, outcome: str) -> None:
+    """A small table before a map to width: its gradient is a sum of random signs at first."""
+    lags = [
+        (name, role, 1, quantity, power(exponent))
+        for name, role, quantity in (
+            ("emb", "scalar", "update"), ("emb", "scalar", "delta"), ("up(input)", "", "delta"),
+        )
+    ]  # fmt: skip
+    df = table(*flat_layer("up", "input"), *flat_layer(), *lags).assign(optimizer=optimizer)
+    assert judge(df).outcome == outcome
+
+
 def test_growth_that_sets_in_at_large_widths_is_seen() -> None:
     late: Size = lambda width: np.sqrt(1 + (width / 128) ** 2)  # noqa: E731
     assert judge(table(*flat_layer(), ("wrong", "hidden", 1, "delta", late))).outcome == "fail"
