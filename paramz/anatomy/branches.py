@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -19,7 +19,14 @@ from paramz.anatomy.bare_experts import bare_end
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, UnknownBranch, declared_blocks
-from paramz.anatomy.ends import added_alone, find_added_in, require_ends, shown, without_gates
+from paramz.anatomy.ends import (
+    added_alone,
+    find_added_in,
+    moved_numbers,
+    require_ends,
+    shown,
+    without_gates,
+)
 from paramz.anatomy.left_out import left_out
 from paramz.anatomy.normed_ends import behind_norms
 from paramz.anatomy.paths import is_number, join, pattern, split, stem
@@ -41,6 +48,8 @@ class Residual:
             stack, and ``loops``, its own, where they grow.
         alone: those of ``ends`` that are in none of these modules, and added by themselves.
         called: path of an end -> that of the module whose forward runs, where they differ.
+        numbers: path of an end -> by what numbers in forward code multiply it, and in the base,
+            where these differ.
         notes: what a reader of the plan should know, one sentence each.
     """
 
@@ -50,6 +59,7 @@ class Residual:
     modules: Mapping[str, str]
     ratios: Mapping[str, Mapping[str, float]]
     called: Mapping[str, str]
+    numbers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     alone: frozenset[str] = frozenset()
 
@@ -87,6 +97,7 @@ def find_branches(
     except UnknownBranch as error:
         raise ValueError(f"{error} {shown(model, base, example) or _how(error.where)}") from None
     added = find_added_in(base, at_base.modules, example)
+    named = found
     found, at_base = (behind_norms(f, added.lost, declared=known) for f in (found, at_base))
     if not known:
         found, at_base = (without_gates(f, added) for f in (found, at_base))
@@ -95,6 +106,7 @@ def find_branches(
     ratios, notes = depth_ratios(
         model, base, found.runs, at_base.runs, declared.runs if declared else None, calls
     )
+    numbers = moved_numbers(model, named, ratios, example, added)
     if not known:
         notes += left_out(model, base, set(found.runs))
     notes += require_ends(model, base, at_base, ratios, example, added, declared=known)
@@ -107,6 +119,7 @@ def find_branches(
         modules=found.modules,
         ratios=ratios,
         called={path: called(model, path) for path in found.modules},
+        numbers=numbers,
         notes=tuple(notes),
         alone=alone,
     )

@@ -24,11 +24,12 @@ def find_depth_factors(
     probes: Probes,
     residual: Residual | None,
     declared: Sequence[DeclaredFactor] = (),
-) -> tuple[list[DeclaredFactor], list[str]]:
-    """What is to be held at the base's value, and a note on each kind of it.
+) -> tuple[list[DeclaredFactor], list[str], list[str]]:
+    """What is to be held at the base's value, a note on each kind of it, and what cannot be held.
 
     A number counts if it is one in base and wider probe, and differs in the model by a power of the
-    ratio of depths, 1/2 or 1 up or down, or 1/4 up, in all modules that have it.
+    ratio of depths, 1/2 or 1 up or down, or 1/4 up, in all modules that have it. Of those that
+    forward code computes, a run shows what they multiply branches by, and nothing can hold them.
 
     Args:
         model: the target.
@@ -38,7 +39,7 @@ def find_depth_factors(
     """
     ratios = {r["depth"] for r in residual.ratios.values() if "depth" in r} if residual else set()
     if len(ratios) != 1 or math.isclose(ratio := next(iter(ratios)), 1.0):
-        return [], []
+        return [], [], []
     spoken = {(each.module, each.attribute) for each in declared}
     found: dict[str, list[tuple[DeclaredFactor, float | None]]] = {}
     for each in _moving(model, probes):
@@ -57,7 +58,33 @@ def find_depth_factors(
             "rule for depth, so it is held at the base's value. "
             f"factors={{r'^{kind}$': None}} leaves it as the code has it"
         )
-    return held, notes
+    return held, notes, _in_code(residual, ratio, [*held, *declared]) if residual else []
+
+
+def _in_code(residual: Residual, ratio: float, spoken: Sequence[DeclaredFactor]) -> list[str]:
+    """What to say of numbers on branches that no attribute holds, one sentence for each kind."""
+    found: dict[str, str] = {}
+    for end, (here, there) in residual.numbers.items():
+        power = _power(here / there, ratio) if here * there > 0 else None
+        if power is None or any(_speaks(each, end, residual) for each in spoken):
+            continue
+        found.setdefault(
+            pattern(end),
+            f"{end}: forward code multiplies what it makes by {here:.4g}, by {there:.4g} in the "
+            f"base, before it is added: like depth^{power:+g}. The plan has the rule for depth, so "
+            "branches are scaled twice. Let the code use the base's number at every depth, or keep "
+            "it in an attribute of the block, as in self.scale = layers**-0.5, which the plan holds"
+            f" at the base's value; factors={{r'^{pattern(end)}$': None}} says that it is right as "
+            "it is",
+        )
+    return list(found.values())
+
+
+def _speaks(factor: DeclaredFactor, end: str, residual: Residual) -> bool:
+    """Whether a factor is one of the block of an end, or of what is around that."""
+    path = f"{factor.module}." if factor.module else ""
+    blocks = (f"{block}." for block in residual.ratios if end.startswith(f"{block}."))
+    return f"{end}.".startswith(path) or path.startswith(tuple(blocks))
 
 
 def _moving(model: nn.Module, probes: Probes) -> Iterator[DeclaredFactor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -112,7 +113,11 @@ def shown(model: nn.Module, base: nn.Module, example: Any) -> str | None:
 
 
 def find_added_in(
-    model: nn.Module, ends: Iterable[str], example: Any, kept: tuple[int | None, ...] = _KEPT
+    model: nn.Module,
+    ends: Iterable[str],
+    example: Any,
+    kept: tuple[int | None, ...] = _KEPT,
+    where: tuple[bool, ...] = (True, False),
 ) -> Added:
     """What ends branches, but for maps on the stream itself; nothing if the model does not run.
 
@@ -121,9 +126,10 @@ def find_added_in(
         ends: paths of the modules that are known to end branches.
         example: what to call the model with; inputs are guessed if it is left out.
         kept: how many equal blocks of a list run; the second where the first does not run.
+        where: whether it runs on the meta device; the second likewise.
     """
     for inputs in possible_inputs(model, example):
-        for meta, number in ((meta, number) for meta in (True, False) for number in kept):
+        for meta, number in ((meta, number) for meta in where for number in kept):
             try:
                 with warnings.catch_warnings(), torch.no_grad():
                     warnings.simplefilter("ignore")  # of code that meets a guess
@@ -161,6 +167,45 @@ def added_alone(found: FoundBlocks, at_base: FoundBlocks, added: Added) -> froze
     ends = tuple(f"{path}." for path in at_base.modules)
     alone = {unnumbered(name) for name in added.bare if not name.startswith(ends)}
     return frozenset(name for name in found.blocks if alone and unnumbered(name) in alone)
+
+
+def moved_numbers(
+    model: nn.Module,
+    found: FoundBlocks,
+    ratios: Mapping[str, Mapping[str, float]],
+    example: Any,
+    added: Added,
+) -> dict[str, tuple[float, float]]:
+    """End -> by what numbers in the code multiply it, and in the base, where these differ.
+
+    As in ``x + f(x) / sqrt(self.layers)``. Of blocks that have different ones nothing is said.
+
+    Args:
+        model: the target, which runs on the meta device.
+        found: its blocks, under the ends that the base ran with.
+        ratios: path of every block -> its ratios.
+        example: what to call the model with; inputs are guessed if it is left out.
+        added: what a run of the base shows.
+    """
+    deepened = [end for end, block in found.modules.items() if ratios[block]["depth"] != 1]
+    if not deepened or not added.numbers:
+        return {}
+    seen = find_added_in(model, found.modules, example, where=(True,))
+    here, there = _by_kind(seen.numbers), _by_kind(added.numbers)
+    both = {end: (here.get(unnumbered(end)), there.get(unnumbered(end))) for end in deepened}
+    return {
+        end: (one, other)
+        for end, (one, other) in both.items()
+        if one is not None and other is not None and not math.isclose(one, other, rel_tol=1e-6)
+    }
+
+
+def _by_kind(numbers: Mapping[str, set[float]]) -> dict[str, float]:
+    """End without the numbers of blocks -> the number of all such ends, where they have one."""
+    kinds: dict[str, set[float]] = {}
+    for end, found in numbers.items():
+        kinds.setdefault(unnumbered(end), set()).update(found)
+    return {kind: next(iter(found)) for kind, found in kinds.items() if len(found) == 1}
 
 
 def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:

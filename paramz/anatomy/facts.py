@@ -187,7 +187,7 @@ def read_facts(
     embeddings = tuple(find_embedding_scales(model, probes))
     declared = tuple(find_declared(model, probes, factors or {}))
     residual = find_branches(model, probes.base, branches, example) if "depth" in scales else None
-    held, depth_notes = find_depth_factors(model, probes, residual, declared)
+    held, depth_notes, twice = find_depth_factors(model, probes, residual, declared)
     written = _written(model, probes, embeddings, declared, (example, scales))
     moving = moving_numbers(model, probes)
     claimed: set[tuple[str, str | None]] = {
@@ -221,7 +221,7 @@ def read_facts(
         nested=nested_encoders(model),
         residual=residual,
         failure=failure,
-        doubts=tuple(unknown_numbers(probes)),
+        doubts=(*unknown_numbers(probes), *twice),
         notes=(*more, *gates, *notes),
     )
 

@@ -62,8 +62,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in outputs:
             state = self.known.of(tensor)
             if state.data:
-                tips = frozenset([path])
-                made = state._replace(fresh=frozenset(), tips=tips, degree=1.0, ended=True)
+                made = state.behind(path)._replace(fresh=frozenset(), ended=True)
                 self.known.put(tensor, made)
 
     def left(self, path: str, outputs: list[Tensor], inputs: list[Tensor]) -> None:
@@ -84,7 +83,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._elsewhere.add(path)
         elif path:
             self._behind[path] = ends
-            self.known.put(outputs[0], state._replace(tips=frozenset([path]), degree=1.0))
+            self.known.put(outputs[0], state.behind(path))
 
     def _gating(self, output: int, inputs: list[Tensor]) -> frozenset[str]:
         """Matrices of what a block mixes with its own input by gates, as GTrXL's does.
@@ -180,6 +179,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             fresh=frozenset[str]().union(*(state.fresh for state in kept)),
             tips=frozenset[str]().union(*(state.tips for state in kept)),
             degree=degree_of(name, args, moving),
+            times=kept[0].times if len({state.times for state in kept}) == 1 else None,
             ended=len(ended) == len(kept),
             bent=name in _BENDS or any(state.bent for state in kept),
             parts=frozenset(s.at for s in data) if mixing else frozenset(),
@@ -212,6 +212,8 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         number = next((x for x in args[1:] if isinstance(x, int | float)), None)
         gain = bool(bare) and not weights
         if name in _TIMES and isinstance(args[0], Tensor) and (gain or number is not None):
+            if number is not None:
+                state = state._replace(times=(state.times or 1.0) * _factor(name, number))
             if number == 1 or (gain and not weighed):
                 return state
             state = state._replace(weighed=state.weighed or gain)
@@ -243,6 +245,9 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 added.unended.update(fresh)
                 added.bent.update(fresh if branch.bent else ())
                 added.ended.update(ends)
+                if branch.times is not None:
+                    for end in ends:
+                        added.numbers.setdefault(end, set()).add(branch.times)
                 added.bare.update(branch.bare | stream.alone)
                 averaged = stream.scaled or mixed or earlier & branch.through
                 if branch.degree == 1:
@@ -281,6 +286,11 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._added.averaged.update(branch.blended)
         self._mixed[self._count] = now, branch.blenders
         return True
+
+
+def _factor(name: str, number: float) -> float:
+    """By what a product with a number, or a quotient, multiplies."""
+    return 1 / number if name.startswith("div") and number else float(number)
 
 
 def _scaled(terms: tuple[State, ...]) -> tuple[State, ...]:

@@ -21,6 +21,7 @@ class State(NamedTuple):
         fresh: matrices that made it, with no other one since, but for ends of branches.
         tips: ends of branches that made it, likewise, or modules that came behind them.
         degree: by which power of a factor on these ends it changes; nan if by none.
+        times: what numbers in the code have multiplied it by since these ends; None if none have.
         ended: it is the output of an end, times anything.
         bent: a nonlinearity came after the matrices that made it.
         streams: of a residual sum, numbers of what it was before branches beside each other were
@@ -48,6 +49,7 @@ class State(NamedTuple):
     fresh: frozenset[str] = frozenset()
     tips: frozenset[str] = frozenset()
     degree: float = 0.0
+    times: float | None = None
     ended: bool = False
     bent: bool = False
     streams: frozenset[int] = frozenset()
@@ -62,6 +64,10 @@ class State(NamedTuple):
     blenders: frozenset[str] = frozenset()
     pending: frozenset[str] = frozenset()
 
+    def behind(self, path: str) -> State:
+        """The same as the output of a module that ends a branch."""
+        return self._replace(tips=frozenset([path]), degree=1.0, times=None)
+
 
 @dataclass(frozen=True)
 class Added:
@@ -75,6 +81,8 @@ class Added:
             -> path of the module that puts out what is added, empty where none does.
         averaged: known ends, and matrices, of what is added to a stream that is multiplied itself.
         bare: names of parameters that are added by themselves, as biases behind an end.
+        numbers: known end -> what numbers in the code multiply its output by before it is added,
+            one for each of its sums; those that none multiply are left out.
         gates: known ends whose output a sigmoid or the like makes a gate on that of another end.
         ran: the model ran, so that the run would show these.
     """
@@ -85,5 +93,6 @@ class Added:
     lost: dict[str, str] = field(default_factory=dict)
     averaged: set[str] = field(default_factory=set)
     bare: set[str] = field(default_factory=set)
+    numbers: dict[str, set[float]] = field(default_factory=dict)
     gates: set[str] = field(default_factory=set)
     ran: bool = True

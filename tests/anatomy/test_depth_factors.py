@@ -92,3 +92,76 @@ def test_a_number_that_moves_with_the_place_of_a_block_stays():
     model = Placed(depth=2)
     paramz.parametrize_(model, "mup+completep", base=Placed, base_width=32)
     assert [block.scale for block in model.blocks] == [1, 1 / 2]
+
+
+class Counted(Block):
+    """Its code computes the number, as MiniCPM's published code does."""
+
+    def __init__(self, width, depth, normed=False):
+        super().__init__(width, 1.0)
+        self.depth, self._under = depth, depth**-0.5
+        self.last = nn.LayerNorm(width) if normed else nn.Identity()
+
+    def forward(self, x):
+        return x + self.last(self.ffn(self.norm(x))) * (1.4 / self.depth**0.5)
+
+
+class Private(Counted):
+    def forward(self, x):
+        return torch.add(x, self.ffn(self.norm(x)), alpha=self._under)
+
+
+class Scaled(nn.Module):
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def forward(self, x):
+        return self.number * x
+
+
+class Held(Counted):
+    """A module of its own keeps the number, which the plan holds there."""
+
+    def __init__(self, width, depth):
+        super().__init__(width, depth)
+        self.scaled = Scaled(depth**-0.5)
+
+    def forward(self, x):
+        return x + self.scaled(self.ffn(self.norm(x)))
+
+
+def stacked(kind, **options):
+    def build(width=32, depth=2):
+        net = Net(width, depth)
+        net.blocks = nn.ModuleList(kind(width, depth, **options) for _ in range(depth))
+        return net
+
+    return build
+
+
+def drafted(build, **options):
+    return paramz.make_plan(build(depth=8), "mup+completep", base=build, base_width=32, **options)
+
+
+@pytest.mark.parametrize(
+    ("build", "values"),
+    [
+        (stacked(Counted), "by 0.495, by 0.9899 in the base"),
+        (stacked(Counted, normed=True), "by 0.495, by 0.9899 in the base"),
+        (stacked(Private), "by 0.3536, by 0.7071 in the base"),
+    ],
+)
+def test_a_number_that_code_computes_from_the_depth_is_warned_of(build, values):
+    with pytest.warns(UserWarning, match=f"{values}.*depth.-0.5. The plan has the rule for depth"):
+        plan = drafted(build)
+    assert "blocks.0.ffn.2: forward code multiplies what it makes" in " ".join(plan.notes)
+    end = r"^blocks[.][0-9]+[.]ffn[.][0-9]+$"
+    assert f"factors={{r'{end}': None}} says that it is right" in " ".join(plan.notes)
+    assert len(drafted(build, factors={end: None}).notes) == 1
+
+
+@pytest.mark.parametrize("build", [stacked(Held), lambda width=32, depth=2: Net(width, depth)])
+def test_what_the_plan_holds_is_no_number_of_code(build):
+    notes = drafted(build).notes
+    assert len(notes) == 2 and "is held at the base's value" in notes[1]
