@@ -28,29 +28,33 @@ def find_adapters(model: nn.Module) -> dict[str, AdapterPart]:
     Tensors that layers share are there under each of their names.
     """
     found: dict[str, AdapterPart] = {}
-    uses: dict[int, int] | None = None  # counted once there is an adapter
+    pairs: list[_Pair] = []
     for path, module in model.named_modules():
         if not module._modules and module._parameters.keys() <= {"weight", "bias"}:
             continue  # of a model of many layers most have nothing else
         for down, up in () if ADALORA_GAINS in module._modules else names.ADAPTER_PAIRS:
-            pairs = factors_of(module, down, path), factors_of(module, up, path)
-            for key, (name, first) in pairs[0].items():
-                if key not in pairs[1]:
-                    continue
-                other, second = pairs[1][key]
+            firsts, seconds = (factors_of(module, local, path) for local in (down, up))
+            for key in (key for key in firsts if key in seconds):
+                (name, first), (other, second) = firsts[key], seconds[key]
                 zero = _starts_at_zero(first, second, table=down == names.EMBEDDING_DOWN)
                 parts = _pair(name, other, zero, scaling_of(module, key), _terms(module))
-                uses = _uses(model) if uses is None else uses
-                ins, outs = uses.get(id(first), 1), uses.get(id(second), 1)
-                found[name] = replace(parts[0], uses=ins)
-                found[other] = replace(parts[1], uses=outs, mixed=outs > ins)
-                found |= _bias(module, up, key, other)
+                found |= {name: parts[0], other: parts[1], **_bias(module, up, key, other)}
+                pairs.append(((name, first), (other, second)))
         found |= _pools(module, path) | parts_of(module, path)
         for local, rank in names.ADAPTER_GAINS.items():
             for name, parameter in factors_of(module, local, path).values():
                 axes = Axes(fan_out=tuple(range(parameter.dim())), vector=True)
                 found[name] = AdapterPart("gain", axes, rank)
+    # How many layers have a factor, as one parameter or in one module.
+    uses = Counter(id(factor) for pair in pairs for _, factor in pair)
+    for (name, first), (other, second) in pairs:
+        ins, outs = uses[id(first)], uses[id(second)]
+        found[name] = replace(found[name], uses=ins)
+        found[other] = replace(found[other], uses=outs, mixed=outs > ins)
     return found
+
+
+_Pair = tuple[tuple[str, nn.Parameter], tuple[str, nn.Parameter]]
 
 
 def _bias(module: nn.Module, up: str, key: str, name: str) -> dict[str, AdapterPart]:
@@ -62,17 +66,6 @@ def _bias(module: nn.Module, up: str, key: str, name: str) -> dict[str, AdapterP
     sizes = {"scaling": scaling_of(module, key)}
     axes = Axes(fan_out=(0,), vector=True)
     return {f"{name.removesuffix('weight')}bias": AdapterPart("gain", axes, sizes=sizes)}
-
-
-def _uses(model: nn.Module) -> dict[int, int]:
-    """Id of a parameter -> how many modules have it, where these are several."""
-    count = Counter(
-        id(parameter)
-        for module in model.modules()
-        for parameter in module._parameters.values()
-        if parameter is not None
-    )
-    return {key: number for key, number in count.items() if number > 1}
 
 
 def _terms(module: nn.Module) -> int | None:

@@ -248,6 +248,20 @@ def test_adapters_go_on_a_model_that_was_adopted():
     assert [row.role for row in plan.rows if "lora" in row.name] == ["latent", "outward"]
 
 
+@pytest.mark.parametrize("shared", ["weights", "modules"])
+def test_factors_that_layers_share_have_their_uses_however_they_are_shared(shared):
+    model = adapted(rank=8)
+    one, two = model.base_model.model.one, model.base_model.model.two
+    for factor in ("lora_A", "lora_B"):
+        held, other = getattr(one, factor), getattr(two, factor)
+        if shared == "modules":
+            other["default"] = held["default"]
+        else:
+            other["default"].weight = held["default"].weight
+    plan = paramz.make_plan(model, "lora", base=adapted(rank=4))
+    assert [r.ratios.get("uses") for r in plan.rows if "lora" in r.name] == [2.0, 2.0]
+
+
 @pytest.mark.parametrize("drawn", ["pissa", "pissa_niter_2", "OLoRA"])
 def test_a_base_at_another_rank_leaves_the_weights_that_it_shares(drawn):
     """PEFT takes what such factors make off the weights, which are those of the trained model."""
