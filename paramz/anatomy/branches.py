@@ -18,7 +18,7 @@ from paramz.anatomy import names
 from paramz.anatomy.bare_experts import bare_end
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
-from paramz.anatomy.declared import FoundBlocks, UnknownBranch, declared_blocks
+from paramz.anatomy.declared import FoundBlocks, UnknownBranch, declared_blocks, require_inside
 from paramz.anatomy.ends import (
     added_alone,
     find_added_in,
@@ -86,9 +86,9 @@ def find_branches(
         example: what to call the models with; inputs are guessed if it is left out.
 
     Raises:
-        ValueError: there are none, a block holds a part whose branch has no known end, a norm in
-            forward code takes the size of an end off, what branches are added to is multiplied
-            itself, or a declaration matches nothing. The message shows how to declare them.
+        ValueError: there are none, a part of a block has a branch without a known end, a norm in
+            forward code takes an end's size off, what branches are added to is multiplied itself,
+            or a declaration matches nothing. The message shows how to declare them.
     """
     known = declared is not None and declared.inside is not None
     apart = resized_stacks(model, base, lambda module: bool(_ends_of_block(module)))
@@ -96,12 +96,13 @@ def find_branches(
         found, at_base = (_find(m, declared, s) for m, s in zip((model, base), apart, strict=True))
     except UnknownBranch as error:
         raise ValueError(f"{error} {shown(model, base, example) or _how(error.where)}") from None
-    added = find_added_in(base, at_base.modules, example)
-    named = found
+    named, added = found, find_added_in(base, at_base.modules, example)
     found, at_base = (behind_norms(f, added.lost, declared=known) for f in (found, at_base))
     if not known:
         found, at_base = (without_gates(f, added) for f in (found, at_base))
     parameters = {path: _end_parameters(model, path) for path in found.modules}
+    if declared is not None and known:
+        require_inside(declared, found, parameters, model)
     calls = count(model, base, _inner(found), _inner(at_base), example)
     ratios, notes = depth_ratios(
         model, base, found.runs, at_base.runs, declared.runs if declared else None, calls

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.tensors import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,44 @@ def _require_no_expert(block: str, inside: str) -> None:
 
 
 def _block_of(path: str, blocks: list[str], inside: str) -> str:
-    """The block that the end of a branch is in: the only one, if names do not tell."""
+    """The block that the end of a branch is in: the nearest one, if names do not tell."""
     match = re.search(inside, f"{path}.")
     text = match.group(0).rstrip(".") if match else ""
-    return text if text in blocks else blocks[0]
+    return text if text in blocks else max(blocks, key=lambda block: _in_common(path, block))
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many of the first names of two paths are the same."""
+    pairs = zip(one.split("."), other.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def require_inside(
+    declared: Branches, found: FoundBlocks, parameters: Mapping[str, list[str]], model: nn.Module
+) -> None:
+    """Refuse a declaration in which parameters at an end are inside no branch.
+
+    They would keep the size that they have, and the branch with them.
+
+    Args:
+        declared: what the user has declared.
+        found: what it finds in the model.
+        parameters: path of an end -> the names of those that its output is linear in.
+        model: the model.
+
+    Raises:
+        ValueError: there are such parameters.
+    """
+    known = dict(model.named_parameters())
+    outside = [
+        n for own in parameters.values() for n in own if n in known and n not in found.blocks
+    ]
+    if outside:
+        raise ValueError(
+            f"Branches(ends={declared.ends!r}) names the layer of {listed(outside, 2)}, which "
+            f"inside={declared.inside!r} does not match, so it would not take the factor of its "
+            "branch. What ends a branch is inside of it: let inside= match it, too"
+        )
 
 
 class UnknownBranch(ValueError):

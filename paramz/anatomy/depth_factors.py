@@ -28,8 +28,9 @@ def find_depth_factors(
     """What is to be held at the base's value, a note on each kind of it, and what cannot be held.
 
     A number counts if it is one in base and wider probe, and differs in the model by a power of the
-    ratio of depths, 1/2 or 1 up or down, or 1/4 up, in all modules that have it. Of those that
-    forward code computes, a run shows what they multiply branches by, and nothing can hold them.
+    ratio of depths, 1/2 or 1 up or down, or 1/4 up, in all modules that have it. The ratio is that
+    of the stack that a module is in or around. Of those that forward code computes, a run shows
+    what they multiply branches by, and nothing can hold them.
 
     Args:
         model: the target.
@@ -37,15 +38,15 @@ def find_depth_factors(
         residual: the model's residual branches; None finds nothing.
         declared: factors that the user declared, which are left out.
     """
-    ratios = {r["depth"] for r in residual.ratios.values() if "depth" in r} if residual else set()
-    if len(ratios) != 1 or math.isclose(ratio := next(iter(ratios)), 1.0):
+    if residual is None or all(r["depth"] == 1 for r in residual.ratios.values()):
         return [], [], []
     spoken = {(each.module, each.attribute) for each in declared}
     found: dict[str, list[tuple[DeclaredFactor, float | None]]] = {}
     for each in _moving(model, probes):
         if (each.module, each.attribute) not in spoken:
             kind = pattern(join(each.module, str(each.attribute)))
-            found.setdefault(kind, []).append((each, _power(each.plain / each.value, ratio)))
+            power = _power(each.plain / each.value, _depth_at(each.module, residual))
+            found.setdefault(kind, []).append((each, power))
     held, notes = [], []
     for kind, ones in found.items():
         (first, power), *rest = ones
@@ -58,14 +59,28 @@ def find_depth_factors(
             "rule for depth, so it is held at the base's value. "
             f"factors={{r'^{kind}$': None}} leaves it as the code has it"
         )
-    return held, notes, _in_code(residual, ratio, [*held, *declared]) if residual else []
+    return held, notes, _in_code(residual, [*held, *declared])
 
 
-def _in_code(residual: Residual, ratio: float, spoken: Sequence[DeclaredFactor]) -> list[str]:
+def _depth_at(path: str, residual: Residual) -> float:
+    """The ratio of depths of the blocks that a module is in or around; 1 where these differ."""
+    around = f"{path}." if path else ""
+    found = {block: ratios["depth"] for block, ratios in residual.ratios.items()}
+    near = {
+        depth
+        for block, depth in found.items()
+        if f"{path}.".startswith(f"{block}.") or block.startswith(around)
+    }
+    depths = near or {*found.values()}
+    return depths.pop() if len(depths) == 1 else 1.0
+
+
+def _in_code(residual: Residual, spoken: Sequence[DeclaredFactor]) -> list[str]:
     """What to say of numbers on branches that no attribute holds, one sentence for each kind."""
     found: dict[str, str] = {}
     for end, (here, there) in residual.numbers.items():
-        power = _power(here / there, ratio) if here * there > 0 else None
+        depth = _depth_at(end, residual)
+        power = _power(here / there, depth) if here * there > 0 else None
         if power is None or any(_speaks(each, end, residual) for each in spoken):
             continue
         found.setdefault(
@@ -102,5 +117,7 @@ def _moving(model: nn.Module, probes: Probes) -> Iterator[DeclaredFactor]:
 
 
 def _power(growth: float, ratio: float) -> float | None:
-    """The power of the ratio of depths that a number follows."""
+    """The power of the ratio of depths that a number follows; none where that is 1."""
+    if math.isclose(ratio, 1.0):
+        return None
     return next((p for p in _POWERS if math.isclose(growth, ratio**p, rel_tol=1e-4)), None)

@@ -216,6 +216,27 @@ def test_a_declaration_that_matches_nothing_lists_what_there_is():
         find_branches(odd(), odd(), Branches(inside="^1[.]", ends="down$"))
 
 
+def test_an_end_whose_weight_is_declared_to_be_outside_is_refused():
+    """It would not take the branch's factor, and the plan would say that it did."""
+    declared = Branches(inside=r"^1[.][0-9]+[.]mixer[.]0", ends=r"(mixer[.]1|attention[.]proj)$")
+    with pytest.raises(ValueError, match=r"1.0.attention.proj.weight, 1.0.attention.proj.bias and"):
+        find_branches(odd(depth=6), odd(), declared)
+
+
+def test_an_end_outside_of_all_blocks_is_in_the_nearest():
+    class Pair(nn.Module):
+        def __init__(self, one=2, two=2):
+            super().__init__()
+            self.one, self.two = (odd(depth=depth)[1] for depth in (one, two))
+            for block in [*self.one, *self.two]:
+                block.out = nn.Identity()
+
+    declared = Branches(inside=r"^(one|two)[.][0-9]+[.](mixer|attention)", ends=r"[.]out$")
+    residual = find_branches(Pair(8, 4), Pair(), declared)
+    ratios = {end: residual.ratios[block]["depth"] for end, block in residual.modules.items()}
+    assert (ratios["one.3.out"], ratios["two.3.out"]) == (4.0, 2.0)
+
+
 def test_an_end_that_is_not_linear_gets_a_hook():
     declared = Branches(inside=r"^1[.][0-9]+[.]", ends=r"(mixer|attention[.]proj)$")
     model = odd(16, depth=4)

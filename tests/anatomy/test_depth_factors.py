@@ -165,3 +165,30 @@ def test_a_number_that_code_computes_from_the_depth_is_warned_of(build, values):
 def test_what_the_plan_holds_is_no_number_of_code(build):
     notes = drafted(build).notes
     assert len(notes) == 2 and "is held at the base's value" in notes[1]
+
+
+class Towers(nn.Module):
+    """Two stacks, of which one is deepened."""
+
+    def __init__(self, width=32, depth=2, kind=Block):
+        super().__init__()
+        scale = depth**-0.5 if kind is Block else depth
+        self.first, self.head = nn.Linear(4, width), nn.Linear(width, 3)
+        self.one = nn.ModuleList(kind(width, scale) for _ in range(depth))
+        self.two = nn.ModuleList(Block(width, 0.5) for _ in range(2))
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in [*self.one, *self.two]:
+            x = block(x)
+        return self.head(x)
+
+
+def test_a_number_moves_with_the_depth_of_its_own_stack():
+    model = Towers(depth=8)
+    plan = paramz.parametrize_(model, "mup+completep", base=Towers, base_width=32)
+    assert [block.scale for block in model.one] == [2**-0.5] * 8
+    assert "it goes like depth^-0.5" in " ".join(plan.notes)
+    build = lambda width=32, depth=2: Towers(width, depth, Counted)  # noqa: E731
+    with pytest.warns(UserWarning, match="one.0.ffn.2: forward code multiplies what it makes by"):
+        drafted(build)
