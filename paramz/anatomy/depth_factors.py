@@ -116,6 +116,23 @@ def _moving(model: nn.Module, probes: Probes) -> Iterator[DeclaredFactor]:
                 yield DeclaredFactor(path, name, "depth", value, at_base)
 
 
+def held_at_base(value: float, at_base: float, depth: float) -> float:
+    """What brings a number that moves with depth to the base's value; 1 for any other.
+
+    A gain on a branch that starts at 1/sqrt(layers) does what a scheme for depth does.
+
+    Args:
+        value: the number in the target.
+        at_base: that in the base; 0 for what is no number.
+        depth: the ratio of depths, target / base.
+
+    >>> held_at_base(0.25, 0.5, 4.0), held_at_base(0.3, 0.5, 4.0)
+    (2.0, 1.0)
+    """
+    moves = value * at_base > 0 and _power(value / at_base, depth) is not None
+    return at_base / value if moves else 1.0
+
+
 def _power(growth: float, ratio: float) -> float | None:
     """The power of the ratio of depths that a number follows; none where that is 1."""
     if math.isclose(ratio, 1.0):

@@ -14,9 +14,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from paramz.anatomy.depth_factors import held_at_base
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.tensors import is_trainable_kind
+from paramz.anatomy.tensors import is_trainable_kind, listed
 from paramz.apply.measured import known_init, measure_init
 from paramz.apply.pieces import growing_rows, growing_views, joined, slice_views
 from paramz.plan.plan import Plan
@@ -202,7 +203,7 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
         for row in made.rows
     )
     rulebook = made.rulebook
-    rows, falling = [], 0
+    rows, falling, held = [], 0, list[str]()
     adapted = "rank" in made.parametrization.scales
     for row in made.rows:
         if adapted and not row.adapted:
@@ -220,7 +221,10 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
             if at_base:
                 factor = 1.0
             elif own.kind == "constant":
-                factor = rulebook.branch_factor(row)
+                depth = row.ratios.get("depth", 1.0)
+                back = held_at_base(own.value, base_init.value, depth)
+                held += [row.name] if back != 1.0 else []
+                factor = rulebook.branch_factor(row) * back
             else:
                 factor = init_factor(row, wanted, base_init, own, known, values)
                 native = wanted / factor
@@ -239,6 +243,11 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
         notes += (
             f"the model's own init of {falling} tensors falls like depth^-1/2: the scheme's factor "
             "replaces it",
+        )
+    if held:
+        notes += (
+            f"{listed(held, 1)}: its start in the model's own init moves with depth, for which the "
+            "plan has the rule, so it starts at the base's",
         )
     return replace(made, rows=tuple(rows), notes=notes)
 

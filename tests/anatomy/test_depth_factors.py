@@ -192,3 +192,27 @@ def test_a_number_moves_with_the_depth_of_its_own_stack():
     build = lambda width=32, depth=2: Towers(width, depth, Counted)  # noqa: E731
     with pytest.warns(UserWarning, match="one.0.ffn.2: forward code multiplies what it makes by"):
         drafted(build)
+
+
+class Gained(Block):
+    """A gain that starts at a number of the depth, as attributes do above."""
+
+    def __init__(self, width, depth):
+        super().__init__(width, 1.0)
+        self.gain = nn.Parameter(torch.full((width,), depth**-0.5))
+
+    def forward(self, x):
+        return x + self.gain * self.ffn(self.norm(x))
+
+
+def test_a_gain_that_starts_at_a_number_of_the_depth_starts_at_the_bases():
+    build = stacked(Gained)
+    model = build(depth=8)
+    plan = paramz.parametrize_(model, "mup+completep", base=build, base_width=32)
+    for block in model.blocks:
+        assert block.gain.tolist() == pytest.approx([2**-0.5] * 32)
+        assert block.norm.weight.tolist() == [1.0] * 32
+    assert "blocks.0.gain and 7 more: its start in the model's own init moves" in plan.notes[-1]
+    model = build(depth=8)
+    paramz.parametrize_(model, "mup+completep", base=lambda width: build(width, 8), base_width=32)
+    assert model.blocks[0].gain.tolist() == pytest.approx([8**-0.5] * 32)
