@@ -217,12 +217,14 @@ def transfer_run(
     ratios = {"batch": batch, "steps": steps}
     changed: dict[str, Any] = {"lr": lr * horizon.lr(ratios)}
     if weight_decay is not None:
-        changed["weight_decay"] = weight_decay * horizon.weight_decay(ratios)
+        power = horizon.weight_decay
+        if family.decay == "l2-normalised":
+            # It is added to the gradient, whose noise falls so, before that is normalised.
+            power = power * BATCH**-HALF
+        changed["weight_decay"] = weight_decay * power(ratios)
     if eps is not None:
-        degree = max(
-            family.eps_shift, Fraction(1)
-        )  # Shampoo adds it to G G^T, which is of degree 2.
-        changed["eps"] = eps * (horizon.eps**degree)(ratios)
+        # Shampoo adds it to G G^T, which is of degree 2, and NorMuon where no size is left.
+        changed["eps"] = eps * (horizon.eps**family.eps_shift)(ratios)
     forgetting = horizon.forgetting(ratios)
     if betas is not None:
         changed["betas"] = tuple(_forget(beta, forgetting) for beta in betas)

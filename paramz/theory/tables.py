@@ -188,7 +188,8 @@ COMPLETEP = tabulate(
     vector =(ONE,     ONE,    _BLOCKS,  ONE,       1 / _BLOCKS, NONE,      NONE),
     scalar =(ONE,     ONE,    _BLOCKS,  ONE,       1 / _BLOCKS, NONE,      NONE),
 )
-COMPLETEP = with_columns(COMPLETEP, columns=SECOND, **dict.fromkeys(USUAL, (1 / DEPTH, ONE, DEPTH**-2, _BLOCKS, ONE)))
+# K-FAC's B is a sum over the runs of a block, each with gradients of the size of the branch factor.
+COMPLETEP = with_columns(COMPLETEP, columns=SECOND, **dict.fromkeys(USUAL, (1 / DEPTH, ONE, LOOPS * DEPTH**-2, _BLOCKS, ONE)))
 
 # An expert sees top_k/experts of the tokens with a gate near 1/top_k, so its gradient falls as
 # 1/experts, whatever top_k is, and so does the gradient of its row of the router. Muon's router has
@@ -198,9 +199,10 @@ COMPLETEP = with_columns(COMPLETEP, columns=SECOND, **dict.fromkeys(USUAL, (1 / 
 _MOE_COLUMNS = ("init",   "mult", "sgd.lr", "adam.lr", "adam.eps",  "muon.lr",     "muon.eps")
 _MOE_EXPERT  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, ONE,           1 / EXPERTS)
 _MOE_VECTOR  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, NONE,          NONE)
-_MOE_ROUTER  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, EXPERTS**HALF, 1 / EXPERTS)
+_MOE_ROUTER  = (ONE,       ONE,    EXPERTS,  ONE,       1 / EXPERTS, EXPERTS**HALF, EXPERTS**-HALF)
 _MOE_SECOND  = (1 / EXPERTS, ONE, EXPERTS**-2, EXPERTS, ONE)
-# The gradient of all logits of a router has entries 1/experts: its size is experts^-1/2.
+# The gradient of all logits of a router has entries 1/experts: its size is experts^-1/2, here and in
+# Muon's eps.
 _MOE_ROUTER_SECOND = (ONE, ONE, 1 / EXPERTS, EXPERTS, ONE)
 MOE_MUP = tabulate(
     "moe", "MoE-muP: Malasnicki et al. 2025 (arXiv 2508.09752) but for the router's start, which is "

@@ -132,6 +132,17 @@ def test_optimizers_beside_adam_have_a_batch_rule(optimizer):
     assert run["eps"] == {"shampoo": 0.25, "sgd": 1.0, "kfac": 1.0}.get(optimizer, 0.5)
 
 
+def test_decay_in_the_gradient_and_epsilons_without_a_size_stay():
+    """Four times the batch halves the gradient's noise, and with it what decay is added to."""
+    known = {"lr": 1.0, "weight_decay": 0.1, "batch": 4, "steps": 0.25}
+    for rule in ("sde", "sde+timescale"):
+        inside, apart = (transfer_run(rule, name, **known) for name in ("adam", "adamw"))
+        assert apart["lr"] * apart["weight_decay"] == pytest.approx(4 * 0.1)
+        # A step takes lr * decay / |g| away.
+        assert inside["lr"] * inside["weight_decay"] * 2 == pytest.approx(4 * 0.1)
+    assert transfer_run("sde", "normuon", lr=1.0, eps=1.0, batch=4, steps=0.25)["eps"] == 1.0
+
+
 def test_nanochat_scales_muon_and_adam_alike():
     for optimizer in ("muon", "adamw"):
         run = transfer_run("nanochat", optimizer, lr=1.0, weight_decay=0.2, batch=4, steps=2)

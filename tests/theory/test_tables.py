@@ -73,8 +73,9 @@ def test_dampings_follow_the_factors():
         assert rule.damping_b == reduced(1 / OUT, role)
         assert paramz.MUP.rule("foof", role).damping_a == rule.damping_a
     assert paramz.MUP.rule("kfac", "vector").damping_b == 1 / OUT
-    for factor, a in ((paramz.DEPTH_MUP, HALF), (paramz.COMPLETEP, Fraction(1))):
-        assert factor.rule("kfac", "hidden").damping_b == DEPTH ** (-2 * a)
+    for factor in (paramz.DEPTH_MUP, paramz.COMPLETEP):
+        # The factor is a sum over the runs of a block, whose gradients have the branch's factor.
+        assert factor.rule("kfac", "hidden").damping_b == LOOPS * factor.branch**2
         assert factor.rule("kfac", "hidden").lr == 1 / DEPTH
 
 
@@ -85,6 +86,15 @@ def test_eps_follows_the_gradient(role):
     entry = reduced((IN / OUT) ** HALF * (IN * OUT) ** -HALF, role)
     assert paramz.MUP.rule("muon", role).eps == spectral
     assert paramz.MUP.rule("adam", role).eps == entry
+
+
+def test_the_gradient_of_a_router_is_as_large_as_its_rows_together():
+    # A row per expert, each of the size of 1/experts.
+    moe = PARAMETRIZATIONS["moe"]
+    assert moe.rule("adam", "router").eps == 1 / EXPERTS
+    assert moe.rule("muon", "router").eps == EXPERTS**-HALF
+    assert moe.entry(shampoo(HALF), "router").eps == 1 / EXPERTS
+    assert moe.rule("kfac", "router").damping_b == 1 / EXPERTS
 
 
 def test_init_is_fan_in_but_for_the_readout():
