@@ -219,6 +219,10 @@ def _to_decide(known: Evidence, tolerance: float) -> Iterator[str]:
         yield f"reuse it: the drift is inside, but {known.hp} may fail at the largest {known.scale}"
         return
     seeds = min(c.seeds for c in known.curves)
+    if math.isinf(times):
+        few = ", ".join(f"{c.scale:g}" for c in known.curves if c.seeds == seeds)
+        yield f"add seeds at {known.scale} {few}: with {seeds} there the drift has no interval"
+        return
     total = math.ceil(seeds * times**2)
     if times**2 <= _MOST_TIMES and drift.excess < 2:
         more = total - seeds

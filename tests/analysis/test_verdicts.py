@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from paramz.analysis.coordinates import Verdict, judge
 from paramz.analysis.decide import Verdict as TransferVerdict
 from paramz.analysis.report import write_report
+from paramz.analysis.transfer import transfer
 from paramz.cli import app
 
 
@@ -135,3 +136,33 @@ def test_the_verdict_on_transfer_has_the_same_outcomes() -> None:
 def test_a_verdict_has_one_of_three_outcomes() -> None:
     with pytest.raises(ValueError, match="True is no outcome of a verdict; there are pass, fail"):
         TransferVerdict(True, "yes")  # type: ignore[arg-type]
+
+
+def test_a_drift_without_an_interval_asks_for_the_seeds_that_are_missing():
+    """Half of a sweep: two seeds of the largest size. It was an OverflowError."""
+    losses = {
+        (2, -8): [
+            (1.74252, 1.73972, 1.73948, 1.74557, 1.75573),
+            (1.75297, 1.74831, 1.74778, 1.75608, 2.97790),
+            (1.74255, 1.73860, 1.73999, 1.74725, 1.75192),
+        ],
+        (8, -9): [
+            (1.72260, 1.70657, 1.69808, 1.71138, 2.51339),
+            (1.72912, 1.71300, 1.70656, 1.71717, 2.73370),
+            (1.71862, 1.70404, 1.69955, 1.70969, 2.73116),
+        ],
+        (64, -11): [
+            (1.71454, 1.68857, 1.66246, 1.64822, 1.66507),
+            (1.72107, 1.69389, 1.66673, 1.65249, 1.66902),
+        ],
+    }
+    rows = [
+        (rank, 2.0 ** (first + i), seed, loss)
+        for (rank, first), seeds in losses.items()
+        for seed, found in enumerate(seeds)
+        for i, loss in enumerate(found)
+    ]
+    df = pd.DataFrame(rows, columns=["rank", "lr", "seed", "loss"])
+    (verdict,) = transfer(df, scale="rank").verdicts.values()
+    assert verdict.outcome == "undecided"
+    assert "add seeds at rank 64: with 2 there the drift has no interval" in str(verdict)
