@@ -15,7 +15,8 @@ def lagging_of(df: pd.DataFrame) -> frozenset[str]:
 
     Such a gradient is a sum over the width behind it. Before the maps there have learnt, its terms
     have random signs: the sum starts like width^-1/2, and grows to one size as they align. So what
-    such modules put out, and what goes into a first map to width, may change less in wider models.
+    such modules put out, maps from width into a bottleneck among them, and what goes into a map
+    from a fixed size to width, may change less in wider models. A readout has the loss behind it.
 
     Args:
         df: as returned by `paramz.coord_check`, of one optimizer.
@@ -35,9 +36,9 @@ def lagging_of(df: pd.DataFrame) -> frozenset[str]:
     roles = df[["module", "role"]].drop_duplicates().itertuples(index=False, name=None)
     found = set()
     for module, role in roles:
-        if role == "scalar":
+        if role in ("scalar", "inward", "latent"):
             found.add(module)
-        if role in ("scalar", "input"):
+        if role in ("scalar", "input", "outward"):
             found.add(f"{module}(input)")
     return frozenset(found)
 

@@ -77,6 +77,7 @@ def test_what_has_no_width_lags_under_sgd(optimizer: str, exponent: float, outco
         (name, role, 1, quantity, power(exponent))
         for name, role, quantity in (
             ("emb", "scalar", "update"), ("emb", "scalar", "delta"), ("up(input)", "", "delta"),
+            ("narrow", "inward", "update"), ("narrow", "inward", "delta"),
         )
     ]  # fmt: skip
     df = table(*flat_layer("up", "input"), *flat_layer(), *lags).assign(optimizer=optimizer)
