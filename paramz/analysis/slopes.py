@@ -13,12 +13,14 @@ ones, after the part that any finite width adds: a sum of random terms, whose sq
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paramz.analysis.columns import Array
+from paramz.analysis.in_blocks import in_blocks
 from paramz.analysis.lagging import lagging_of
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ NEXT = 0.5
 # Quantities that theory makes a claim on. The others are evidence for the cause.
 CLAIMS = ("output", "delta", "update", "reach")
 
-# A module inside a numbered block, such as blocks.1.attention or block1.attention.
-_IN_A_BLOCK = re.compile(r"[0-9][.]")
 _LATENT = "latent"  # the role of maps into a bottleneck that a norm follows
 _COMPLETE = "completep"  # the scheme under which no layer's update may shrink with depth
 _IN_AN_EXPERT = re.compile(r"(^|[.])experts[.][0-9]+([.]|$)")
@@ -111,6 +111,8 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     last_maps = _last_maps(df)
     scheme = str(df.parametrization.iloc[0])
     lagging = lagging_of(df) if axis == "width" else frozenset()
+    # Blocks at one relative depth are compared, of which only the state after them is comparable.
+    inside = in_blocks(set(df.module)) if axis == "depth" else frozenset()
     slopes = []
     for key, cell in df.groupby(["module", "role", "step", "quantity"], sort=False):
         module, role, step, quantity = (str(part) for part in key)
@@ -124,7 +126,7 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         limited = axis in _SUMMED and quantity != "aligned"
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
         slope = Slope(module, role, int(step), quantity, *found, None, last=module in last_maps)
-        if _is_claimed(slope, axis):
+        if _is_claimed(slope, axis, inside):
             may_fall = _may_fall(slope, axis, scheme) or (
                 module in lagging and quantity in ("update", "delta")
             )
@@ -218,7 +220,7 @@ def _last_maps(df: pd.DataFrame) -> set[str]:
     return last | set(df[df.role == "router"].module)
 
 
-def _is_claimed(slope: Slope, axis: str) -> bool:
+def _is_claimed(slope: Slope, axis: str, inside: Set[str]) -> bool:
     """Whether theory gives an exponent for this quantity of this module."""
     if slope.quantity == "update" and axis != "width":
         return True
@@ -228,9 +230,7 @@ def _is_claimed(slope: Slope, axis: str) -> bool:
         return False  # a norm takes its size off; what comes out of that is judged
     if axis == "width":
         return slope.quantity != "output" or slope.step == 0
-    # Blocks at one relative depth are compared, of which only the state after them is comparable.
-    in_block = axis == "depth" and _IN_A_BLOCK.search(slope.module) is not None
-    return slope.quantity == "delta" and not in_block
+    return slope.quantity == "delta" and slope.module not in inside
 
 
 def _may_fall(slope: Slope, axis: str, scheme: str) -> bool:
