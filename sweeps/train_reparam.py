@@ -81,18 +81,12 @@ def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
     torch.manual_seed(seed)
     width = config.get("width", {"mlp": 64, "conv": 16}[config.get("model", "mlp")])
     model = build(config, width)
+    plan = paramz.parametrize_(model, "sp", base=lambda w: build(config, w), base_width=width)
     if config.get("variant") in ("weight-norm-data", "mean-only", "plain-data"):
         weight_norm_init_(model, data["train"][0][:256])
     if config.get("variant") == "plain-data":  # only the init is the paper's, weights are plain
         paramz.unreparametrize_(model)
-
-    def base(width: int) -> nn.Module:
-        made = build(config, width)
-        if config.get("variant") == "plain-data":
-            paramz.unreparametrize_(made)
-        return made
-
-    plan = paramz.parametrize_(model, "sp", base=base, base_width=width)
+        plan = paramz.plan_of(model) or plan
     groups = plan.param_groups(
         model,
         config.get("optimizer", "sgd"),

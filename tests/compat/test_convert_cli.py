@@ -163,6 +163,14 @@ CASES = {
     "MuAdamW(net.parameters(), lr=1, weight_decay=1, decoupled_wd=True)": (
         "torch.optim.AdamW(plan.param_groups(net, 'adamw', lr=1, weight_decay=1, decay='coupled'))"
     ),
+    "MuAdam(net.parameters(), Adam, off, lr=1)": (
+        "torch.optim.Adam(plan.param_groups(net, 'adam', lr=1, "
+        "decay='coupled' if off else 'lr-constant'))"
+    ),
+    "set_base_shapes(m, b, rescale_params=fresh, delta=None)": (
+        "plan = paramz.parametrize_(m, 'mup', base=build, base_width=..., init=fresh)"
+    ),
+    "coord_check.example_plot_coord_check(True)": "",
     "import mup.init": "import paramz.compat.mup as mup",
     "import mup.init as start": "import paramz.compat.mup.init as start",
     "isinstance(x, MuReadout)": "nn.Linear",
@@ -190,6 +198,7 @@ def test_what_a_use_becomes(use):
 
 WORDS = {
     "MuReadout(w, 10, output_mult=32)": "multiply the logits by output_mult=32",
+    "MuSharedReadout(w, output_mult=32)": "multiply the logits by output_mult=32",
     "MuReadout(w, 10, readout_zero_init=True)": "zero with nn.init.zeros_",
     "MuAdam(p, lr=1, weight_decay=1)": "so does its L2 decay",
     "MuAdamW(m.parameters(), lr=1)": "without weight_decay it is torch's 0.01",
@@ -220,6 +229,13 @@ UNITS = {
     "uu.Softmax(-1, 2.0)": "nn.Softmax(-1)",
     "uu.optim.AdamW(m.parameters(), lr=1.0, weight_decay=0.1)": (
         "torch.optim.AdamW(plan.param_groups(m, 'adamw', lr=1.0, weight_decay=0.1))"
+    ),
+    "uu.optim.AdamW(p, lr=1, weight_decay=0.1, independent_weight_decay=False)": (
+        "torch.optim.AdamW(plan.param_groups("
+        "model, 'adamw', lr=1, weight_decay=0.1, decay='coupled'))"
+    ),
+    "uu.optim.SGD(p, lr=1, readout_constraint=None, allow_non_unit_scaling_params=True)": (
+        "torch.optim.SGD(plan.param_groups(model, 'sgd', lr=1))"
     ),
     "U.gelu(x, mult=2.0)": "paramz.compat.unit_scaling.functional.gelu",
     "uu.TransformerDecoder(8, 9, 2, 2)": "paramz.nn.TransformerDecoder",
@@ -383,6 +399,22 @@ def test_megatrons_flags(tmp_path):
             assert math.isclose(p.std().item(), 0.05, rel_tol=0.1)
 
 
+def test_a_variable_with_a_default_of_its_own():
+    script = (
+        'H=${H:-1024}\nexport BASE="${BASE:-256}"\nN=$(nproc)\n'
+        "run --use-mup --hidden-size $H --mup-base-hidden-size $BASE --num-layers $N"
+    )
+    values = read_settings(script, "train.sh").values
+    assert (values["hidden"], values["base"], values["layers"]) == (1024, 256, "$N")
+
+
+@pytest.mark.parametrize("rest", ['"\nrun $ARGS', ' $MORE"', ' >log"', '\n"\nDATA="--a b"'])
+def test_what_comes_behind_a_switch_is_not_its_value(rest):
+    script = f'ARGS="--use-mup --untie-embeddings-and-output-weights --swiglu{rest}'
+    raw = read_settings(script, "train.sh").raw
+    assert raw["swiglu"] is raw["use_mup"] is raw["untie_embeddings_and_output_weights"] is True
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -459,6 +491,25 @@ def test_heads_that_grow_and_ratios_that_differ():
     assert len(paramz.plan_of(model).attention) == 2  # 1/d_head where the size of a head grows
 
 
+def test_heads_that_grow_in_number_and_size():
+    flags = (
+        "--use-mup --hidden-size 128 --num-layers 1 --num-attention-heads 4 --padded-vocab-size 11 "
+        "--mup-base-hidden-size 32 --mup-base-head-dim 16 --num-query-groups 2 --swiglu"
+    )
+    model = execute(convert(flags).code)["model"]
+    assert (model.config.num_attention_heads, model.config.num_key_value_heads) == (4, 2)
+    (scale,) = {module.scaling for module in model.modules() if hasattr(module, "scaling")}
+    assert math.isclose(scale, 16**0.5 / 32)  # 1/sqrt(16) at the base
+    wide = execute(convert(f"{flags} --kv-channels 64").code)["model"]
+    (scale,) = {module.scaling for module in wide.modules() if hasattr(module, "scaling")}
+    assert math.isclose(scale, 16**0.5 / 64)
+
+
+def test_a_gate_makes_megatrons_feed_forward_layers_smaller_if_no_size_is_said():
+    flags = "--use-mup --hidden-size 1024 --num-layers 1 --num-attention-heads 4 --swiglu"
+    assert "intermediate_size=width * 2688 // 1024," in convert(flags).code
+
+
 def test_depth_recipe():
     flags = (
         "--scaling-recipe depth_mup --scaling-base-hidden-size 32 --scaling-base-num-layers 2 "
@@ -525,6 +576,13 @@ def test_configs_of_models_made_by_the_zoo(tmp_path):
              "--mup-base-hidden-size 64"],
             "heads of 48 do not divide the base width 64",
         ),
+        (
+            ["--flags", "--use-mup --hidden-size 96 --num-layers 2 --num-attention-heads 2 "
+             "--mup-base-hidden-size 64 --mup-base-head-dim 24"],
+            "mup_base_head_dim=24 does not divide the base width 64",
+        ),
+        (["--flags", "--scaling-recipe none --hidden-size 96"], "turns muP off, by --scaling-rec"),
+        (["--flags", "--use-mup=false --hidden-size 96"], "turns muP off, by --use-mup"),
     ],
 )  # fmt: skip
 def test_errors(arguments, message):

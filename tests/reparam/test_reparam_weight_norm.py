@@ -1,5 +1,9 @@
 """Weight normalization: its invariances, the paper's init, mean-only batch norm, LSTM cells."""
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -250,3 +254,15 @@ def test_the_init_leaves_what_a_hook_multiplies_to_the_hook():
     out = layer(x).detach()
     torch.testing.assert_close(out.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
     torch.testing.assert_close(out.std(0, correction=0), torch.full((2,), 0.25))
+
+
+def test_the_sweep_of_the_docs_page_starts_plain_weights_as_the_paper_does():
+    pytest.importorskip("sklearn")
+    script = Path(__file__).parents[2] / "sweeps" / "train_reparam.py"
+    train = runpy.run_path(str(script))["train"]
+    trial = SimpleNamespace(log=lambda step, loss: None)
+    losses = [
+        train({"variant": variant, "lr": 0.0, "steps": 1}, trial)["loss"]
+        for variant in ("plain-data", "weight-norm-data")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # the same start, in other tensors

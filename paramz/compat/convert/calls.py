@@ -69,9 +69,10 @@ def _set_base_shapes(call: _Call) -> Becomes:
     model, base = call.take(0, "model", "model"), call.take(1, "base", "base")
     init = call.take(2, "rescale_params", "True")
     delta = call.take(3, "delta")
+    delta = "" if delta == "None" else delta
     if base == "None":
         return "", "without a base this is the standard parametrization: nothing to do"
-    init = ", init=False" if init == "False" else ""
+    init = "" if init == "True" else f", init={init}"
     made = ""
     if not model.replace(".", "_").isidentifier():
         made, model = f"model = {model}; ", "model"
@@ -96,10 +97,8 @@ def _make_base_shapes(call: _Call) -> Becomes:
 
 def _readout(call: _Call) -> Becomes:
     zero = call.options.pop("readout_zero_init", "False") != "False"
-    mult = call.options.pop("output_mult", "1.0")
     why = "its 1/width is folded into initial values, learning rate and epsilon"
-    if mult not in ("1.0", "1"):
-        why += f"; multiply the logits by output_mult={mult} in forward"
+    why += _output_mult(call)
     if zero:
         why += "; start its weight and bias at zero with nn.init.zeros_"
     return f"nn.Linear({call.text(*call.args)})" if call.called else "nn.Linear", why
@@ -107,11 +106,20 @@ def _readout(call: _Call) -> Becomes:
 
 def _shared_readout(call: _Call) -> Becomes:
     weight = call.take(0, "weight", "embedding.weight")
+    zero = call.options.pop("readout_zero_init", "False") != "False"
+    mult = _output_mult(call)
     bias = call.take(1, "bias", "True")
     return f"nn.Linear(*reversed({weight}.shape), bias={bias})  # then .weight = {weight}", (
         "tied weights are found; the embedding keeps its size (mup multiplies it by sqrt(width)), "
-        "and the readout's multiplier is a hook"
+        f"and the readout's multiplier is a hook{mult}"
+        + ("; start its bias at zero with nn.init.zeros_" if zero else "")
     )
+
+
+def _output_mult(call: _Call) -> str:
+    """What a readout's factor becomes; it leaves the options."""
+    mult = call.options.pop("output_mult", "1.0")
+    return "" if mult in ("1.0", "1") else f"; multiply the logits by output_mult={mult} in forward"
 
 
 def _optimizer(default: str) -> Callable[[_Call], Becomes]:
@@ -120,7 +128,7 @@ def _optimizer(default: str) -> Callable[[_Call], Becomes]:
         kind = call.take(1, "impl", f"torch.optim.{default}")
         kind = kind if "." in kind or kind[:1].islower() else f"torch.optim.{kind}"
         called = kind.rpartition(".")[2].lower()
-        apart = call.options.pop("decoupled_wd", "False") != "False"
+        apart = call.take(2, "decoupled_wd", "False")
         scaled = [
             f"{name}={call.options.pop(name)}"
             for name in ("lr", "weight_decay", "eps")
@@ -128,16 +136,17 @@ def _optimizer(default: str) -> Callable[[_Call], Becomes]:
         ]
         whole = params.endswith(".parameters()")
         model = params.removesuffix(".parameters()") if whole else "model"
-        scaled += ["decay='coupled'"] if apart else []
+        if apart != "False":
+            scaled += ["decay='coupled'" + f" if {apart} else 'lr-constant'" * (apart != "True")]
         groups = f"plan.param_groups({', '.join([model, repr(called), *scaled])})"
         why = "lr and weight_decay as mup's"
         if not whole:
             why += f"; {params} has groups or a choice of its own, which only the drop-in takes"
         if default != "SGD":
             why += "; epsilon follows the size of each gradient (mup has one for all)"
-            if default == "AdamW" and not any(s.startswith("weight_decay") for s in scaled):
+            if called == "adamw" and not any(s.startswith("weight_decay") for s in scaled):
                 why += "; without weight_decay it is torch's 0.01 (mup: 0)"
-            if default == "Adam" and any(s.startswith("weight_decay") for s in scaled):
+            if called == "adam" and any(s.startswith("weight_decay") for s in scaled):
                 why += "; so does its L2 decay (mup scales it like AdamW's)"
         if not call.called:
             return kind, f"with plan.param_groups(model, {called!r}, lr=...) as parameters; {why}"
@@ -182,6 +191,10 @@ _MUP: Mapping[str, Callable[[_Call], Becomes]] = {
     "MuAdamW": _optimizer("AdamW"),
     "MuSGD": _optimizer("SGD"),
     "get_coord_data": _coord_data,
+    "example_plot_coord_check": lambda call: (
+        "",
+        "it needs mup.test, which mup does not ship: call get_coord_data and plot_coord_data",
+    ),
     "plot_coord_data": _plot,
 }
 
@@ -202,16 +215,27 @@ _UNIT_LAYERS: Mapping[str, tuple[str, int, tuple[int, str]]] = {
 }
 
 
+def _unit_optimizer(name: str, call: _Call) -> Becomes:
+    why = (
+        "plan = paramz.parametrize_(model, 'u-mup', example=batch); few groups instead of one per "
+        "tensor, decay independent of lr as in unit_scaling"
+    )
+    call.options.pop("allow_non_unit_scaling_params", None)
+    if call.options.pop("independent_weight_decay", "True") == "False":
+        call.options["decoupled_wd"] = "True"  # mup's word for decay that no rule touches
+        why = why.replace("independent of lr", "times lr")
+    if call.options.pop("readout_constraint", "None") != "None":
+        why += "; SGD's rates are those of a readout without a constraint, as the plan's is"
+    becomes, _ = _optimizer(name)(call)
+    return becomes, why
+
+
 def _unit_scaling(rest: str, call: ast.Call | None) -> Becomes:
     name = rest.rpartition(".")[2]
     if rest in ABSENT or f"{rest.partition('.')[0]}.{name}" in ABSENT:
         return "", ABSENT.get(rest) or ABSENT[f"{rest.partition('.')[0]}.{name}"]
     if rest.startswith("optim.") and name in ("SGD", "Adam", "AdamW"):
-        becomes, _ = _optimizer(name)(_Call(call))
-        return becomes, (
-            "plan = paramz.parametrize_(model, 'u-mup', example=batch); few groups instead of one "
-            "per tensor, decay independent of lr as in unit_scaling"
-        )
+        return _unit_optimizer(name, _Call(call))
     if rest in _UNIT_LAYERS:
         layer, shared, (place, off) = _UNIT_LAYERS[rest]
         arguments = _Call(call)

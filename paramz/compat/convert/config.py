@@ -21,7 +21,8 @@ class _Sizes:
         layers: number of blocks.
         heads: number of heads.
         head: the size of a head.
-        head_grows: with width the size of a head grows, and not their number.
+        base_head: that at the base.
+        base_heads: the number of heads at the base, where their size grows.
         apart: the heads together are wider or narrower than the model.
     """
 
@@ -30,8 +31,14 @@ class _Sizes:
     layers: int
     heads: int
     head: int
-    head_grows: bool
+    base_head: int
+    base_heads: int
     apart: bool
+
+    @property
+    def head_grows(self) -> bool:
+        """Whether the size of a head grows with width, and not only their number."""
+        return self.base_head != self.head
 
 
 def config_code(settings: MupSettings) -> tuple[str, list[Finding], list[str]]:
@@ -46,6 +53,9 @@ def config_code(settings: MupSettings) -> tuple[str, list[Finding], list[str]]:
     llama = _on(settings.raw, "swiglu") or "swiglu" in str(settings.raw.get("nonlinearity", ""))
     depth = str(v.get("use")) == "depth_mup"
     base_layers = settings.number("base_layers") if "base_layers" in v else sizes.layers
+    heads = f", heads={sizes.heads}" if sizes.base_heads != sizes.heads else ""
+    of_base = [f"depth={base_layers}"] if depth else []
+    of_base += [f"heads={sizes.base_heads}"] if sizes.base_heads != sizes.heads else []
     lines = [
         "import paramz",
         "import torch",
@@ -53,16 +63,17 @@ def config_code(settings: MupSettings) -> tuple[str, list[Finding], list[str]]:
         f"from transformers import {'LlamaForCausalLM' if llama else 'GPT2LMHeadModel'}",
         "",
         "",
-        f"def build(width, depth={sizes.layers}):",
+        f"def build(width, depth={sizes.layers}{heads}):",
         *_body(settings, sizes, llama),
         "",
         "",
         f"model = build({sizes.hidden})",
     ]
-    if depth:
+    scheme = "mup+completep" if depth else "mup"
+    if of_base:
         lines += [
-            f"plan = paramz.parametrize_(model, 'mup+completep', base_width={sizes.base},",
-            f"                           base=lambda width: build(width, depth={base_layers}))",
+            f"plan = paramz.parametrize_(model, {scheme!r}, base_width={sizes.base},",
+            f"                           base=lambda width: build(width, {', '.join(of_base)}))",
         ]
     else:
         lines += [f"plan = paramz.parametrize_(model, 'mup', base=build, base_width={sizes.base})"]
@@ -115,8 +126,8 @@ def _sizes(settings: MupSettings) -> _Sizes:
     base = (settings.number("base") if "base" in v else 0) or hidden
     layers, heads = settings.number("layers"), settings.number("heads")
     head = settings.number("head") if "head" in v else hidden // heads
-    base_head = settings.number("base_head") if "base_head" in v else None
-    head_grows = base_head is not None and base_head != head
+    base_head = settings.number("base_head") if "base_head" in v else head
+    head_grows = base_head != head
     apart = "head" in v and head * heads != hidden
     if apart and not head_grows and base * heads % hidden:
         raise ValueError(
@@ -128,19 +139,30 @@ def _sizes(settings: MupSettings) -> _Sizes:
             f"{settings.source}: heads of {head} do not divide the base width {base}. Say the size "
             f"of a head at the base with {NAMES['base_head'][0]}"
         )
-    return _Sizes(hidden, base, layers, heads, head, head_grows, apart)
+    if head_grows and not apart and (not base_head or base % base_head):
+        raise ValueError(
+            f"{settings.source}: {NAMES['base_head'][0]}={base_head} does not divide the base "
+            f"width {base}"
+        )
+    base_heads = base // base_head if head_grows and not apart else heads
+    return _Sizes(hidden, base, layers, heads, head, base_head, base_heads, apart)
 
 
 def _body(s: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
     """The factory: a Hugging Face config of the same sizes."""
     hidden, base = sizes.hidden, sizes.base
-    ffn = s.number("ffn") if "ffn" in s.values else 4 * hidden
+    ffn = 4 * hidden
+    if "ffn" in s.values:
+        ffn = s.number("ffn")
+    elif s.megatron and llama:  # Megatron's arguments.py, for as many weights as without a gate
+        ffn = int(4 * hidden * 2 / 3 / 64) * 64
     base_ffn = s.number("base_ffn") if "base_ffn" in s.values else ffn * base // hidden
     plain = base_ffn * hidden == ffn * base
     wide = f"width * {base_ffn} // {base}"
     wide = wide if plain else f"{ffn} if width == {hidden} else {wide}"
     count = f"width * {sizes.heads} // {hidden}" if sizes.apart else f"width // {sizes.head}"
     count = str(sizes.heads) if sizes.head_grows else count
+    count = "heads" if sizes.base_heads != sizes.heads else count
     vocabulary = s.number("vocabulary") if "vocabulary" in s.values else 50304
     length = s.number("length") if "length" in s.values else 2048
     tied = "False" if _untied(s) else "True"
@@ -150,13 +172,15 @@ def _body(s: MupSettings, sizes: _Sizes, llama: bool) -> list[str]:
             "num_attention_heads": count,
         }  # fmt: skip
         if sizes.apart:
-            grown = f"width * {sizes.head} // {hidden}"
+            grown = f"width * {sizes.base_head} // {base}"
+            if sizes.base_head * hidden != sizes.head * base:
+                grown = f"{sizes.head} if width == {hidden} else {grown}"
             keys["head_dim"] = grown if sizes.head_grows else str(sizes.head)
         if "kv_heads" in s.values:
             groups = s.number("kv_heads")
-            keys["num_key_value_heads"] = (
-                str(groups) if sizes.head_grows else f"max(1, width * {groups} // {hidden})"
-            )
+            part = "heads" if count == "heads" else "width"
+            part = f"max(1, {part} * {groups} // {sizes.heads if part == 'heads' else hidden})"
+            keys["num_key_value_heads"] = str(groups) if count == str(sizes.heads) else part
         keys["max_position_embeddings"] = str(length)
     else:
         keys = {

@@ -54,6 +54,8 @@ _MEGATRON_ONLY = (
     "init_method_std",
 )
 
+# Flags without a value: what comes behind the last one is the rest of the command.
+_SWITCHES = {"use_mup", "swiglu", "untie_embeddings_and_output_weights"}
 _WORDS = {word: True for word in ("true", "yes", "on")} | dict.fromkeys(
     ("false", "no", "off"), False
 )
@@ -131,6 +133,8 @@ def read_settings(text: str, source: str) -> MupSettings:
             f"{source} has no setting of muP: looked for {', '.join(NAMES['base'] + NAMES['use'])} "
             "among flags of a script or keys of YAML or JSON"
         )
+    if "use" in values and values["use"] in (False, None, "none"):
+        raise ValueError(f"{source} turns muP off, by {places['use'][0]}: nothing is to convert")
     if "base" not in values and "width_mult" in values and isinstance(values.get("hidden"), int):
         mult = float(values["width_mult"])
         values["base"] = round(values["hidden"] * (1 / mult if megatron else mult))
@@ -149,23 +153,28 @@ def read_file(path: Path) -> MupSettings:
 
 def _flags(text: str) -> dict[str, Any]:
     """Flags of a command line, with the script's own variables filled in."""
-    variables = dict(
-        re.findall(r"^\s*(?:export\s+)?(\w+)=[\"']?([^\s\"'$()]+)", text, re.MULTILINE)
-    )
+    variables: dict[str, str] = {}
 
     def fill(match: re.Match[str]) -> str:
         name, default = match.group(1) or match.group(3), match.group(2)
         return str(variables.get(name, default if default is not None else match.group(0)))
 
-    text = re.sub(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)", fill, text)
+    variable = r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)"
+    assigned = r"^\s*(?:export\s+)?(\w+)=[\"']?([^\s\"'()]+)"
+    for name, value in re.findall(assigned, text, re.MULTILINE):
+        if "$" not in (filled := re.sub(variable, fill, value)):  # as in H=${H:-1024}
+            variables[name] = filled
+    text = re.sub(variable, fill, text)
     found: dict[str, Any] = {}
     words = [word.strip("()\\") for line in text.splitlines() for word in _words(line)]
     words = [part for before, word in pairwise(["", *words]) for part in _parts(before, word)]
     for word, after in zip(words, [*words[1:], "--"], strict=True):
         if re.match(r"--[a-z]", word):
             key, equals, value = word[2:].partition("=")
-            value = value if equals else "true" if after.startswith("--") or not after else after
-            found[key.replace("-", "_")] = _value(value)
+            key = key.replace("-", "_")
+            alone = after.startswith("--") or not after
+            alone = alone or (key in _SWITCHES and after.lower() not in _WORDS)
+            found[key] = _value(value if equals else "true" if alone else after)
     return found
 
 
