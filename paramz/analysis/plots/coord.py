@@ -149,11 +149,12 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
             slopes[module] = max(slopes.get(module, 0.0), abs(float(slope)))
     forward = df[df["quantity"] == "output"] if (df["quantity"] == "output").any() else df
     names = dict.fromkeys([*forward["module"], *df["module"]])
-    known = [m for m in names if m in slopes]
+    found = [m for m in names if m in slopes]
     kept = [m for m in _outputs(df) if m in slopes][-count:]
-    rest = sorted(set(known) - set(kept), key=lambda m: slopes[m], reverse=True)
+    # Of modules that are as steep the first ones, the same whenever the picture is drawn.
+    rest = sorted((m for m in found if m not in kept), key=lambda m: slopes[m], reverse=True)
     chosen = {*kept, *rest[: count - len(kept)]}
-    return [m for m in known if m in chosen]
+    return [m for m in found if m in chosen]
 
 
 def _outputs(df: pd.DataFrame) -> list[str]:

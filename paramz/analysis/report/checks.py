@@ -67,8 +67,9 @@ def _check_section(
         "step; flat is right. The modules whose size varies most are shown"
     )
     changed = set(df.loc[(df["quantity"] == "delta") & (df["rms"] > 0), "module"])
-    # Checks of another model have other modules.
-    shown = [m for m in modules if m in changed] or plots.steepest(df)
+    own, shown = plots.steepest(df), [m for m in modules if m in changed]
+    if own and own[-1] not in shown:  # a check of another model, whose output is another module
+        shown = own
     if shown:
         html += drawing(plots.coord_check(df, modules=shown)[0], png, caption)
     else:
