@@ -134,6 +134,26 @@ def test_a_norm_with_a_forward_of_its_own_is_refused(norm, device):
         unit_scale_(model, x, init=False)
 
 
+class Conditioned(nn.LayerNorm):
+    def forward(self, x, gain):
+        return gain * super().forward(x)
+
+
+def test_a_norm_that_takes_more_than_one_input_is_refused():
+    """Its forward was called with one: TypeError."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(3, 8), Conditioned(8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.last(self.norm(self.first(x), torch.ones(8)))
+
+    with pytest.raises(ValueError, match="norm: Conditioned has a forward of its own"):
+        unit_scale_(Net(), torch.randn(2, 3))
+
+
 def test_a_norm_with_a_forward_of_its_own_that_computes_the_same_is_replaced():
     model = nn.Sequential(nn.Linear(3, 8), InFloat(8), nn.Linear(8, 2))
     unit_scale_(model, torch.randn(2, 3))
