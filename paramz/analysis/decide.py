@@ -19,7 +19,8 @@ from paramz.analysis.runs import led
 TOLERANCE = 0.1
 # With more than this many times the seeds, other runs are the better advice.
 _MOST_TIMES = 16
-_MOST_DOUBLINGS = 6
+# Eight times the largest scale is as much as anybody adds to decide a sweep.
+_MOST_DOUBLINGS = 3
 # By how many octaves a grid should be extended where nothing says where the optimum is.
 _FARTHER = 2.0
 

@@ -12,6 +12,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_all_start_methods, get_context
@@ -161,8 +162,25 @@ def coord_check(
     jobs = make_jobs(task, check, shares=workers)
     for concern in concerns(task_of(jobs[0]).batch(0)):
         warnings.warn(concern, stacklevel=2)
-    rows = _map(jobs, workers, progress or (lambda share: None))
-    return table(jobs[0].axis, itertools.chain.from_iterable(rows))
+    with _each_said_once():
+        rows = _map(jobs, workers, progress or (lambda share: None))
+        return table(jobs[0].axis, itertools.chain.from_iterable(rows))
+
+
+@contextmanager
+def _each_said_once() -> Iterator[None]:
+    """Show a warning once that is the same for the models of all sizes and seeds."""
+    told: set[tuple[str, type[Warning]]] = set()
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **to: Any) -> None:
+            if (str(message), category) not in told:
+                told.add((str(message), category))
+                shown(message, category, *where, **to)
+
+        warnings.showwarning = show
+        yield
 
 
 @dataclass(frozen=True)

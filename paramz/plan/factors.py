@@ -220,7 +220,7 @@ def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
             f"factors={{r'^{pattern(unreachable[0])}[.]<attribute>$': 'attention'}}), or let the "
             "number of heads grow instead. "
             f"factors={{r'^{pattern(unreachable[0])}$': None}} says that it is right as it is.",
-            stacklevel=7,  # parametrize_ or make_plan's caller, five functions of the package above
+            stacklevel=6,  # parametrize_ or make_plan's caller, five functions of the package above
         )
 
 

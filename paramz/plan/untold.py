@@ -23,9 +23,11 @@ def without_type(tensor: ModelTensor, growing: tuple[int, ...]) -> str:
     if len(growing) == 1:
         return (
             f"{name} {tensor.shape}: axis {growing[0]} grows with width, but {kind} does not tell "
-            "whether that is its fan_out (a table or first layer: role input) or its fan_in (a "
-            "readout: role output), and no run shows it. Pass example=, a batch that reaches it, "
-            f"or say which: {suggest(name, 'input')} or {suggest(name, 'output')}"
+            "whether that is its fan_out (a table or first layer: role input), its fan_in (a "
+            "readout: role output), or counts channels of which each has entries of its own (a "
+            "state's decay: role vector), and no run shows it (of a product, one on a batch given "
+            f"as example= may). Say which: {suggest(name, 'input')} or {suggest(name, 'output')} "
+            f"or {suggest(name, 'vector')}"
         )
     first, *inner, last = growing
     ways = {

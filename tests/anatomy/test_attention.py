@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,8 +142,12 @@ def test_a_scale_out_of_reach_is_a_warning():
     def build(width=8):
         return nn.ModuleDict({"attn": PlainAttention(width)})
 
-    with pytest.warns(UserWarning, match="attn: the size of a head grows with width, but there is"):
+    with pytest.warns(
+        UserWarning, match="attn: the size of a head grows with width, but there is"
+    ) as said:
         paramz.make_plan(build(32), "mup", base=build)
+        paramz.parametrize_(build(32), "mup", base=build)
+    assert {Path(each.filename).name for each in said} == {Path(__file__).name}  # the caller's line
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         paramz.make_plan(build(32), "sp", base=build)

@@ -81,6 +81,21 @@ def test_the_check_warns_its_caller_before_it_measures() -> None:
         paramz.coord_check(net, (torch.randn(32, 16), torch.arange(32) % 4), **asked)
 
 
+def test_what_is_said_of_every_model_is_shown_once() -> None:
+    def doubtful(width: int) -> torch.nn.Module:
+        warnings.warn(f"a doubt of all, at {min(width, 0)}", stacklevel=1)
+        warnings.warn(f"a doubt of {width}", stacklevel=1)
+        return net(width)
+
+    batch = torch.randn(32, 16), torch.arange(32) % 4
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        paramz.coord_check(doubtful, batch, widths=[16, 32], seeds=2, steps=1)
+    said = [str(each.message) for each in caught]
+    assert {"a doubt of all, at 0", "a doubt of 16", "a doubt of 32"} <= set(said)
+    assert len(said) == len(set(said))
+
+
 def test_progress_grows_to_one() -> None:
     batch = torch.randn(32, 16), torch.arange(32) % 4
     for workers in (1, 2):
