@@ -43,6 +43,23 @@ def lagging_of(df: pd.DataFrame) -> frozenset[str]:
     return frozenset(found)
 
 
+def lag_of(df: pd.DataFrame) -> float:
+    """By how much slopes of what lags may lie below zero at most, as an exponent.
+
+    It is 1/2 for the tensor itself and for each bottleneck behind it, and 1/2 more for maps whose
+    outputs start like width^-1/2. What falls faster has a rate or a factor that falls with width.
+
+    Args:
+        df: as for `lagging_of`.
+
+    >>> import pandas as pd
+    >>> lag_of(pd.DataFrame({"module": ["emb", "down"], "role": ["scalar", "inward"]}))
+    1.5
+    """
+    bottlenecks = df.loc[df.role.isin(("inward", "latent")), "module"].nunique()
+    return 0.5 * (2 + int(bottlenecks))
+
+
 def _sums_gradients(optimizer: str) -> bool:
     """Whether an optimizer, by its name in the table, takes gradients as large as they are."""
     try:

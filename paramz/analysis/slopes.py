@@ -21,7 +21,7 @@ import numpy as np
 
 from paramz.analysis.columns import Array
 from paramz.analysis.in_blocks import in_blocks
-from paramz.analysis.lagging import lagging_of
+from paramz.analysis.lagging import lag_of, lagging_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,6 +111,7 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     last_maps = _last_maps(df)
     scheme = str(df.parametrization.iloc[0])
     lagging = lagging_of(df) if axis == "width" else frozenset()
+    lag = lag_of(df)
     # Blocks at one relative depth are compared, of which only the state after them is comparable.
     inside = in_blocks(set(df.module)) if axis == "depth" else frozenset()
     slopes = []
@@ -127,10 +128,10 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
         slope = Slope(module, role, int(step), quantity, *found, None, last=module in last_maps)
         if _is_claimed(slope, axis, inside):
-            may_fall = _may_fall(slope, axis, scheme) or (
-                module in lagging and quantity in ("update", "delta")
-            )
-            slope = _judged(slope, may_fall, tolerance)
+            lags = module in lagging and quantity in ("update", "delta")
+            slope = _judged(slope, lags or _may_fall(slope, axis, scheme), tolerance)
+            if lags and slope.hi < -lag - NEXT / 2:
+                slope = replace(slope, passed=False, proved=True)  # more than a lag explains
             # Of one layer in a deep branch it is too noisy under SGD to leave a check undecided.
             if axis != "width" and slope.quantity == "update" and not slope.proved:
                 slope = replace(slope, passed=True)
