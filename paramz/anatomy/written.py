@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from paramz.anatomy.constants import Constants
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.lengths import DIVIDED, ENTRIES, TIMES, Length, length_of
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.runs import copied_to, device_of, outputs, run
+from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
 
 _MAPS = frozenset(
     """linear matmul mm addmm __matmul__ einsum bmm baddbmm conv1d conv2d conv3d conv_transpose1d
@@ -147,9 +148,10 @@ def _runs(probes: Probes, example: Any) -> tuple[list[_Seen], list[_Seen]] | Non
 
 
 def _seen(model: nn.Module, inputs: Any, kept: int | None) -> list[_Seen]:
-    reader = _Reader({id(parameter): name for name, parameter in model.named_parameters()})
+    copied = copied_to(device_of(model), inputs)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    reader = _Reader(names, Constants([*model.parameters(), *tensors_in(copied)]))
     with torch.no_grad():
-        copied = copied_to(device_of(model), inputs)
         reader.end(outputs(run(model, copied, reader, kept)))
     return reader.seen
 
@@ -157,10 +159,10 @@ def _seen(model: nn.Module, inputs: Any, kept: int | None) -> list[_Seen]:
 class _Reader(TorchFunctionMode):
     """Notes every multiplication by a number, and which matrices are before and behind it."""
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str], constants: Constants) -> None:
         super().__init__()
         self.seen: list[_Seen] = []
-        self._names = names
+        self._names, self._constants = names, constants
         self._labels: dict[int, tuple[Tensor, _Label]] = {}  # the tensor, so that its id stays its
 
     def end(self, outputs: list[Tensor]) -> None:
@@ -188,6 +190,11 @@ class _Reader(TorchFunctionMode):
                 self._names = {**self._names, id(out): weights[0]}
                 self._labels[id(out)] = (out, _Label())
                 return out
+        if self._constants.made(name, func, args, tensors, out):
+            return out
+        if name in TIMES | DIVIDED:
+            args = self._constants.plain(args, first=name in DIVIDED)
+            tensors = [x for x in args if isinstance(x, Tensor)]
         known = [(x, self._label(x).length) for x in tensors]
         length = length_of(name, args, kwargs or {}, known, out)
         label = replace(self._made(name, args, tensors), length=length)
@@ -255,12 +262,8 @@ def _place_of(seen: _Seen) -> tuple[str, str] | None:
         return seen.into or seen.made_by or "", "readout"
     if seen.kind == "linear" and seen.made_by is not None and (seen.into or seen.summed):
         return seen.made_by, "layer"
-    return (seen.into, "layer") if _goes_in(seen) and seen.into else None
-
-
-def _goes_in(seen: _Seen) -> bool:
-    """Whether it is a factor on what goes into a layer, as vectors of length one are."""
-    return seen.made_by is None and not seen.kind
+    goes_in = seen.made_by is None and not seen.kind
+    return (seen.into, "layer") if goes_in and seen.into else None
 
 
 def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> WrittenFactor | None:
@@ -285,15 +288,13 @@ def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> Writt
     for other_path, module in model.named_modules():  # a tied weight is in two
         if isinstance(module, takes) and module.weight is weight:
             # A bias is not multiplied with what goes in.
-            biased = place == "layer" and module.bias is not None and not _goes_in(one)
+            comes_out = place == "layer" and (one.made_by is not None or bool(one.kind))
+            biased = comes_out and module.bias is not None
             path, held = other_path, None if biased else growth**-power
             break
     behind = place == "readout" and not one.into
     kept = vars(probes.base.get_submodule(split(name)[0])) if place == "weight" else {}
-    attribute = next((n for n, v in kept.items() if _is(v, one.value)), None)
+    same = (n for n, v in kept.items() if isinstance(v, float) and abs(v / one.value - 1) < 1e-6)
+    attribute = next(same, None)
     ratio = growth**power
     return WrittenFactor(path, one.value, other.value, power, place, ratio, held, behind, attribute)
-
-
-def _is(value: Any, number: float) -> bool:
-    return isinstance(value, float) and math.isclose(value, number, rel_tol=1e-6)

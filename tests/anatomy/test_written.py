@@ -69,6 +69,40 @@ def test_a_factor_of_width_is_held_at_the_bases_value(where):
         assert torch.allclose(model(IDS), constant(IDS), atol=1e-6)
 
 
+class Times(nn.Module):
+    """Its table times a number, as the code makes it."""
+
+    def __init__(self, width, make):
+        super().__init__()
+        self.width, self.make = width, make
+        self.tokens, self.head = nn.Embedding(5, width), nn.Linear(width, 5)
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        number = self.make(self, x)
+        first, _ = x.mean().reshape(1).expand(2).split(1)  # what is computed is no constant
+        return self.head((x * number * first).relu())
+
+
+@pytest.mark.parametrize(
+    ("make", "held"),
+    [
+        (lambda m, x: torch.tensor(m.width**0.5, dtype=x.dtype), 0.5),
+        (lambda m, x: torch.tensor(m.width).sqrt().to(x.device), 0.5),
+        (lambda m, x: torch.full((1,), m.width**0.5), 0.5),
+        (lambda m, x: torch.full((), 3.0), None),
+        (lambda m, x: x.sum(), None),
+    ],
+)
+@pytest.mark.parametrize("meta", [True, False])
+def test_numbers_that_are_tensors(make, held, meta):
+    model = Times(WIDTH, make)
+    base = (lambda width: Times(width, make)) if meta else Times(BASE, make)
+    options = {"base_width": BASE} if meta else {"wider": Times(2 * BASE, make)}
+    plan = paramz.parametrize_(model, "mup", base=base, **options)
+    assert plan.multipliers == ({} if held is None else {"tokens": pytest.approx(held)})
+
+
 @pytest.mark.parametrize("where", HELD)
 def test_the_factor_folds_into_the_layer(where):
     model, _ = planned(where)
