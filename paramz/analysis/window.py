@@ -144,7 +144,10 @@ def _behind_a_cliff(mean: Array, error: float) -> Mask:
         # Else the window does not reach that high.
         hidden = spread > 0 and WINDOW * error > gap
         above = order[count:alive]
-        one_side = (above > order[:count].max()).all() or (above < order[:count].min()).all()
+        higher = (above > order[:count].max()).all()
+        # Of two points at the lower side a bowl's wall, or a loss that is not trained yet, may look
+        # like a cliff: they are as low as each other where the minimum is between them.
+        one_side = higher or (count > 2 and (above < order[:count].min()).all())
         level = height[count + 1] - height[count - 1] < LEVEL * gap
         least = HUGE if not level else FAR_OF_TWO if count == 2 else FAR
         if hidden and one_side and gap > least * spread and (level or count > 2):

@@ -50,8 +50,8 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "large-vocab": ("times mup", "published; here best lr moves by -0.16, and loss is worse"),
         "lora": (
             "alone, or times a width scheme, on models with adapters",
-            "checks pass where A starts at random; best lr then stays, or on a GPT rises by 0.07 "
-            "to 0.21",
+            "checks pass where A starts at random; best lr then stays on a small network, and on a "
+            "GPT rises by 0.07 to 0.28, where rsLoRA's scaling with one rate stays (+0.03)",
         ),
         "s-mup": (
             "times a width scheme, on models with static masks",

@@ -59,3 +59,11 @@ def test_a_value_that_is_unstable_at_another_scale_costs_what_it_cost_there() ->
     assert wide.level == pytest.approx(2.5, abs=0.01)
     # A loss of 1e4 is as high as that, and moves nothing else.
     assert curve(1024, -5.0, -5, 1e4).optimum.hi == pytest.approx(wide.optimum.hi, abs=0.05)
+
+
+def test_the_wall_of_a_bowl_below_its_minimum_is_no_cliff() -> None:
+    """Four points that fall and then stay: the two lowest were an optimum beside a cliff."""
+    losses = np.array([[3.054, 2.790, 2.493, 2.502]])
+    found = find_optimum(np.array([-8.0, -7.0, -6.0, -5.0]), losses)
+    assert found.flag != "cliff"
+    assert found.x > -5.9
