@@ -151,7 +151,10 @@ def build_probes(
         wider_width = build_at(factory, wider_width, on_meta=True)
     if isinstance(base, int):
         notes += rounded_notes(model, made.base, wider_width)
-    at = partial(build_multiple, factory, width)
+    # Nothing is built off the meta device at a width that nobody asked for.
+    there = (*wider_width.parameters(), *wider_width.buffers())
+    on_meta = all(tensor.is_meta for tensor in there)
+    at = partial(build_multiple, factory, width) if on_meta else None
     return replace(made, wider=wider_width, notes=tuple(notes), at=at)
 
 

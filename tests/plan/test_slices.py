@@ -385,3 +385,18 @@ def test_sizes_that_are_rounded_up_are_no_fused_maps(width):
     (down,) = (row for row in plan.rows if row.name == "down.weight")
     assert down.ratios["fan_in"] == model.down.in_features / 176
     assert plan.notes == () and plan.param_groups(model, "sgd", lr=0.1)
+
+
+def test_a_factory_that_builds_on_the_cpu_is_not_asked_for_a_larger_model():
+    asked = []
+
+    def build(width):
+        asked.append(width)
+        model = Gated(width)
+        model.register_buffer("mask", torch.ones(width, device="cpu"))
+        return model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paramz.make_plan(build(128), "mup", base=build, base_width=64)
+    assert max(asked) == 128
