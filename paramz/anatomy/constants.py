@@ -1,12 +1,13 @@
 """Tensors of one entry that are numbers in forward code, as in ``x * torch.tensor(width**0.5)``.
 
-Neither inputs nor parameters have a part in them. On the meta device a number that is made in a
-run is read off the call that makes it, and what is computed from it is computed on the CPU as well.
+Only those count that the run makes. What is there before, as buffers are, has no value on the meta
+device, where one of two probes may be, so it has none elsewhere: both are to show the same factors.
+The number is read off the call that makes it, and on the meta device what is computed from it is
+computed on the CPU as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,26 +20,22 @@ _MADE = frozenset({"tensor", "scalar_tensor", "as_tensor", "full"})
 class Constants:
     """The numbers among the tensors of a run.
 
-    Args:
-        given: inputs and parameters. Whatever else is there before the run is a constant.
-
-    >>> x, two = torch.ones(1), torch.tensor(2.0)
-    >>> constants = Constants([x])
-    >>> constants.value(two), constants.value(x)
-    (2.0, None)
+    >>> constants, two = Constants(), torch.tensor(2.0)
+    >>> constants.value(two), constants.made("tensor", torch.tensor, (2.0,), [], two)
+    (None, True)
+    >>> constants.value(two)
+    2.0
     """
 
-    def __init__(self, given: Iterable[Tensor]) -> None:
+    def __init__(self) -> None:
         # With the tensor, so that its id stays its.
-        self._values: dict[int, tuple[Tensor, float | None]] = {id(x): (x, None) for x in given}
+        self._values: dict[int, tuple[Tensor, float | None]] = {}
 
     def value(self, x: Any) -> float | None:
         """The number that something is, if it is one."""
         if not isinstance(x, Tensor) or x.numel() != 1 or x.is_complex():
             return None
-        if id(x) in self._values:
-            return self._values[id(x)][1]
-        return None if x.is_meta else float(x)
+        return self._values[id(x)][1] if id(x) in self._values else None
 
     def plain(self, args: tuple[Any, ...], *, first: bool) -> tuple[Any, ...]:
         """The arguments of a product or a quotient, with numbers in the place of such tensors.

@@ -23,7 +23,7 @@ from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.lengths import DIVIDED, ENTRIES, TIMES, Length, length_of
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
+from paramz.anatomy.runs import copied_to, device_of, outputs, run
 
 _MAPS = frozenset(
     """linear matmul mm addmm __matmul__ einsum bmm baddbmm conv1d conv2d conv3d conv_transpose1d
@@ -150,7 +150,7 @@ def _runs(probes: Probes, example: Any) -> tuple[list[_Seen], list[_Seen]] | Non
 def _seen(model: nn.Module, inputs: Any, kept: int | None) -> list[_Seen]:
     copied = copied_to(device_of(model), inputs)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    reader = _Reader(names, Constants([*model.parameters(), *tensors_in(copied)]))
+    reader = _Reader(names, Constants())
     with torch.no_grad():
         reader.end(outputs(run(model, copied, reader, kept)))
     return reader.seen
