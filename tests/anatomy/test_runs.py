@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import paramz
+from paramz.anatomy.runs import short_lists
 
 
 @functools.lru_cache
@@ -87,21 +88,26 @@ class InStep(nn.Module):
         self.first, self.head = nn.Linear(3, width), nn.Linear(width, 2)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         blocks = [nn.Linear(width, width), nn.Linear(width, width), nn.Module()]
-        blocks[-1].weight = nn.Parameter(torch.randn(2, width, width))
+        blocks[-1].stacked = nn.Parameter(torch.randn(2, width, width))
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.in_step(x, self.norms)
+
+    def in_step(self, x: torch.Tensor, norms: nn.ModuleList) -> torch.Tensor:
         x = self.first(x)
-        for norm, block in zip(self.norms, self.blocks, strict=False):
+        for norm, block in zip(norms, self.blocks, strict=False):
             y = norm(x)
-            x = x + (block(y) if isinstance(block, nn.Linear) else (y @ block.weight).sum(0))
+            x = x + (block(y) if isinstance(block, nn.Linear) else (y @ block.stacked).sum(0))
         return self.head(x)
 
 
 def test_lists_that_code_goes_through_in_step_are_cut_alike() -> None:
     """Of three equal norms two ran, and with them two blocks: the third one was never seen."""
+    with short_lists(model := InStep(8), kept=2):
+        assert len(model.norms) == len(model.blocks) == 3
     plan = paramz.make_plan(InStep(32), "mup", base=InStep, base_width=8)
-    assert {row.name: row.role for row in plan.rows}["blocks.2.weight"] == "hidden"
+    assert {row.name: row.role for row in plan.rows}["blocks.2.stacked"] == "hidden"
 
 
 class Elsewhere(InStep):
@@ -114,13 +120,9 @@ class Elsewhere(InStep):
         del self.norms
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.first(x)
-        for norm, block in zip(self.inner.norms, self.blocks, strict=False):
-            y = norm(x)
-            x = x + (block(y) if isinstance(block, nn.Linear) else (y @ block.weight).sum(0))
-        return self.head(x)
+        return self.in_step(x, self.inner.norms)
 
 
 def test_what_a_run_of_some_blocks_does_not_show_one_of_all_does() -> None:
     plan = paramz.make_plan(Elsewhere(32), "mup", base=Elsewhere, base_width=8)
-    assert {row.name: row.role for row in plan.rows}["blocks.2.weight"] == "hidden"
+    assert {row.name: row.role for row in plan.rows}["blocks.2.stacked"] == "hidden"
