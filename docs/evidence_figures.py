@@ -10,7 +10,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from readme_table import DIGITS_DECAY, WORDS, Measured, digits, trials, wide
+from readme_rows import DIGITS_DECAY, WORDS, Measured, digits, wide
+from readme_table import trials
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 from paramz.analysis.plots.style import theme
