@@ -73,18 +73,35 @@ class Orthogonal:
 
     def split(self, weight: Tensor) -> dict[str, Tensor | nn.Module]:
         """The v of the isometry nearest to the weight, torch's map, and c."""
-        holder = nn.Module()
-        # torch looks at the values here, and a weight on the meta device has none.
-        near = torch.eye(*weight.shape) if weight.is_meta else nearest_isometry(weight)
-        holder.weight = nn.Parameter(near)
-        parametrizations.orthogonal(holder, "weight", self.method)
-        holder.to(weight.device)
-        v = holder.get_parameter("parametrizations.weight.original").detach()
+        if weight.is_meta:
+            v, kept = self._without_values(weight)
+        else:
+            v, kept = self._map(nearest_isometry(weight))
         if self.gain is None:
             scale = isometry_scale(weight)
         else:
             scale = weight.new_tensor(self.gain * math.sqrt(weight.shape[0] / weight.shape[1]))
-        return {"v": v, "map": holder.get_submodule("parametrizations.weight.0"), "scale": scale}
+        return {"v": v, "map": kept, "scale": scale}
+
+    def _map(self, near: Tensor) -> tuple[Tensor, nn.Module]:
+        """The v of an isometry, and torch's map."""
+        holder = nn.Module()
+        holder.weight = nn.Parameter(near)
+        parametrizations.orthogonal(holder, "weight", self.method)
+        v = holder.get_parameter("parametrizations.weight.original").detach()
+        return v, holder.get_submodule("parametrizations.weight.0")
+
+    def _without_values(self, weight: Tensor) -> tuple[Tensor, nn.Module]:
+        """The same for a weight on the meta device.
+
+        torch looks at the values, and a device context reaches into what it makes: so the map is
+        made for one number on the CPU, and gets the weight's sizes afterwards.
+        """
+        with torch.device("cpu"):
+            _, kept = self._map(torch.eye(1))
+        larger = max(weight.shape)
+        kept.base = weight.new_empty(larger, larger)
+        return torch.empty_like(weight), kept
 
     def weight(self, v: Tensor, kept: Any, scale: Tensor) -> Tensor:
         """Compute the weight."""
