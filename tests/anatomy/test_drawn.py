@@ -200,6 +200,21 @@ def test_code_that_needs_values_is_run_with_a_real_base_on_meta_too():
     assert found[0]["heads.narrow.weight"][0] == "inward"
 
 
+@pytest.mark.parametrize(
+    "reads",
+    [lambda t: t.numpy().sum(), lambda t: f"{t.sum():.2f}", lambda t: {1.0: 2}[float(t[-1])]],
+    ids=["numpy", "format", "key"],
+)
+def test_a_factory_that_reads_values_is_built_for_real(reads):
+    # each of these has an error of its own on meta, and two of them ended the plan
+    def build(width):
+        reads(torch.linspace(0, 1, 4))
+        return nn.Sequential(nn.Linear(4, width), nn.Linear(width, 2))
+
+    plan = paramz.make_plan(build(64), "mup", base=build, base_width=8)
+    assert {row.name: row.role for row in plan.rows}["1.weight"] == "output"
+
+
 def test_the_mean_of_a_cut_law_is_that_of_its_draws():
     drawn = torch.empty(100_000)
     nn.init.trunc_normal_(drawn, mean=1.0, std=0.5, a=0.8, b=3.0)
