@@ -10,7 +10,7 @@ from paramz.plan.schedule import broken_ratios
 
 
 def check_schedule(
-    scheduler: Any, groups: Iterable[Mapping[str, Any]] | None = None, *, steps: int = 1000
+    scheduler: Any, groups: Iterable[Mapping[str, Any]] | None = None, *, steps: int | None = None
 ) -> None:
     """Warn if a schedule breaks the ratios between the learning rates of a plan's groups.
 
@@ -22,7 +22,9 @@ def check_schedule(
             optimizer.
         groups: the groups afresh from ``plan.param_groups``; if left out, what the optimizer's
             groups say of how they were planned.
-        steps: how far to run it; a schedule that ends earlier is run to its end.
+        steps: how far to run it; a schedule that ends earlier is run to its end. None for 1000, and
+            for later times where they can be asked for without the steps before (of torch's
+            schedules, and where ``step`` takes the time), as floors show late in long runs.
 
     Raises:
         TypeError: the scheduler names no optimizer.

@@ -14,10 +14,12 @@ from torch import nn
 from paramz.anatomy.paths import split
 from paramz.check.jobs import Check, CheckJob, MakesOptimizers, optimizer_name
 from paramz.check.values import rms
-from paramz.optim.make import MAKERS, make_optimizers
+from paramz.optim.make import MAKERS, SHARED, make_optimizers
+from paramz.plan.groups import HIDDEN_ROLES, Group
 from paramz.plan.plan import Plan
 from paramz.theory.families import Family
 from paramz.theory.families import family as find_family
+from paramz.theory.rules import ROLES
 
 
 def require_optimizer(check: Check) -> None:
@@ -128,20 +130,44 @@ def steps_taken(
 
 
 def _of_class(
-    plan: Plan, model: nn.Module, kind: type, lr: float, options: Any
+    plan: Plan, model: nn.Module, kind: type, lr: float, options: Mapping[str, Any]
 ) -> list[torch.optim.Optimizer]:
-    """By its name if it is one that paramz makes, else with the groups of its family."""
+    """By its name if paramz makes that very class, else with the groups of its family.
+
+    Of a library's class it is that class that is made: its steps may be others than those of
+    torch's of the same name.
+    """
     name = optimizer_name(kind)
-    if name in MAKERS and kind.__module__.startswith(("torch.", "paramz.", "pytorch_optimizer.")):
+    if name in MAKERS and _is_made_here(name, kind):
         return make_optimizers(plan, model, name, lr=lr, **options)
     try:
-        find_family(kind)
+        family = find_family(kind)
     except ValueError as error:
         raise ValueError(
             f"{error} In a check, do that in a function (plan, model, lr) -> optimizer and give it "
             "as optimizer="
         ) from None
-    return [kind(plan.param_groups(model, kind, lr=lr, **options))]
+    usual = "hidden" if family.shape_factor else "all"
+    takes = MAKERS[family.name].takes if family.name in MAKERS else usual
+    rest: list[Group] = []
+    if takes == "all":
+        groups = plan.param_groups(model, kind, lr=lr, **options)
+    else:
+        groups, rest = plan.split_groups(
+            model,
+            roles=ROLES if takes == "matrices" else HIDDEN_ROLES,
+            first={"optimizer": kind, "lr": lr, **options},
+            adamw={"lr": lr, **{key: options[key] for key in SHARED if key in options}},
+        )
+    made = [kind(groups), *([torch.optim.AdamW(rest)] if rest else [])]
+    plan.check(*made, model=model)
+    return made
+
+
+def _is_made_here(name: str, kind: type) -> bool:
+    """Whether `make_optimizers` makes this class, and not another one of its name."""
+    own = ("pytorch_optimizer.",) if name == "soap" else ("torch.optim.", "paramz.")
+    return kind.__module__.startswith(own)
 
 
 def _is_called_right(function: MakesOptimizers) -> bool:

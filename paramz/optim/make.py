@@ -173,7 +173,7 @@ def make_optimizers(
     if maker.takes == "all" and adamw is None:
         groups = plan.param_groups(model, name, lr=lr, **options)
     else:
-        shared = {key: value for key, value in options.items() if key in _SHARED}
+        shared = {key: value for key, value in options.items() if key in SHARED}
         beside = {"lr": lr if rest_lr is None else rest_lr, **shared, **(adamw or {})}
         roles = ROLES if maker.takes == "matrices" and adamw is None else HIDDEN_ROLES
         if FAMILIES[name].sphere:
@@ -189,7 +189,7 @@ def make_optimizers(
 
 
 # The settings that the AdamW beside another optimizer shares with it.
-_SHARED = ("weight_decay", "decay", "no_decay", "role_lr")
+SHARED = ("weight_decay", "decay", "no_decay", "role_lr")
 
 
 def _unknown(optimizer: str) -> str:

@@ -41,12 +41,10 @@ def for_another(group: Group) -> Iterator[str]:
     meant = family_of(group.values.get(PLANNED_FOR), options)
     if meant is None:
         return  # a family that the user declared
-    kind = type(group.optimizer)
-    read = _read_by(group.optimizer, options)
-    actual = _inside(options) or next(
-        (f for c in kind.__mro__ if (f := family_of(c, read)) is not None), None
-    )
-    key = name_of(kind)
+    optimizer = _stepper(group.optimizer)
+    kind, origin = type(optimizer), _origin(type(optimizer))
+    actual = _inside(options) or family_of(origin, _read_by(optimizer, options))
+    key = name_of(origin)
     if actual is None and key in WITHOUT_RULE:
         yield (
             f"{group.shown} was planned for {meant.name}, and there is no rule for "
@@ -63,7 +61,7 @@ def for_another(group: Group) -> Iterator[str]:
     if actual is not None and (said := _of_another_decay(group, meant, actual)):
         yield said
         return
-    if keeps_norms(group.optimizer) != meant.sphere:
+    if (keeps_norms(group.optimizer) or keeps_norms(optimizer)) != meant.sphere:
         yield (
             f"{group.shown} was planned for {meant.name}, and its optimizer "
             f"{'does not keep' if meant.sphere else 'keeps'} the norms of its matrices, so its "
@@ -78,7 +76,7 @@ def for_another(group: Group) -> Iterator[str]:
     if meant.sphere or not (meant.shape_factor or meant.relative):
         return
     try:
-        has = own_factor(actual or meant, group.optimizer, options).name
+        has = own_factor(actual or meant, optimizer, options).name
     except ValueError as error:
         yield f"{group.shown}: {error}"
         return
@@ -119,11 +117,11 @@ def of_unknown_classes(optimizers: Sequence[Any]) -> Iterator[str]:
     What is around another optimizer is left out: of that, its own class counts.
     """
     for optimizer in optimizers:
-        kind = type(optimizer)
+        kind = type(_stepper(optimizer))
         planned = {group.get(PLANNED_FOR) for group in getattr(optimizer, "param_groups", ())}
         names = sorted(str(name) for name in planned if family_of(name, {}) is not None)
-        key = name_of(kind)
-        if not names or key in WITHOUT_RULE or any(family_of(c, {}) for c in kind.__mro__):
+        key, origin = name_of(kind), name_of(_origin(kind))
+        if not names or origin in WITHOUT_RULE or origin in FAMILIES:
             continue
         yield (
             f"paramz does not know {kind.__name__}, whose groups were made for {names[0]}: their "
@@ -132,6 +130,37 @@ def of_unknown_classes(optimizers: Sequence[Any]) -> Iterator[str]:
             f"plan.param_groups(model, dataclasses.replace(paramz.family({names[0]!r}), "
             f"name={key!r}), lr=...) says that they do"
         )
+
+
+# Where wrappers keep the optimizer whose steps they take: ZeroRedundancyOptimizer, timm's Lookahead
+# and others. (`Plan.check` looks at what is in an ``optimizer`` in the wrapper's place.)
+_HELD = ("optim", "base_optimizer", "_base_optimizer")
+
+
+def _stepper(optimizer: Any) -> Any:
+    """The optimizer whose steps are taken: that inside a wrapper which nobody knows."""
+    while name_of(_origin(type(optimizer))) not in (*FAMILIES, *WITHOUT_RULE):
+        held = (getattr(optimizer, name, None) for name in _HELD)
+        inside = next((each for each in held if hasattr(each, "param_groups")), None)
+        if inside is None:
+            break
+        optimizer = inside
+    return optimizer
+
+
+def _origin(kind: type) -> type:
+    """The class that tells what an optimizer's steps are: one with a name of the tables, if any.
+
+    It is a base of the class, unless a class before it has a step of its own.
+    """
+    known = (*FAMILIES, *WITHOUT_RULE)
+    return next((c for c in kind.__mro__ if name_of(c) in known or _steps_itself(c)), kind)
+
+
+def _steps_itself(kind: type) -> bool:
+    """Whether a class defines a step that does not hand on to another one (super().step())."""
+    code = getattr(inspect.unwrap(vars(kind).get("step", None)), "__code__", None)
+    return code is not None and not {"step", "super"} & {*code.co_names}
 
 
 def family_of(name: Any, options: dict[str, Any]) -> Family | None:
@@ -147,10 +176,10 @@ def family_of(name: Any, options: dict[str, Any]) -> Family | None:
 def _inside(options: dict[str, Any]) -> Family | None:
     """What takes a group that is not for the matrices of a Muon with an optimizer for the rest.
 
-    pytorch_optimizer's and Jordan's say it by ``use_muon``, and theirs is AdamW; dion's by the name
-    of an algorithm.
+    pytorch_optimizer's and Jordan's say it by ``use_muon``, timm's by ``use_fallback``, too, and
+    theirs is AdamW; dion's by the name of an algorithm.
     """
-    if options.get("use_muon") is False:
+    if options.get("use_muon") is False or options.get("use_fallback"):
         return FAMILIES["adamw"]
     return family_of(options.get("algorithm", ""), options)
 

@@ -28,6 +28,8 @@ SHAPE_FACTORS = {
     "none": lambda rows, columns: 1.0,
 }
 
+# The words of torch and timm.
+_WORDS = {name: name for name in ("original", "match_rms_adamw", "rms_to_rms")}
 # The option by which a library chooses the factor, and what its values mean: torch and timm,
 # pytorch_optimizer, and dion. The first is also how a user declares the factor of any other Muon.
 _MUON_OPTIONS: Mapping[str, Mapping[Any, str]] = {
@@ -133,12 +135,13 @@ def spelt_out(family: Family, optimizer: Any, options: Mapping[str, Any]) -> dic
         )
         stated = {
             option: value
-            for option, meanings in _options_of(family).items()
+            for option, meanings in _options_of(family, kind).items()
             if option in known
             for value, meaning in meanings.items()
-            if meaning == found and value is not None
+            if meaning == found
         }
-        return stated if kind else {**stated, "use_muon": True}
+        # By which others know the matrices among groups of both kinds.
+        return {**stated, "use_muon": True}
     if family.relative and _class(optimizer) is not torch.optim.Adafactor:
         relative = own_factor(family, optimizer, options).relative
         return {_RELATIVE: relative, _STEP_COUNT: False, "warmup_init": False}
@@ -171,16 +174,26 @@ def factor_options(family: Family) -> frozenset[str]:
     return frozenset(_ADAFACTOR_OPTIONS if family.relative else ())
 
 
-def _options_of(family: Family) -> Mapping[str, Mapping[Any, str]]:
-    return _ENTRYWISE_OPTIONS if family.column == "adam" else _MUON_OPTIONS
+def _options_of(family: Family, kind: type | None) -> Mapping[str, Mapping[Any, str]]:
+    found = _ENTRYWISE_OPTIONS if family.column == "adam" else _MUON_OPTIONS
+    usual = None if kind is None else class_defaults(kind, kind).get(_DECLARE)
+    # Where a class has a word for its own factor, None is no factor (timm's), not the usual one.
+    return found if usual is None else {**found, _DECLARE: {**_WORDS, None: "none"}}
 
 
 def _of_muon(family: Family, optimizer: Any, options: Mapping[str, Any]) -> OwnFactor:
     kind = _class(optimizer)
     defaults = {} if kind is None else class_defaults(kind, optimizer)
-    meanings = _options_of(family)
+    meanings = _options_of(family, kind)
     read = [option for option in meanings if option in defaults]
-    if {**defaults, **options}.get("update_scale") == "match_rms":
+    stated = {**defaults, **options}
+    if stated.get("algo") == "adamuon":
+        raise ValueError(
+            "algo='adamuon' divides every entry of a step by its size over time, so its learning "
+            "rates are other ones, and paramz does not read this class's: use 'muon', or "
+            "pytorch_optimizer's AdaMuon by its class"
+        )
+    if stated.get("update_scale") == "match_rms":
         raise ValueError(
             "update_scale='match_rms' gives steps whose entries are of one size, as AdaMuon's are: "
             "take the groups for those, paramz.families.ADAMUON with adjust_lr_fn='none', or "

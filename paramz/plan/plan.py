@@ -184,7 +184,7 @@ class Plan:
         Args:
             *optimizers: all that train the model.
             model: the model, wrapped or not; without it frozen tensors count as lost.
-            schedulers: run on copies, as `paramz.check_schedule` does, for 1000 steps.
+            schedulers: run on copies, as `paramz.check_schedule` does.
 
         Raises:
             ValueError: something is not as the plan has it; the message lists all of it.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from paramz.plan.groups import PLANNED_LR
@@ -28,14 +29,26 @@ _FIXES: Mapping[str, str] = {
     "StepLRScheduler": "use warmup_lr_init=0",
     "MultiStepLRScheduler": "use warmup_lr_init=0",
     "PlateauLRScheduler": "use lr_min=0 and warmup_lr_init=0",
+    "LambdaLR": "give it one function for all groups",
+    "SWALR": "pass swa_lr as a list, [ratio * g['lr'] for g in groups]",
+    "WarmupLR": "pass warmup_min_lr=0 and warmup_max_lr=[g['lr'] for g in groups]",
+    "WarmupDecayLR": "pass warmup_min_lr=0 and warmup_max_lr=[g['lr'] for g in groups]",
 }
 _OTHERWISE = "use LambdaLR, whose function multiplies every group's own learning rate"
 # What `step` is given where it asks for a figure of merit; anything else it asks for is the time.
 _MERITS = ("metric", "metrics", "loss", "val_loss", "score")
+# By which torch's schedules can be told the time, too.
+_EPOCH = "epoch"
+# Times at which a schedule is looked at after it was run, where it can be asked for any: floors on
+# learning rates show late in long schedules.
+_STEPS = 1000
+_LATER = tuple(round(_STEPS * 1.5**k) for k in range(1, 26))
+# A share of the plan's rates that is none: below it numbers lose their digits.
+_NOTHING = 1e-100
 
 
 def broken_ratios(
-    scheduler: Any, planned: Mapping[int, float] | None = None, steps: int = 1000
+    scheduler: Any, planned: Mapping[int, float] | None = None, steps: int | None = None
 ) -> str | None:
     """A sentence on the first step at which a schedule breaks the ratios; None if it keeps them.
 
@@ -45,7 +58,8 @@ def broken_ratios(
         scheduler: of torch, transformers, Accelerate, timm, or any with an ``optimizer`` and a
             ``step`` that takes nothing, a time (0, 1, 2 ...) or a figure of merit.
         planned: by the id of a tensor its lr under the plan; None for what the groups say.
-        steps: how far to run it; a schedule that ends earlier is run to its end.
+        steps: how far to run it; a schedule that ends earlier is run to its end. None for 1000, and
+            for later times where they can be asked for without the steps before.
 
     Raises:
         TypeError: the scheduler names no optimizer.
@@ -54,23 +68,39 @@ def broken_ratios(
     scheduler = getattr(scheduler, "scheduler", scheduler)  # Accelerate's holds the real one
     running, optimizer = _copied(scheduler)
     wanted = [_planned_lr(group, planned) for group in optimizer.param_groups]
-    for step in range(steps + 1):
-        found = [float(group["lr"]) for group in optimizer.param_groups]
+    course = _course(running, optimizer, _STEPS if steps is None else steps, later=steps is None)
+    for step, found in course:
         scales = [lr / want for lr, want in zip(found, wanted, strict=True) if want > 0]
-        if scales and max(scales) > (1 + 1e-6) * min(scales):
+        if not scales or min(scales) < 0 or max(scales) < _NOTHING:
+            continue
+        if max(scales) > (1 + 1e-6) * min(scales):
             name = type(scheduler).__name__
             return (
                 f"{name} breaks the ratios between the plan's groups at step {step}: it sets lr "
                 f"{_shown(found)} where the plan's ratios ask for {_shown(wanted)} times one "
                 f"factor. For this scheduler: {_FIXES.get(name, _OTHERWISE)}."
             )
-        try:
-            _step(running, step)
-        except ValueError:
-            break  # OneCycleLR, at its end
     # One of several that come after each other may begin later than this ran.
     parts = getattr(scheduler, "_schedulers", ())
     return next((said for part in parts if (said := broken_ratios(part, planned, steps))), None)
+
+
+def _course(
+    running: Any, optimizer: Any, steps: int, *, later: bool
+) -> Iterator[tuple[int, list[float]]]:
+    """The learning rates of all groups, step by step, and then at the later times that it tells."""
+    for step in range(steps + 1):
+        yield step, [float(group["lr"]) for group in optimizer.param_groups]
+        try:
+            _step(running, step)
+        except Exception:
+            if step == 0:
+                raise
+            return  # its end: OneCycleLR's, or that of a list or an assertion of a user's own
+    with suppress(Exception):
+        for time in _LATER if later and _is_told_the_time(running.step) else ():
+            _step(running, time, jump=True)
+            yield time, [float(group["lr"]) for group in optimizer.param_groups]
 
 
 def _planned_lr(group: Mapping[str, Any], planned: Mapping[int, float] | None) -> float:
@@ -104,23 +134,34 @@ def _copied(scheduler: Any) -> tuple[Any, Any]:
     return running, running.optimizer
 
 
-def _step(scheduler: Any, time: int) -> None:
+def _step(scheduler: Any, time: int, *, jump: bool = False) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that no optimizer step went before
-        _called(scheduler.step, time)
+        warnings.simplefilter("ignore")  # that no optimizer step went before, or an epoch is given
+        _called(scheduler.step, time, jump)
         if hasattr(scheduler, "step_update"):  # timm's, which count updates beside epochs
-            _called(scheduler.step_update, time)
+            _called(scheduler.step_update, time, jump)
 
 
-def _called(step: Any, time: int) -> None:
-    """Call a ``step`` with what it cannot do without."""
-    needed = [
-        p.name
-        for p in inspect.signature(step).parameters.values()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    step(**{name: 1.0 if name in _MERITS else time for name in needed})
+def _called(step: Any, time: int, jump: bool) -> None:
+    """Call a ``step`` with what it cannot do without, and with the time if that is not the next."""
+    given = {name: 1.0 if name in _MERITS else time for name in _needed(step)}
+    step(**given, **({_EPOCH: time} if jump and _EPOCH in _parameters(step).keys() - given else {}))
+
+
+def _is_told_the_time(step: Any) -> bool:
+    """Whether a ``step`` takes the time, as timm's have to and torch's may."""
+    return _EPOCH in _parameters(step) or bool({*_needed(step)} - {*_MERITS})
+
+
+def _needed(step: Any) -> list[str]:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = _parameters(step).items()
+    return [name for name, p in parameters if p.default is p.empty and p.kind not in kinds]
+
+
+def _parameters(step: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(step).parameters
 
 
 def _shown(lrs: list[float]) -> str:
-    return "[" + ", ".join(f"{lr:.3g}" for lr in lrs) + "]"
+    return "[" + ", ".join(f"{lr:.6g}" for lr in lrs) + "]"

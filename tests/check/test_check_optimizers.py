@@ -104,3 +104,21 @@ def test_a_cluster_is_given_names_only() -> None:
             check_sweep("lab:task", minutes=5, optimizer=given)
     sweep = check_sweep("lab:task", minutes=5, optimizer="adamw")
     assert json.dumps(next(iter(sweep.configs())))
+
+
+@pytest.mark.parametrize("name", ["AdaFactor", "RAdam", "Shampoo", "Muon", "NorMuon"])
+def test_the_class_of_a_library_is_made_and_not_torchs_of_its_name(name, monkeypatch) -> None:
+    kind = getattr(pytest.importorskip("pytorch_optimizer"), name)
+    stepped = []
+    step = kind.step
+
+    def noted(self, *args):
+        stepped.append(self)
+        return step(self, *args)
+
+    monkeypatch.setattr(kind, "step", noted)
+    paramz.coord_check(net, data(), optimizer=kind, widths=[16, 32], seeds=1, steps=1)
+    matrices = name in ("Muon", "NorMuon", "Shampoo")  # beside an AdamW for the rest
+    tensors = [sum(len(group["params"]) for group in each.param_groups) for each in stepped]
+    assert len(tensors) == 2
+    assert tensors[0] < len(list(net(16).parameters())) if matrices else tensors[0] > 1
