@@ -12,6 +12,7 @@ from torch import nn
 from paramz.anatomy import names
 from paramz.anatomy.axes import Axes, axes_of, convolved, is_kernel
 from paramz.anatomy.paths import join, unnumbered
+from paramz.anatomy.sound import require_made
 
 # Layers whose input (or, for an embedding, output) can be multiplied in place of the weight.
 _TAKE_FACTORS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
@@ -55,38 +56,6 @@ def owners_of_parameters(model: nn.Module) -> list[list[Owned]]:
     for each in owned_parameters(model):
         by_id.setdefault(id(each.parameter), []).append(each)
     return list(by_id.values())
-
-
-def require_apart(model: nn.Module) -> None:
-    """Raise if two parameters, of which one is trained, are over one memory.
-
-    An optimizer moves it once for each of them, and a plan would scale it twice.
-
-    Raises:
-        ValueError: so it is; the message says how to share one parameter.
-
-    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    >>> net[1].weight = net[0].weight  # one parameter
-    >>> require_apart(net)
-    """
-    known: dict[tuple[torch.device, int], tuple[str, nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        # Those of another class may have no memory of their own, as shards and fakes.
-        if type(parameter) is not nn.Parameter or parameter.is_meta or not parameter.numel():
-            continue
-        place = parameter.data_ptr()
-        if not place:  # its memory is freed, as of sharded models between their layers
-            continue
-        first, other = known.setdefault((parameter.device, place), (name, parameter))
-        if other is parameter or not (other.requires_grad or parameter.requires_grad):
-            continue
-        raise ValueError(
-            f"{first} {tuple(other.shape)} and {name} {tuple(parameter.shape)} are two parameters "
-            "over one memory: an optimizer moves it once for each, and a plan would scale it "
-            "twice. Share one parameter, as in head.weight = embed.weight (not .data). Adapters of "
-            "PEFT are so by ensure_weight_tying=True: leave it out, and the embedding and the "
-            "readout have adapters of their own"
-        )
 
 
 @dataclass(frozen=True)
@@ -160,9 +129,13 @@ class ModelTensor:
 def read_tensors(model: nn.Module) -> dict[str, ModelTensor]:
     """The parameters of a model by their first name, tied ones once.
 
+    Raises:
+        ValueError: a lazy module has not seen a batch.
+
     >>> list(read_tensors(nn.Linear(2, 3)))
     ['weight', 'bias']
     """
+    require_made(model)
     tensors = owners_of_parameters(model)
     modules = dict.fromkeys(id(each.module) for found in tensors for each in found)
     numbers = {module: number for number, module in enumerate(modules)}

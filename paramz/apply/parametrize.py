@@ -16,7 +16,8 @@ from paramz.anatomy.factors import Factors
 from paramz.anatomy.masks import Densities, without_masks
 from paramz.anatomy.probes import Factory
 from paramz.anatomy.runs import nothing_cached
-from paramz.anatomy.tensors import is_trainable_kind, require_apart
+from paramz.anatomy.sound import require_apart
+from paramz.anatomy.tensors import is_trainable_kind
 from paramz.apply.fresh import refuse_computed, refuse_masked, refuse_wrapped
 from paramz.apply.hooks import unhook_
 from paramz.apply.initial import draw_row_

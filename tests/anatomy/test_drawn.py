@@ -221,3 +221,18 @@ def test_the_mean_of_a_cut_law_is_that_of_its_draws():
     law = normal(1.0, 0.5).between(0.8, 3.0)
     assert law.center == pytest.approx(float(drawn.mean()), rel=0.01)
     assert law.rms == pytest.approx(float(drawn.square().mean().sqrt()), rel=0.01)
+
+
+def test_lazy_modules_are_refused_until_they_have_seen_a_batch():
+    def lazy(width):
+        return nn.Sequential(nn.LazyLinear(width), nn.Linear(width, 2))
+
+    def made(width):
+        model = lazy(width)
+        model(torch.zeros(1, 4))
+        return model
+
+    for model, base in ((lazy(64), made), (made(64), lazy)):
+        with pytest.raises(ValueError, match="0.weight, 0.bias of Sequential: lazy modules"):
+            paramz.make_plan(model, "mup", base=base, base_width=8)
+    assert len(paramz.make_plan(made(64), "mup", base=made, base_width=8).rows) == 4

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import paramz
-from paramz.anatomy.tensors import require_apart
+from paramz.anatomy.sound import require_apart
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
