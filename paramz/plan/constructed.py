@@ -29,11 +29,16 @@ from paramz.plan.own_factor import class_defaults, own_factor
 from paramz.plan.ratios import lr_ratio
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.plan.schedule import broken_ratios
 from paramz.theory.families import WITHOUT_RULE, epsilon_option
 
 
 def problems(
-    rulebook: Rulebook, rows: Sequence[Row], optimizers: Sequence[Any], model: nn.Module | None
+    rulebook: Rulebook,
+    rows: Sequence[Row],
+    optimizers: Sequence[Any],
+    model: nn.Module | None,
+    schedulers: Sequence[Any] = (),
 ) -> Iterator[str]:
     """What of constructed optimizers is not as the plan has it, one sentence each.
 
@@ -42,6 +47,7 @@ def problems(
         rows: those of the plan.
         optimizers: all that train the model.
         model: the model, to know which of its tensors are frozen; None if all are trained.
+        schedulers: their schedules.
 
     Raises:
         TypeError: there are no optimizers, or something else was given.
@@ -78,6 +84,8 @@ def problems(
             yield wrong[0][0] + (
                 f" ({len(wrong) - 1} more groups are the same)" if len(wrong) > 1 else ""
             )
+    if len(planned) == sum(bool(group.values["params"]) for group in groups):
+        yield from filter(None, map(broken_ratios, schedulers))
 
 
 def _inner(optimizer: Any) -> Any:

@@ -24,7 +24,6 @@ from paramz.plan.matching import trainable_rows
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.saved import loads, read_fields
-from paramz.plan.schedule import broken_ratios
 from paramz.plan.settings import Settings, settings_of_two
 from paramz.plan.summary import Summary, changes_of, summarize
 from paramz.theory.families import Family
@@ -199,8 +198,7 @@ class Plan:
         ...
         ValueError: AdamW has a group of 4 tensors that no plan made, all at lr 0.001...
         """
-        found = list(problems(self.rulebook, self.rows, optimizers, model))
-        if found := [*found, *filter(None, map(broken_ratios, schedulers))]:
+        if found := list(problems(self.rulebook, self.rows, optimizers, model, schedulers)):
             raise ValueError("\n".join(found))
 
     def export(

@@ -76,6 +76,30 @@ def test_hugging_face_trainer(tmp_path, clip):
         assert not all(torch.allclose(v, model.state_dict()[k]) for k, v in by_hand().items())
 
 
+def test_clipping_refuses_an_optimizer_that_is_not_the_plans(tmp_path):
+    from transformers import Trainer
+
+    model = llama(WIDTH)
+    plan = paramz.parametrize_(model, "mup", base=BASE)
+
+    def trainer(*optimizers):
+        return Trainer(
+            model, trainer_arguments(tmp_path), train_dataset=Texts(),
+            optimizers=optimizers or (None, None), callbacks=[paramz.hf.Clip(plan, 1.0)],
+        )  # fmt: skip
+
+    with pytest.raises(ValueError, match="AdamW has 2 groups of .* tensors that no plan made"):
+        trainer().train()
+    adamw = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=LR), lr=LR)
+    floor = torch.optim.lr_scheduler.CosineAnnealingLR(adamw, 100, eta_min=1e-3)
+    with pytest.raises(ValueError, match="CosineAnnealingLR breaks the ratios"):
+        trainer(adamw, floor).train()
+    of_deepspeed = trainer_arguments(tmp_path)
+    of_deepspeed.deepspeed_plugin = object()  # as it is under DeepSpeed
+    with pytest.raises(ValueError, match="Clip would clip nothing: set gradient_clipping"):
+        paramz.hf.Clip(plan, 1.0).on_train_begin(of_deepspeed, None, None, optimizer=adamw)
+
+
 def test_clipping_sees_gradients_without_the_factor_of_fp16():
     accelerate = pytest.importorskip("accelerate")
     accelerate.Accelerator(cpu=True)  # its optimizer asks for the state that this sets up
