@@ -300,10 +300,11 @@ def _decides(worst: Slope, seeds: int, axis: str) -> str:
 
 def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
     judged = [s for s in slopes if s.passed]
-    if not judged:
+    if not any(s.quantity in ("delta", "update") for s in judged):
         raise ValueError(
             "no module of this table can be judged: none has changes of its output above zero at "
-            "every scale; check a model with trainable modules, after at least one update"
+            "every scale; check a model with trainable modules, after an update that moves them "
+            "(of an optimizer that holds them, and whose first steps are not of size zero)"
         )
     strict = [s for s in judged if not s.last and s.quantity != "reach"] or judged
     worst = max(strict, key=lambda s: abs(s.slope))

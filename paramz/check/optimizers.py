@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from paramz.anatomy.paths import split
+from paramz.anatomy.tensors import listed
 from paramz.check.jobs import Check, CheckJob, MakesOptimizers, optimizer_name
 from paramz.check.values import rms
 from paramz.optim.make import MAKERS, SHARED, make_optimizers
@@ -74,14 +76,32 @@ def optimizers_for(
     """What trains the model of a job at a base learning rate.
 
     Raises:
-        ValueError: paramz does not know the optimizer.
+        ValueError: paramz does not know the optimizer, or a function's holds nothing of the model.
         TypeError: an option that the optimizer lacks, or a function returned no optimizers.
+
+    Warns:
+        UserWarning: a function's optimizers leave tensors out; or one is torch's RAdam.
     """
     asked = job.optimizer
     if isinstance(asked, str):
-        return make_optimizers(plan, model, asked, lr=lr, **job.options)
-    if isinstance(asked, type):
-        return _of_class(plan, model, asked, lr, job.options)
+        optimizers = make_optimizers(plan, model, asked, lr=lr, **job.options)
+    elif isinstance(asked, type):
+        optimizers = _of_class(plan, model, asked, lr, job.options)
+    else:
+        optimizers = _of_function(plan, model, asked, lr)
+    if any(isinstance(each, torch.optim.RAdam) for each in optimizers):
+        warnings.warn(
+            "RAdam's first five steps are plain momentum at Adam's learning rates, and the check "
+            "judges these, so a right plan fails: check 'adam', whose rules it has from the sixth "
+            "step on",
+            stacklevel=2,
+        )
+    return optimizers
+
+
+def _of_function(
+    plan: Plan, model: nn.Module, asked: MakesOptimizers, lr: float
+) -> list[torch.optim.Optimizer]:
     made: Any = asked(plan, model, lr=lr) if _takes_lr(asked) else asked(plan, model)
     optimizers = list(made) if isinstance(made, Sequence) else [made]
     for each in optimizers:
@@ -90,6 +110,17 @@ def optimizers_for(
                 f"{optimizer_name(asked)}(plan, model) returned {type(each).__name__}, but has to "
                 "return an optimizer or several, made of plan.param_groups(model, ...)"
             )
+    held = {id(p) for each in optimizers for g in each.param_groups for p in g["params"]}
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    out = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+    said = f"the optimizers of {optimizer_name(asked)}(plan, model) do not hold {listed(out)}"
+    if out == trained:
+        raise ValueError(
+            f"{said}, and no tensor else of the model that is checked: make them of its own "
+            "parameters, plan.param_groups(model, ...)"
+        )
+    if out:
+        warnings.warn(f"{said}, so the check is of a model that does not train them", stacklevel=3)
     return optimizers
 
 

@@ -1,5 +1,6 @@
 """A check trains with an optimizer given by name, by class, or made by a function."""
 
+import copy
 import json
 from functools import partial
 
@@ -122,3 +123,40 @@ def test_the_class_of_a_library_is_made_and_not_torchs_of_its_name(name, monkeyp
     tensors = [sum(len(group["params"]) for group in each.param_groups) for each in stepped]
     assert len(tensors) == 2
     assert tensors[0] < len(list(net(16).parameters())) if matrices else tensors[0] > 1
+
+
+def of_a_copy(plan: paramz.Plan, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(plan.param_groups(copy.deepcopy(model), "adamw", lr=lr))
+
+
+def of_matrices(plan: paramz.Plan, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Muon(two(plan, model, lr)[0].param_groups)
+
+
+def test_tensors_that_a_function_leaves_out_are_named() -> None:
+    with pytest.raises(ValueError, match=r"optimizers of of_a_copy\(plan, model\) do not hold"):
+        paramz.coord_check(net, data(), optimizer=of_a_copy, **ASKED)
+    with pytest.warns(UserWarning, match=r"of_matrices\(plan, model\) do not hold .*, so"):
+        paramz.coord_check(net, data(), optimizer=of_matrices, **ASKED)
+
+
+class Waiting(torch.optim.AdamW):
+    """No step for a while, as pytorch_optimizer's RAdam and schedules that start at zero."""
+
+    def step(self, closure=None):
+        return None
+
+
+def waiting(plan: paramz.Plan, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return Waiting(plan.param_groups(model, "adamw", lr=lr))
+
+
+def test_a_model_that_no_step_moves_is_not_judged() -> None:
+    df = paramz.coord_check(net, data(), optimizer=waiting, **ASKED)
+    with pytest.raises(ValueError, match="none has changes .* first steps are not of size zero"):
+        paramz.judge(df, tolerance=1.0)  # what there is before training passes
+
+
+def test_steps_of_radam_that_are_not_adams_are_told_of() -> None:
+    with pytest.warns(UserWarning, match="RAdam's first five steps are plain momentum"):
+        paramz.coord_check(net, data(), optimizer="radam", **ASKED)
