@@ -113,7 +113,7 @@ def _in_window(
     seeds = len(inside)
     if last - first < 2 or runs - seeds < 3:
         # As many points as a parabola has coefficients: half a step, and not over an end.
-        return _by_grid(x, smooth, at, ends, flag, draws, rng)
+        return _by_grid(x, smooth, at, ends, cliffs, draws, rng)
     bowl = fit_bowl(x[first : last + 1], inside, ends, draws, rng)
     apart = seeds_apart(x[first : last + 1], inside, bowl)
     apart = math.hypot(apart, FLOOR * float(np.diff(x[first : last + 1]).mean()))
@@ -176,18 +176,22 @@ def _by_grid(
     smooth: Array,
     at: int,
     ends: tuple[float, float],
-    flag: str,
+    cliffs: list[bool],
     draws: int,
     rng: np.random.Generator,
 ) -> Minimum:
-    """The vertex through three points, or the best one, with half a step on either side."""
+    """The vertex through three points, or the best one, with half a step on either side.
+
+    Towards a cliff it is a whole step, for its foot is as likely here as there.
+    """
     left, right = max(at - 1, 0), min(at + 1, len(x) - 1)
     step = (x[right] - x[left]) / (right - left)
     where = x[at]
-    if left < at < right and np.isfinite(smooth[[left, right]]).all() and not flag:
+    if left < at < right and np.isfinite(smooth[[left, right]]).all() and not any(cliffs):
         fit = np.polyfit(x[left : right + 1] - x[at], smooth[left : right + 1], 2)
         if fit[0] > 0:
             where = x[at] - fit[1] / (2 * fit[0])
-    sample = where + step * rng.uniform(-0.5, 0.5, draws)
+    below, above = (1.0 if cliff else 0.5 for cliff in cliffs)
+    sample = where + step * rng.uniform(-below, above, draws)
     place = Place(float(where), np.clip(sample, *ends))
-    return Minimum(place, place, place, 0.0, flag, "grid", None)
+    return Minimum(place, place, place, 0.0, "cliff" if any(cliffs) else "", "grid", None)

@@ -26,6 +26,10 @@ _LOW = 7 / 9
 # A point this many times higher than the one a step farther on the other side is behind a cliff: on
 # a parabola it is never higher at all.
 CLIFF = 3.0
+# A rise from the end of a grid is a cliff's where it is this many standard errors, goes on by no
+# more than this share of it per octave, and no other point lies lower than this share. (Without the
+# last, one flat and noisy curve in three was taken for one, with one seed.)
+AT_ONCE, ON, STAYS = 4.0, 0.5, 0.5
 # Two minima are near-equal where they differ by less than this many standard errors, or by less
 # than this share of the barrier between them.
 EQUAL, SHARE = 3.0, 0.05
@@ -166,6 +170,11 @@ def window_around(
             here = at + step * distance
             if not 0 <= here < len(x):
                 break
+            if distance == 1 and not 0 <= at - step < len(x):
+                # No other side to compare with, but what follows.
+                cliffs[side] = _rises_at_once(x[here::step] - x[at], above[here::step], height)
+                if cliffs[side]:
+                    break
             # Where both fall off the grid, the last point on the other side has to do.
             mirror = min(max(at - step * (distance + 1), 0), len(x) - 1)
             bowl = above[mirror] if step * (at - mirror) >= 2 else np.inf
@@ -180,6 +189,21 @@ def window_around(
                 break
             ends[side] = here
     return ends[0], ends[1], cliffs
+
+
+def _rises_at_once(away: Array, above: Array, height: float) -> bool:
+    """Whether losses rise at once from the end of a grid and then no more, as no bowl does.
+
+    Args:
+        away: distances of the other points from the end of the grid, the nearest one first.
+        above: by how much these are higher.
+        height: of the window.
+    """
+    rise = above[0]
+    if len(away) < 2 or not np.isfinite(rise) or rise < AT_ONCE * height / WINDOW:
+        return False
+    later = (above[1:3] - rise) / np.abs(away[1:3] - away[0])
+    return bool((later < ON * rise / abs(away[0])).all() and (above > STAYS * rise).all())
 
 
 def lowest_of(smooth: Array) -> int:

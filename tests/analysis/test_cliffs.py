@@ -42,6 +42,32 @@ def test_the_lowest_at_the_end_of_the_grid_leaves_open_the_half_step_inside() ->
     assert found.lo == -np.inf and 0.2 <= found.hi <= 0.5
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("flip", [1, -1])
+def test_unstable_runs_beside_the_end_of_the_grid_are_no_bowl(seeds: int, flip: int) -> None:
+    """The optimum lies between the first point and the next, which is unstable and finite."""
+    x, y = losses(0, 1, seeds, 1.0)
+    x, y = (x, y) if flip > 0 else (-x[::-1], y[:, ::-1])
+    found = find_optimum(x, y, draws=300)
+    assert found.flag == "edge"
+    assert found.level == pytest.approx(2.5, abs=0.01)  # a bowl through all lay higher
+    ends = (found.lo, found.hi) if flip > 0 else (-found.hi, -found.lo)
+    assert ends[0] == -np.inf and 0.8 < ends[1] <= 1.0  # and its interval left the step out
+
+
+def test_a_bowl_from_the_end_of_the_grid_on_is_none_of_that() -> None:
+    x = np.arange(9.0)
+    noise = 0.004 * np.random.default_rng(0).standard_normal((3, 9))
+    found = find_optimum(x, 2.5 + 0.03 * (x + 0.5) ** 2 + noise, draws=300)
+    assert (found.flag, found.x, found.lo) == ("edge", 0.0, -np.inf) and found.hi < 0.5
+
+
+def test_towards_a_run_that_diverged_a_whole_step_is_open() -> None:
+    x = np.arange(3.0)
+    found = find_optimum(x, np.array([[2.5, np.inf, np.inf]]), draws=300)
+    assert found.lo == -np.inf and 0.9 < found.hi <= 1.0
+
+
 def curve(scale: float, best: float, cliff: float, height: float) -> Curve:
     x = np.arange(-9.0, 0.0)
     rows = [
