@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +41,22 @@ class Cost:
             steps: its number of steps; None where they cannot be set.
         """
         return self.start + self._at(width) * (1 if steps is None else steps)
+
+    def corrected(self, width: float, steps: int | None, seconds: float) -> Cost:
+        """The same where a trial was seen to take other seconds.
+
+        What it takes less is laid to its start first, which is what a pilot of few steps sees the
+        least of: wider models gain less by that. What it takes more is laid to all in proportion.
+
+        >>> Cost((32,), (0.1,), start=2.0).corrected(32, 10, 2.0)
+        Cost(widths=(32,), seconds=(0.1,), start=1.0)
+        """
+        expected = self.trial(width, steps)
+        start = min(self.start, max(0.0, self.start - (expected - seconds)))
+        if seconds > expected:
+            start *= seconds / expected
+        each = (seconds - start) / (expected - self.start)
+        return replace(self, seconds=tuple(each * one for one in self.seconds), start=start)
 
     def _at(self, width: float) -> float:
         """Seconds of a step, between the timed widths on a line in logarithms."""

@@ -139,8 +139,13 @@ def choose(
         )
     listed, needed = ", ".join(map(str, least.widths)), math.ceil(least.seconds / _RESERVE)
     said = say or (lambda amount: f"{amount:.0f} s of trials")
+    left = (
+        f"{said(seconds)} of the budget are left"
+        if seconds >= 0
+        else f"the pilot and the check take {said(-seconds)} more than the budget, nothing is left"
+    )
     raise ValueError(
-        f"{said(max(seconds, 0.0))} of the budget are left for the sweeps; the smallest design "
+        f"{left} for the sweeps; the smallest design "
         f"(widths {listed}, {least.seeds} seed{'s' * (least.seeds > 1)}{_for(least.steps)}) takes "
         f"{said(needed)}: give {said(needed - seconds)} more, or fewer steps"
     )

@@ -26,6 +26,7 @@ from paramz.tuning.page import save
 from paramz.tuning.proxies import Design, choose, possible_widths
 from paramz.tuning.question import Budget, Target
 from paramz.tuning.reading import design_of, forecast_of, middle_of, why
+from paramz.tuning.replanned import planned_anew
 from paramz.tuning.source import read_source
 from paramz.tuning.specs import Setting
 from paramz.tuning.stage import Stages
@@ -237,6 +238,8 @@ def _swept(known: Findings) -> tuple[Findings, pd.DataFrame]:
         if not means:
             raise ValueError(f"every run of the range diverged; paramz logs {stages.out / 'range'}")
         center = middle_of(means)
+        known = planned_anew(known, runs)
+        design, cost = known.design, known.cost
     stages.say(f"sweep: {hp} over the proxies")
     spec = stages.spec(
         "sweep", specs.sweep(setting, design, cost, center), f"The best {hp} of every proxy."

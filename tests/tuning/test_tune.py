@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +35,7 @@ from paramz.tuning.work import Work
 HERE = Path(__file__).parent
 FUNCTION = f"{HERE / 'tuned_functions.py'}:train"
 WITH_TASK = f"{HERE / 'tuned_task.py'}:task"
+TAKES = Cost((32.0,), (1e-4,), 0.01)
 SCRIPT = HERE.parent / "sweeps" / "train_script.py"
 
 
@@ -52,9 +54,16 @@ def run_all(sweep, store, missing):
     for key, config in missing.items():
         directory = store.trial(key)
         directory.mkdir(parents=True, exist_ok=True)
-        fields = {"key": key, "status": "ok", "error": None, "config": config, "seconds": 0.01}
+        seconds = TAKES.trial(config["width"], config.get("steps"))
+        fields = {"key": key, "status": "ok", "error": None, "config": config, "seconds": seconds}
         metrics = function(config, SimpleNamespace(directory=directory))
         store.save({**fields, "metrics": metrics})
+
+
+def trials_take(monkeypatch, cost):
+    """What the pilot says, and what all trials take."""
+    monkeypatch.setattr("paramz.tuning.tune.measured", lambda runs: cost)
+    monkeypatch.setattr(sys.modules[__name__], "TAKES", cost)
 
 
 @pytest.fixture
@@ -141,8 +150,7 @@ def test_a_drift_stops_the_decision_and_says_why(tmp_path, quick):
 
 def test_a_longer_run_is_reached_by_a_rule_and_a_law_of_both(tmp_path, quick, monkeypatch):
     """The target's steps cost too much: proxies train for fewer, and both laws are seen."""
-    cost = Cost((32.0, 64.0), (0.01, 0.02), 0.0)
-    monkeypatch.setattr("paramz.tuning.tune.measured", lambda runs: cost)
+    trials_take(monkeypatch, Cost((32.0, 64.0), (0.01, 0.02), 0.0))
     found = tune(tmp_path / "tune", "width=1024,steps=6400", budget="30cpu-minutes")
     steps = found.moved.ratios["steps"]
     assert steps > 1 and found.moved.rule == "token-horizon"
@@ -156,8 +164,7 @@ def test_a_longer_run_is_reached_by_a_rule_and_a_law_of_both(tmp_path, quick, mo
 
 
 def test_a_rule_that_shorter_runs_contradict_is_a_doubt(tmp_path, quick, monkeypatch):
-    cost = Cost((32.0, 64.0), (0.01, 0.02), 0.0)
-    monkeypatch.setattr("paramz.tuning.tune.measured", lambda runs: cost)
+    trials_take(monkeypatch, Cost((32.0, 64.0), (0.01, 0.02), 0.0))
     found = tune(
         tmp_path / "tune", "width=1024,steps=6400", budget="30cpu-minutes", settings={"moves": -0.3}
     )
@@ -424,3 +431,31 @@ def test_an_interval_as_wide_as_all_rules_tests_none():
     found = horizon_of("token-horizon", "adamw", runs[long], runs[~long], "steps")
     assert found.agrees is None
     assert found.text.endswith("which is too wide an interval to test the rule")
+
+
+def test_trials_that_are_faster_than_the_pilot_buy_a_larger_design(tmp_path, quick, monkeypatch):
+    """On a busy machine, or with much to start, four fifths of a small budget were left."""
+    trials_take(monkeypatch, Cost((32.0, 64.0, 128.0), (0.008, 0.016, 0.032), 0.0))
+    slow = Cost((32.0, 64.0, 128.0), (0.01, 0.02, 0.04), 0.5)
+    monkeypatch.setattr("paramz.tuning.tune.measured", lambda runs: slow)
+    runs = []
+    for _ in range(2):  # the same command goes by the same plans
+        said = []
+        out, target = tmp_path / "tune", "width=512,steps=100"
+        found = tune(out, target, budget="2cpu-minutes", say=said.append)
+        runs.append([line for line in said if line.startswith("widths ")])
+    assert runs[0] == runs[1]
+    first, last = runs[0]
+    assert first.startswith("widths 32, 64, 128:")
+    assert last.startswith("widths 32, 48, 64, 96, 128:")
+    assert found.proxies[0] == last and found.forecast.mean is not None
+
+
+def test_a_deficit_of_the_pilot_is_part_of_what_is_missing():
+    cost, wanted = Cost((32.0,), (1.0,), 0.0), Wanted((32, 48, 64), lambda width: None, 100)
+    with pytest.raises(ValueError, match="take 40 s of trials more than the budget") as caught:
+        choose(wanted, cost, -40.0)
+    takes, more = (
+        float(re.search(p, str(caught.value))[1]) for p in (r"takes (\d+)", r"give (\d+)")
+    )
+    assert more == takes + 40
