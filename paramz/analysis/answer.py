@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import numbers
@@ -102,6 +103,25 @@ def setting(df: pd.DataFrame, names: tuple[str, ...]) -> float | None:
             value = values.pop()
             return float(value) if not values and math.isfinite(value) else None
     return None
+
+
+def differing(df: pd.DataFrame, names: tuple[str, ...]) -> str:
+    """In which of these columns rows differ and by how much; empty where they agree or have none.
+
+    >>> differing(pd.DataFrame({"steps": [100, 400, None]}), STEPS)
+    'steps (100 to 400)'
+    """
+    for name in names:
+        if name in df.columns:
+            try:
+                values = numbers(df, name)
+            except ValueError:
+                return ""
+            values = values[np.isfinite(values)]
+            if not len(values) or values.min() == values.max():
+                return ""
+            return f"{name} ({values.min():g} to {values.max():g})"
+    return ""
 
 
 def _digits(value: float) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paramz.analysis.answer import Answer
-from paramz.analysis.curves import Curve, Regret
-from paramz.analysis.drift import Line
+from paramz.analysis.curves import Regret
+from paramz.analysis.evidence import Evidence, notes_on
 from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.runs import led
 
@@ -63,36 +63,6 @@ class Verdict:
         return self.text
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What the verdict on one group rests on.
-
-    Attributes:
-        name: the group.
-        hp: name of the hyperparameter.
-        scale: name of the scale.
-        curves: in order of scale, two or more; those of scales where a run did not diverge.
-        dead: the other scales, where every run diverged, with their largest and smallest values in
-            log2.
-        short: scales left out because they have fewer than three grid points.
-        line: how the optimum moves.
-        cost: what the smallest scale's best value costs at the largest.
-        steps: training steps, where all runs have the same.
-        batch: batch size, likewise.
-    """
-
-    name: str
-    hp: str
-    scale: str
-    curves: list[Curve]
-    dead: dict[float, tuple[float, float]]
-    short: list[float]
-    line: Line
-    cost: Regret
-    steps: float | None
-    batch: float | None
-
-
 def decide(known: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     """The verdict on a group.
 
@@ -115,7 +85,12 @@ def decide(known: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     to_decide: tuple[str, ...] = ()
     if failed or drift.lo > tolerance or drift.hi < -tolerance:
         outcome, answer = "fail", f"it does not transfer ({limit})"
-    elif known.cost.status == "ok" and -tolerance < drift.lo and drift.hi < tolerance:
+    elif (
+        not any(known.partly.values())
+        and known.cost.status == "ok"
+        and -tolerance < drift.lo
+        and drift.hi < tolerance
+    ):
         outcome, answer = "pass", f"it transfers ({limit})"
     else:
         to_decide = tuple(_to_decide(known, tolerance))
@@ -128,7 +103,7 @@ def decide(known: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         f"{known.scale} {large.scale:g} at the {known.hp} tuned at {known.scale} {small.scale:g}"
     )
     sentence = f"{moves}, and {there} {_what_it_costs(known.cost, large.level)}: {answer}."
-    notes = "".join(f" {note}." for note in _notes(known))
+    notes = "".join(f" {note}." for note in notes_on(known))
     verdict = Verdict(outcome, sentence + notes, None, tolerance, to_decide)
     return replace(verdict, answer=_answer(known, outcome))
 
@@ -157,11 +132,12 @@ def _amount(loss: float, level: float) -> str:
 
 
 def _died(known: Evidence) -> bool:
-    """Whether every run diverged at a larger scale whose grid holds the tuned value."""
+    """Whether a larger scale whose grid holds the tuned value diverged at every value."""
     tuned = known.curves[0].optimum
     return any(
         scale > known.curves[-1].scale and low <= tuned.x <= high
         for scale, (low, high) in known.dead.items()
+        if not known.partly.get(scale)  # a seed without any loss there may not have run
     )
 
 
@@ -178,29 +154,11 @@ def _what_it_costs(cost: Regret, best: float) -> str:
     return "was not run: it lies outside the grid there"
 
 
-def _notes(known: Evidence) -> Iterator[str]:
-    """What deserves to be known beside the numbers."""
-    named = {
-        "edge": "Optimum at the edge of the grid",
-        "two minima": "Two minima of nearly equal loss",
-        "plateau": "A plateau, no optimum singled out,",
-        "cliff": "Optimum beside a cliff",
-    }
-    for flag, words in named.items():
-        at = [f"{c.scale:g}" for c in known.curves if c.optimum.flag == flag]
-        if at:
-            yield f"{words} at {known.scale} {', '.join(at)}"
-    if known.dead:
-        yield f"Every run diverged at {known.scale} {', '.join(f'{s:g}' for s in known.dead)}"
-    if known.short:
-        at_short = ", ".join(f"{s:g}" for s in known.short)
-        yield (f"Left out, with fewer than three values of {known.hp}: {known.scale} {at_short}")
-    if all(c.seeds == 1 for c in known.curves):
-        yield "One seed: how far the optimum moves between seeds was not seen"
-
-
 def _to_decide(known: Evidence, tolerance: float) -> Iterator[str]:
     """Runs that would decide an open case, each alone."""
+    if lost := [f"{s:g}" for s, seeds in known.partly.items() if seeds]:
+        yield f"run the seeds without a loss at {known.scale} {', '.join(lost)}, or leave them out"
+        return
     if known.cost.status == "out of grid":
         value = 2.0 ** known.curves[0].optimum.x
         yield f"run {known.scale} {known.curves[-1].scale:g} at {known.hp} = {value:.2g}"

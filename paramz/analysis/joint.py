@@ -9,6 +9,7 @@ import pandas as pd
 
 from paramz.analysis.columns import Array, positive
 from paramz.analysis.runs import ALL, names_of_groups, tidy_runs
+from paramz.analysis.statuses import ended
 
 # Coefficients of a quadratic in two variables, without its constant.
 _TERMS = 5
@@ -63,7 +64,7 @@ def joint_optimum(
     names = [by] if isinstance(by, str) else list(by)
     if by == "parametrization" and by not in df.columns:
         names = []
-    kept = df[df["status"] != "failed"] if "status" in df.columns else df
+    kept = ended(df)
     size = np.log2(positive(kept, batch))
     # The batch is a group of its own, so that runs which differ in it are told apart.
     runs = tidy_runs(kept, hp=hp, loss=loss, scale=scale, by=[*names, batch], seed=seed)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import numbers, positive, require
+from paramz.analysis.statuses import ended
 
 # Values of a hyperparameter that are nearer than this, in octaves, differ by rounding.
 CLOSE = 0.01
@@ -37,8 +38,8 @@ def tidy_runs(
     """The runs of a sweep in the columns every analysis of it starts from, checked.
 
     Args:
-        df: one row per run; those with status ``"failed"`` (an error, not a measurement) are left
-            out.
+        df: one row per run; those with status ``"failed"`` (an error, not a measurement), or that
+            are still running, are left out.
         hp: column of the hyperparameter, as its value.
         loss: column of the loss.
         scale: column of the scale.
@@ -56,8 +57,7 @@ def tidy_runs(
     """
     hint = ". Other names are arguments: scale='d_model', hp='learning_rate', loss='val_loss'"
     require(df, hp, loss, scale, hint=hint)
-    if "status" in df.columns:
-        df = df[df["status"] != "failed"]
+    df = ended(df)
     names = [by] if isinstance(by, str) else list(by)
     if by == "parametrization" and by not in df.columns:
         names = []

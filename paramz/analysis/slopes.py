@@ -277,6 +277,8 @@ def _excused(slope: Slope, slopes: list[Slope], tolerance: float) -> Slope:
     """
     if slope.passed is not False or slope.slope > 0:
         return slope
+    if NEXT <= slope.hi < np.inf:
+        return slope  # it may as well grow
     if slope.quantity == "update":
         aligned = [s for s in slopes if s.module == slope.module and s.quantity == "aligned"]
         if any(s.step == slope.step and hardly_falls(s.lo, s.hi, tolerance) for s in aligned):

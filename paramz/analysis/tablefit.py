@@ -17,6 +17,7 @@ from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.lawwords import finite
+from paramz.analysis.statuses import begun
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def fit_table(df: pd.DataFrame, asked: Sizes) -> TableFit:
             f"{', '.join(map(str, df.columns))}. Name them with --map theirs=ours"
         )
     require(df, *given.values(), asked.loss)
+    df = begun(df)
     good = np.isfinite(numbers(df, asked.loss))
     if "status" in df:
         good &= df["status"].eq("ok").to_numpy()

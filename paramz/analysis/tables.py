@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
+from paramz.analysis.statuses import begun
+
 ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 
-# What W&B calls the states of a run.
-_STATES = {"finished": "ok", "crashed": "failed", "failed": "failed", "killed": "failed"}
 # Columns of a W&B export that are no setting of the run.
 _BOOKKEEPING = {
     "ID", "Notes", "User", "Tags", "Created", "Runtime", "Updated", "End Time", "Hostname", "Sweep",
@@ -180,12 +180,7 @@ def _tidy(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         renames |= {c: c[len(prefix) :] for c in columns if c.startswith(prefix)}
     renames = {old: new for old, new in renames.items() if old in table and new not in table}
     table = table.rename(columns=renames).drop(columns=list(_BOOKKEEPING & set(table.columns)))
-    if "status" in table:
-        # An empty cell says no more than a table without the column does.
-        states = table["status"].astype(object).fillna("ok").astype(str)
-        table = table.assign(status=states.map(lambda s: _STATES.get(s.lower(), s)))
-        table = table[table["status"] != "running"]
-    return _with_settings(table)
+    return _with_settings(begun(table))
 
 
 def _unfolded(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.answer import BATCHES, STEPS, setting
+from paramz.analysis.answer import BATCHES, STEPS, differing, setting
 from paramz.analysis.curves import Curve, loss_curve, regret_of, speed_of
-from paramz.analysis.decide import TOLERANCE, Evidence, Verdict, decide
+from paramz.analysis.decide import TOLERANCE, Verdict, decide
 from paramz.analysis.drift import line_of
+from paramz.analysis.evidence import Evidence, died_of_seeds
 from paramz.analysis.quality import quality_of, sensitivity_of
 from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
+from paramz.analysis.statuses import ended
 from paramz.analysis.upside_down import upside_down
 
 # A parabola has three coefficients.
@@ -107,8 +109,8 @@ def transfer(
     Runs whose loss is not finite, or whose ``status`` column says ``"diverged"``, are kept as
     censored: a grid point where a seed diverged cannot be an optimum, and transferring onto it
     fails. So are runs that successive halving stopped, of which a note tells. Runs with status
-    ``"failed"`` (an error, not a measurement) are left out. Values of the hyperparameter that
-    differ by rounding are merged.
+    ``"failed"`` (an error, not a measurement), or that are still running, are left out. Values of
+    the hyperparameter that differ by rounding are merged.
 
     Args:
         df: one row per run.
@@ -141,14 +143,14 @@ def transfer(
     transfers (tolerance 0.1 octave per doubling). Use lr = 0.014 (0.014 to 0.014) at width 128 and
     above, tuned at width 32 to 128.
     """
+    df = ended(df)
     runs, notes = merge_close(tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed), hp)
     if stopped := _stopped(df):
         notes.append(stopped)
     evidence: dict[str, Evidence] = {}
     not_judged: dict[str, str] = {}
-    kept = df[df["status"] != "failed"] if "status" in df.columns else df
     for name, part in runs.groupby("group", sort=False):
-        rows = kept[(runs["group"] == name).to_numpy()]
+        rows = df[(runs["group"] == name).to_numpy()]
         found = _gather_evidence(str(name), part, rows, hp, scale, draws)
         if isinstance(found, Evidence):
             evidence[str(name)] = found
@@ -215,8 +217,9 @@ def _gather_evidence(
     dead = {
         s: (float(cell["x"].min()), float(cell["x"].max()))
         for s, cell in cells.items()
-        if np.isinf(cell["loss"]).all()
+        if np.isinf(cell.groupby("x")["loss"].max()).all()
     }
+    partly = {s: _without_loss(cells[s]) for s in dead if np.isfinite(cells[s]["loss"]).any()}
     short = {s: n for s, c in cells.items() if s not in dead and (n := c["x"].nunique()) < _POINTS}
     curves: list[Curve] = [
         loss_curve(s, cell, draws, order)
@@ -230,16 +233,25 @@ def _gather_evidence(
             listed = ", ".join(f"{s:g} has {n}" for s, n in short.items())
             why += f", each at three values of {hp!r} or more; {scale} {listed}"
             return why
-        return f"{why}, got {alive}"
+        why += f", got {alive}"
+        return "; ".join([why, *died_of_seeds(partly, hp, scale)])
     return Evidence(
         name,
         hp,
         scale,
         curves,
         dead,
+        partly,
         list(short),
         line_of(curves),
         regret_of(curves[0], curves[-1]),
         setting(rows, STEPS),
         setting(rows, BATCHES),
+        [text for names in (STEPS, BATCHES) if (text := differing(rows, names))],
     )
+
+
+def _without_loss(cell: pd.DataFrame) -> list[object]:
+    """Seeds of which no run at a scale has a loss."""
+    lost = np.isinf(cell["loss"]).groupby(cell["seed"], dropna=False).all()
+    return list(lost.index[lost])

@@ -140,6 +140,20 @@ def test_an_update_whose_rows_cancel_is_excused_by_its_aligned_part() -> None:
     assert lowered.outcome == "fail"
 
 
+def test_an_update_that_may_as_well_grow_is_not_excused_as_a_fall() -> None:
+    df = table(
+        *flat_layer(),
+        ("wild", "hidden", 1, "update", power(-0.3)),
+        ("wild", "hidden", 1, "aligned", power(0)),
+    )
+    wild = (df.module == "wild") & (df.quantity == "update")
+    df.loc[wild, "rms"] *= np.exp(2.0 * np.random.default_rng(1).standard_normal(wild.sum()))
+    verdict = judge(df)
+    (slope,) = (s for s in verdict.slopes if s.module == "wild" and s.quantity == "update")
+    assert slope.slope < 0 and slope.hi > 0.5
+    assert (verdict.outcome, verdict.culprit) == ("undecided", "wild")
+
+
 @pytest.mark.parametrize(("role", "last"), [("output", ("head",)), ("router", ())])
 def test_readouts_and_routers_may_shrink_before_training(role: str, last: tuple[str, ...]) -> None:
     head = [
