@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,14 +31,26 @@ class Length:
             square, "inverse" for one over it; "squares" and "sizes" for the squares of entries and
             their absolute values.
         value: the number by which it exceeds what a root mean square in place of the length gives.
+        gain: a parameter has multiplied it, which may start at the number that is missing.
     """
 
     kind: str
     value: float = 1.0
+    gain: bool = False
 
     def times(self, number: float) -> Length:
         """The same of a tensor times a number."""
-        return Length(self.kind, self.value * number)
+        return replace(self, value=self.value * number)
+
+    @property
+    def unit(self) -> bool:
+        """Whether these are vectors divided by their length of which ``value`` tells the size.
+
+        A gain of which nothing is known tells it only if no number is missing, as ScaleNorm's g is
+        sqrt(d) itself: ``normalize(x) * g * sqrt(d)`` is a norm, and of ``normalize(x) * g`` none
+        can say.
+        """
+        return self.kind == "unit" and not (self.gain and not math.isclose(self.value, 1))
 
 
 def length_of(
@@ -119,9 +131,8 @@ def _of_two(name: str, tensors: Sequence[tuple[Tensor, Length | None]]) -> Lengt
     found = next((each for each in (left, right) if each is not None), None)
     if found is None or (left and right) or not kinds <= {"inverse", "unit"}:
         return None
-    # A gain may start at the number that is missing, as ScaleNorm's does at sqrt(d).
     gain = any(isinstance(each, nn.Parameter) for each in (one, other))
-    return None if gain and not math.isclose(found.value, 1) else Length("unit", found.value)
+    return Length("unit", found.value, gain=gain or found.gain)
 
 
 def _exponent(name: str, args: Sequence[Any]) -> float | None:

@@ -156,16 +156,16 @@ def short_lists(model: nn.Module, kept: int, whole: Set[str] = frozenset()) -> I
     cut: list[tuple[nn.ModuleList, Any]] = []
     spared = {model.get_submodule(path) for path in whole}
     left = [model]
-    while left:  # from the outside in: what is in blocks that do not run need not be looked at
-        each = left.pop()
-        for lists in _side_by_side(each):
-            if len(lists[0]) > kept and not spared.intersection(lists):
-                rows = _first(zip(*lists, strict=True), kept)
-                for one, blocks in zip(lists, zip(*rows, strict=True), strict=True):
-                    cut.append((one, one._modules))
-                    one._modules = {str(n): block for n, block in enumerate(blocks)}
-        left += [child for child in each._modules.values() if child is not None]
     try:
+        while left:  # from the outside in: what is in blocks that do not run need not be looked at
+            each = left.pop()
+            for lists in _side_by_side(each):
+                if len(lists[0]) > kept and not spared.intersection(lists):
+                    rows = _first(zip(*lists, strict=True), kept)
+                    for one, blocks in zip(lists, zip(*rows, strict=True), strict=True):
+                        cut.append((one, one._modules))
+                        one._modules = {str(n): block for n, block in enumerate(blocks)}
+            left += [child for child in each._modules.values() if child is not None]
         yield
     finally:
         for one, before in reversed(cut):
@@ -181,12 +181,14 @@ def _side_by_side(module: nn.Module) -> list[list[nn.ModuleList]]:
     return [list(lists.values()) for lists in found.values()]
 
 
-def _first(rows: Iterable[tuple[nn.Module, ...]], kept: int) -> list[tuple[nn.Module, ...]]:
-    """The first of each kind of rows, a block of every list."""
+def _first(
+    rows: Iterable[tuple[nn.Module | None, ...]], kept: int
+) -> list[tuple[nn.Module | None, ...]]:
+    """The first of each kind of rows, a block of every list, or None in the place of one."""
     kinds: Counter[Any] = Counter()
     found = []
     for row in rows:
-        kind = tuple(signature(block) for block in row)
+        kind = tuple(None if block is None else signature(block) for block in row)
         kinds[kind] += 1
         if kinds[kind] <= kept:
             found.append(row)

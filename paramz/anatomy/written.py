@@ -221,7 +221,7 @@ class _Reader(TorchFunctionMode):
             into = weights[0] if weights else ""
             for i in pending:
                 self.seen[i].into = into
-            units = [each.length for each in data if each.length and each.length.kind == "unit"]
+            units = [each.length for each in data if each.length and each.length.unit]
             self.seen += [_Seen(each.value, None, "", into) for each in units]
             unit = len(self.seen) - 1 if units else None
             return _Label(weights[0], "linear", unit=unit) if weights else _Label()

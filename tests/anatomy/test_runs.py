@@ -126,3 +126,31 @@ class Elsewhere(InStep):
 def test_what_a_run_of_some_blocks_does_not_show_one_of_all_does() -> None:
     plan = paramz.make_plan(Elsewhere(32), "mup", base=Elsewhere, base_width=8)
     assert {row.name: row.role for row in plan.rows}["blocks.2.stacked"] == "hidden"
+
+
+class WithPlaces(nn.Module):
+    """Blocks in lists of their parts, one of which may be left out: None keeps its place."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, width), nn.Linear(width, 2)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([None, nn.LayerNorm(width), nn.Linear(width, width)]) for _ in range(3)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for mixer, norm, layer in self.blocks:
+            x = x if mixer is None else mixer(x)
+            x = x + layer(norm(x)).relu()
+        return self.head(x)
+
+
+def test_a_base_keeps_its_blocks_where_a_list_holds_none_in_a_place() -> None:
+    """The look at None failed behind the cut: the base had one block left, and no init was read."""
+    base = WithPlaces(8)
+    plan = paramz.parametrize_(WithPlaces(32), "mup", base=base, wider=WithPlaces(16))
+    assert len(base.blocks) == 3
+    assert {row.role for row in plan.rows if row.name.endswith("2.weight")} == {"hidden"}
+    with short_lists(base, kept=1):
+        assert len(base.blocks) == 1 and base.blocks[0][0] is None

@@ -356,6 +356,7 @@ class Normed(nn.Module):
         squares = (x**2).sum(-1, keepdim=True)
         return {
             "normalize": lambda: F.normalize(x, dim=-1) * root * self.gain,
+            "gain first": lambda: F.normalize(x, dim=-1) * self.gain * root,
             "length": lambda: x / (length * root**-1).clamp(min=1e-8) * self.gain,
             "linalg": lambda: x * (root / torch.linalg.vector_norm(x, dim=-1, keepdim=True)),
             "squares": lambda: x * torch.rsqrt(squares + 1e-6) * root,
@@ -380,7 +381,7 @@ class Normed(nn.Module):
 
 @pytest.mark.parametrize(
     ("how", "held"),
-    [(how, 1) for how in ("normalize", "length", "linalg", "squares", "mean")]
+    [(how, 1) for how in ("normalize", "gain first", "length", "linalg", "squares", "mean")]
     + [(how, 1) for how in ("sizes", "all sizes", "largest", "largest, normalize", "softmax")]
     + [("unit", 2), ("smaller", 2)]
     + [("sum of sizes" + how, 4) for how in ("", ", normalize", ", norm")]
