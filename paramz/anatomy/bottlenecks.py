@@ -169,7 +169,8 @@ def _of_axes(tensor: ModelTensor, growing: frozenset[int], axes: Axes) -> _Matri
 def _shown(matrix: _Matrix, flow: Flow) -> Axes | None:
     """The axes of a layer's matrix that forward code only ever uses the other way round."""
     sums = flow.sums(matrix.name)
-    if matrix.table or sums != {matrix.axes.fan_out}:
+    looked_up = flow.looks_up(matrix.name) and not sums  # as F.embedding(ids, self.tokens.weight)
+    if matrix.table or not (looked_up or sums == {matrix.axes.fan_out}):
         return None
     return Axes(fan_in=matrix.axes.fan_out, fan_out=matrix.axes.fan_in)
 

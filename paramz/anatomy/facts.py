@@ -34,6 +34,7 @@ from paramz.anatomy.factors import (
     moving_numbers,
 )
 from paramz.anatomy.failing import own_failure
+from paramz.anatomy.held import WrittenFactor
 from paramz.anatomy.moe import (
     MoePart,
     balance_notes,
@@ -57,7 +58,7 @@ from paramz.anatomy.tensors import (
     read_tensors,
     require_same_names,
 )
-from paramz.anatomy.written import WrittenFactor, find_written
+from paramz.anatomy.written import find_written
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +19,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from paramz.anatomy.constants import Constants
+from paramz.anatomy.held import Seen, WrittenFactor, factors_of, place_of
 from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.lengths import DIVIDED, ENTRIES, TIMES, Length, length_of
-from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.runs import copied_to, device_of, outputs, run
 
@@ -29,7 +29,7 @@ _MAPS = frozenset(
     """linear matmul mm addmm __matmul__ einsum bmm baddbmm conv1d conv2d conv3d conv_transpose1d
     conv_transpose2d conv_transpose3d""".split()
 )
-_TAKE_FACTORS = (nn.Linear, nn.modules.conv._ConvNd)
+_KEPT_BLOCKS = 2  # the first one may be without a number that the others have
 _ATTENTION = ("scaled_dot_product_attention", "multi_head_attention_forward")
 _SUMS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "cat"})
 _RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell".split())
@@ -37,51 +37,6 @@ _RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu lstm_cell gru_cell".split())
 _VIEWS = frozenset("t transpose reshape view permute contiguous to type_as squeeze".split())
 # What a tensor becomes here has a size of its own.
 _NORMALISED = ("norm", "softmax", "normalize", "rsqrt", "var", "std", "mean", "tanh", "sigmoid")
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenFactor:
-    """A number in forward code that moves with width.
-
-    Attributes:
-        module: the path of the layer whose output or weight it multiplies (of a readout: or whose
-            input).
-        base: its value in the base.
-        wider: its value in the wider probe.
-        power: its exponent in width.
-        place: of what it is a factor: an embedding, the readout, a layer, or a layer's weight.
-        ratio: its value, target / base.
-        attribute: where the layer keeps it, if it does.
-        held: what the layer's input (an embedding's output) is to be multiplied by, so that the
-            factor is the base's; None where that layer takes none.
-        behind: it stands behind the layer, so that what the layer puts out is not yet its own.
-    """
-
-    module: str
-    base: float
-    wider: float
-    power: float
-    place: str
-    ratio: float
-    held: float | None
-    behind: bool = False
-    attribute: str | None = None
-
-
-@dataclass
-class _Seen:
-    """One multiplication by a number: its value, the matrix before it, and what is behind it.
-
-    Of vectors with a length of one that go into a layer, too: the size of their entries is one.
-    """
-
-    value: float
-    made_by: str | None
-    kind: str
-    into: str | None = None
-    at_output: bool = False
-    summed: bool = False
-    softmax: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,35 +74,54 @@ def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[
     >>> found.module, round(found.power, 3), round(found.held, 3)
     ('embed', 0.5, 0.5)
     """
-    runs = _runs(probes, example)
+    found = _moving(probes, example, (_KEPT_BLOCKS, None))
+    if any(part.isdigit() for one, _ in found for part in str(place_of(one)).split(".")):
+        # Which of the blocks that did not run have the number shows where all do.
+        found = _moving(probes, example, (None,)) or found
+    names: dict[str, list[str]] = {}
+    for name, _ in model.named_parameters(remove_duplicate=False) if found else ():
+        names.setdefault(probes.twin_name(name) or "", []).append(name)
+    factors = [each for pair in found for each in factors_of(model, probes, pair, names)]
+    return list({(each.module, each.place): each for each in factors}.values())
+
+
+def _moving(probes: Probes, example: Any, blocks: Sequence[int | None]) -> list[tuple[Seen, Seen]]:
+    """The multiplications of both probes by numbers that differ.
+
+    Args:
+        probes: base and wider model.
+        example: what to call them with.
+        blocks: how many equal ones of a list run, the first number with which a model does.
+    """
+    runs = _runs(probes, example, blocks)
     if runs is None:
         return []
     seen, wider = runs
     alike = [(one.made_by, one.kind, one.into) for one in seen] == [
         (one.made_by, one.kind, one.into) for one in wider
     ]
-    found = {}
-    for one, other in zip(seen, wider, strict=True) if alike else ():
-        if one.value > 0 and other.value > 0 and not math.isclose(one.value, other.value):
-            factor = _factor(model, probes, one, other)
-            if factor is not None:
-                found[factor.module, factor.place] = factor
-    return list(found.values())
+    return [
+        (one, other)
+        for one, other in (zip(seen, wider, strict=True) if alike else ())
+        if one.value > 0 and other.value > 0 and not math.isclose(one.value, other.value)
+    ]
 
 
-def _runs(probes: Probes, example: Any) -> tuple[list[_Seen], list[_Seen]] | None:
+def _runs(
+    probes: Probes, example: Any, blocks: Sequence[int | None]
+) -> tuple[list[Seen], list[Seen]] | None:
     for inputs in possible_inputs(probes.base, example):
-        for kept in (1, None):  # code that counts its blocks needs all of them
+        for kept in blocks:  # code that counts its blocks needs all of them
             try:
                 seen = _seen(probes.base, inputs, kept)
-                known = any(_place_of(each) is not None for each in seen)
+                known = any(place_of(each) is not None for each in seen)
                 return seen, _seen(probes.wider, inputs, kept) if known else seen
             except Exception:  # whatever a model says of an input that is not for it
                 continue
     return None
 
 
-def _seen(model: nn.Module, inputs: Any, kept: int | None) -> list[_Seen]:
+def _seen(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     copied = copied_to(device_of(model), inputs)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     reader = _Reader(names, Constants())
@@ -161,7 +135,7 @@ class _Reader(TorchFunctionMode):
 
     def __init__(self, names: Mapping[int, str], constants: Constants) -> None:
         super().__init__()
-        self.seen: list[_Seen] = []
+        self.seen: list[Seen] = []
         self._names, self._constants = names, constants
         self._labels: dict[int, tuple[Tensor, _Label]] = {}  # the tensor, so that its id stays its
 
@@ -222,7 +196,7 @@ class _Reader(TorchFunctionMode):
             for i in pending:
                 self.seen[i].into = into
             units = [each.length for each in data if each.length and each.length.unit]
-            self.seen += [_Seen(each.value, None, "", into) for each in units]
+            self.seen += [Seen(each.value, None, "", into) for each in units]
             unit = len(self.seen) - 1 if units else None
             return _Label(weights[0], "linear", unit=unit) if weights else _Label()
         if any(part in name for part in _NORMALISED):
@@ -243,58 +217,8 @@ class _Reader(TorchFunctionMode):
             if made.unit is not None:  # it may make up for the length of one
                 self.seen[made.unit].value *= value
                 return replace(made, pending=pending, length=None)
-            self.seen.append(_Seen(value, made.made_by, made.kind))
+            self.seen.append(Seen(value, made.made_by, made.kind))
             pending |= {len(self.seen) - 1}
         elif name in TIMES | DIVIDED and len(tensors) > 1 and len(data) != 1 and not weights:
             return _Label(pending=pending)
         return _Label(made.made_by, made.kind, pending, unit=made.unit)
-
-
-def _place_of(seen: _Seen) -> tuple[str, str] | None:
-    """The matrix that a number is a factor of, and as what."""
-    if seen.kind == "embedding" and seen.made_by is not None:
-        return seen.made_by, "embedding"
-    if seen.kind == "weight":
-        return (seen.into, "weight") if seen.into and seen.into == seen.made_by else None
-    if seen.softmax:
-        return None
-    if seen.at_output and ((seen.into and not seen.summed) or seen.kind == "linear"):
-        return seen.into or seen.made_by or "", "readout"
-    if seen.kind == "linear" and seen.made_by is not None and (seen.into or seen.summed):
-        return seen.made_by, "layer"
-    goes_in = seen.made_by is None and not seen.kind
-    return (seen.into, "layer") if goes_in and seen.into else None
-
-
-def _factor(model: nn.Module, probes: Probes, one: _Seen, other: _Seen) -> WrittenFactor | None:
-    """What a number that moves is a factor of; None for logits of attention and the like."""
-    found = _place_of(one)
-    if found is None:
-        return None
-    name, place = found
-    base, wider = (m.get_parameter(name).shape for m in (probes.base, probes.wider))
-    # What goes into the layer grows, or else (first layers) what comes out.
-    axis = 0 if place == "layer" and base[1] == wider[1] else 1
-    if base[axis] == wider[axis]:
-        return None
-    power = math.log(other.value / one.value) / math.log(wider[axis] / base[axis])
-    try:
-        weight = model.get_parameter(name)
-    except AttributeError:
-        return None
-    path, held = split(name)[0], None
-    growth = weight.shape[axis] / base[axis]
-    takes: Any = nn.Embedding if place == "embedding" else _TAKE_FACTORS
-    for other_path, module in model.named_modules():  # a tied weight is in two
-        if isinstance(module, takes) and module.weight is weight:
-            # A bias is not multiplied with what goes in.
-            comes_out = place == "layer" and (one.made_by is not None or bool(one.kind))
-            biased = comes_out and module.bias is not None
-            path, held = other_path, None if biased else growth**-power
-            break
-    behind = place == "readout" and not one.into
-    kept = vars(probes.base.get_submodule(split(name)[0])) if place == "weight" else {}
-    same = (n for n, v in kept.items() if isinstance(v, float) and abs(v / one.value - 1) < 1e-6)
-    attribute = next(same, None)
-    ratio = growth**power
-    return WrittenFactor(path, one.value, other.value, power, place, ratio, held, behind, attribute)

@@ -9,9 +9,9 @@ from paramz.anatomy import names
 from paramz.anatomy.attention import KEY_INPUT, GrowingHeads
 from paramz.anatomy.factors import DeclaredFactor
 from paramz.anatomy.facts import Facts
+from paramz.anatomy.held import WrittenFactor
 from paramz.anatomy.paths import pattern, pattern_of, split
 from paramz.anatomy.shown_heads import in_one
-from paramz.anatomy.written import WrittenFactor
 from paramz.plan.row import ModuleScale
 from paramz.theory.power import Power
 from paramz.theory.rules import USUAL_ATTENTION
@@ -77,17 +77,18 @@ def code_multipliers(facts: Facts, power: Power) -> tuple[dict[str, float], list
         for each in facts.declared
         if each.attribute is None and each.kind == "set"
     }
-    notes = []
+    notes: dict[tuple[str, str, str], str] = {}  # one for all blocks that have the number
     for each in facts.written:
         said, named = _written(each, facts)
         if each.held is None:
             continue  # `unheld_factors` says what to do
         found[each.module] = found.get(each.module, 1.0) * each.held
-        notes.append(
+        notes.setdefault(
+            (named, each.place, f"{each.base:.4g}"),
             f"{said}: held at the base's value. factors={{r'^{named}$': None}} leaves it as the "
-            "code has it"
+            "code has it",
         )
-    return found, notes
+    return found, [*notes.values()]
 
 
 def unheld_factors(facts: Facts, power: Power) -> list[str]:

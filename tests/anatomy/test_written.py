@@ -1,6 +1,7 @@
 """Factors in forward code that no attribute shows: seen by a run, held at the base's value."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -443,3 +444,48 @@ def test_what_a_vector_of_length_one_makes_keeps_its_size_in_a_hidden_layer(behi
         sizes.append(model.mixed.std())
     assert plan.multipliers == ({} if behind else {"mix": pytest.approx(4)})
     assert 0.7 < sizes[1] / sizes[0] < 1.4
+
+
+class Scaled(nn.Module):
+    """Blocks with a number of width behind their first layer; the first block may be without it."""
+
+    def __init__(self, width=BASE, layers=3, first=True):
+        super().__init__()
+        self.width, self.plain = width, () if first else (0,)
+        self.tokens, self.head = nn.Embedding(11, width), nn.Linear(width, 11)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {"up": nn.Linear(width, width, bias=False), "down": nn.Linear(width, width)}
+            )
+            for _ in range(layers)
+        )
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        for n, block in enumerate(self.blocks):
+            h = block["up"](F.layer_norm(x, (self.width,)))
+            x = x + block["down"]((h if n in self.plain else h * self.width**-0.5).relu())
+        return self.head(F.layer_norm(x, (self.width,)))
+
+
+def test_a_number_in_repeated_blocks_is_held_in_all_of_them():
+    """One block ran, and only there the number was held: the others' layers fell like d^-1/2."""
+    plan = paramz.make_plan(Scaled(WIDTH), "mup", base=Scaled, base_width=BASE)
+    growth = (WIDTH / BASE) ** 0.5
+    assert plan.multipliers == {f"blocks.{n}.up": pytest.approx(growth) for n in range(3)}
+    assert [r"blocks[.][0-9]+[.]up$" in note for note in plan.notes] == [True]
+
+
+def test_of_blocks_only_those_that_have_a_number_of_width_are_held():
+    build = partial(Scaled, first=False)
+    plan = paramz.make_plan(build(WIDTH), "mup", base=build, base_width=BASE)
+    assert set(plan.multipliers) == {"blocks.1.up", "blocks.2.up"}
+
+
+def test_the_blocks_of_a_deeper_model_are_held_as_their_twins_are():
+    build = partial(Scaled, layers=6)
+    branches = paramz.Branches(inside=r"^(blocks[.][0-9]+)[.]", ends=r"^(blocks[.][0-9]+[.]down)$")
+    plan = paramz.make_plan(
+        build(WIDTH), "mup+completep", base=Scaled, base_width=BASE, branches=branches
+    )
+    assert set(plan.multipliers) >= {f"blocks.{n}.up" for n in range(6)}

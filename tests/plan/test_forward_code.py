@@ -212,3 +212,25 @@ def test_a_scale_that_forward_never_reads_is_not_set():
     with pytest.warns(UserWarning, match="1: the size of a head grows with width"):
         plan = paramz.make_plan(build(64), "mup", base=build, base_width=16)
     assert plan.attention == ()
+
+
+class RowsOfALayer(nn.Module):
+    """Tokens are rows of a linear layer's weight, which is never called: as in nGPT and others."""
+
+    def __init__(self, width=16, how="index"):
+        super().__init__()
+        self.how, self.tokens = how, nn.Linear(width, 7, bias=False)
+        self.mix, self.head = nn.Linear(width, width), nn.Linear(width, 7)
+
+    def forward(self, ids):
+        rows = self.tokens.weight
+        x = rows[ids] if self.how == "index" else F.embedding(ids, rows)
+        return self.head(torch.relu(self.mix(x)))
+
+
+@pytest.mark.parametrize("how", ["index", "embedding"])
+def test_a_layer_of_which_code_only_looks_up_rows_is_a_table(how):
+    """It was ``inward``, so that the embedding learnt with 1 / width of its rate."""
+    build = lambda width: RowsOfALayer(width, how)  # noqa: E731
+    plan = paramz.make_plan(build(64), "mup", base=build, base_width=16)
+    assert {row.name: row.role for row in plan.rows}["tokens.weight"] == "input"
