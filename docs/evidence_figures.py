@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from readme_rows import DIGITS_DECAY, WORDS, Measured, digits, wide
+from readme_rows import DIGITS_DECAY, WITHOUT, WORDS, Measured, digits, wide
 from readme_table import trials
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
@@ -110,6 +110,7 @@ def main() -> None:
     figures["wide"] = panels(WIDE, 4, (15, 7.2))
     figures["digits"] = panels(DIGITS, 4, (15, 3.9))
     figures["digits_decay"] = panels(DIGITS_DECAY, 2, (8.4, 3.9))
+    figures["warmup_decay"] = panels(WITHOUT, 4, (15, 3.9))
     figures["words"] = panels(WORDS, 4, (15, 3.9))
     figures["batch_sde"] = batch_sde()
     figures["width_tokens"] = plots.law(width_and_tokens()).figure

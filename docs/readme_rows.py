@@ -75,6 +75,13 @@ def words(scheme: str) -> Measured:
     return Measured("lr_width_words.csv", "width", scheme, 1000, decay=True, what=what)
 
 
+def without(what: str, decay: float, policy: str, warmup: int) -> Measured:
+    """The first sweep with decay or warm-up changed."""
+    only = {"weight_decay": decay, "decay_policy": policy, "warmup": warmup}
+    file = "lr_width_warmup_decay.csv"
+    return Measured(file, "width", "mup", 1000, decay=decay > 0, what=what, only=only)
+
+
 WORDS = {
     "SP": words("sp"),
     "SP with muP's embedding": words("sp+embed"),
@@ -85,6 +92,12 @@ DIGITS_DECAY = {name: digits_decay(name) for name in ("lr-constant", "coupled")}
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
 DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
+WITHOUT = {
+    "as in all sweeps": Measured(LM, "width", "mup", 1000, decay=True, most=128),
+    "no decay": without("GPT", 0.0, "lr-constant", 125),
+    "decay by coupled": without("GPT, policy `coupled`", 0.1, "coupled", 125),
+    "no warm-up": without("GPT, no warm-up", 0.1, "lr-constant", 1),
+}
 DECAY, AT_LR = "decay_width.csv", {"hp": "weight_decay", "what": "GPT at lr 2^-6", **LONG}
 ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", Measured("lr_width_sp.csv", "width", "sp", 1000, decay=True)),
@@ -98,6 +111,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup+large-vocab`", words("mup+large-vocab")),
     ("`ntp`", "n.a."),
     ("`mup`", Measured(LM, "width", "mup", 1000, decay=True)),
+    *(("`mup`", row) for row in WITHOUT.values()),
     ("`mup`", wide("mup", "adamw")),
     ("`mup`", digits("mup", "adamw")),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
