@@ -152,7 +152,8 @@ def make_optimizers(
     Raises:
         ValueError: there is no such optimizer, the plan has no rules for it, or it does not read an
             option that its learning rates depend on.
-        TypeError: an option that neither paramz nor the optimizer has.
+        TypeError: an option that neither paramz nor the optimizer has, or ``rest_lr`` where one
+            optimizer trains all.
         ImportError: SOAP without pytorch_optimizer.
 
     >>> import paramz
@@ -171,6 +172,11 @@ def make_optimizers(
     own = {key: options.pop(key) for key in maker.own if key in options}
     left: list[Group] = []
     if maker.takes == "all" and adamw is None:
+        if rest_lr is not None:
+            raise TypeError(
+                f"rest_lr={rest_lr!r}: {name} trains all tensors, so no AdamW is beside it; rates "
+                "of roles of their own are role_lr={'input': ...}"
+            )
         groups = plan.param_groups(model, name, lr=lr, **options)
     else:
         shared = {key: value for key, value in options.items() if key in SHARED}

@@ -16,6 +16,7 @@ from paramz.plan.rulebook import Rulebook
 from paramz.plan.settings import Settings
 from paramz.plan.sliced import refuse_two_rates
 from paramz.theory.families import Family
+from paramz.theory.rules import ROLES
 
 Group = dict[str, Any]
 # The roles of matrices between two layers that grow, which matrix optimizers are for.
@@ -76,10 +77,42 @@ def split_tensors(
         tensors: rows and their parameters.
         roles: of the matrices that the first optimizer takes.
         family: the first optimizer's; kernels of convolutions are no matrices for Muon.
+
+    Raises:
+        ValueError: there is no such role.
     """
+    roles = (roles,) if isinstance(roles, str) else tuple(roles)
+    if unknown := [role for role in roles if role not in ROLES]:
+        raise ValueError(
+            f"roles has {', '.join(map(repr, unknown))}, but the roles are {', '.join(ROLES)}"
+        )
     matrices = [(row, p) for row, p in tensors if is_matrix_of(row, roles, family)]
     chosen = {row.name for row, _ in matrices}
     return matrices, [(row, p) for row, p in tensors if row.name not in chosen]
+
+
+def refuse_misplaced(parts: Sequence[tuple[Tensors, Settings]]) -> None:
+    """Raise if an optimizer got the learning rate of a role whose tensors the other one trains.
+
+    Args:
+        parts: the tensors and settings of both.
+
+    Raises:
+        ValueError: a ``role_lr`` or ``no_decay`` that neither would read.
+    """
+    for (own, asked), (others, beside) in (parts, parts[::-1]):
+        here, there = ({row.role for row, _ in some} for some in (own, others))
+        for option in ("role_lr", "no_decay"):
+            lost = [
+                role
+                for role in getattr(asked, option)
+                if role in there - here and role not in getattr(beside, option)
+            ]
+            if lost:
+                raise ValueError(
+                    f"{option} of {asked.family.name} has {', '.join(map(repr, lost))}, whose "
+                    f"tensors {beside.family.name} trains: give it to that optimizer"
+                )
 
 
 def is_matrix_of(row: Row, roles: Collection[str], family: Family) -> bool:

@@ -19,7 +19,7 @@ from torch import nn
 from paramz.plan.constructed import problems
 from paramz.plan.export.export import Export
 from paramz.plan.export.frameworks import Source, exported
-from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, split_tensors
+from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, refuse_misplaced, split_tensors
 from paramz.plan.matching import trainable_rows
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
@@ -159,12 +159,14 @@ class Plan:
         (1, 0.02)
 
         Raises:
-            ValueError: not exactly two optimizers, or as for `param_groups`.
+            ValueError: not exactly two optimizers, no such role, the rate of a role that the other
+                optimizer trains, or as for `param_groups`.
             TypeError: as for `param_groups`.
         """
         first, second = settings_of_two(optimizers)
         matrices, rest = split_tensors(trainable_rows(self.rows, model), roles, first.family)
         parts = ((matrices, first), (rest, second))
+        refuse_misplaced(parts)
         return [make_groups(self.rulebook, tensors, asked) for tensors, asked in parts]
 
     def check(

@@ -137,6 +137,38 @@ def test_each_of_two_optimizers_may_have_rates_of_its_own(planned):
     assert rates(model, rest)["0.weight"] == rates(model, plain)["0.weight"]
 
 
+@pytest.mark.parametrize(
+    ("muon", "adamw", "text"),
+    [
+        (
+            {"role_lr": {"input": 0.5}},
+            {},
+            "role_lr of muon has 'input', whose tensors adamw trains",
+        ),
+        ({}, {"role_lr": {"hidden": 0.5}}, "role_lr of adamw has 'hidden', whose tensors muon"),
+        ({"no_decay": ("vector",)}, {}, "no_decay of muon has 'vector', whose tensors adamw"),
+    ],
+)
+def test_rates_of_roles_that_the_other_optimizer_trains_are_refused(planned, muon, adamw, text):
+    model, plan = planned
+    with pytest.raises(ValueError, match=text):
+        plan.split_groups(model, muon={"lr": 0.02, **muon}, adamw={"lr": 1e-3, **adamw})
+
+
+def test_roles_to_split_by_are_roles(planned):
+    model, plan = planned
+    asked = {"muon": {"lr": 0.02}, "adamw": {"lr": 1e-3}}
+    with pytest.raises(ValueError, match="roles has 'hiden', but the roles are input, hidden"):
+        plan.split_groups(model, roles=("hiden",), **asked)
+    assert len(plan.split_groups(model, roles="hidden", **asked)[0]) == 1
+
+
+def test_a_rate_for_an_optimizer_that_is_not_there_is_refused(planned):
+    model, plan = planned
+    with pytest.raises(TypeError, match="rest_lr=0.1: adamw trains all tensors"):
+        make_optimizers(plan, model, "adamw", lr=0.1, rest_lr=0.1)
+
+
 # ---- Misspelt options ----------------------------------------------------------------------------
 
 MISSPELT = [
