@@ -210,5 +210,5 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         "`mup`",
         Measured("lr_width_kfac.csv", "width", "mup", 1000, decay=True, what="GPT, K-FAC"),
     ),
-    ("`lora` over rank", "docs/adapters.md"),
+    ("`lora`, `rslora` over rank", "docs/adapters.md"),
 )

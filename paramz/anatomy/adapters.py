@@ -135,19 +135,20 @@ def _moved(parameter: nn.Parameter) -> bool:
     return not parameter.is_meta and bool(parameter.any())
 
 
-# What to do without a rule: under lora alone, and where the width differs, too.
+# What to do without a rule: under a scheme for adapters alone, and where the width differs, too.
 _NO_RULE = {
     False: "Keep the rank at which you tuned: the learning rate stays there, and no plan is needed",
-    True: "For learning rates that do not move with the rank leave +lora out, and give base and "
+    True: "For learning rates that do not move with the rank leave +{own} out, and give base and "
     "model the same rank",
 }
 
 
-def require_rules(model: nn.Module, *, wide: bool) -> None:
+def require_rules(model: nn.Module, own: str, *, wide: bool) -> None:
     """Raise if a model has no adapters, or some of a kind that has no rule over the rank.
 
     Args:
         model: the model.
+        own: the scheme that has rules for adapters, or that factor of a product.
         wide: the scheme has rules over width, too, which gains without a rank need.
 
     Raises:
@@ -155,28 +156,34 @@ def require_rules(model: nn.Module, *, wide: bool) -> None:
     """
     for config in adapter_configs(model).values():
         kind = str(getattr(config.peft_type, "value", config.peft_type))
-        why = _lacking(kind, config, model, wide=wide)
+        why = _lacking(kind, config, model, own, wide=wide)
         if why is not None:
             known = f". It has rules for {', '.join(names.ADAPTER_KINDS)}"
             raise ValueError(
-                f"{'mup+' * wide}lora has no rule for adapters of PEFT's kind {kind}: {why}"
-                f"{known * (kind not in names.ADAPTER_KINDS)}. {_NO_RULE[wide]}"
+                f"{'mup+' * wide}{own} has no rule for adapters of PEFT's kind {kind}: {why}"
+                f"{known * (kind not in names.ADAPTER_KINDS)}. {_NO_RULE[wide].format(own=own)}"
+            )
+        if own == "rslora" and kind in names.ADAPTERS_THAT_ADD_UP:
+            raise ValueError(
+                f"{'mup+' * wide}rslora has no rule for adapters of PEFT's kind {kind}: what one "
+                "of its factors needs depends on what another adds up to over the rank, which was "
+                f"derived for steps that agree. Use '{'mup+' * wide}lora', which has"
             )
     parts = find_adapters(model)
     if parts and not wide and all(part.rank is None and not part.sizes for part in parts.values()):
         raise ValueError(
             f"{listed(list(parts), 2)} are gains without a rank, so over ranks nothing moves. Over "
-            "width 'mup+lora' has rules for them"
+            f"width 'mup+{own}' has rules for them"
         )
     if not parts:
         raise ValueError(
-            f"lora is for adapters, and this {type(model).__name__} has none that paramz knows "
+            f"{own} is for adapters, and this {type(model).__name__} has none that paramz knows "
             f"(PEFT's {', '.join(names.ADAPTER_KINDS)}, those of paramz.adapters). Put them on "
             "first: model = peft.get_peft_model(model, peft.LoraConfig(r=...))"
         )
 
 
-def _lacking(kind: str, config: Any, model: nn.Module, *, wide: bool) -> str | None:
+def _lacking(kind: str, config: Any, model: nn.Module, own: str, *, wide: bool) -> str | None:
     """What is missing for a rule over the rank, or with ``wide`` over width and rank."""
     if kind not in names.ADAPTER_KINDS:
         return names.ADAPTERS_WITHOUT_RULE.get(
@@ -198,7 +205,7 @@ def _lacking(kind: str, config: Any, model: nn.Module, *, wide: bool) -> str | N
     if not wide:
         return None
     narrow = names.ADAPTERS_OF_ONE_WIDTH.get(kind)
-    return None if narrow is None else f"{narrow}; 'lora' covers one width"
+    return None if narrow is None else f"{narrow}; '{own}' covers one width"
 
 
 def adapter_kinds(model: nn.Module) -> list[str]:
@@ -270,7 +277,19 @@ def adapter_notes(parts: Iterable[tuple[AdapterPart | None, Mapping[str, float]]
             for scale in _SIZES.keys() & r.keys():
                 ratios.setdefault(scale, {})[f"times {r[scale]:.4g}"] = None
     own = [f"{_SIZES[s]} {' or '.join(ratios[s])}" for s in _SIZES if s in ratios]
-    return [*said, *([f"adapters: {', '.join(own)}"] if own else [])]
+    drawn = [p for p, r in parts if p is not None and p.kind == "down" and p.zero and _moves(r)]
+    return [*said, *([f"adapters: {', '.join(own)}"] if own else []), *[_RANDOM_B][: len(drawn)]]
+
+
+def _moves(ratios: Mapping[str, float]) -> bool:
+    return ratios.get("rank", 1.0) != 1.0
+
+
+_RANDOM_B = (
+    "adapters whose B starts at random, and A at zero: on a language model their best learning "
+    "rate moved with the rank under every rule that was tried (docs/adapters.md, Random B), so "
+    "tune them at the rank that you use"
+)
 
 
 _SIZES = {

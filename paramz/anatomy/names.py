@@ -82,6 +82,8 @@ ADAPTERS_OF_ONE_WIDTH = {
     "LOKR": "the sizes of both its factors follow from that of the layer",
     "VBLORA": "a wider layer mixes more vectors from the same bank",
 }
+# Kinds that have none under rslora, as a factor before another moves by steps that add up.
+ADAPTERS_THAT_ADD_UP = ("ADALORA", "LOHA")
 # Learned tables that users and libraries keep as bare parameters, one row per position or token.
 TABLES = (
     "pos_emb", "pos_embed", "pos_embedding", "position_enc", "position_embeddings",

@@ -168,11 +168,11 @@ def _require_wider_than_ranks(model: nn.Module, width: int) -> None:
                 raise ValueError(f"{name} has rank {rank} and would be on layers of width {width}")
 
 
-# Beside a width scheme a number is a width, and alone under lora it is a rank.
+# Beside a width scheme a number is a width, and under one for adapters alone it is a rank.
 _NO_RANK = (
     "As the scheme has rules for width, base={base} is a width. If it is the adapters' rank: "
-    "'lora' with base={base} where the width is the base's, or base=paramz.hf.config_factory("
-    "model, rank={base}), base_width=... where that differs, too"
+    "base={base} under 'lora' or 'rslora' alone where the width is the base's, or base="
+    "paramz.hf.config_factory(model, rank={base}), base_width=... where that differs, too"
 )
 
 
@@ -232,8 +232,9 @@ def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
         if width is not None:
             raise TypeError(
                 f"base={base} is a rank, as the scheme has no rule for width, and base_width="
-                f"{width} would do nothing: leave it out. Where the width differs, too: 'mup+lora' "
-                f"with base=paramz.hf.config_factory(model, rank={base}), base_width={width}"
+                f"{width} would do nothing: leave it out. Where the width differs, too, put 'mup+' "
+                f"before the scheme, with base=paramz.hf.config_factory(model, rank={base}), "
+                f"base_width={width}"
             )
         return at_rank(model, base)
     if width is None and callable(base) and _takes_nothing(base):

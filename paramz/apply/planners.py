@@ -35,6 +35,7 @@ from paramz.plan.rulebook import Rulebook
 from paramz.plan.sparse import chosen_notes, mask_notes, named_under_masks, with_densities
 from paramz.theory.alternatives import require_whole
 from paramz.theory.rules import Parametrization
+from paramz.theory.tables import PARAMETRIZATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,8 @@ def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Pr
     require_whole(asked.scheme.name.split("+"))
     scales = asked.scheme.scales
     if "rank" in scales:
-        require_rules(model, wide=bool(scales & {"fan_in", "fan_out"}))
+        wide = bool(scales & {"fan_in", "fan_out"})
+        require_rules(model, _for_adapters(asked.scheme), wide=wide)
         _require_untouched(asked)
     probes = build_probes(
         model,
@@ -161,7 +163,7 @@ def _read(model: nn.Module, asked: Request, *, measure: bool) -> tuple[Facts, Pr
 
 def _require_untouched(asked: Request) -> None:
     """Raise if what was asked for would change the model that adapters are put on."""
-    name = asked.scheme.name
+    name, own = asked.scheme.name, _for_adapters(asked.scheme)
     if not asked.fold:
         raise ValueError(
             f"{name}: fold=False puts multipliers on layers that adapters leave as they were "
@@ -170,8 +172,15 @@ def _require_untouched(asked: Request) -> None:
     if asked.scheme.scales & {"depth", "experts"}:
         raise ValueError(
             f"{name} has rules for depth or experts, whose factors would change the trained model "
-            "that the adapters are put on. Use 'lora', or 'mup+lora' where the width differs, too"
+            f"that the adapters are put on. Use '{own}', or 'mup+{own}' where the width differs, "
+            "too"
         )
+
+
+def _for_adapters(scheme: Parametrization) -> str:
+    """The name of the scheme that has rules for adapters, of those that were multiplied."""
+    known = [name for name in scheme.name.split("+") if name in PARAMETRIZATIONS]
+    return next((n for n in known if "rank" in PARAMETRIZATIONS[n].scales), scheme.name)
 
 
 def _again(before: Plan, asked: Request, rows: list[Row]) -> Plan:

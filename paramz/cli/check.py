@@ -59,7 +59,7 @@ def check(
         str | None, typer.Option(help="Instead of widths: numbers of experts, for +moe.")
     ] = None,
     ranks: Annotated[
-        str | None, typer.Option(help="Instead of widths: ranks of adapters, for lora.")
+        str | None, typer.Option(help="Instead of widths: ranks of adapters, for lora and rslora.")
     ] = None,
     densities: Annotated[
         str | None, typer.Option(help="Instead of widths: densities of masks, for +s-mup.")

@@ -46,9 +46,30 @@ by (s rank)^1/2. Here each factor has a rate of its own, as in LoRA+ (arXiv 2402
 of rates is `outward` over `latent`: it grows as width over rank and s.
 
 K-FAC has no column: the factor that starts at zero lets no gradient through to the other.
+
+`RSLORA` is the same for steps of Adam whose entries are noise above all: their signs do not agree, so
+that they add up to the square root of their number (derived here; a GPT's first step of B adds up to
+rank^0.6 on text that it has not seen, late ones to rank^0.7 and more, docs/adapters.md).
+
+outward  With steps of rank^-1/2 / s noise moves the output by one size. PEFT's rsLoRA (arXiv
+         2312.03732) with one rate is that, by an abc shift. MIXED makes up for signs that differ
+         between layers, where noise moves each as far as alone, so it falls out. Muon's steps move
+         every x by one size, since they are orthogonal: rank^-1/2 / s in both. SGD's are sums of
+         g h^T, as large in the direction of h as rank, noise or not: as in `LORA`.
+         A random B starts as its steps are: then the random part of B A x keeps its size, and the
+         one along the gradient grows as rank^1/2 until the rank reaches the number of outputs.
+latent   Its steps are summed over the inputs, not over the rank. Behind B at rank^-1/2 / s its
+         gradients are rank^-1/2, for Adam's epsilon; SGD and Muon move B as they do in `LORA`.
+inward   As latent. SGD and Muon, which have no such noise, keep the part of B A x along the
+         gradient behind the larger start of B, and B itself then moves less than it might.
+vector   ENTRIES^-1/2 for weights between fixed matrices; gains, and biases behind s, stay.
+
+What n layers share (USES) counts as in `LORA`.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from paramz.theory.power import ONE
 from paramz.theory.printed import (
@@ -82,4 +103,20 @@ LORA = tabulate(
     vector =(ENTRIES**-HALF / _S, ONE, 1 / (ENTRIES*_S**2), _X / (ENTRIES*_S), RANK**-HALF * _S * _X, NONE,              NONE),
     scalar =(1 / _C,         ONE,    1 / _C**2,             1 / _C,           _C,              NONE,                   NONE),
 )
+
+_NOISE = tabulate(
+    "noise", "entries of steps whose signs do not agree, as a factor on `LORA`",
+    attention=HEAD**-HALF,
+    columns=("init",        "mult", "sgd.lr",     "adam.lr",           "adam.eps",  "muon.lr",   "muon.eps"),
+    latent =(ONE,            ONE,    ONE,          ONE,                 RANK**HALF,  ONE,         ONE),
+    inward =(ONE,            ONE,    1 / RANK,     ONE,                 RANK**HALF,  RANK**-HALF, RANK**HALF),
+    outward=(RANK**HALF,     ONE,    ONE,          RANK**HALF / _X,     ONE,         1 / _X,      ONE),
+    vector =(ONE,            ONE,    ONE,          ENTRIES**HALF / _X,  ONE,         NONE,        NONE),
+)
 # fmt: on
+RSLORA = replace(
+    LORA * _NOISE,
+    name="rslora",
+    source="as lora, but with the Adam rate of what reads the rank out as rank^-1/2, which PEFT's "
+    "use_rslora with one rate is by an abc shift (Kalajdzievski 2023, arXiv 2312.03732)",
+)

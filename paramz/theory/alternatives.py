@@ -14,6 +14,7 @@ _ONE_OF = (
     ("experts", ("moe", "moe-readout-router", "moe-bottleneck")),
     ("bottlenecks", ("bottleneck-hidden", "bottleneck-readout")),
     ("alignment", ("embed", "full-align", "no-align")),
+    ("adapters", ("lora", "rslora")),
 )
 # Factors on the rules that one scheme has for width; beside another's they would mean nothing.
 _FACTORS_ON: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -51,7 +51,12 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "lora": (
             "alone, or times a width scheme, on models with adapters",
             "checks pass where A starts at random; best lr then stays on a small network, and on a "
-            "GPT rises by 0.07 to 0.28, where rsLoRA's scaling with one rate stays (+0.03)",
+            "GPT rises by 0.07 to 0.28",
+        ),
+        "rslora": (
+            "alone, or times a width scheme, on models with adapters, in place of lora",
+            "best lr of LoRA stays on a GPT where A starts at random (+0.03), and falls where B "
+            "does (-0.20); other kinds not measured",
         ),
         "s-mup": (
             "times a width scheme, on models with static masks",

@@ -43,7 +43,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from paramz.theory.adapters import LORA
+from paramz.theory.adapters import LORA, RSLORA
 from paramz.theory.power import ONE
 from paramz.theory.printed import (
     DEPTH,
@@ -274,6 +274,7 @@ PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
             NO_ALIGN,
             LARGE_VOCAB,
             LORA,
+            RSLORA,
             S_MUP,
             U_MUP,
         )

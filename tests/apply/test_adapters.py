@@ -83,11 +83,12 @@ def test_rates_follow_the_rank_and_the_scaling_in_the_layer(optimizer, options, 
     assert {role: pytest.approx(values) for role, values in wanted.items()} == found
 
 
+@pytest.mark.parametrize("scheme", ["lora", "rslora"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_the_scaling_is_an_abc_shift_of_the_second_factor(optimizer):
+def test_the_scaling_is_an_abc_shift_of_the_second_factor(scheme, optimizer):
     """A rule for the product s B gives that of B, as s stands behind it."""
     family = paramz.family(optimizer)
-    rule = paramz.parametrization("lora").rule(family.column, "outward")
+    rule = paramz.parametrization(scheme).rule(family.column, "outward")
     fields = ("init_std", "lr", "eps", "weight_decay")
 
     def apart(power: paramz.Power) -> paramz.Power:
@@ -98,14 +99,15 @@ def test_the_scaling_is_an_abc_shift_of_the_second_factor(optimizer):
     assert [getattr(shifted, name) for name in fields] == [getattr(rule, name) for name in fields]
 
 
-def test_at_the_base_nothing_changes():
+@pytest.mark.parametrize("scheme", ["lora", "rslora"])
+def test_at_the_base_nothing_changes(scheme):
     model, plain = adapted(), adapted()
-    plan = paramz.parametrize_(model, "lora", base=adapted())
+    plan = paramz.parametrize_(model, scheme, base=adapted())
     for (name, one), two in zip(model.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(one, two), name
     assert {lr for lr, _ in rates(plan, model).values()} == {1.0}
     assert Plan.from_json(plan.to_json()) == plan
-    assert paramz.parametrize_(model, "lora", base=adapted()) is plan  # the same call again
+    assert paramz.parametrize_(model, scheme, base=adapted()) is plan  # the same call again
 
 
 def test_the_trained_model_stays_as_it_is_bit_for_bit():
@@ -290,9 +292,9 @@ def llama_with_adapters(width, rank, **options):
 def test_a_number_is_suggested_as_a_width_and_where_it_is_none_as_a_rank():
     found = paramz.suggest(llama_with_adapters(64, 8), base=32)
     assert (found.scheme, found.because[1:]) == ("mup", ("width times 2",))
-    assert "make_plan(model, 'lora', base=32)" in " ".join(found.warnings)
+    assert "make_plan(model, 'rslora', base=32)" in " ".join(found.warnings)
     found = paramz.suggest(llama_with_adapters(64, 8), base=3)
-    assert (found.scheme, found.because[1:]) == ("lora", ("rank times 2.667",))
+    assert (found.scheme, found.because[1]) == ("rslora", "rank times 2.667")
     # A model of no config of Hugging Face has no other width, so a number can be a rank only.
     assert paramz.suggest(adapted(rank=16), base=4).scheme == "lora"
 
@@ -318,7 +320,7 @@ def test_a_config_builds_the_base_at_another_width_and_rank():
 @pytest.mark.parametrize("base", [4, 8])  # no width of the model, and one as small as the rank
 def test_a_rank_beside_a_width_scheme_is_refused_with_the_ways_to_give_it(base):
     model = llama_with_adapters(64, 16)
-    ways = rf"'lora' with base={base} .*config_factory\(model, rank={base}\), base_width="
+    ways = rf"base={base} under 'lora' .*config_factory\(model, rank={base}\), base_width="
     with pytest.raises(ValueError, match=ways):
         paramz.make_plan(model, "mup+lora", base=base)
 

@@ -137,7 +137,7 @@ def test_every_table_is_complete_and_round_trips(table):
         table = paramz.MUP * table  # a policy for one role is a factor of a scheme
     # u-muP rescales gradients, so it has no rules for optimizers that need their true size.
     # An adapter's factor that starts at zero lets none of them through to the other.
-    true_gradients = () if table.name in ("u-mup", "lora") else ("kfac", "foof")
+    true_gradients = () if table.name in ("u-mup", "lora", "rslora") else ("kfac", "foof")
     assert table.columns == ("sgd", "adam", "muon", *true_gradients)
     for column in ("sgd", "adam", *true_gradients):
         for role in ROLES:
