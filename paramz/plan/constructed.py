@@ -56,6 +56,7 @@ def problems(
         UserWarning: an optimizer's class is none that paramz knows, and its groups are for one; or
             it is torch's Adafactor, whose steps bound the learning rate of a long run.
     """
+    optimizers = list(_single(optimizers))
     yield from _around(optimizers)
     optimizers = [_inner(each) for each in optimizers]
     strange = [type(each).__name__ for each in optimizers if not hasattr(each, "param_groups")]
@@ -86,6 +87,16 @@ def problems(
             )
     if len(planned) == sum(bool(group.values["params"]) for group in groups):
         yield from filter(None, map(broken_ratios, schedulers))
+
+
+def _single(optimizers: Sequence[Any]) -> Iterator[Any]:
+    """Each optimizer, also of containers of several, such as torchtitan's."""
+    for optimizer in optimizers:
+        several = getattr(optimizer, "optimizers", None)
+        if isinstance(several, list | tuple) and all(hasattr(o, "param_groups") for o in several):
+            yield from _single(several)
+        else:
+            yield optimizer
 
 
 def _inner(optimizer: Any) -> Any:

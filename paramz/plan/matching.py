@@ -9,9 +9,9 @@ from torch import nn
 from paramz.anatomy.masks import ORIGINAL, close, density_of, find_masked
 from paramz.plan.row import Row
 
-# What wrappers put in front of a parameter's name (DDP, torch's AveragedModel, PEFT), one in
-# another, and between its parts (compile, FSDP1, checkpointing, PEFT).
-_BEFORE = ("module.", "base_model.model.")
+# What wrappers put in front of a parameter's name (DDP, torch's AveragedModel, PEFT, Lightning's
+# Fabric), one in another, and between its parts (compile, FSDP1, checkpointing, PEFT).
+_BEFORE = ("module.", "base_model.model.", "_forward_module.")
 _BETWEEN = (
     ("_orig_mod.", ""),
     ("_fsdp_wrapped_module.", ""),
@@ -21,7 +21,7 @@ _BETWEEN = (
 
 
 def clean_name(name: str, known: Container[str] = ()) -> str:
-    """A parameter's name without what DDP, FSDP, compile, checkpointing, EMA and PEFT add.
+    """A parameter's name without what DDP, FSDP, compile, Fabric, EMA, PEFT and others add.
 
     Args:
         name: as in ``named_parameters()`` of the wrapper.

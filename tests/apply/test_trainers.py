@@ -151,6 +151,18 @@ def test_accelerate():
     assert paramz.plan_of(accelerator.unwrap_model(model)) == plan
 
 
+def test_fabric():
+    """As litgpt has it: groups of what Fabric has set up, around a compiled model."""
+    fabric = pytest.importorskip("lightning").Fabric(accelerator="cpu", devices=1)
+    model = mlp(32)
+    plan = paramz.parametrize_(model, "mup", base=mlp, base_width=8)
+    wrapped = fabric.setup_module(torch.compile(model, backend="eager"))
+    groups = plan.param_groups(wrapped, "adamw", lr=LR)
+    plan.check(fabric.setup_optimizers(torch.optim.AdamW(groups)), model=wrapped)
+    plain = plan.param_groups(model, "adamw", lr=LR)
+    assert [group["lr"] for group in groups] == [group["lr"] for group in plain]
+
+
 X, Y = torch.randn(16, 6, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 3
 
 

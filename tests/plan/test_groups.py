@@ -404,6 +404,7 @@ def test_wrappers_change_names_only():
         ("a.base_layer.q.base_layer.weight", "a.base_layer.q.weight"),  # a base_layer of its own
         ("base_model.model.a.base_layer.base_layer.weight", "a.base_layer.weight"),
         ("module.module.module.w", "module.w"),
+        ("_forward_module._orig_mod.a.w", "a.w"),
         ("module._fsdp_wrapped_module.b._fsdp_wrapped_module._orig_mod.w", "b.w"),
     ],
 )

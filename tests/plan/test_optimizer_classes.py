@@ -91,6 +91,25 @@ def test_of_a_wrapper_the_optimizer_in_it_counts(planned, name):
         plan.check(wrong, model=model)
 
 
+class Container(torch.optim.Optimizer):
+    """Several optimizers as one, with groups of its own that nothing reads, as torchtitan's."""
+
+    def __init__(self, *optimizers):
+        self.optimizers = list(optimizers)
+        every = [p for each in optimizers for group in each.param_groups for p in group["params"]]
+        super().__init__(every, {})
+
+
+def test_of_a_container_the_optimizers_in_it_count():
+    model = deep(32)
+    plan = paramz.parametrize_(model, "mup", base=deep)
+    hidden, rest = plan.split_groups(model, muon={"lr": 0.1}, adamw={"lr": 0.1})
+    passes(plan, model, Container(torch.optim.Muon(hidden), torch.optim.AdamW(rest)))
+    wrong = Container(torch.optim.Muon(hidden), torch.optim.SGD(rest))
+    with pytest.raises(ValueError, match="in SGD was planned for adamw"):
+        plan.check(wrong, model=model)
+
+
 # ---- A Muon with an optimizer for the rest in it, as timm has it ---------------------------------
 
 
