@@ -57,7 +57,7 @@ class Recorder:
             _require_whole(self.model)
             _require_untrained(self.model)
             # On what is called: the hook of a module inside a compiled one would be compiled, too.
-            self.handle = model.register_forward_pre_hook(self._catch, with_kwargs=True)
+            self.handle = _called(model).register_forward_pre_hook(self._catch, with_kwargs=True)
 
     def at(self, model: nn.Module, step: int) -> None:
         """Measure what the model does after so many updates, unless that was done.
@@ -193,10 +193,20 @@ class Recorder:
                     buffer.copy_(value)
 
 
+# Where Lightning's Fabric keeps the module that it calls, with its precision.
+_FABRICS = "_forward_module"
+
+
+def _called(model: nn.Module) -> nn.Module:
+    """What is called with the inputs as they go into the model: Fabric converts them before."""
+    inner = dict(model.named_children()).get(_FABRICS)
+    return model if inner is None else _called(inner)
+
+
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model that was compiled or distributed."""
+    """The model that was compiled, distributed, or set up by Fabric."""
     while True:
-        inner = getattr(model, "_orig_mod", None)
+        inner = getattr(model, "_orig_mod", dict(model.named_children()).get(_FABRICS))
         if inner is None and isinstance(
             model, nn.DataParallel | nn.parallel.DistributedDataParallel
         ):

@@ -38,7 +38,7 @@ def problems(
     rows: Sequence[Row],
     optimizers: Sequence[Any],
     model: nn.Module | None,
-    schedulers: Sequence[Any] = (),
+    schedulers: Any = (),
 ) -> Iterator[str]:
     """What of constructed optimizers is not as the plan has it, one sentence each.
 
@@ -47,7 +47,7 @@ def problems(
         rows: those of the plan.
         optimizers: all that train the model.
         model: the model, to know which of its tensors are frozen; None if all are trained.
-        schedulers: their schedules.
+        schedulers: their schedules, or one.
 
     Raises:
         TypeError: there are no optimizers, or something else was given.
@@ -86,7 +86,8 @@ def problems(
                 f" ({len(wrong) - 1} more groups are the same)" if len(wrong) > 1 else ""
             )
     if len(planned) == sum(bool(group.values["params"]) for group in groups):
-        yield from filter(None, map(broken_ratios, schedulers))
+        several = [schedulers] if hasattr(schedulers, "step") else schedulers
+        yield from filter(None, map(broken_ratios, several))
 
 
 def _single(optimizers: Sequence[Any]) -> Iterator[Any]:

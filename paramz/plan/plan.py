@@ -173,7 +173,7 @@ class Plan:
         self,
         *optimizers: torch.optim.Optimizer | Any,
         model: nn.Module | None = None,
-        schedulers: Sequence[Any] = (),
+        schedulers: Sequence[Any] | Any = (),
     ) -> None:
         """Raise if constructed optimizers do not train what the plan says, at its rates.
 
@@ -185,7 +185,7 @@ class Plan:
         Args:
             *optimizers: all that train the model.
             model: the model, wrapped or not; without it frozen tensors count as lost.
-            schedulers: run on copies, as `paramz.check_schedule` does.
+            schedulers: one or more, run on copies, as `paramz.check_schedule` does.
 
         Raises:
             ValueError: something is not as the plan has it; the message lists all of it.

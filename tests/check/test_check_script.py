@@ -267,3 +267,33 @@ def test_the_verb_runs_a_command_and_a_spec(tmp_path):
     ]  # fmt: skip
     report = CliRunner().invoke(app, ["report", str(tmp_path / "run")])
     assert "PASS: mup with script" in report.stdout and "FAIL: sp with script" in report.stdout
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_a_model_that_fabric_has_set_up_is_seen_as_it_is(precision, tmp_path, monkeypatch):
+    fabric = pytest.importorskip("lightning").Fabric(
+        accelerator="cpu", devices=1, precision=precision
+    )
+    x = torch.ones(4, 3)
+    rows = {}
+    for name in ("plain", "fabric"):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.setenv(FOLDER, str(folder))
+        monkeypatch.setenv(STEPS, "1")
+        torch.manual_seed(0)
+        net = lambda width: nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))  # noqa: E731
+        model = net(16)
+        paramz.parametrize_(model, "mup", base=net, base_width=8)
+        called = fabric.setup_module(model) if name == "fabric" else model
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with pytest.raises(SystemExit):
+            for step in range(3):
+                paramz.record(called, step)
+                loss = called(x).sum()
+                fabric.backward(loss) if name == "fabric" else loss.backward()
+                optimizer.step()
+        found = json.loads((folder / "rows.json").read_text())
+        assert found["plan"] == "mup"
+        rows[name] = {tuple(row[1:5]): row[5] for row in found["rows"]}
+    assert rows["fabric"] == pytest.approx(rows["plain"], rel=1e-6 if precision[0] == "3" else 0.1)

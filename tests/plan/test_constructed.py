@@ -147,6 +147,7 @@ def test_schedules_are_run_with_it(planned):
     plan.check(optimizer, schedulers=[LinearLR(optimizer)])
     floor = CosineAnnealingLR(optimizer, 50, eta_min=0.01)
     assert "use eta_min=0" in refused(plan, optimizer, schedulers=[floor])
+    assert "use eta_min=0" in refused(plan, optimizer, schedulers=floor)
     # One that has set its own rates is seen without being given.
     OneCycleLR(optimizer, max_lr=0.1, total_steps=50)
     assert "ratios between the learning rates" in refused(plan, optimizer)
