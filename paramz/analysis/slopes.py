@@ -40,6 +40,7 @@ NEXT = 0.5
 CLAIMS = ("output", "delta", "update", "reach")
 
 _LATENT = "latent"  # the role of maps into a bottleneck that a norm follows
+_LOGITS = "logits"  # the role of what a softmax module takes
 _COMPLETE = "completep"  # the scheme under which no layer's update may shrink with depth
 _IN_AN_EXPERT = re.compile(r"(^|[.])experts[.][0-9]+([.]|$)")
 
@@ -69,7 +70,7 @@ class Slope:
 
     Attributes:
         module: its path.
-        role: the role of its weight, empty for containers.
+        role: the role of its weight, empty for containers; "logits" for what a softmax takes.
         step: updates made so far.
         quantity: what was measured, see `paramz.coord_check`.
         slope: at the largest scales, see `local_slope`.
@@ -237,8 +238,10 @@ def _is_claimed(slope: Slope, axis: str, inside: Set[str]) -> bool:
 def _may_fall(slope: Slope, axis: str, scheme: str) -> bool:
     """Whether theory lets a quantity shrink."""
     if axis == "width":
-        # The reach of attention is an upper bound, and random parts of what comes last shrink.
-        return slope.quantity == "reach" or (slope.last and slope.quantity != "update")
+        # The reach of attention is an upper bound, and random parts of what comes last shrink. So
+        # do logits before training: with 1/d_head they are a mean of products that do not add up.
+        faint = slope.role == _LOGITS and slope.quantity == "output"
+        return faint or slope.quantity == "reach" or (slope.last and slope.quantity != "update")
     # CompleteP is to keep all layers learning; those of Depth-muP get lazy.
     return slope.quantity == "update" and not (axis == "depth" and _COMPLETE in scheme)
 

@@ -35,6 +35,9 @@ COLUMNS = (
 MODEL = "(model)"
 """What stands for the whole model in the column module; no path looks like it."""
 
+LOGITS = "logits"
+"""The role of what a softmax module takes, where operations made it: logits of attention."""
+
 Rows = list[tuple[Any, ...]]
 """Parametrization, optimizer, the scale, and `COLUMNS`."""
 

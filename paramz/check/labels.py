@@ -28,7 +28,7 @@ class Labels:
             the same names.
         units: modules whose output is measured in units of the branch factor, or of a factor that
             makes up for one in forward code.
-        roles: module -> role of its main tensor; and that of a slice of its output.
+        roles: module -> role of its main tensor; and that of a slice of its output, or of an input.
         last: rows after which nothing that grows is applied.
         scaled: modules whose input the plan multiplies, so that its size before that says nothing.
     """
@@ -56,7 +56,7 @@ class Labels:
             if name is None:
                 continue
             unit = self.units.get(module, 1.0) if own else 1.0
-            role = self.roles.get(row, "") if own else ""
+            role = self.roles.get(row, "")
             label = f"{name}{row[len(module) :]}{again}{number}"
             last = call in self.last
             rows.append((*self.head, lr, step, label, role, quantity, size / unit, last))

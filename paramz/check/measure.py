@@ -20,7 +20,7 @@ from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.task import Task
 from paramz.check.batch import batch_of
 from paramz.check.downstream import last_of
-from paramz.check.jobs import CheckJob, Rows, optimizer_name
+from paramz.check.jobs import LOGITS, CheckJob, Rows, optimizer_name
 from paramz.check.labels import (
     Labels,
     adapter_units,
@@ -79,9 +79,8 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
     passes = 1 + job.steps * len(job.lrs)
     done(1 / passes)
     require_hooks_ran(model, plan, first.called)
-    labels = replace(
-        labels, roles={**labels.roles, **model_role(plan, first)}, last=frozenset(last_maps)
-    )
+    roles = {**labels.roles, **model_role(plan, first), **dict.fromkeys(first.logits, LOGITS)}
+    labels = replace(labels, roles=roles, last=frozenset(last_maps))
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     rows: Rows = []
     for number, lr in enumerate(job.lrs):

@@ -23,6 +23,7 @@ from paramz.anatomy.names import TRANSPOSED_LINEAR
 from paramz.apply.hooks import require_hooks_ran
 from paramz.apply.outputs import activations, prediction
 from paramz.check.downstream import last_of
+from paramz.check.jobs import LOGITS
 from paramz.check.labels import Labels, branch_units, held_units, module_roles, slices_shown
 from paramz.check.noise import Noise, without_dropout
 from paramz.check.recording import Record, recording
@@ -118,7 +119,8 @@ class Recorder:
             head=(),
             shown=None,
             units={} if plan is None else branch_units(plan) | held_units(plan),
-            roles={} if plan is None else module_roles(plan),
+            roles=({} if plan is None else module_roles(plan))
+            | dict.fromkeys(first.logits, LOGITS),
             scaled=frozenset() if plan is None else frozenset(plan.multipliers),
         )
         matrices = {n: p for n, p in self.model.named_parameters() if p.dim() > 1}

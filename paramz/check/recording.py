@@ -18,7 +18,9 @@ from paramz.check.aligned import random_part
 from paramz.check.jobs import MODEL, input_of, numbered
 from paramz.check.reach import Reaches
 from paramz.check.update import Call, own_update, own_weights, weight_makers
-from paramz.check.values import NO_SLICES, Slices, cut, size
+from paramz.check.values import NO_SLICES, Slices, cut, size, unmasked
+
+_SOFTMAX = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax)
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Record:
         reaches: row -> how large attention logits become, see `paramz.check.reach`.
         nodes: row -> what made it in the graph of the backward pass.
         called: paths of the modules that ran.
+        logits: inputs that softmax modules take, without those that a mask hides.
     """
 
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -48,6 +51,7 @@ class Record:
     reaches: dict[str, float] = field(default_factory=dict)
     nodes: dict[str, Any] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
+    logits: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -133,7 +137,11 @@ class _Watch:
             tensor = next(activations((args, kwargs)), None)
             if tensor is not None and not self._is_known(tensor):
                 if self._wants(row, tensor):
-                    self._measure(row, tensor)
+                    if isinstance(module, _SOFTMAX):
+                        self.record.logits.add(input_of(path))
+                        self._measure(row, unmasked(tensor))
+                    else:
+                        self._measure(row, tensor)
                     if self.first is None:
                         self.record.nodes[row] = tensor.grad_fn
                 self._know(tensor)

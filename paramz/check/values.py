@@ -46,6 +46,19 @@ def copied(value: Any) -> Any:
         return value
 
 
+def unmasked(logits: torch.Tensor) -> torch.Tensor:
+    """Logits with zeros in the place of those that a mask hides from a softmax.
+
+    Masks hold minus infinity or a number far below what logits are, up to the dtype's lowest.
+
+    >>> unmasked(torch.tensor([1.0, -2.0, float("-inf"), -1e9]))
+    tensor([ 1., -2.,  0.,  0.])
+    """
+    logits = logits.detach()
+    hidden = logits <= torch.finfo(torch.float16).min
+    return logits.masked_fill(hidden, 0.0)
+
+
 def size(values: torch.Tensor) -> torch.Tensor:
     """The root mean square of all entries (of magnitudes, if complex), still on the device."""
     flat = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values

@@ -367,3 +367,43 @@ def test_what_is_made_of_a_readout_that_starts_at_zero_is_measured_too() -> None
 
     # Both are zero before training, and move apart after it.
     assert list(recorded(Net(), torch.randn(8, 16)).sizes) == ["mix", "head", "(model)"]
+
+
+class SoftmaxAttention(nn.Module):
+    """Attention of two heads whose size grows, with its softmax as a module behind a mask."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads, self.scale = 2, (width // 2) ** -0.5
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.softmax = nn.Softmax(dim=-1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.qkv(x).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        logits = q @ k.mT * self.scale
+        hidden = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
+        weights = self.softmax(logits.masked_fill(hidden, float("-inf")))
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.filterwarnings("ignore:the token ids")
+@pytest.mark.parametrize(("scheme", "passes"), [("mup", True), ("sp", False)])
+def test_logits_of_a_softmax_module_may_be_masked_and_fall_before_training(scheme, passes) -> None:
+    """They were no finite activations, and with 1/d_head they fall like width^-1/2."""
+
+    def build(width: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Embedding(20, width), nn.LayerNorm(width), SoftmaxAttention(width),
+            nn.LayerNorm(width), nn.Linear(width, 20),
+        )  # fmt: skip
+
+    ids = torch.randint(20, (8, 8), generator=torch.Generator().manual_seed(1))
+    df = paramz.coord_check(
+        build, (ids, ids.roll(-1, 1)), widths=[32, 64, 128, 256], seeds=2, parametrization=scheme
+    )
+    verdict = paramz.judge(df)
+    assert verdict.passed is passes, verdict.sentence
+    assert set(df[df.module == "2.softmax(input)"].role) == {"logits"}
+    if not passes:
+        assert "Cause: the attention scale of 2.softmax" in verdict.sentence
