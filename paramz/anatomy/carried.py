@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paramz.anatomy.follower import NORMS
+from paramz.anatomy.operations import NORMS
 from paramz.anatomy.paths import above
 from paramz.anatomy.runs import copied_to, device_of, run, short_lists, tensors_in
 

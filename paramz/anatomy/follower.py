@@ -12,44 +12,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paramz.anatomy import operations as ops
 from paramz.anatomy.flow import Flow
 from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
-
-# Operations in which a table of parameters is looked up in, or stands beside what else goes in.
-_JOINS = frozenset(
-    """add add_ sub sub_ cat stack copy_ where embedding _embedding_bag index index_select gather
-    masked_fill masked_scatter index_put index_put_ slice_scatter select_scatter""".split()
-)
-
-
-# Of these, what a parameter goes through that stands beside the data, entry by entry or as a token.
-_BESIDE = frozenset({"add", "add_", "cat", "stack", "copy_", "where"})
-
-
-# Operations by which a parameter multiplies data entry by entry; and those that then sum it up.
-_GAINS = frozenset({"mul", "mul_", "div", "div_"})
-_SUMS = frozenset({"sum", "mean", "nansum", "cumsum", "logsumexp"})
-
-
-# Operations that take rows of their first argument by numbers in others.
-_LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
-
-
-# Operations whose result has the axes of their first argument: a matrix as it is used, copied in
-# another order, rounded, or scaled.
-_COPIES = frozenset({"clone", "_to_copy", "mul", "div", "add", "sub"})
-
-
-# Products that sum over the last axis of one factor and the last but one of the other.
-_PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"})
-
-
-# What every norm is made of, fused or written out.
-NORMS = frozenset(
-    """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
-    linalg_vector_norm norm std var var_mean""".split()
-)
 
 
 class _State(NamedTuple):
@@ -60,12 +26,14 @@ class _State(NamedTuple):
         data: it depends on the model's input.
         fresh: matrices that made it, with no other one since.
         wide: it has been through a matrix that grows.
+        whole: those of ``fresh`` over whose growing axes no sum ran on the way.
     """
 
     weights: frozenset[str] = frozenset()
     data: bool = False
     fresh: frozenset[str] = frozenset()
     wide: bool = False
+    whole: frozenset[str] = frozenset()
 
     def merged(self, other: _State) -> _State:
         return _State(
@@ -73,6 +41,7 @@ class _State(NamedTuple):
             self.data or other.data,
             self.fresh | other.fresh,
             self.wide or other.wide,
+            self.whole | other.whole,
         )
 
 
@@ -104,6 +73,7 @@ def follow(
         follower.know(tensor, _State(data=True))
     states = [follower.known.of(tensor) for tensor in outputs(run(model, moved, follower, kept))]
     read = frozenset[str]().union(*(state.fresh for state in states))
+    follower.passed.update(*(state.whole for state in states))
     summed, paired = {**follower.mixed, **follower.summed}, follower.paired
     return Flow(
         frozenset(follower.used),
@@ -115,7 +85,7 @@ def follow(
         frozenset(follower.normed),
         frozenset(follower.looked_up),
         frozenset(follower.beside - follower.applied),
-        frozenset(follower.gains - follower.otherwise - follower.added_up),
+        frozenset(follower.entrywise()),
     )
 
 
@@ -135,6 +105,9 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.gains: set[str] = set()
         self.otherwise: set[str] = set()
         self.added_up: set[str] = set()
+        self.averaged: set[str] = set()
+        self.passed: set[str] = set()  # what they multiply goes on entry by entry, too
+        self.sizes: dict[str, list[int]] = {}
         self.summed: dict[str, set[tuple[int, ...]]] = {}
         self.mixed: dict[str, set[tuple[int, ...]]] = {}  # with constants, and with small weights
         self.paired: dict[str, set[int]] = {}
@@ -149,6 +122,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def expect(self, name: str, parameter: Tensor) -> None:
         own: list[tuple[int, ...]] = [(axis,) for axis in range(parameter.ndim)]
         self._matrices[parameter.untyped_storage()._cdata] = name, parameter, own
+        self.sizes[name] = [parameter.shape[axis] for axis in self.growing[name]]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -156,37 +130,59 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         found = [self.known.of(x) for x in tensors_in((args, kwargs))]
         if any(state.data or state.weights for state in found):
-            made = self._made(found, func.overloadpacket.__name__ in _JOINS)
+            made = self._made(found, func.overloadpacket.__name__ in ops.JOINS)
+            if func.overloadpacket.__name__ in ops.SUMS:
+                over = self._summed_up(made.fresh, args[0], out)
+                # A mean keeps its size, so that it may be one of a norm written out.
+                averaged = func.overloadpacket.__name__ == "mean"
+                (self.averaged if averaged else self.added_up).update(over)
+                made = made._replace(whole=made.whole - over)
             for tensor in tensors_in(out):
                 # What is chosen by an argmax has no size that could vanish with width.
-                whole = tensor.is_floating_point() or tensor.is_complex()
-                self.know(tensor, made if whole else made._replace(fresh=frozenset()))
+                sized = tensor.is_floating_point() or tensor.is_complex()
+                self.know(tensor, made if sized else made._replace(fresh=frozenset()))
             if func.overloadpacket.__name__ == "cat" and not made.data:
                 self._joined[out.untyped_storage()._cdata] = out, list(args[0])
-            if func.overloadpacket.__name__ in _COPIES and not made.data:
+            if func.overloadpacket.__name__ in ops.COPIES and not made.data:
                 self._note_copy(args[0], out)
-            if func.overloadpacket.__name__ in _PRODUCTS:
+            if func.overloadpacket.__name__ in ops.PRODUCTS:
                 self._note_sums(args[-2], args[-1], out)
             if func.overloadpacket.__name__ == "convolution":
                 self._note_convolution(args[1], transposed=args[6], groups=args[8])
-            if func.overloadpacket.__name__ in _LOOKS:
+            if func.overloadpacket.__name__ in ops.LOOKS:
                 self._note_look(*args)
             if made.data:
                 self._note_whole(func, args)
-            if func.overloadpacket.__name__ in _SUMS:
-                self.added_up |= made.fresh
-            if func.overloadpacket.__name__ in NORMS and len(made.fresh) == 1:
+            if func.overloadpacket.__name__ in ops.NORMS and len(made.fresh) == 1:
                 self.normed |= made.fresh
         return out
 
+    def entrywise(self) -> set[str]:
+        """Those that multiply data entry by entry, and are no readout written out."""
+        return self.gains - self.otherwise - self.added_up - (self.averaged - self.passed)
+
     def _note_whole(self, func: Any, args: Any) -> None:
         """Whether entries of a matrix stand beside data, or do something else with it."""
-        found = [self._matrices.get(x.untyped_storage()._cdata) for x in tensors_in(args)]
-        names = {known[0] for known in found if known is not None}
         op = func.overloadpacket.__name__
-        (self.beside if op in _BESIDE else self.applied).update(names)
-        if op not in _BESIDE:
-            (self.gains if op in _GAINS else self.otherwise).update(names)
+        if op in ("addcmul", "addcmul_"):  # its first argument is what the product is added to
+            self.beside |= self._names_in(args[:1])
+            args = args[1:]
+        names = self._names_in(args)
+        (self.beside if op in ops.BESIDE else self.applied).update(names)
+        if op not in ops.BESIDE:
+            (self.gains if op in ops.GAINS else self.otherwise).update(names)
+
+    def _names_in(self, args: Any) -> set[str]:
+        """The matrices among some tensors."""
+        found = [self._matrices.get(x.untyped_storage()._cdata) for x in tensors_in(args)]
+        return {known[0] for known in found if known is not None}
+
+    def _summed_up(self, fresh: Set[str], before: Tensor, after: Tensor) -> set[str]:
+        """Those of matrices that made a tensor over whose growing axes a sum may have run."""
+        gone = before.numel() // max(after.numel(), 1)
+        if before.shape == after.shape:  # cumsum
+            return set(fresh)
+        return {name for name in fresh if any(gone % size == 0 for size in self.sizes[name])}
 
     def _note_copy(self, matrix: Any, out: Tensor) -> None:
         """Remember which axes of a matrix those of its copy are."""
@@ -291,10 +287,14 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         wide = any(state.wide for state in data)
         self.used |= weights
         if join or not weights:
-            fresh = frozenset[str]().union(*(state.fresh for state in data))
-            return _State(data=True, fresh=fresh, wide=wide or bool(weights))
+            fresh, whole = (
+                frozenset[str]().union(*found)
+                for found in zip(*((s.fresh, s.whole) for s in data), strict=True)
+            )
+            return _State(data=True, fresh=fresh, wide=wide or bool(weights), whole=whole)
         self.feeds.update(*(state.fresh - weights for state in data))
+        self.passed.update(*(state.whole - weights for state in data))
         if wide:
             # Of a product of parameters it is not known which of them takes the input.
             self.fed.update(*(s.weights for s in found if not s.data and len(s.weights) == 1))
-        return _State(data=True, fresh=weights, wide=True)
+        return _State(data=True, fresh=weights, wide=True, whole=weights)

@@ -185,6 +185,47 @@ def test_a_gain_of_several_axes_is_a_vector():
         paramz.make_plan(summed(24), "mup", base=summed, example=x)
 
 
+class Scales(nn.Module):
+    """Numbers of its own for each channel, as `how` says, in a model of pictures."""
+
+    def __init__(self, width=8, how=""):
+        super().__init__()
+        self.how, self.first, self.again = how, nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 1)
+        self.gain, self.head = nn.Parameter(torch.ones(1, width, 1, 1)), nn.Linear(width, 2)
+        if how == "added":
+            self.shift = nn.Parameter(torch.zeros(1, width, 1, 1))
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.how == "normed":  # a norm by hand takes what the first one puts out
+            for _ in range(2):
+                spread = x.var(1, keepdim=True, unbiased=False)
+                x = (x - x.mean(1, keepdim=True)) * (spread + 1e-5).rsqrt() * self.gain
+        elif self.how == "added":
+            x = torch.addcmul(self.shift, self.gain, x)
+        elif self.how == "exponential":
+            x = x * self.gain.clamp(max=4).exp()
+        elif self.how == "read":  # a mean over channels is all that is left of it
+            return self.head(self.again(x).mean((2, 3))) + (x * self.gain).mean()
+        else:
+            x = x + self.gain * self.again(x)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["normed", "added", "exponential", "pooled"])
+def test_a_gain_before_a_mean_or_a_function_of_it_is_a_vector(how):
+    """torchvision's layer scale before the pooling, norms by hand, Swin's scale of logits."""
+    build = lambda width=8: Scales(width, how)  # noqa: E731
+    plan = paramz.make_plan(build(24), "mup", base=build, example=torch.zeros(2, 3, 5, 5))
+    assert {row.role for row in plan.rows if row.name == "gain"} == {"vector"}
+
+
+def test_a_product_of_which_only_a_mean_is_left_is_no_gain():
+    build = lambda width=8: Scales(width, "read")  # noqa: E731
+    with pytest.raises(ValueError, match=r"gain \(1, 24, 1, 1\): axis 1 grows with width, but"):
+        paramz.make_plan(build(24), "mup", base=build, example=torch.zeros(2, 3, 5, 5))
+
+
 def test_a_table_that_also_reads_out_is_refused():
     class Tied(Bare):
         def forward(self, ids):

@@ -1,0 +1,30 @@
+"""What torch's operations do with a matrix or with what it made, by the names of the operations."""
+
+# Operations in which a table of parameters is looked up in, or stands beside what else goes in.
+JOINS = frozenset(
+    """add add_ sub sub_ cat stack copy_ where embedding _embedding_bag index index_select gather
+    masked_fill masked_scatter index_put index_put_ slice_scatter select_scatter""".split()
+)
+
+# Of these, what a parameter goes through that stands beside the data, entry by entry or as a token.
+BESIDE = frozenset({"add", "add_", "cat", "stack", "copy_", "where"})
+
+# Operations by which a parameter multiplies data entry by entry; and those that then sum it up.
+GAINS = frozenset({"mul", "mul_", "div", "div_", "addcmul", "addcmul_"})
+SUMS = frozenset({"sum", "mean", "nansum", "cumsum", "logsumexp"})
+
+# Operations that take rows of their first argument by numbers in others.
+LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
+
+# Operations whose result has the axes of their first argument: a matrix as it is used, copied in
+# another order, rounded, scaled, or another number for each of its own.
+COPIES = frozenset("clone _to_copy mul div add sub neg exp sigmoid softplus tanh clamp".split())
+
+# Products that sum over the last axis of one factor and the last but one of the other.
+PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"})
+
+# What every norm is made of, fused or written out.
+NORMS = frozenset(
+    """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
+    linalg_vector_norm norm std var var_mean""".split()
+)
