@@ -217,13 +217,14 @@ def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:
             f"{listed(bare, 4)}: a module of its own for each, such as an nn.Linear, lets "
             "paramz.Branches(inside=..., ends=...) name it as an end."
         )
-    if added.bent & added.unended:
+    last = {name: _last_module(base, name, added) for name in every}
+    if bent := sorted(name for name, path in last.items() if path is None):
         return (
-            f"After {listed(sorted(added.bent & added.unended), 4)} comes a nonlinearity, so "
+            f"After {listed(bent, 4)} comes a nonlinearity, or a gate that is made of the same, so "
             "a factor on them is none on the branch: let a module put out what is added, and name "
             "it in paramz.Branches(inside=..., ends=...), which hooks any module."
         )
-    ends = {*(split(name)[0] for name in every), *added.ended}
+    ends = {*(path for path in last.values() if path is not None), *added.ended}
     blocks = {_block(model, base, path) for path in ends}
     inside = "|".join(
         sorted({re.sub(r"[0-9]+", "[0-9]+", block.replace(".", "[.]")) for block in blocks})
@@ -233,6 +234,15 @@ def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:
         f"Declare all branches: branches=paramz.Branches(inside=r'^({inside})[.]', "
         f"ends=r'^({paths})$')"
     )
+
+
+def _last_module(base: nn.Module, matrix: str, added: Added) -> str | None:
+    """The module whose output a factor on a branch is one of; None if it has no such module."""
+    own, out = split(matrix)[0], added.outs.get(matrix)
+    if matrix in added.bent:
+        return out
+    behind = type(base.get_submodule(out)).__name__ if out else ""
+    return out if names.NORM_CLASS.search(behind) else own
 
 
 def _resized(model: nn.Module, base: nn.Module, path: str) -> str | None:

@@ -31,9 +31,10 @@ def behind_norms(found: FoundBlocks, lost: Mapping[str, str], *, declared: bool)
     if bare:
         raise ValueError(
             f"{listed(bare, 3)}: what it makes is normalised in forward code before it is added, "
-            "or goes through a nonlinearity such as a tanh or a softmax, so a factor on it is none "
-            "on the branch. Let a module of its own put out what is added (such as an nn.LayerNorm,"
-            " nn.RMSNorm or nn.Tanh in place of the code), and plan again"
+            "or goes through a nonlinearity such as a tanh or a softmax, or through a gate that is "
+            "made of it, so a factor on it is none on the branch. Let a module of its own put out "
+            "what is added (such as an nn.LayerNorm, nn.RMSNorm or nn.Tanh in place of the code), "
+            "and plan again"
         )
     if declared and lost:
         end, norm = next(iter(sorted(lost.items())))

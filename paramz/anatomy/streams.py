@@ -16,7 +16,7 @@ from paramz.anatomy.degrees import NORMS, degree_of
 from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import tensors_in
 from paramz.anatomy.tensors import chooses, is_line
-from paramz.anatomy.terms import Added, State
+from paramz.anatomy.terms import Added, State, multiplied
 
 # Operations after which a tensor is the one that it was before.
 _SAME = frozenset({"clone", "_to_copy", "detach", "alias", "native_dropout", "copy_"})
@@ -47,6 +47,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count = 0
         self._behind: dict[str, frozenset[str]] = {}  # module that came behind ends -> these
         self._elsewhere: set[str] = set()  # modules that put out something else, too
+        self._put_out: dict[int, str] = {}  # number of a tensor -> the first module that put it out
         # What mixes something with what was made of it -> numbers of that, and the matrices.
         self._mixed: dict[int, tuple[frozenset[int], frozenset[str]]] = {}
 
@@ -72,6 +73,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         state, inside = self.known.of(outputs[0]) if len(outputs) == 1 else State(), f"{path}."
         ends = self._ends(state.tips)
+        self._put_out.setdefault(state.at, path)
         summed = frozenset(end for end in state.last if end.startswith(inside))
         if path.rpartition(".")[2].isdigit() and summed:  # the output of a block is the stream
             self._added.averaged.update(summed if state.scaled else ())
@@ -166,9 +168,12 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             state.degree if state.tips and not chooses(tensor) and state not in gates else None
             for tensor, state in zip(given, found, strict=True)
         ]
+        # As in squeeze and excitation: a factor on what is kept is one on what its gate is made of.
+        own = {number for state in kept for number in (state.at, *state.same)}
+        gated = name in _PRODUCTS and any(s.through & own for s in data if s not in kept)
         linear = name not in _BENDS and (len(data) == 1 or name not in _PRODUCTS | {"div"})
         added = bare if name in _JOINS else frozenset()
-        stacked = _scaled(data[0].stacked) if name in _TIMES and len(data) == 1 else ()
+        stacked = multiplied(data[0].stacked) if name in _TIMES and len(data) == 1 else ()
         mixing = name in _PRODUCTS and all(s.through for s in data)  # no mask is made by a matrix
         return State(
             True,
@@ -178,10 +183,10 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             near=near,
             fresh=frozenset[str]().union(*(state.fresh for state in kept)),
             tips=frozenset[str]().union(*(state.tips for state in kept)),
-            degree=degree_of(name, args, moving),
+            degree=math.nan if gated else degree_of(name, args, moving),
             times=kept[0].times if len({state.times for state in kept}) == 1 else None,
             ended=len(ended) == len(kept),
-            bent=name in _BENDS or any(state.bent for state in kept),
+            bent=gated or name in _BENDS or any(state.bent for state in kept),
             parts=frozenset(s.at for s in data) if mixing else frozenset(),
             stacked=tuple(data) if name == "stack" and len(data) == 2 else stacked,
             holds=frozenset[int]().union(*(s.holds for s in data if name in _TIMES)),
@@ -219,7 +224,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
             state = state._replace(weighed=state.weighed or gain)
             self._count += 1
             scaled, same = state.scaled or bool(state.last), state.same | {state.at}
-            stacked = _scaled(state.stacked)
+            stacked = multiplied(state.stacked)
             return state._replace(at=self._count, same=same, scaled=scaled, stacked=stacked)
         if name in ("add", "add_", "sub", "sub_") and bare:
             if state.streams:  # it may be for a branch alone, as in x + f(gain * x + bias)
@@ -244,6 +249,9 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 fresh = frozenset[str]() if other_way else branch.fresh
                 added.unended.update(fresh)
                 added.bent.update(fresh if branch.bent else ())
+                numbers = branch.at, *sorted(branch.same, reverse=True)
+                if out := next((self._put_out[n] for n in numbers if n in self._put_out), ""):
+                    added.outs.update(dict.fromkeys(fresh, out))
                 added.ended.update(ends)
                 if branch.times is not None:
                     for end in ends:
@@ -291,8 +299,3 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _factor(name: str, number: float) -> float:
     """By what a product with a number, or a quotient, multiplies."""
     return 1 / number if name.startswith("div") and number else float(number)
-
-
-def _scaled(terms: tuple[State, ...]) -> tuple[State, ...]:
-    """The terms of a stack that numbers multiply."""
-    return tuple(term._replace(scaled=True) for term in terms)

@@ -69,6 +69,11 @@ class State(NamedTuple):
         return self._replace(tips=frozenset([path]), degree=1.0, times=None)
 
 
+def multiplied(terms: tuple[State, ...]) -> tuple[State, ...]:
+    """The terms of a stack that numbers multiply."""
+    return tuple(term._replace(scaled=True) for term in terms)
+
+
 @dataclass(frozen=True)
 class Added:
     """What a model adds to what it was made from.
@@ -77,6 +82,8 @@ class Added:
         unended: names of the matrices that made it, where no known end did.
         ended: paths of the known ends that made it.
         bent: those of the matrices after which there is a nonlinearity.
+        outs: of the matrices, path of the first module that puts out what is added; those of which
+            code outside of modules makes it are left out.
         lost: known end, of whose output a norm or a nonlinearity takes the size before it is added
             -> path of the module that puts out what is added, empty where none does.
         averaged: known ends, and matrices, of what is added to a stream that is multiplied itself.
@@ -90,6 +97,7 @@ class Added:
     unended: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     bent: set[str] = field(default_factory=set)
+    outs: dict[str, str] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     averaged: set[str] = field(default_factory=set)
     bare: set[str] = field(default_factory=set)

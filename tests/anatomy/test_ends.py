@@ -164,8 +164,82 @@ def test_a_branch_through_a_nonlinearity_is_refused_with_what_to_change():
         for layer in each.layers:
             layer[0].last = layer[0]._modules.pop("ffn")[2]
             layer[0].ffn = lambda x, layer=layer[0]: layer.last(x)
-    with pytest.raises(ValueError, match="comes a nonlinearity, so a factor on them is none on"):
+    with pytest.raises(
+        ValueError, match="comes a nonlinearity, or a gate .*, so a factor on them is none on"
+    ):
         find_branches(model, base)
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation: what goes in, times a gate that is made of its mean."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.squeeze, self.excite = nn.Linear(width, 4), nn.Linear(4, width)
+
+    def forward(self, x):
+        return x * self.excite(self.squeeze(x.mean(1, keepdim=True)).relu()).sigmoid()
+
+
+class Squeezed(nn.Module):
+    """A branch that such a gate ends, as in SE-ResNets, NFNets and ECA."""
+
+    def __init__(self, width, where="module"):
+        super().__init__()
+        self.where, self.map, self.se = where, nn.Linear(width, width), Gate(width)
+        self.tail = nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(5))
+
+    def forward(self, x):
+        if self.where == "inside":  # as in MBConv: a map and a norm come behind it
+            return x + self.tail(self.se(self.map(x.relu())))
+        if self.where == "module":
+            return x + 0.5 * self.se(self.map(x.relu()))
+        y = self.map(x.relu())
+        return x + y * self.se.excite(self.se.squeeze(y.mean(1, keepdim=True)).relu()).sigmoid()
+
+
+class SEResNet(nn.Module):
+    """The same behind a norm that names know."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.conv1, self.bn1, self.conv2, self.bn2 = (
+            kind(width) for _ in range(2) for kind in (lambda w: nn.Conv1d(w, w, 1), nn.BatchNorm1d)
+        )
+        self.se = Gate(width)
+
+    def forward(self, x):
+        y = self.bn1(self.conv1(x.mT)).relu()
+        return x + self.se(self.bn2(self.conv2(y)).mT)
+
+
+@pytest.mark.parametrize(
+    ("block", "end", "told"),
+    [
+        (Squeezed, "se", True),
+        (lambda width: Squeezed(width, "inside"), "tail.1", True),
+        (SEResNet, "se", False),
+    ],
+)
+def test_a_gate_made_of_what_it_lets_through_ends_the_branch(block, end, told):
+    """A factor before it is one on what the gate sees, too; the last map was named, or taken."""
+    options = {"base": lambda width=16, depth=2: Stack(width, depth, block)}
+    options["example"] = torch.ones(2, 5, 8)
+    model = Stack(16, 6, block)
+    if told:
+        with pytest.raises(ValueError, match=r"branches=paramz\.Branches") as refused:
+            paramz.make_plan(model, "mup+completep", **options)
+        line = re.search(r"paramz\.Branches\(.*\)", str(refused.value)).group()
+        options["branches"] = eval(line)
+    plan = paramz.make_plan(model, "mup+completep", **options)
+    ends = {row.name.rpartition(".")[0] for row in plan.rows if row.ends} | set(plan.branches)
+    assert ends == {f"layers.{n}.{end}" for n in range(6)}
+
+
+def test_such_a_gate_in_the_code_of_a_block_is_refused():
+    build = lambda width=16, depth=2: Stack(width, depth, lambda w: Squeezed(w, "code"))  # noqa: E731
+    with pytest.raises(ValueError, match="or a gate that is made of the same, so a factor"):
+        paramz.make_plan(build(depth=6), "mup+completep", base=build, example=torch.ones(2, 5, 8))
 
 
 class Core(nn.Module):

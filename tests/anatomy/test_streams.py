@@ -423,20 +423,22 @@ class Excite(nn.Module):
 
 
 GATES = {
-    "squeeze and excite": (Excite, lambda block, x: x + block.gate(block.f(x))),
+    # The gate is made of what the map puts out, so that only their product takes a factor.
+    "squeeze and excite": (Excite, lambda block, x: x + block.gate(block.f(x)), "gate"),
     "gated by the stream": (
         lambda width: nn.ModuleDict({"out": nn.Linear(width, width)}),
         lambda block, x: x + block.gate["out"](x).sigmoid() * block.f(x),
+        "f.2",
     ),
 }
 
 
 @pytest.mark.parametrize("name", GATES)
 def test_a_gate_on_the_branch_is_no_end_whatever_its_name(name):
-    kind, how = GATES[name]
+    kind, how, end = GATES[name]
     told = (lambda width: {"gate": kind(width)}), how
     found = find_branches(Net(8, Told, told), Net(2, Told, told), example=torch.randn(2, 6))
-    assert set(found.modules) == {f"blocks.{n}.f.2" for n in range(8)}
+    assert set(found.modules) == {f"blocks.{n}.{end}" for n in range(8)}
 
 
 class Masked(Net):
