@@ -41,6 +41,8 @@ class GrowingHeads:
         fused: it reads the attribute only where a switch for torch's fused attention is off.
         average: the factor is one on an average, not on logits, as where linear attention takes a
             softmax of its queries: an average keeps its size, and so must the factor.
+        held: the factor falls with width and the size of heads does not, as that of a whole token's
+            queries does: logits are to keep their size, and so must the factor.
         apart: heads of the target alone have another size, which no run of the probes shows.
     """
 
@@ -52,6 +54,7 @@ class GrowingHeads:
     constant: bool = False
     fused: bool = False
     average: bool = False
+    held: bool = False
     apart: bool = False
 
 
@@ -62,7 +65,7 @@ def logit_scales(module: nn.Module) -> tuple[str, ...]:
     use are tried.
 
     >>> logit_scales(nn.Module())
-    ('scaling', 'scale', 'softmax_scale', 'attn_scale', 'attention_scale')
+    ('scaling', 'scale', 'softmax_scale', 'attn_scale', 'attention_scale', 'scale_factor')
     """
     own = getattr(type(module), "LOGIT_SCALE", None)
     return (own,) if isinstance(own, str) else names.LOGIT_SCALES
@@ -111,6 +114,9 @@ def _growing(path: str, module: Any, base: Any, wider: Any) -> GrowingHeads | No
         if declares or any(math.isclose(falls, (w / b) ** p, rel_tol=1e-3) for p in (0.5, 1)):
             fused = vars(module).get(names.FUSED_ATTENTION) is True
             return GrowingHeads(path, attribute, plain, at_base, t / b, fused=fused)
+        one, other = _query_size(base), _query_size(wider)
+        if b == w and one and other and math.isclose(falls**2, other / one, rel_tol=1e-3):
+            return GrowingHeads(path, attribute, plain, at_base, held=True)
         attribute = None
     if not known or b >= w:
         return GrowingHeads(path, None) if not known and _may_grow(base, wider) else None

@@ -111,7 +111,9 @@ MUP_READOUTS = ("MuReadout", "MuSharedReadout")
 # ---- Attention -----------------------------------------------------------------------------------
 
 # Where a module keeps the factor on the logits: transformers, timm, and plain GPTs.
-LOGIT_SCALES = ("scaling", "scale", "softmax_scale", "attn_scale", "attention_scale")
+LOGIT_SCALES = (
+    "scaling", "scale", "softmax_scale", "attn_scale", "attention_scale", "scale_factor",
+)  # fmt: skip
 HEAD_COUNTS = (
     "num_heads", "n_head", "n_heads", "nhead", "num_attention_heads", "heads", "nheads", "h",
     "n_q_heads",

@@ -26,7 +26,7 @@ def shown_heads(
     products of a module and none of them grows, heads without an attribute are none, nor are those
     with one that stays (a cosine times a number); where a softmax takes one that does, in a module
     that names do not tell, it is attention. It has its factor in an attribute if one of that name
-    falls as the root of the length of the sum grows.
+    falls as the root of the length of the sum grows. One that falls where no sum grows is held.
 
     Args:
         found: as `find_growing_heads` finds them.
@@ -41,6 +41,13 @@ def shown_heads(
             kept.append(replace(heads, average=True))
             continue
         falls = heads.attribute is not None and not heads.constant
+        stays = any(product.attention for product in near) and all(p.growth <= 1 for p in near)
+        if falls and stays and heads.attribute != KEY_INPUT and not heads.apart:
+            kept.append(replace(heads, head=1.0, held=True))
+            continue
+        root = falls and math.isclose(heads.head, (heads.base / heads.plain) ** 2)
+        if root and any(p.attention and p.settled and p.growth > 1 for p in near):
+            heads = replace(heads, head=heads.base / heads.plain)  # the code has 1/d_head already
         if falls or heads.apart or not near or any(product.grows for product in near):
             kept.append(heads)
     known = [heads.module for heads in found]

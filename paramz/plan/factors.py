@@ -196,7 +196,9 @@ _AT_OUTPUT = ", and that is the model's output"
 
 def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     ratios = {"head": heads.head}
-    if heads.average and heads.attribute is not None and power != USUAL_ATTENTION:
+    if heads.held and power == USUAL_ATTENTION:
+        return None
+    if (heads.average or heads.held) and heads.attribute and power != USUAL_ATTENTION:
         return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base, "declared")
     if heads.attribute is None or (heads.constant and power == USUAL_ATTENTION):
         return None
@@ -205,7 +207,8 @@ def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     # A model whose own factor does not move with the size of a head (T5) has the 1/sqrt(d_head) in
     # the init of its queries. The plan gives those the init of any hidden matrix, so the factor
     # here has to be all of 1/d_head.
-    return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base * power(ratios))
+    value = heads.plain if power == USUAL_ATTENTION else heads.base * power(ratios)
+    return ModuleScale(heads.module, heads.attribute, heads.plain, value)
 
 
 def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:

@@ -231,3 +231,45 @@ def test_fused_attention_in_place_of_a_forward_that_reads_the_scale():
     with pytest.warns(UserWarning, match="the size of a head grows"):
         plan = paramz.make_plan(build(64), "mup", base=build, example=torch.zeros(1, 5, 4))
     assert plan.attention == ()
+
+
+class OfWidth(nn.Module):
+    """Attention whose number of heads grows, or their size, and says neither; or both."""
+
+    def __init__(self, width, scale, told, grows):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.shape, size = ((4, -1), width // 4) if grows else ((-1, 8), 8)
+        self.scale = {"of a token": width**-0.5, "1/d": 1 / size, "usual": size**-0.5}[scale]
+        if told:
+            self.heads = width // size
+
+    def forward(self, x):
+        parts = (f(x).unflatten(-1, self.shape).transpose(1, 2) for f in (self.q, self.k, self.v))
+        q, k, v = parts
+        return self.o(((q @ k.mT * self.scale).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(
+    ("scale", "grows", "held"),
+    # Base 16, target 64: heads of 8 stay, or those of 4 become 16.
+    [("of a token", False, 1 / 4), ("1/d", True, 1 / 16), ("usual", True, 1 / 8)],
+)
+def test_a_scale_falls_as_heads_grow_and_not_as_their_number_does(told, scale, grows, held):
+    """The root of all of a token's queries in the place of a head's made logits fade."""
+    build = lambda width=16: OfWidth(width, scale, told, grows)  # noqa: E731
+    example = torch.zeros(2, 5, 64)
+    plan = paramz.make_plan(
+        nn.Sequential(nn.Linear(3, 64), build(64)),
+        "mup",
+        base=nn.Sequential(nn.Linear(3, 16), build(16)),
+        wider=nn.Sequential(nn.Linear(3, 32), build(32)),
+        example=example[..., :3],
+    )
+    (found,) = plan.attention
+    assert found.value == pytest.approx(held)
+    plain = paramz.make_plan(
+        build(64), "sp", base=build(16), wider=build(32), example=example[..., :64]
+    )
+    assert all(each.value == each.plain for each in plain.attention)
