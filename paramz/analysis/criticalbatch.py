@@ -20,6 +20,8 @@ from paramz.analysis.lawfit import LawFit, LawWarning
 
 # Steps to a loss scatter by percents, and a batch that was tuned badly is no outlier to be ignored.
 _DELTA = 0.1
+# A loss that is above the target once more after this many times the steps to it is too noisy.
+_ROUGH = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,20 +104,27 @@ def critical_batch(
         df, *names, batch, step,
         way_out="name the columns that tell runs of a batch size apart, as in runs=['lr', 'seed']",
     )  # fmt: skip
-    rows, unreached = [], []
+    rows, unreached, early, rough = [], [], [], []
     for size, part in df.assign(**{batch: positive(df, batch)}).groupby(batch):
         groups = [p for _, p in part.groupby(names, dropna=False)] if names else [part]
         found = [s for p in groups if (s := _steps_to(p, target, step, loss)) is not None]
-        if found:
-            rows.append({"batch": float(str(size)), "steps": min(found)})
-        else:
+        if not found:
             unreached.append(float(str(size)))
+            continue
+        best = min(found, key=lambda reached: reached.step)
+        if best.first:
+            early.append(f"{float(str(size)):g}")
+            continue
+        rows.append({"batch": float(str(size)), "steps": best.step})
+        if best.again > _ROUGH * best.step:
+            rough.append(f"{float(str(size)):g}")
     if len(rows) < 4:
         raise ValueError(
             f"the trade between steps and examples needs 4 batch sizes that reach the loss "
             f"{target:g}, you have {len(rows)}"
             + (f"; these do not: {', '.join(f'{b:g}' for b in unreached)}" if unreached else "")
-            + ": run more batch sizes, or choose a higher loss"
+            + (f"; these lie below it at their first log: {', '.join(early)}" if early else "")
+            + f": run more batch sizes, or choose a {'lower' if early else 'higher'} loss"
         )
     points = pd.DataFrame(rows)
     points["examples"] = points["batch"] * points["steps"]
@@ -125,6 +134,16 @@ def critical_batch(
         fit = law.fit(points, loss="steps", delta=_DELTA, batch="batch")
         draws = fit.draws.params
     told = [str(w.message) for w in caught if "delta" not in str(w.message)]
+    if early:
+        told.append(
+            f"batch sizes {', '.join(early)} lie below the loss {target:g} at their first log, "
+            "before which they may have reached it long since: they are left out; log more often"
+        )
+    if rough:
+        told.append(
+            f"at batch sizes {', '.join(rough)} the loss comes back above {target:g} long after it "
+            "first fell below, so that the steps to it are too few: smooth it"
+        )
     critical = float(fit.params["A"] / fit.params["E"])
     ratio = draws["A"] / draws["E"].clip(lower=1e-300)
     lo, hi = ratio.quantile([0.025, 0.975])
@@ -140,15 +159,26 @@ def critical_batch(
     )  # fmt: skip
 
 
-def _steps_to(run: pd.DataFrame, target: float, step: str, loss: str) -> float | None:
+@dataclass(frozen=True)
+class _Reached:
+    """Where a run reached a loss: at which step; whether at its first; where last above it."""
+
+    step: float
+    first: bool
+    again: float
+
+
+def _steps_to(run: pd.DataFrame, target: float, step: str, loss: str) -> _Reached | None:
     """The step at which a run first reaches a loss, interpolated; None where it does not."""
     run = run.sort_values(step)
     t, y = numbers(run, step), numbers(run, loss)
+    t, y = t[~np.isnan(y)], y[~np.isnan(y)]
     under = np.flatnonzero(y <= target)
     if not len(under):
         return None
     k = int(under[0])
     if k == 0:
-        return float(t[0])
-    share = (y[k - 1] - target) / (y[k - 1] - y[k])
-    return float(t[k - 1] + share * (t[k] - t[k - 1]))
+        return _Reached(float(t[0]), True, float(t[0]))
+    share = (y[k - 1] - target) / (y[k - 1] - y[k]) if np.isfinite(y[k - 1]) else 1.0
+    above = np.flatnonzero(y > target)
+    return _Reached(float(t[k - 1] + share * (t[k] - t[k - 1])), False, float(t[above[-1]]))

@@ -8,6 +8,8 @@ table is for comparison: take an allocation from a law.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -47,6 +49,9 @@ def isoflop_minima(
         ValueError: no compute has runs at three sizes, or a column holds values that cannot be
             used.
 
+    Warns:
+        UserWarning: some values of the compute have runs at fewer than three sizes.
+
     >>> n = np.geomspace(1e8, 4e8, 5)
     >>> loss = 2.0 + 0.1 * np.log(n / 2e8) ** 2
     >>> found = isoflop_minima(pd.DataFrame({"N": n, "C": 1e19, "loss": loss}))
@@ -56,12 +61,20 @@ def isoflop_minima(
     require(df, N, C, loss)
     frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})
     frame = frame[np.isfinite(frame["loss"])]
-    cells = {float(c): cell for c, cell in frame.groupby("c") if cell["n"].nunique() >= 3}
+    sizes = frame.groupby("c")["n"].nunique()
+    few = ", ".join(f"{c:.4g} ({n})" for c, n in sizes[sizes < 3].items())
+    cells = {float(c): cell for c, cell in frame.groupby("c") if sizes[c] >= 3}
     if not cells:
         most = int(frame.groupby("c")["n"].nunique().max()) if len(frame) else 0
         raise ValueError(
             f"no value of {C!r} has runs at three values of {N!r} (the most is {most}); round the "
             "compute to the budgets that were meant"
+        )
+    if few:
+        warnings.warn(
+            f"left out, with runs at fewer than three values of {N!r}: {C} = {few}; if they belong "
+            "to one budget, round the compute to it",
+            stacklevel=2,
         )
     rows = []
     for compute, cell in cells.items():
@@ -80,8 +93,8 @@ def parabola(x: Array, y: Array) -> tuple[Array, float]:
 
 
 def _minimum(x: Array, y: Array, reach: float) -> dict[str, float | int | str]:
-    best = x[np.argmin(y)]
-    sizes = np.unique(x)
+    sizes, place = np.unique(x, return_inverse=True)
+    best = sizes[np.argmin(np.bincount(place, y) / np.bincount(place))]
     # Rounding of the logarithm is no reason to leave a size out.
     near = sizes[np.abs(sizes - best) <= reach + 1e-9]
     if len(near) < 3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,8 @@ def joint_optimum(
     Returns:
         ``group, scale, hp, hp_lo, hp_hi, batch, batch_lo, batch_hi, slope, flag``: the optimum with
         95 % intervals, and by how many octaves the best hyperparameter moves per doubling of the
-        batch. Flag is ``"edge"`` where the minimum lies outside the points, ``"saddle"`` where the
+        batch. Flag is ``"edge"`` where the minimum lies outside the points, ``"open"`` where
+        surfaces that fit as well have none, ``"saddle"`` where the
         surface has none, ``"too few"`` where there are fewer points than coefficients,
         ``"diverged"`` where no run is left.
 
@@ -77,6 +79,25 @@ def joint_optimum(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Quadratic:
+    """A surface through points: where it is lowest, shape (2,), and how sure that is.
+
+    Attributes:
+        best: the minimum; not finite where there is none.
+        lo: lower end of its 95 % interval.
+        hi: upper end.
+        slope: by how much the best x moves with b.
+        open: surfaces that fit as well have no minimum.
+    """
+
+    best: Array
+    lo: Array
+    hi: Array
+    slope: float
+    open: bool
+
+
 def _surface(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> dict[str, object]:
     """The minimum of the surface through one group's runs at one scale."""
     nothing = dict.fromkeys(
@@ -85,16 +106,45 @@ def _surface(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> dict[s
     runs = runs[np.isfinite(runs["loss"])]
     if runs.empty:
         return nothing | {"flag": "diverged"}
-    low = runs["loss"].min()
-    near = runs[runs["loss"] <= low + _WINDOW * (runs["loss"].max() - low)]
-    seeds = near["seed"].nunique()
-    freedom = len(near) - seeds - _TERMS
-    if freedom < 1 or near["x"].nunique() < 3 or near["b"].nunique() < 3:
+    above = runs["loss"] - runs["loss"].min()
+    near = runs[above <= _WINDOW * above.max()]
+    found = _through(near, draws, rng)
+    if found is None:
         return nothing | {"flag": "too few"}
-    center = near[["x", "b"]].mean().to_numpy()
-    x, b = (near[["x", "b"]].to_numpy() - center).T
-    terms = pd.DataFrame({"x": x, "b": b, "xx": x * x, "xb": x * b, "bb": b * b, "y": near["loss"]})
-    terms = terms - terms.groupby(near["seed"].to_numpy()).transform("mean").to_numpy()
+    if not np.isfinite(found.best).all():
+        return nothing | {"flag": "saddle"}
+    lo, hi = found.lo, found.hi
+    # A bowl that is steeper on one side moves the vertex in proportion to how far points reach,
+    # which is half as far in a quarter of the window.
+    closer = _through(runs[above <= _WINDOW / 4 * above.max()], draws, rng)
+    if closer is not None and np.isfinite(closer.best).all() and not closer.open:
+        moved = closer.best - found.best
+        seen = np.abs(moved) > (closer.hi - closer.lo) / 2
+        lo = np.minimum(lo, np.where(seen, closer.lo, closer.best) + moved)
+        hi = np.maximum(hi, np.where(seen, closer.hi, closer.best) + moved)
+    points = near[["x", "b"]]
+    inside = (points.min() <= found.best).all() and (found.best <= points.max()).all()
+    return {
+        "hp": 2.0 ** found.best[0],
+        "hp_lo": 2.0 ** lo[0],
+        "hp_hi": 2.0 ** hi[0],
+        "batch": 2.0 ** found.best[1],
+        "batch_lo": 2.0 ** lo[1],
+        "batch_hi": 2.0 ** hi[1],
+        "slope": found.slope,
+        "flag": "edge" if not inside else "open" if found.open else "",
+    }
+
+
+def _through(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> _Quadratic | None:
+    """The quadratic through points; None where there are too few."""
+    freedom = len(runs) - runs["seed"].nunique() - _TERMS
+    if freedom < 1 or (runs[["x", "b"]].nunique() < 3).any():
+        return None
+    center = runs[["x", "b"]].mean().to_numpy()
+    x, b = (runs[["x", "b"]].to_numpy() - center).T
+    terms = pd.DataFrame({"x": x, "b": b, "xx": x * x, "xb": x * b, "bb": b * b, "y": runs["loss"]})
+    terms = terms - terms.groupby(runs["seed"].to_numpy()).transform("mean").to_numpy()
     design, y = terms.iloc[:, :_TERMS].to_numpy(), terms["y"].to_numpy()
     fit, *_ = np.linalg.lstsq(design, y, rcond=None)
     noise = float(np.sum((y - design @ fit) ** 2) / freedom)
@@ -102,25 +152,14 @@ def _surface(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> dict[s
     drawn = rng.multivariate_normal(np.zeros(_TERMS), spread, size=draws, method="eigh")
     drawn = fit + drawn / np.sqrt(rng.chisquare(freedom, (draws, 1)) / freedom)
     best, convex = _minimum(fit[None])
-    if not convex[0]:
-        return nothing | {"flag": "saddle"}
     others, whole = _minimum(drawn)
-    lo, hi = np.quantile(others[whole], [0.025, 0.975], axis=0)
     # A surface without a minimum in one draw of twenty leaves both open.
-    if whole.mean() < 0.95:
-        lo, hi = np.full(2, -np.inf), np.full(2, np.inf)
-    inside = x.min() <= best[0, 0] <= x.max() and b.min() <= best[0, 1] <= b.max()
-    at, lo, hi = (2.0 ** (v + center) for v in (best[0], lo, hi))
-    return {
-        "hp": at[0],
-        "hp_lo": lo[0],
-        "hp_hi": hi[0],
-        "batch": at[1],
-        "batch_lo": lo[1],
-        "batch_hi": hi[1],
-        "slope": -fit[3] / (2 * fit[2]),
-        "flag": "" if inside else "edge",
-    }
+    wide = bool(whole.mean() < 0.95)
+    lo, hi = np.full(2, -np.inf), np.full(2, np.inf)
+    if not wide:
+        lo, hi = np.quantile(others[whole], [0.025, 0.975], axis=0)
+    where = best[0] + center if convex[0] else np.full(2, np.nan)
+    return _Quadratic(where, lo + center, hi + center, float(-fit[3] / (2 * fit[2])), wide)
 
 
 def _minimum(fits: Array) -> tuple[Array, Array]:

@@ -17,17 +17,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paramz.analysis.at_value import at_value
 from paramz.analysis.counts import count_label
 from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
-from paramz.analysis.runs import ALL, led, tidy_runs
+from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
 
 # Published fits use 1e-3, against stray points among many that were read off a plot. The seed means
 # of a sweep are few and hold none, and with 1e-3 the law would pass exactly through three of them.
 _DELTA_OF_MEANS = 1e-2
-
-
 _HELD_OUT = 2  # of the largest scales, where there are enough
 
 
@@ -153,7 +152,8 @@ def predict_loss(
     """Fit a law to each group's losses at one value of the hyperparameter.
 
     Seeds are averaged: they share the law's error, so counting each would narrow the interval
-    without reason.
+    without reason. Where other seeds ran at some scales, their effects are taken off. Values of the
+    hyperparameter that differ by rounding are merged.
 
     Args:
         df: one row per run.
@@ -214,31 +214,26 @@ def predict_each(
 
 
 def _predict_all(df: pd.DataFrame, by: str | Sequence[str], question: Question) -> list[Prediction]:
+    if question.hold is not None and question.hold < 0:
+        raise ValueError(f"hold={question.hold}: it is how many of the largest scales are held out")
+    for name, value in [("at", size) for size in question.at] + [("value", question.value)]:
+        if value is not None and not 0 < value < np.inf:
+            raise ValueError(f"{name}={value:g}: a {question.scale} or {question.hp} is above zero")
     runs = tidy_runs(df, hp=question.hp, loss=question.loss, scale=question.scale, by=by)
+    runs, _ = merge_close(runs, question.hp)
     return [
         _predict(str(group), part, question) for group, part in runs.groupby("group", sort=False)
     ]
 
 
 def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
-    means = runs.groupby(["scale", "x"])["loss"].agg(["mean", "size"])
-    smallest = means.loc[runs["scale"].min()]["mean"]
-    x = float(smallest.idxmin()) if question.value is None else float(np.log2(question.value))
-    points = means[np.abs(means.index.get_level_values("x") - x) < 1e-6].reset_index()
-    points = points.rename(columns={"mean": "loss", "size": "seeds"})[["scale", "loss", "seeds"]]
-    name = f"{question.hp} {2**x:.4g}"
-    if group != ALL:
-        name = f"{group} at {name}"
-    if points.empty:
-        ran = ", ".join(f"{2**v:.4g}" for v in sorted(runs["x"].unique()))
-        raise ValueError(f"{name}: not run; the values of {question.hp} are {ran}")
-    if np.isinf(points["loss"]).any():
-        where = ", ".join(f"{s:g}" for s in points.loc[np.isinf(points["loss"]), "scale"])
-        raise ValueError(
-            f"{name}: diverged at {question.scale} {where}, so the losses lie on no one law: "
-            f"choose a smaller {question.hp}"
-        )
-    hold = _enough(name, points, question)
+    found = at_value(group, runs, question.hp, question.scale, question.value)
+    name, points = found.name, found.points
+    absent = f"{question.scale} {found.missing} was not run at {name}, and is left out"
+    try:
+        hold = _enough(name, points, question)
+    except ValueError as error:
+        raise ValueError(f"{error}; {absent}" if found.missing else str(error)) from None
     delta = _DELTA_OF_MEANS if question.delta is None else question.delta
     inputs: dict[str, Any] = {question.scale: "scale"}
     with warnings.catch_warnings(record=True) as caught:
@@ -254,6 +249,8 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
     cautions = list(
         dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, LawWarning))
     )
+    if found.missing:
+        cautions.append(absent)
     if hold < _HELD_OUT and question.hold is None:
         cautions.append(
             f"{len(points)} values of {question.scale} leave {hold or 'none'} to hold out as a "
@@ -264,7 +261,7 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
             f"the interval of {', '.join(unclear)} holds zero: the loss does not clearly fall "
             f"with {question.scale}"
         )
-    return Prediction(group, 2**x, points, fit, ahead, trial, tuple(cautions))
+    return Prediction(group, found.value, points, fit, ahead, trial, tuple(cautions))
 
 
 def _enough(name: str, points: pd.DataFrame, question: Question) -> int:

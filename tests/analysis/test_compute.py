@@ -54,6 +54,40 @@ def test_the_critical_batch_size_trades_steps_for_examples() -> None:
         pa.critical_batch(batch_curves(512), 2.0, runs="lr")
 
 
+def test_a_loss_reached_at_the_first_log_is_no_number_of_steps() -> None:
+    """With a log every 50 steps, half the critical batch size was reported."""
+    rows = [
+        {"batch": b, "step": t, "loss": 2 + (1 + 512 / b) / t}
+        for b in (32, 64, 128, 256, 1024) for t in range(50, 900, 50)
+    ]  # fmt: skip
+    df = pd.DataFrame(rows)
+    found = pa.critical_batch(df, 2.05)
+    assert found.points["batch"].tolist() == [32, 64, 128, 256]
+    assert any(
+        "batch sizes 1024 lie below the loss 2.05 at their first log" in w for w in found.warnings
+    )
+    with pytest.raises(ValueError, match="first log: 128, 256, 1024: .* or choose a lower loss"):
+        pa.critical_batch(df[df["step"] > 60], 2.05)
+
+
+def test_noise_that_reaches_a_loss_first_is_told_of() -> None:
+    rng, df = np.random.default_rng(0), batch_curves(512)
+    noisy = df.assign(loss=df["loss"] + 0.05 * rng.standard_normal(len(df)))
+    found = pa.critical_batch(noisy, 2.4, runs="lr")
+    assert any("comes back above 2.4 long after" in w for w in found.warnings)
+
+
+def test_computes_with_few_sizes_are_named_and_seeds_are_averaged() -> None:
+    n = np.geomspace(1e8, 4e8, 5)
+    loss = 2.0 + 0.1 * np.log(n / 2e8) ** 2
+    full = pd.DataFrame({"N": n, "C": 1e19, "loss": loss})
+    luck = np.where(n == n[0], 0.06, 0.0)
+    lucky = pd.concat([full.assign(loss=loss - luck), full.assign(loss=loss + luck)])
+    assert pa.isoflop_minima(lucky)["flag"].tolist() == [""]  # the lowest single run is the first
+    with pytest.warns(UserWarning, match=r"three values of 'N': C = 1e\+18 \(2\)"):
+        pa.isoflop_minima(pd.concat([full, full.iloc[:2].assign(C=1e18)]))
+
+
 STEPS = np.arange(1001)
 PEAK, WARM = 3e-4, 50
 

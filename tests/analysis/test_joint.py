@@ -43,3 +43,26 @@ def test_a_scale_where_all_diverged_has_a_row() -> None:
     lost = df["width"] == df["width"].max()
     found = pa.joint_optimum(df.assign(loss=df["loss"].where(~lost)))
     assert found["flag"].tolist()[-1] == "diverged" and len(found) == df["width"].nunique()
+
+
+def test_the_interval_knows_that_bowls_may_be_steeper_on_one_side() -> None:
+    """A quadratic alone put it half an octave off, and its interval never held the truth."""
+    rng, held = np.random.default_rng(0), []
+    for _ in range(10):
+        df = grid(range(4, 9), range(-9, -1), noise=0.0)
+        away = np.log2(df["lr"]) + 8 - np.log2(df["batch_size"]) / 2
+        steep = df["loss"] + np.where(away > 0, 0.04, 0.0) * away**2
+        found = pa.joint_optimum(df.assign(loss=steep + 0.004 * rng.standard_normal(len(df))))
+        held += (found["hp_lo"].lt(2.0**-5) & found["hp_hi"].gt(2.0**-5)).tolist()
+    assert np.mean(held) >= 0.8
+
+
+def test_an_interval_without_ends_is_flagged() -> None:
+    df = grid(range(4, 9), range(-8, -2))
+    flat = df["loss"] - 0.01 * (np.log2(df["batch_size"]) - 6) ** 2
+    found = pa.joint_optimum(df.assign(loss=flat))
+    wide = np.isinf(found["hp_hi"])
+    assert (
+        found["flag"].isin(["open", "edge", "saddle"]).all() and wide[found["flag"] == "open"].all()
+    )
+    assert (found["flag"] == "open").any()

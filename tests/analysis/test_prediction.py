@@ -160,3 +160,52 @@ def test_a_scale_may_be_a_number_of_numpy() -> None:
     df = pd.DataFrame({"width": widths, "lr": 0.01, "loss": 2 + 3 / widths**0.5})
     (found,) = predict_loss(df, 2 * df["width"].max())
     assert found.ahead["scale"].tolist() == [4096.0]
+
+
+def test_values_that_differ_by_rounding_are_one() -> None:
+    df = pd.concat([only_mup().assign(lr=lr, loss=only_mup()["loss"] + abs(lr - 0.02)) for lr in
+                    (0.01, 0.02, 0.04)])  # fmt: skip
+    df["lr"] = df["lr"].where(df["width"] < 256, df["lr"] * 1.0001)
+    (found,) = predict_loss(df)
+    assert len(found.points) == 8 and not any("left out" in text for text in found.warnings)
+    assert predict_loss(df, value=0.0201)[0].hp == pytest.approx(0.02)
+
+
+def test_scales_without_a_run_at_the_value_are_named() -> None:
+    df = pd.concat([only_mup(), only_mup().assign(lr=0.02, loss=only_mup()["loss"] + 0.1)])
+    few = df[(df["lr"] == 0.02) | ~df["width"].isin([96, 256])]
+    (found,) = predict_loss(few)
+    assert "width 96, 256 was not run at mup at lr 0.01, and is left out" in found.warnings
+    with pytest.raises(
+        ValueError, match="you have 3.*; width 96, .* was not run at mup at lr 0.01"
+    ):
+        predict_loss(df[(df["lr"] == 0.02) | (df["width"] < 96)])
+
+
+def test_a_seed_that_ran_at_some_scales_does_not_bend_the_law() -> None:
+    df = only_mup()
+    df["loss"] += np.where(df["seed"] == 2, 0.1, 0.0)
+    full = predict_loss(df, 2048)[0].ahead.iloc[0]
+    part = predict_loss(df[(df["seed"] < 2) | (df["width"] < 100)], 2048)[0].ahead.iloc[0]
+    assert part["mean"] == pytest.approx(full["mean"], abs=0.003)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"at": 0}, "at=0: a width or lr is above zero"),
+        ({"value": -1.0}, "value=-1: a width or lr is above zero"),
+        ({"hold": -1}, "hold=-1: it is how many of the largest scales"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(asked: dict, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ValueError, match=message):
+        predict_loss(only_mup(), **asked)
+
+
+def test_a_smallest_scale_that_diverged_is_named() -> None:
+    df = only_mup()
+    with pytest.raises(
+        ValueError, match="mup: a run diverged at every lr of width 32, the smallest"
+    ):
+        predict_loss(df.assign(loss=df["loss"].mask(df["width"] == 32)))
