@@ -43,23 +43,7 @@ class Curve:
 
     def rows(self) -> list[dict[str, object]]:
         """The curve as rows of `Transfer.curves`."""
-        seeds = (~np.isnan(self.losses)).sum(axis=0)
-        diverged = np.isinf(self.losses).sum(axis=0)
-        alive = np.where(np.isinf(self.losses), np.nan, self.losses)
-        low = np.where(np.isnan(alive), np.inf, alive).min(axis=0)
-        high = np.where(np.isnan(alive), -np.inf, alive).max(axis=0)
-        return [
-            {
-                "scale": self.scale,
-                "log2_hp": x,
-                "loss": self.mean[i],
-                "low": low[i],
-                "high": high[i],
-                "seeds": int(seeds[i]),
-                "diverged": int(diverged[i]),
-            }
-            for i, x in enumerate(self.x)
-        ]
+        return rows_of(self.scale, self.x, self.losses)
 
     def summary(self) -> dict[str, object]:
         """The optimum as a row of `Transfer.optima`."""
@@ -142,6 +126,37 @@ class Regret:
     sure: bool
 
 
+def rows_of(scale: float, x: Array, losses: Array) -> list[dict[str, object]]:
+    """The losses at one scale as rows of `Transfer.curves`, of shape (seeds, grid)."""
+    mean = mean_over_seeds(losses)
+    seeds = (~np.isnan(losses)).sum(axis=0)
+    diverged = np.isinf(losses).sum(axis=0)
+    alive = np.where(np.isinf(losses), np.nan, losses)
+    low = np.where(np.isnan(alive), np.inf, alive).min(axis=0)
+    high = np.where(np.isnan(alive), -np.inf, alive).max(axis=0)
+    return [
+        {
+            "scale": scale,
+            "log2_hp": at,
+            "loss": mean[i],
+            "low": low[i],
+            "high": high[i],
+            "seeds": int(seeds[i]),
+            "diverged": int(diverged[i]),
+        }
+        for i, at in enumerate(x)
+    ]
+
+
+def over_the_grid(runs: pd.DataFrame) -> tuple[Array, Array]:
+    """The grid of runs ``x, seed, loss`` at one scale, and their losses, shape (seeds, grid)."""
+    # A pivot would drop the difference between "diverged" (inf) and "not run" (NaN) for columns
+    # that are all NaN, so the grid is made first.
+    grid = np.unique(runs["x"])
+    table = runs.pivot(index="seed", columns="x", values="loss").reindex(columns=grid)
+    return grid, table.to_numpy(dtype=float)
+
+
 def loss_curve(scale: float, runs: pd.DataFrame, draws: int, seed: int) -> Curve:
     """The curve through the runs at one scale.
 
@@ -155,14 +170,7 @@ def loss_curve(scale: float, runs: pd.DataFrame, draws: int, seed: int) -> Curve
     Returns:
         the curve with its optimum.
     """
-    # A pivot would drop the difference between "diverged" (inf) and "not run" (NaN) for columns
-    # that are all NaN, so the grid is made first.
-    grid = np.unique(runs["x"])
-    losses = (
-        runs.pivot(index="seed", columns="x", values="loss")
-        .reindex(columns=grid)
-        .to_numpy(dtype=float)
-    )
+    grid, losses = over_the_grid(runs)
     optimum = find_optimum(grid, losses, draws=draws, seed=seed)
     return Curve(scale, grid, losses, mean_over_seeds(losses), optimum)
 

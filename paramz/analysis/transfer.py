@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.answer import BATCHES, STEPS, differing, setting
-from paramz.analysis.curves import Curve, loss_curve, regret_of, speed_of
+from paramz.analysis.curves import Curve, loss_curve, over_the_grid, regret_of, rows_of, speed_of
 from paramz.analysis.decide import TOLERANCE, Verdict, decide
 from paramz.analysis.drift import line_of
 from paramz.analysis.evidence import Evidence, died_of_seeds
@@ -38,7 +38,8 @@ class Transfer:
         scale: name of the scale's column.
         curves: ``group, scale, log2_hp, loss, low, high, seeds, diverged``: the losses averaged
             over seeds without the effects of which seeds ran, inf where a seed diverged, and the
-            lowest and highest of a seed.
+            lowest and highest of a seed; also of scales that have no optimum, as a seed diverged at
+            every value.
         optima: ``group, scale, log2_opt, lo, hi, log2_grid, best, curvature, flag, interval,
             seeds, diverged``: the optimum of each curve (see `Optimum`), its seeds and its count
             of diverged runs.
@@ -163,7 +164,11 @@ def transfer(
     curves, optima, drift, regret, speed, sensitivity = [], [], [], [], [], []
     for name, known in evidence.items():
         label = {"group": name}
-        curves += [label | row for c in known.curves for row in c.rows()]
+        part = runs[runs["group"] == name]
+        lost = [
+            row for s in known.dead for row in rows_of(s, *over_the_grid(part[part["scale"] == s]))
+        ]
+        curves += [label | row for row in (*(r for c in known.curves for r in c.rows()), *lost)]
         optima += [label | c.summary() for c in known.curves]
         drift.append(label | asdict(known.line.drift))
         regret += [label | asdict(regret_of(a, b)) for a in known.curves for b in known.curves]

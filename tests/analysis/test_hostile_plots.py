@@ -147,3 +147,21 @@ def test_long_names_are_broken_into_lines() -> None:
     (ax,) = plots.coord_check(check({name: 1}))
     assert max(map(len, ax.get_title().split("\n"))) <= 34
     assert any(m.get("data-name") == name for m in mark_(ax.figure).values())
+
+
+def test_what_the_axis_cuts_off_and_scales_that_diverged_have_their_marks() -> None:
+    rows = [
+        {"width": w, "lr": 2.0**x, "loss": np.inf if w == 256 else 2 + 9 / w + 0.02 * (x + 6) ** 2}
+        for w in (64, 128, 256) for x in range(-16, -3)
+    ]  # fmt: skip
+    found = pa.transfer(pd.DataFrame(rows))
+    ax = plots.loss_curves(found, "all")
+    edge = [line for line in ax.lines if line.get_transform() != ax.transData]
+    crosses = [
+        line.get_xdata() for line in edge if line.get_marker() == "x" and len(line.get_xdata())
+    ]
+    assert [len(x) for x in crosses] == [13]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["64", "128", "256"]
+    top = ax.get_ylim()[1]
+    above = (np.isfinite(found.curves["loss"]) & (found.curves["loss"] > top)).sum()
+    assert sum(len(line.get_xdata()) for line in edge if line.get_marker() == "^") == above > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
@@ -38,6 +39,8 @@ _TITLE = 36  # letters above a panel
 def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Loss against log2 of the hyperparameter, one panel per group, one line per scale.
 
+    Marks at the top are runs that diverged (crosses) and losses above the axis (triangles).
+
     Args:
         found: from `paramz.analysis.transfer`.
         axes: one per group; by default a new figure.
@@ -57,9 +60,10 @@ def transfer(found: Transfer, axes: Sequence[Axes] | None = None) -> list[Axes]:
 
 
 def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
-    """One group's loss curves with each optimum ringed; crosses at the top mark divergence.
+    """One group's loss curves with each optimum ringed.
 
-    Bands are from the lowest to the highest seed.
+    Bands are from the lowest to the highest seed. Marks at the top are runs that diverged (crosses)
+    and losses above the axis (triangles).
 
     Args:
         found: from `paramz.analysis.transfer`.
@@ -72,18 +76,19 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     ax = new_axes(ax)
     curves = found.curves[found.curves["group"] == group]
     optima = found.optima[found.optima["group"] == group].set_index("scale")
-    colors = scale_colors(found.optima["scale"])
-    top = blended_transform_factory(ax.transData, ax.transAxes)
-    for position, size in enumerate(optima.index):
+    scales = np.unique(found.curves["scale"])
+    colors, markers = scale_colors(scales), scale_markers(scales)
+    kind, low, high = _range(found)
+    for position, size in enumerate(np.unique(curves["scale"])):
         color, curve = colors[size], curves[curves["scale"] == size]
         alive = np.isfinite(curve["loss"])
         x, y = curve["log2_hp"], curve["loss"]
         with theme():
             sns.lineplot(
-                x=x[alive],
-                y=y[alive],
+                x=x[alive] if alive.any() else x[:1],
+                y=y[alive] if alive.any() else [np.nan],
                 color=color,
-                marker=scale_markers(found.optima["scale"])[size],
+                marker=markers[size],
                 markersize=4.5,
                 markeredgewidth=0,
                 label=count_label(size),
@@ -91,17 +96,10 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
                 ax=ax,
             )
         if (curve["seeds"] > 1).any():
-            low, high = curve["low"][alive], curve["high"][alive]
-            ax.fill_between(x[alive], low, high, color=color, alpha=0.2, linewidth=0)
-        ax.plot(
-            x[~alive],
-            np.full((~alive).sum(), 0.99 - 0.025 * position),
-            linestyle="none",
-            marker="x",
-            markersize=3.5,
-            color=color,
-            transform=top,
-        )
+            band = curve["low"][alive], curve["high"][alive]
+            ax.fill_between(x[alive], *band, color=color, alpha=0.2, linewidth=0)
+        _at_the_top(ax, x[~alive], position, color, "x")
+        _at_the_top(ax, x[alive & (y > high)], position, color, "^")
     ax.plot(optima["log2_opt"], optima["best"], color=INK, linewidth=0.8, linestyle=":", zorder=4)
     for size, at, best in zip(optima.index, optima["log2_opt"], optima["best"], strict=True):
         ax.scatter(
@@ -116,10 +114,22 @@ def loss_curves(found: Transfer, group: str, ax: Axes | None = None) -> Axes:
     ax.set_xlabel(f"log₂ {found.hp}")
     ax.set_ylabel(found.loss)
     legend_beside(ax, found.scale)
-    kind, low, high = _range(found)
     ax.set_yscale(kind)
     ax.set_ylim(low, high)
     return ax
+
+
+def _at_the_top(ax: Axes, x: pd.Series, position: int, color: str, marker: str) -> None:
+    """Marks along the upper edge, those of each scale a little lower."""
+    ax.plot(
+        x,
+        np.full(len(x), 0.99 - 0.025 * position),
+        linestyle="none",
+        marker=marker,
+        markersize=3.5,
+        color=color,
+        transform=blended_transform_factory(ax.transData, ax.transAxes),
+    )
 
 
 def _range(found: Transfer) -> tuple[str, float, float]:
