@@ -149,7 +149,14 @@ def _parsed(path: Path) -> pd.DataFrame:
                          f"a table ends in {', '.join(ENDINGS)}")  # fmt: skip
     try:
         if ending in (".csv", ".tsv"):
-            return pd.read_csv(path, sep="\t" if ending == ".tsv" else ",")
+            table = pd.read_csv(path, sep="\t" if ending == ".tsv" else ",")
+            only = str(table.columns[0]) if len(table.columns) == 1 else ""
+            if ";" in only or "\t" in only:
+                raise ValueError(
+                    f"its only column is {only!r}: columns are apart by commas (in .tsv by tabs) "
+                    "and decimals by points"
+                )
+            return table
         if ending == ".parquet":
             return pd.read_parquet(path)
         text = path.read_text(encoding="utf-8")
@@ -166,7 +173,7 @@ def _parsed(path: Path) -> pd.DataFrame:
 def _tidy(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """A table with the names of a sweep, whoever wrote it."""
     table = _unfolded(table)
-    columns = list(map(str, table.columns))
+    columns = [str(column).strip() for column in table.columns]
     table.columns = pd.Index(columns)
     curves = [c for c in columns if _CURVE.match(c)]
     if {"Wall time", "Step", "Value"} <= set(columns):

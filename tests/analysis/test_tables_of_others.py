@@ -186,3 +186,14 @@ def test_a_curve_that_ends_without_a_number_diverged() -> None:
     ends = as_trials(last_rows(pd.DataFrame(rows)))
     assert ends["status"].tolist() == ["ok", "diverged", "diverged", "ok"]
     assert ends["loss"].fillna(0).tolist() == [2.0, 0.0, 0.0, 2.5]
+
+
+def test_a_file_with_another_separator_says_so_and_spaces_around_names_go(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("width; lr;loss\n64;0,1;2,5\n")
+    with pytest.raises(
+        ValueError, match="its only column is 'width; lr;loss': columns are apart by"
+    ):
+        read_table(file)
+    file.write_text("width, lr ,loss\n64,0.1,2.5\n")
+    assert read_table(file).columns.tolist() == ["width", "lr", "loss"]
