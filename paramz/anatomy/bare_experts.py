@@ -58,6 +58,18 @@ def bare_end(module: nn.Module) -> str | None:
     return next((name for name in names.BARE_LAST_MAPS if name in module._parameters), None)
 
 
+def bare_last(module: nn.Module, name: str) -> bool:
+    """Whether a parameter is a module's last map by its name.
+
+    Beside layers a matrix may be anything: w2 of RWKV-7's attention makes its decay.
+    """
+    name = name.removesuffix("_bias")
+    own = module._parameters.get(name)
+    if own is None or not names.BRANCH_ENDS.search(name):
+        return False
+    return own.ndim > 2 or all(p.ndim < 2 for m in module.children() for p in m.parameters())
+
+
 def _holds(module: nn.Module, name: str, experts: int, *, axes: int) -> bool:
     parameter = module._parameters.get(name)
     return parameter is not None and parameter.ndim == axes and parameter.shape[0] % experts == 0

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from paramz.anatomy import names
-from paramz.anatomy.bare_experts import bare_end
+from paramz.anatomy.bare_experts import bare_end, bare_last
 from paramz.anatomy.called import count
 from paramz.anatomy.declared import Branches as Branches
 from paramz.anatomy.declared import FoundBlocks, UnknownBranch, declared_blocks, require_inside
@@ -29,7 +29,8 @@ from paramz.anatomy.ends import (
 )
 from paramz.anatomy.left_out import left_out
 from paramz.anatomy.normed_ends import behind_norms
-from paramz.anatomy.paths import is_number, join, pattern, split, stem
+from paramz.anatomy.numbered import series_of_blocks
+from paramz.anatomy.paths import is_number, join, pattern, split
 from paramz.anatomy.postnorm import norms_of_sums
 from paramz.anatomy.stacks import counts_runs, depth_ratios, resized_stacks
 from paramz.anatomy.sums import called
@@ -92,8 +93,12 @@ def find_branches(
     """
     known = declared is not None and declared.inside is not None
     apart = resized_stacks(model, base, lambda module: bool(_ends_of_block(module)))
+    longer = resized_stacks(model, base, lambda _: True)
     try:
-        found, at_base = (_find(m, declared, s) for m, s in zip((model, base), apart, strict=True))
+        found, at_base = (
+            _find(m, declared, stacks)
+            for m, stacks in zip((model, base), zip(apart, longer, strict=True), strict=True)
+        )
     except UnknownBranch as error:
         raise ValueError(f"{error} {shown(model, base, example) or _how(error.where)}") from None
     named, added = found, find_added_in(base, at_base.modules, example)
@@ -134,19 +139,22 @@ def _inner(found: FoundBlocks) -> dict[str, set[str]]:
     return inner
 
 
-def _find(model: nn.Module, declared: Branches | None, stacks: Set[str]) -> FoundBlocks:
+def _find(
+    model: nn.Module, declared: Branches | None, stacks: tuple[Set[str], Set[str]]
+) -> FoundBlocks:
     if declared is None or declared.inside is None or declared.ends is None:
         return _known(model, stacks)
     return declared_blocks(model, declared.inside, declared.ends)
 
 
-def _known(model: nn.Module, stacks: Set[str]) -> FoundBlocks:
-    found = _blocks_among(model, stacks, numbered=True)
+def _known(model: nn.Module, stacks: tuple[Set[str], Set[str]]) -> FoundBlocks:
+    of_blocks, longer = stacks
+    found = _blocks_among(model, of_blocks, numbered=True)
     if not found.runs:  # attributes with a number, as layer0 and layer1
-        found = _blocks_among(model, stacks, numbered=True, series=_series(model))
-    # A universal transformer runs one block, which needs no number.
+        found = _blocks_among(model, of_blocks, numbered=True, series=series_of_blocks(model))
+    # A universal transformer runs one block, which needs no number, and no list in it grows.
     if not found.runs and counts_runs(model):
-        found = _blocks_among(model, stacks, numbered=False)
+        found = _blocks_among(model, longer, numbered=False)
     if not found.runs:
         raise UnknownBranch(
             f"no residual branches found in this {type(model).__name__}: none of its numbered "
@@ -155,15 +163,6 @@ def _known(model: nn.Module, stacks: Set[str]) -> FoundBlocks:
             model,
         )
     return found
-
-
-def _series(model: nn.Module) -> frozenset[str]:
-    """Paths of modules of one class whose names differ in the number at their end only."""
-    alike: dict[tuple[str, type], list[str]] = {}
-    for path, module in model.named_modules():
-        if path[-1:].isdigit() and not is_number(path):
-            alike.setdefault((stem(path), type(module)), []).append(path)
-    return frozenset(path for paths in alike.values() if len(paths) > 1 for path in paths)
 
 
 def _blocks_among(
@@ -233,7 +232,7 @@ def _ends(path: str, module: nn.Module) -> bool:
         return True
     # Stacked experts hold their last map as a parameter, (experts, ...).
     return bare_end(module) is not None or any(
-        names.BRANCH_ENDS.search(name) for name in module._parameters
+        bare_last(module, name) for name in module._parameters
     )
 
 
@@ -286,8 +285,7 @@ def _end_parameters(model: nn.Module, path: str) -> list[str]:
     return [
         join(path, name)
         for name, parameter in module._parameters.items()
-        if parameter is not None
-        and (linear or name == bare or names.BRANCH_ENDS.search(name.removesuffix("_bias")))
+        if parameter is not None and (linear or name == bare or bare_last(module, name))
     ]
 
 

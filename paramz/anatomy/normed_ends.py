@@ -42,19 +42,22 @@ def behind_norms(found: FoundBlocks, lost: Mapping[str, str], *, declared: bool)
             f"Branches(ends=...) names {end}, but {norm} comes behind it and takes its size off "
             f"before the sum, so a factor on {end} is none on the branch. Name {norm} in its place"
         )
-    norms = {unnumbered(end): norm for end, norm in lost.items()}
+    pairs = {unnumbered(end): (end, norm) for end, norm in lost.items()}
     modules = {}
     for end, block in found.modules.items():
-        norm = norms.get(unnumbered(end), end)
-        modules[_as_in(end, norm)] = block
+        modules[_as_in(end, *pairs.get(unnumbered(end), (end, end)))] = block
     return replace(found, modules=modules)
 
 
-def _as_in(end: str, norm: str) -> str:
-    """The norm's path with the numbers of an end, as far as both lie in the same modules."""
+def _as_in(end: str, seen: str, norm: str) -> str:
+    """The path of the norm behind an end, by that behind an end like it.
+
+    Numbers of blocks are this end's. Those of a list of parts, as 0 and 1 in
+    ``ModuleList([norms, layer])``, are the norm's own.
+    """
     own, parts = end.split("."), norm.split(".")
-    for i, (mine, other) in enumerate(zip(own, parts, strict=False)):
-        if unnumbered(mine) != unnumbered(other):
+    for i, (mine, other) in enumerate(zip(own, seen.split("."), strict=True)):
+        if i >= len(parts) or parts[i] != other:
             break
         parts[i] = mine
     return ".".join(parts)

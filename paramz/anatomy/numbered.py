@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-from paramz.anatomy.paths import join, stem
+from paramz.anatomy.paths import is_number, join, stem
 
 
 def numbered_containers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -71,3 +71,12 @@ def stack_of(path: str, sizes: Mapping[str, int], others: Mapping[str, int]) -> 
             last = not numbers and i == len(key) - 1  # layer0 of layer0 to layer3
             key[i] = series if last or grows(join(container, series)) else part
     return ".".join(key)
+
+
+def series_of_blocks(model: nn.Module) -> frozenset[str]:
+    """Paths of modules of one class whose names differ in the number at their end only."""
+    alike: dict[tuple[str, type], list[str]] = {}
+    for path, module in model.named_modules():
+        if path[-1:].isdigit() and not is_number(path):
+            alike.setdefault((stem(path), type(module)), []).append(path)
+    return frozenset(path for paths in alike.values() if len(paths) > 1 for path in paths)

@@ -248,3 +248,72 @@ def test_an_end_that_is_not_linear_gets_a_hook():
         paramz.fold_(model)
     paramz.remove_(model)
     assert not any(m._forward_hooks for m in model.modules())
+
+
+class Decayed(nn.Module):
+    """RWKV-7's mixer in short: a bare w2 makes a gate, and the layer behind it ends the branch."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.w1, self.w2 = (nn.Parameter(torch.randn(*s)) for s in ((width, 4), (4, width)))
+        self.value, self.output = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return self.output(self.value(x) * torch.sigmoid(x @ self.w1 @ self.w2))
+
+
+class Mixing(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.att = nn.LayerNorm(width), Decayed(width)
+
+    def forward(self, x):
+        return x + self.att(self.norm(x))
+
+
+class Mixed(nn.Module):
+    def __init__(self, width, layers=2):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, width), nn.Linear(width, 2)
+        self.blocks = nn.ModuleList(Mixing(width) for _ in range(layers))
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def test_a_bare_matrix_beside_layers_is_no_end_by_its_name():
+    """w2 had the factor for depth, and the branch's last layer had none."""
+    with pytest.raises(ValueError, match=r"last linear map paramz does not know") as error:
+        paramz.make_plan(Mixed(16, 8), "mup+completep", base=Mixed, base_width=8)
+    assert "[.]att[.]output)$" in str(error.value)
+
+
+class Forgetting(nn.Module):
+    """Blocks in lists of parts that a gate adds, so that no branch shows; `depth` counts them."""
+
+    def __init__(self, width, depth=2):
+        super().__init__()
+        self.stack = nn.Module()
+        self.stack.depth, self.stack.norm = depth, nn.LayerNorm(width)
+        self.stack.layers = nn.ModuleList(
+            nn.ModuleList(
+                [nn.ModuleDict({"to_out": nn.Linear(width, width)}), nn.GRUCell(width, width)]
+            )
+            for _ in range(depth)
+        )
+        self.first, self.head = nn.Linear(3, width), nn.Linear(width, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        for layer, gate in self.stack.layers:
+            x = gate(layer["to_out"](x), x)
+        return self.head(self.stack.norm(x))
+
+
+def test_a_module_whose_list_is_longer_is_no_block_that_runs_often():
+    """All of it was one block of depth 1, and a note said that the base had as many."""
+    with pytest.raises(ValueError, match="no residual branches found in this Forgetting"):
+        paramz.make_plan(Forgetting(16, 8), "mup+completep", base=Forgetting, base_width=8)

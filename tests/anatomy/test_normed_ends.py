@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 import paramz
 from paramz.anatomy.branches import find_branches
+from paramz.anatomy.declared import FoundBlocks
+from paramz.anatomy.normed_ends import behind_norms
 
 
 class RMS(nn.Module):
@@ -174,3 +176,37 @@ def test_swin_v2():
         model = Swinv2Model(config)
     ends = find_branches(model, model).modules
     assert {path.rpartition(".")[2] for path in ends} == {"layernorm_before", "layernorm_after"}
+
+
+class Parts(nn.Module):
+    """A block in parts, as many write them: a list of norms beside the layer in a list."""
+
+    def __init__(self, width=8, layers=2):
+        super().__init__()
+        self.depth, self.first, self.head = layers, nn.Linear(3, width), nn.Linear(width, 2)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)]),
+                    nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)),
+                ]
+            )
+            for _ in range(layers)
+        )
+
+    def forward(self, x):
+        x = self.first(x)
+        for (before, after), f in self.layers:
+            x = x + after(f(before(x)))
+        return self.head(x)
+
+
+def test_a_norm_in_a_list_beside_its_end_keeps_its_own_number():
+    """That of the end's place in the list was taken: layers.0.1.1 is a ReLU, or is none."""
+    branches = paramz.Branches(inside=r"^(layers[.][0-9]+)[.]", ends=r"^(layers[.][0-9]+[.]0[.]1)$")
+    found = find_branches(Parts(layers=4), Parts(), branches)
+    assert set(found.modules) == {f"layers.{n}.0.1" for n in range(4)}
+    lost = {"layers.0.1.2": "layers.0.0.1", "layers.1.1.2": "layers.1.0.1"}
+    ends = {f"layers.{n}.1.2": f"layers.{n}" for n in range(4)}
+    named = FoundBlocks(blocks={}, modules=ends, runs=dict.fromkeys(ends.values(), 1))
+    assert set(behind_norms(named, lost, declared=False).modules) == set(found.modules)
