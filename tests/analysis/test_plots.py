@@ -109,6 +109,14 @@ def test_an_optimum_at_the_edge_gets_an_arrow(ax: Axes) -> None:
     assert any(line.get_marker() == "v" for line in ax.lines)
 
 
+def test_the_legend_gives_a_drift_with_its_interval(ax: Axes) -> None:
+    found = pa.transfer(made_up_sweep({"sp": -1.2}))
+    plots.optima(found, ax)
+    slope, lo, hi = found.drift.loc[0, ["slope", "lo", "hi"]]
+    (text,) = [each.get_text() for each in ax.get_legend().get_texts()]
+    assert text == f"sp: {slope:+.2f} [{lo:+.2f}, {hi:+.2f}] octave per doubling"
+
+
 def test_scales_grow_lighter_and_groups_differ_in_marker() -> None:
     """What a grey print keeps."""
     shades = [luminance(c) for c in scale_colors([32, 64, 128, 256, 512]).values()]

@@ -198,9 +198,9 @@ def optima(found: Transfer, ax: Axes | None = None) -> Axes:
 
 
 def _in_words(slope: float, lo: float, hi: float) -> str:
-    """The drift for a legend, which has no number where too few optima were seen."""
+    """The drift and its interval for a legend; no number where too few optima were seen."""
     if np.isfinite(slope):
-        return f"{round(slope, 2) + 0.0:+.2f} octave"
+        return f"{round(slope, 2) + 0.0:+.2f} [{lo:+.2f}, {hi:+.2f}] octave"
     if np.isfinite(lo):
         return f"{lo:+.2f} octave or more"
     return f"{hi:+.2f} octave or less" if np.isfinite(hi) else "octaves unknown"
