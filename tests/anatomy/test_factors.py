@@ -146,10 +146,11 @@ def test_a_scale_of_the_whole_width_counts_where_the_number_of_heads_is_fixed():
     assert model["part"].scale == pytest.approx(BASE**-0.5 / 4)
 
 
-def test_a_scale_that_falls_though_heads_keep_their_size_is_left_and_named():
+def test_a_scale_that_falls_though_heads_keep_their_size_is_held():
+    """The base's: where logits sum over as much as in the base, they are to keep their size."""
     model, plan = planned(lambda width: Attention(width, size=8, of_width=True))
-    assert model["part"].scale == WIDTH**-0.5
-    assert "part.scale is 0.125 and 0.25 in the base" in plan.notes[0]
+    assert model["part"].scale == BASE**-0.5
+    assert not any("part.scale" in note for note in plan.notes)
 
 
 class Silent(nn.Module):
