@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import nn
 
+from paramz.anatomy.adapter_notes import adapter_notes
 from paramz.anatomy.adapter_part import AdapterPart
-from paramz.anatomy.adapters import adapter_notes, adapter_ratios, find_adapters
+from paramz.anatomy.adapters import adapter_ratios, find_adapters
 from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
 from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches

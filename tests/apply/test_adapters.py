@@ -147,7 +147,11 @@ def test_a_number_is_the_rank_of_the_base_on_the_same_tensors():
     head = "base_model.model.head.weight"
     assert twin.get_parameter(head) is model.get_parameter(head)
     by_number = paramz.parametrize_(model, "lora", base=4)
-    assert "adapters: rank times 4, scaling times 0.25" in by_number.notes
+    # so that a user who tuned with another alpha than the target's learns of it
+    assert by_number.notes[0] == (
+        "adapters: rank times 4, scaling times 0.25 (from 4: if you tuned with another alpha, give "
+        "that model as base)"
+    )
     assert rates(by_number, model)["outward"][0] == 1.0
     with pytest.raises(ValueError, match="rank_pattern.'two'. = 8 would be 1.5 at r=3"):
         at_rank(model, 3)
@@ -313,7 +317,7 @@ def test_a_config_builds_the_base_at_another_width_and_rank():
     model = llama_with_adapters(64, 16)
     base = paramz.hf.config_factory(model, rank=4)
     plan = paramz.parametrize_(model, "mup+lora", base=base, base_width=32)
-    assert "adapters: rank times 4, scaling times 0.25" in plan.notes
+    assert any("rank times 4, scaling times 0.25 (from " in note for note in plan.notes)
     assert rates(plan, model) == {"latent": (0.5, 0.2), "outward": (1.0, 0.1)}
 
 
