@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from paramz.anatomy import names
+from paramz.anatomy.around import block_of, resized
 from paramz.anatomy.declared import FoundBlocks
 from paramz.anatomy.inputs import possible_inputs
+from paramz.anatomy.nested import without_inner
 from paramz.anatomy.paths import split, unnumbered
 from paramz.anatomy.sums import find_added
 from paramz.anatomy.tensors import listed
@@ -65,10 +67,11 @@ def require_ends(
 
     def deepens(name: str) -> bool:
         inside = any(unnumbered(name).startswith(f"{path}.") for path in deepened)
-        return inside or _resized(model, base, name) is not None
+        return inside or resized(model, base, name) is not None
 
     if not added.ran:
         return [_UNSEEN] if deepened and not declared else []
+    added = without_inner(model, base, added)
     averaged = [name for name in sorted(added.averaged) if deepens(name)]
     if averaged:
         raise ValueError(
@@ -91,7 +94,7 @@ def require_ends(
     )
     if declared:
         return [f"{said}, which the declared ends leave without depth"]
-    whole = find_added_in(base, found.modules, example, _ALL)
+    whole = without_inner(model, base, find_added_in(base, found.modules, example, _ALL))
     every = [name for name in whole.unended if deepens(name)]
     raise ValueError(
         f"{said}, and paramz would leave them without depth. "
@@ -107,7 +110,7 @@ def shown(model: nn.Module, base: nn.Module, example: Any) -> str | None:
         base: the base model, which runs.
         example: what to call the model with; inputs are guessed if it is left out.
     """
-    found = find_added_in(base, (), example, _ALL)
+    found = without_inner(model, base, find_added_in(base, (), example, _ALL))
     numbered = {name for name in found.unended if re.search(r"\b\d+\b", name)} or found.unended
     return _declaration(model, base, replace(found, unended=numbered)) if numbered else None
 
@@ -225,7 +228,7 @@ def _declaration(model: nn.Module, base: nn.Module, added: Added) -> str:
             "it in paramz.Branches(inside=..., ends=...), which hooks any module."
         )
     ends = {*(path for path in last.values() if path is not None), *added.ended}
-    blocks = {_block(model, base, path) for path in ends}
+    blocks = {block_of(model, base, path) for path in ends}
     inside = "|".join(
         sorted({re.sub(r"[0-9]+", "[0-9]+", block.replace(".", "[.]")) for block in blocks})
     )
@@ -245,46 +248,12 @@ def _last_module(base: nn.Module, matrix: str, added: Added) -> str | None:
     return out if names.NORM_CLASS.search(behind) else own
 
 
-def _resized(model: nn.Module, base: nn.Module, path: str) -> str | None:
-    """The outermost of the numbered modules around a path whose list has another length."""
-    parts = _around_experts(path)
-    for i, part in enumerate(parts):
-        if part.isdigit() and _length(model, parts[:i]) not in (None, _length(base, parts[:i])):
-            return ".".join(parts[: i + 1])
-    return None
-
-
-def _length(model: nn.Module, parts: list[str]) -> int | None:
-    try:
-        return len(model.get_submodule(".".join(parts))._modules)
-    except AttributeError:
-        return None
-
-
 def _counted(base: nn.Module, above: list[str], name: str) -> bool:
     """Whether a child is one of several whose names differ in a number at the end."""
     stem = name.rstrip("0123456789")
     children = base.get_submodule(".".join(above))._modules
     alike = [other for other in children if other.rstrip("0123456789") == stem]
     return name.isdigit() or (stem != name and len(alike) > 1)
-
-
-def _block(model: nn.Module, base: nn.Module, end: str) -> str:
-    """The block of an end: of a list that is longer or shorter, else the innermost numbered one."""
-    resized = _resized(model, base, end)
-    if resized is not None:
-        return resized
-    parts = _around_experts(end)
-    inner = len(parts) - (len(parts) == len(end.split(".")))  # the end itself is no block
-    numbers = [".".join(parts[: i + 1]) for i, part in enumerate(parts[:inner]) if part.isdigit()]
-    return next((p for p in reversed(numbers)), ".".join(parts[:inner]) or end)
-
-
-def _around_experts(path: str) -> list[str]:
-    """The names of a path up to a list of experts, which are beside each other and no depth."""
-    parts = path.split(".")
-    many = names.EXPERT_CONTAINER
-    return parts[: parts.index(many)] if many in parts else parts
 
 
 def _exact(path: str, ends: Collection[str], base: nn.Module) -> str:

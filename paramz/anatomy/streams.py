@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramz.anatomy.degrees import NORMS, degree_of
 from paramz.anatomy.memory import Known
+from paramz.anatomy.nested import Sums
 from paramz.anatomy.runs import tensors_in
 from paramz.anatomy.tensors import chooses, is_line
 from paramz.anatomy.terms import Added, State, multiplied
@@ -50,12 +51,14 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._put_out: dict[int, str] = {}  # number of a tensor -> the first module that put it out
         # What mixes something with what was made of it -> numbers of that, and the matrices.
         self._mixed: dict[int, tuple[frozenset[int], frozenset[str]]] = {}
+        self._sums = Sums()
 
     def added(self) -> Added:
         """What was found."""
         for end, by in self._added.lost.items():
             if by in self._elsewhere:  # a factor on what it puts out would be one on that, too
                 self._added.lost[end] = ""
+        self._added.inner.update(self._sums.inner())
         return self._added
 
     def end(self, path: str, outputs: list[Tensor]) -> None:
@@ -247,6 +250,7 @@ class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 # that learnt weights mix with those of the first block.
                 other_way = stream.weighed or (branch.bent and "sub" in name)
                 fresh = frozenset[str]() if other_way else branch.fresh
+                self._sums.note(self._count, stream, branch, fresh, ends)
                 added.unended.update(fresh)
                 added.bent.update(fresh if branch.bent else ())
                 numbers = branch.at, *sorted(branch.same, reverse=True)

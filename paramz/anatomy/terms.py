@@ -91,6 +91,7 @@ class Added:
         numbers: known end -> what numbers in the code multiply its output by before it is added,
             one for each of its sums; those that none multiply are left out.
         gates: known ends whose output a sigmoid or the like makes a gate on that of another end.
+        inner: matrix whose sums all lie inside of branches -> ends, and matrices, of these.
         ran: the model ran, so that the run would show these.
     """
 
@@ -103,4 +104,5 @@ class Added:
     bare: set[str] = field(default_factory=set)
     numbers: dict[str, set[float]] = field(default_factory=dict)
     gates: set[str] = field(default_factory=set)
+    inner: dict[str, set[str]] = field(default_factory=dict)
     ran: bool = True
