@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import takewhile
 
 from torch import nn
@@ -45,6 +45,24 @@ class Branches:
             )
         if self.inside is None and self.runs is None:
             raise ValueError("Branches() declares nothing: give inside= and ends=, or runs=")
+
+
+def require_declaration(given: object) -> None:
+    """Refuse what stands for `Branches` and is none, such as a dict of what it takes.
+
+    Raises:
+        TypeError: it is neither a `Branches` nor None; the message says how to write it.
+    """
+    if given is None or isinstance(given, Branches):
+        return
+    known = {field.name for field in fields(Branches)}
+    said = "inside=r'^<regex of parameter names>', ends=r'<regex of module paths>$'"
+    if isinstance(given, Mapping) and given and known >= set(given):
+        said = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    raise TypeError(
+        f"branches={given!r}: residual branches are declared as branches=paramz.Branches({said}). "
+        "(What multiplies single modules goes into factors={pattern: value}.)"
+    )
 
 
 @dataclass(frozen=True, slots=True)

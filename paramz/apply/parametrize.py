@@ -140,7 +140,8 @@ def parametrize_(
     `paramz.nn.unit_scale_`.
 
     Raises:
-        TypeError: the base is missing or of the wrong kind; for u-muP, the example.
+        TypeError: the base is missing, or it or branches is of the wrong kind; for u-muP, the
+            example is missing.
         ValueError: unknown parametrization, ambiguous roles, probes that do not match, the model
             already has another plan, is trained, wrapped, or has weights that torch computes from
             others, roles for u-muP, or alphas for another scheme or for layers

@@ -15,6 +15,7 @@ from torch import nn
 
 from paramz.anatomy.adapters import require_fresh, require_rules
 from paramz.anatomy.branches import Branches
+from paramz.anatomy.declared import require_declaration
 from paramz.anatomy.factors import Factors
 from paramz.anatomy.facts import Facts, read_facts
 from paramz.anatomy.masks import Densities
@@ -60,6 +61,9 @@ class Request:
     alphas: Alphas | None = None
     computed: frozenset[str] = frozenset()
     densities: Densities = field(default_factory=Densities)
+
+    def __post_init__(self) -> None:
+        require_declaration(self.branches)
 
 
 @dataclass(frozen=True)
