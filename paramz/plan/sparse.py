@@ -99,16 +99,27 @@ def mask_notes(
 
 
 def _zeros(values: torch.Tensor) -> float:
-    """The share of entries that are exactly zero; 0 where there are few, or no values."""
+    """The share of entries that are exactly zero; 0 where there are few, or no values.
+
+    Nor does a trained tensor count whose other entries are one number, as of an identity or of the
+    one-hot start of hyper-connections: no mask makes that of draws.
+    """
     if values.is_meta or not is_trainable_kind(values) or not values.numel():
         return 0.0
-    values = values.detach()
-    if type(values) is torch.Tensor and values.numel() > _FIRST:  # no shard, say
+    trained, values = values.requires_grad, values.detach()
+    whole = type(values) is torch.Tensor  # no shard, say
+    if whole and values.numel() > _FIRST:
         own = torch.Generator().manual_seed(0)
         drawn = [torch.randint(n, (_FIRST,), generator=own) for n in values.shape]
         if _share(values[tuple(index.to(values.device) for index in drawn)]) < HALF / 2:
             return 0.0
-    return _share(values)
+    share = _share(values)
+    return 0.0 if trained and whole and share > HALF and _one_number(values) else share
+
+
+def _one_number(values: torch.Tensor) -> bool:
+    others = values[values != 0]
+    return bool(others.numel()) and bool((others == others[0]).all())
 
 
 def _share(values: torch.Tensor) -> float:

@@ -133,6 +133,24 @@ def test_values_that_a_mask_has_gone_into_unnamed_are_said():
     assert paramz.make_plan(net(64), "mup", **under).notes == ()
 
 
+@pytest.mark.parametrize("kept", [torch.eye(4), torch.cat([torch.zeros(4, 1), torch.eye(4)], 1)])
+def test_an_identity_or_one_hot_start_is_no_mask(kept):
+    """Hyper-connections start so: "75% of static_alpha is exactly zero ... If that is a mask"."""
+
+    class Streams(nn.Module):
+        def __init__(self, width: int):
+            super().__init__()
+            self.first, self.head = nn.Linear(8, width), nn.Linear(width, 4)
+            self.alpha = nn.Parameter(kept.clone())
+
+    under = {"base": Streams, "base_width": 16, "roles": {"alpha": "scalar"}}
+    assert paramz.make_plan(Streams(32), "mup", **under).notes == ()
+    masked = Streams(32)
+    masked.alpha.requires_grad_(False)  # a mask of the model's own
+    (note,) = paramz.make_plan(masked, "mup", **under).notes
+    assert note.startswith("alpha: ") and "If that is a mask" in note
+
+
 def test_a_mask_that_looks_at_the_weights_is_said():
     def by_size(width: int) -> nn.Sequential:
         made = net(width)
