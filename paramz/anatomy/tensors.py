@@ -32,6 +32,27 @@ class Owned(NamedTuple):
         return join(self.path, self.local)
 
 
+def module_at(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path, also where its class has a method of that name, as of ``parameters``.
+
+    torch's get_submodule finds the method then, and says that it is no module.
+
+    Raises:
+        KeyError: there is none.
+
+    >>> net = nn.Module()
+    >>> net.type = nn.Linear(2, 3)
+    >>> module_at(net, "type") is net._modules["type"]
+    True
+    """
+    for name in path.split(".") if path else ():
+        found = model._modules[name]
+        if found is None:
+            raise KeyError(path)
+        model = found
+    return model
+
+
 def owned_parameters(model: nn.Module) -> Iterator[Owned]:
     """Every parameter of a model under every name that it has, in the order of the modules.
 

@@ -17,7 +17,7 @@ from torch import nn
 from paramz.anatomy.depth_factors import held_at_base
 from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.tensors import is_trainable_kind, listed
+from paramz.anatomy.tensors import is_trainable_kind, listed, module_at
 from paramz.apply.measured import known_init, measure_init
 from paramz.apply.pieces import growing_rows, growing_views, joined, slice_views
 from paramz.plan.plan import Plan
@@ -118,7 +118,7 @@ def torch_law(
     fan_ins = []
     for full, model, init in ((base_name, base, base_init), (name, target, target_init)):
         path, local = split(full)
-        module = model.get_submodule(path)
+        module = module_at(model, path)
         if isinstance(module, nn.Embedding) and init.kind == "normal":
             if abs(init.std - 1) > 4 * math.sqrt(0.5 / init.size):
                 return None
