@@ -42,14 +42,15 @@ def loss_in(output: Any) -> torch.Tensor:
     ``(logits, loss)``; a scalar alone is a loss, too.
 
     Raises:
-        TypeError: there is no loss, or there are several scalars in a tuple.
+        TypeError: there is no loss, or one that is no single number, or there are several scalars
+            in a tuple.
 
     >>> loss_in((torch.ones(2, 3), torch.tensor(0.5))), loss_in({"loss": torch.tensor(0.5)})
     (tensor(0.5000), tensor(0.5000))
     """
     named = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if isinstance(named, torch.Tensor):
-        return named
+        return require_number(named, f"the 'loss' in the {type(output).__name__} of the model")
     parts = list(output) if isinstance(output, tuple | list) else [output]
     scalars = [x for x in parts if isinstance(x, torch.Tensor) and _is_real_scalar(x)]
     if len(scalars) == 1:
@@ -59,6 +60,30 @@ def loss_in(output: Any) -> torch.Tensor:
         f"the model returned {what} in {_described(output)}: return an object or a dict with "
         "'loss', or a tuple with one scalar (Hugging Face models need labels in the batch), or "
         "give your own loss=f(model, batch)"
+    )
+
+
+def require_number(loss: Any, what: str) -> torch.Tensor:
+    """The loss, if it is one number.
+
+    Args:
+        loss: what is to be one.
+        what: what to call it.
+
+    Raises:
+        TypeError: it is none, as one loss for each example is not; the message says what to return.
+
+    >>> require_number(torch.tensor(0.5), "the loss")
+    tensor(0.5000)
+    """
+    if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+        return loss
+    found = _described(loss)
+    raise TypeError(
+        f"{what} is {found}, and training needs one number: return loss.mean(), or the sum over "
+        "what counts divided by how many count"
+        if isinstance(loss, torch.Tensor)
+        else f"{what} is {found}, and training needs a tensor of one number, with its graph"
     )
 
 

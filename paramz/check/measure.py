@@ -17,6 +17,7 @@ from torch import nn
 from paramz.anatomy.paths import split
 from paramz.anatomy.twins import match_modules
 from paramz.apply.hooks import require_hooks_ran
+from paramz.apply.outputs import require_number
 from paramz.apply.task import Task
 from paramz.check.batch import batch_of
 from paramz.check.downstream import last_of
@@ -68,7 +69,9 @@ def measure(job: CheckJob, done: Callable[[float], None] = lambda share: None) -
 
     def forward() -> torch.Tensor:
         with noise.fixed():
-            return task.loss(model, copied(batch))
+            return require_number(
+                task.loss(model, copied(batch)), "what loss(model, batch) returns"
+            )
 
     with recording(model, repeats=repeats, slices=slices) as first:
         value = forward()
