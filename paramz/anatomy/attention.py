@@ -43,6 +43,7 @@ class GrowingHeads:
             softmax of its queries: an average keeps its size, and so must the factor.
         held: the factor falls with width and the size of heads does not, as that of a whole token's
             queries does: logits are to keep their size, and so must the factor.
+        beside: what multiplies logits beside a held factor, target / base.
         apart: heads of the target alone have another size, which no run of the probes shows.
     """
 
@@ -55,6 +56,7 @@ class GrowingHeads:
     fused: bool = False
     average: bool = False
     held: bool = False
+    beside: float = 1.0
     apart: bool = False
 
 

@@ -41,7 +41,7 @@ class DeclaredFactor:
             "depth" for the base's value of one that moves with depth, which nobody declared.
         plain: the factor in the model, as built; 1 without an attribute.
         value: what it is set to; of attention, the base's value.
-        head: size of a head, target / base, for attention.
+        head: size of a head, target / base, for attention; base / target of what divides logits.
     """
 
     module: str
@@ -125,6 +125,8 @@ def _declared(
         sizes = [head_size(m) for m in (module, twin)]
         known = sizes[0] is not None and sizes[1] is not None
         head = float(sizes[0] or 1) / float(sizes[1] or 1) if known else (at_base / plain) ** 2
+        if known and (plain / at_base - 1) * (head - 1) > 0:
+            head = 1 / head  # logits are divided by it
         return DeclaredFactor(path, attribute, "attention", plain, at_base, head)
     if isinstance(value, str):
         raise ValueError(

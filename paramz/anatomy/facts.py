@@ -116,7 +116,7 @@ class Facts:
         scaled_readout: the model's code divides what goes into a tied readout by sqrt(d_model).
         uncalled: paths of layers whose shared weight the model's code takes without calling them.
         dots: products of two activations that grow with width, and that no softmax or norm takes,
-            those of one and a computed matrix, and averages times a number that falls.
+            those of one and a computed matrix, and averages and logits times a number that moves.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
         hooked: factors of an earlier plan below adapters, on the inputs of modules, target / base.
@@ -219,7 +219,7 @@ def read_facts(
         written=written,
         scaled_readout=scales_tied_readout(model),
         uncalled=uncalled_layers(grown, probes, example),
-        dots=tuple(p for p in products if p.fades or (p.grows and p.stays)),
+        dots=tuple(p for p in products if p.fades or p.drifts or (p.grows and p.stays)),
         nested=nested_encoders(model),
         residual=residual,
         failure=failure,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paramz.anatomy import operations as ops
 from paramz.anatomy.generated import PRODUCTS, Term, Terms, is_generated, summed, terms_of
 from paramz.anatomy.memory import Known, are_one
 from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
@@ -28,8 +29,8 @@ class Seen:
     factors are vectors of length one, ``data`` that both depend on the model's input, ``normed``
     that a norm takes it, or it is divided by another one, ``alone`` that it is a sum of one
     activation, or its length, whose ``size`` is then the root, ``average`` that one factor is a
-    softmax over that axis. ``terms`` are the summands of a factor that the model computes from its
-    parameters alone.
+    softmax over that axis, ``gains`` the parameters that multiply its factors. ``terms`` are the
+    summands of a factor that the model computes from its parameters alone.
     """
 
     made: tuple[frozenset[str], frozenset[str]]
@@ -42,6 +43,7 @@ class Seen:
     normed: bool = False
     alone: bool = False
     average: bool = False
+    gains: tuple[str, ...] = ()
     terms: Terms = ()
 
 
@@ -91,6 +93,7 @@ class _State(NamedTuple):
         soft: those of which it is a softmax.
         sums: sums of one activation that it holds.
         shares: over how many entries it is a softmax, times the factor; 0 if it is none.
+        gains: the parameters that have multiplied it since, entry by entry.
         terms: its summands, if it is made of parameters and constants alone.
     """
 
@@ -105,6 +108,7 @@ class _State(NamedTuple):
     soft: frozenset[int] = frozenset()
     sums: frozenset[int] = frozenset()
     shares: int = 0
+    gains: tuple[str, ...] = ()
     terms: Terms = ()
 
 
@@ -115,8 +119,6 @@ _NORMS = frozenset(
     linalg_vector_norm""".split()
 )
 _ROOTS = frozenset({"sqrt", "rsqrt"})
-_NORMS_OF = frozenset({"linalg_vector_norm", "norm"})
-_DISTANCES = frozenset({"_cdist_forward", "_euclidean_dist"})
 # Operations behind which a sum of one activation is as large as before, or is a logit's.
 _KEEP_SUMS = frozenset({"add", "sub", "cat", "stack", "where", "maximum", "minimum"})
 # What leaves the numbers of a tensor as they are, or nearly so.
@@ -193,7 +195,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # Of one fused map it may also be a square that is computed twice.
             square = "square" if pair[0].made == pair[1].made else ""
             return self._product(*pair, size, data)._replace(length=square)
-        times = _number_of(name, args) if len(found) == 1 else 1.0
+        times = ops.number_of(name, args) if len(found) == 1 else 1.0
         sums = self._sums(name, args, kwargs, found)
         for number in pending | sums if times != 1.0 else ():
             self.seen[number] = replace(self.seen[number], factor=self.seen[number].factor * times)
@@ -210,6 +212,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             soft=frozenset[int]().union(*(s.soft for s in found)),
             sums=sums,
             shares=found[0].shares if same else 0,
+            gains=_gains(found, data) if same else (),
         )
 
     def _sums(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> frozenset[int]:
@@ -220,8 +223,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for number in kept if root else ():
             seen = self.seen[number]
             self.seen[number] = replace(seen, size=seen.size**0.5, factor=seen.factor**0.5)
-        if (name == "sum" or name in _NORMS_OF | _DISTANCES) and one.data and one.made:
-            size = _summed(name, args, kwargs)
+        if (name == "sum" or name in ops.LENGTHS | ops.DISTANCES) and one.data and one.made:
+            size = ops.summed_over(name, args, kwargs)
             self.seen.append(Seen((one.made, one.made), size, one.factor, False, True, alone=True))
             return frozenset([len(self.seen) - 1])
         single = sum(state.data for state in found) == 1
@@ -244,28 +247,15 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> int:
         factor, unit = left.factor * right.factor, left.unit and right.unit
         average, made = size in (left.shares, right.shares), (left.made, right.made)
-        self.seen.append(Seen(made, size, factor, unit, data, average=average, terms=terms))
+        seen = Seen(made, size, factor, unit, data, average=average, terms=terms)
+        self.seen.append(replace(seen, gains=left.gains + right.gains))
         return len(self.seen) - 1
 
 
-def _number_of(name: str, args: Any) -> float:
-    """The number that an operation multiplies a tensor by."""
-    number = next((float(x) for x in args[1:] if isinstance(x, int | float)), 0.0)
-    if number and name in ("mul", "mul_"):
-        return number
-    return 1 / number if number and name in ("div", "div_") else 1.0
-
-
-def _summed(name: str, args: Any, kwargs: Any) -> float:
-    """Over how many entries a sum runs; of a length, the root of that."""
-    shape = args[0].shape
-    if name in _DISTANCES:
-        return float(shape[-1] ** 0.5)
-    at = {"linalg_vector_norm": 2, "norm": 2}.get(name, 1)
-    axes = (kwargs or {}).get("dim", args[at] if len(args) > at else None)
-    axes = [axes] if isinstance(axes, int) else axes or range(len(shape))
-    size = math.prod(shape[axis] for axis in axes)
-    return float(size if name == "sum" else size**0.5)
+def _gains(found: list[_State], data: bool) -> tuple[str, ...]:
+    """The parameters among those that multiply an activation, each as often as it does."""
+    own = (sorted(s.made) if s.raw and data and not s.data else s.gains for s in found)
+    return tuple(name for names in own for name in names)
 
 
 def _unit(name: str, found: list[_State]) -> bool:

@@ -1,5 +1,10 @@
 """What torch's operations do with a matrix or with what it made, by the names of the operations."""
 
+from __future__ import annotations
+
+import math
+from typing import Any
+
 # Operations in which a table of parameters is looked up in, or stands beside what else goes in.
 JOINS = frozenset(
     """add add_ sub sub_ cat stack copy_ where embedding _embedding_bag index index_select gather
@@ -28,3 +33,27 @@ NORMS = frozenset(
     """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
     linalg_vector_norm norm std var var_mean""".split()
 )
+
+# Lengths of vectors, and of what is between two.
+LENGTHS = frozenset({"linalg_vector_norm", "norm"})
+DISTANCES = frozenset({"_cdist_forward", "_euclidean_dist"})
+
+
+def number_of(name: str, args: Any) -> float:
+    """The number that an operation multiplies a tensor by."""
+    number = next((float(x) for x in args[1:] if isinstance(x, int | float)), 0.0)
+    if number and name in ("mul", "mul_"):
+        return number
+    return 1 / number if number and name in ("div", "div_") else 1.0
+
+
+def summed_over(name: str, args: Any, kwargs: Any) -> float:
+    """Over how many entries a sum runs; of a length, the root of that."""
+    shape = args[0].shape
+    if name in DISTANCES:
+        return float(shape[-1] ** 0.5)
+    at = {"linalg_vector_norm": 2, "norm": 2}.get(name, 1)
+    axes = (kwargs or {}).get("dim", args[at] if len(args) > at else None)
+    axes = [axes] if isinstance(axes, int) else axes or range(len(shape))
+    size = math.prod(shape[axis] for axis in axes)
+    return float(size if name == "sum" else size**0.5)

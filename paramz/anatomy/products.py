@@ -44,6 +44,8 @@ class Product:
         alone: it is no product but a sum of what ``left`` puts out, or its length.
         average: one of its factors is a softmax over the axis of the sum.
         factor: the numbers that multiply it, wider / base.
+        unit: it is one of vectors of length one, but for numbers and gains.
+        gains: the parameters that multiply its factors.
         generated: what one factor is the sum of, where the model computes it from its parameters
             alone, as a hypernetwork's weight: the parameters, and how many sums over an axis that
             grows are in it and over it.
@@ -60,12 +62,24 @@ class Product:
     alone: bool = False
     average: bool = False
     factor: float = 1.0
+    unit: bool = False
+    gains: tuple[str, ...] = ()
     generated: tuple[tuple[frozenset[str], int], ...] = ()
 
     @property
     def grows(self) -> bool:
         """It grows with width, and nothing in the code makes up for it."""
         return self.growth > 1 and not self.settled
+
+    @property
+    def drifts(self) -> bool:
+        """These are logits of attention times a number that moves, over a sum that does not grow.
+
+        Gains of vectors of length one may start at what makes up for a number that falls.
+        """
+        alone = self.attention and self.growth <= 1 and not self.average and self.factor > 0
+        made_up = self.unit and bool(self.gains) and self.factor < 1
+        return alone and not made_up and not math.isclose(self.factor, 1.0, rel_tol=1e-3)
 
     @property
     def stays(self) -> bool:
@@ -107,7 +121,7 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
             path, layer = _owner(modules, [*left, *right]), split(left[0])[0]
             scalable = not one.alone and _scalable(modules.get(layer), probes.wider, layer)
             product = _product(path, layer, one, other, scalable=scalable)
-            told = product.grows, product.fades, product.generated
+            told = product.grows, product.fades, product.drifts, product.generated
             kind = (path, *told, one.softmax, one.at_output, one.alone)
             found.setdefault(kind, product)
     return tuple(found.values())
@@ -130,6 +144,8 @@ def _product(path: str, layer: str, one: Seen, other: Seen, *, scalable: bool) -
         alone=one.alone,
         average=average,
         factor=factor,
+        unit=one.unit and other.unit,
+        gains=one.gains,
         generated=_generated(one, other) if growth > 1 and not one.softmax else (),
     )
 

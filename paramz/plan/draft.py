@@ -15,6 +15,7 @@ from paramz.plan.factors import (
     code_multipliers,
     growing_dots,
     module_scales,
+    moving_logits,
     nested_switches,
     unheld_factors,
 )
@@ -55,6 +56,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         facts = replace(facts, heads=(), embeddings=(), declared=(), written=())
         attention = USUAL_ATTENTION
     in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
+    in_code += moving_logits(facts, attention)
     in_code += generated_matrices(facts, rows, attention)
     sliced, faint = notes_on_slices(facts.tensors, rows)
     doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]

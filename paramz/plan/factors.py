@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -163,6 +164,7 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
         each
         for each in facts.dots
         if each.left not in spoken
+        and not each.drifts  # of which `moving_logits` speaks
         and not each.generated  # of which `paramz.plan.generated` speaks
         and not (
             each.fades and any(in_one(h.module, each.module) for h in facts.heads if h.average)
@@ -187,6 +189,34 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
     ]
 
 
+def moving_logits(facts: Facts, power: Power) -> list[str]:
+    """What to say of logits times a number that moves while their sum does not, a sentence each.
+
+    Args:
+        facts: of the model.
+        power: what the scheme has attention logits multiplied by.
+    """
+    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
+        return []
+    spoken = [e.module for e in facts.declared if e.kind == "leave" or e.attribute is not None]
+    told = [*spoken, *(heads.module for heads in facts.heads)]
+    found: dict[str, str] = {}
+    for each in facts.dots:
+        if not each.drifts or any(in_one(module, each.module) for module in told):
+            continue
+        moves = "fade" if each.factor < 1 else "grow"
+        key = pattern(each.module)
+        found.setdefault(
+            key,
+            f"{each.module or 'the model'}: forward code multiplies the logits of attention by a "
+            "number that moves with width, and what they sum over is as long as in the base (the "
+            f"size of a head stays, or queries and keys have length one), so logits {moves} with "
+            "width. Use a number that stays, or keep it in self.scale, which a plan holds at the "
+            f"base's value. factors={{r'^{key}$': None}} says that it is right as it is",
+        )
+    return list(found.values())
+
+
 _BY_ANOTHER = "multiplied by another activation and summed over an axis that grows"
 _TRAINED = "grows like width^1/2 as drawn and like width while it is trained. Divide it in the code"
 _SUMMED = "summed over an axis that grows, or its length or distances are taken over that axis"
@@ -199,7 +229,9 @@ def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     if heads.held and power == USUAL_ATTENTION:
         return None
     if (heads.average or heads.held) and heads.attribute and power != USUAL_ATTENTION:
-        return ModuleScale(heads.module, heads.attribute, heads.plain, heads.base, "declared")
+        value = heads.base / heads.beside
+        value = heads.plain if math.isclose(value, heads.plain) else value
+        return ModuleScale(heads.module, heads.attribute, heads.plain, value, "declared")
     if heads.attribute is None or (heads.constant and power == USUAL_ATTENTION):
         return None
     if heads.attribute == KEY_INPUT:

@@ -273,3 +273,116 @@ def test_a_scale_falls_as_heads_grow_and_not_as_their_number_does(told, scale, g
         build(64), "sp", base=build(16), wider=build(32), example=example[..., :64]
     )
     assert all(each.value == each.plain for each in plain.attention)
+
+
+class Cosine(nn.Module):
+    """Attention of queries and keys of length one, with gains, whose heads grow in size."""
+
+    def __init__(self, width, start, root=False):
+        super().__init__()
+        self.size = width // 4
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.gains = nn.ParameterList(torch.full((4, 1, self.size), start) for _ in range(2))
+        self.heads, self.scale, self.root = 4, self.size**-0.5, root
+
+    def forward(self, x):
+        q, k, v = (in_heads(f(x), 4) for f in (self.q, self.k, self.v))
+        q, k = (F.normalize(y, dim=-1) * g for y, g in zip((q, k), self.gains, strict=True))
+        if self.root:
+            q, k = q * self.size**0.5, k * self.size**0.5
+        return self.o(((q @ k.mT * self.scale).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("measured", [True, False], ids=["parametrize_", "make_plan"])
+@pytest.mark.parametrize(
+    ("start", "root", "wanted"),
+    # Base 16, target 64: heads of 4 and of 16. The cosine's factors are to stay.
+    [(0.0, False, 1 / 2), (0.25, False, 1 / 4), (0.0, True, 1 / 8)],
+    ids=["gains of 1", "gains of d^1/4", "times the root of d"],
+)
+def test_what_else_multiplies_a_cosine_counts_beside_its_scale(start, root, wanted, measured):
+    """Gains that start at d^1/4 have undone d^-1/2; a norm of queries is of size 1 per entry."""
+    build = lambda width: nn.Sequential(  # noqa: E731
+        nn.Linear(3, width), Cosine(width, (width // 4) ** start, root)
+    )
+    do = paramz.parametrize_ if measured else paramz.make_plan
+    plan = do(build(64), "mup", base=build, base_width=16, example=torch.zeros(2, 5, 3))
+    assert [each.value for each in plan.attention] == [pytest.approx(wanted)]
+
+
+class FusedCosine(Cosine):
+    """The same through torch's fused attention, which has its own 1/sqrt(d)."""
+
+    def __init__(self, width):
+        super().__init__(width, 1.0)
+        del self.gains, self.scale
+
+    def forward(self, x):
+        q, k, v = (in_heads(f(x), 4) for f in (self.q, self.k, self.v))
+        q, k = (F.normalize(y, dim=-1) * self.size**0.5 for y in (q, k))
+        return self.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def test_a_norm_of_queries_written_with_a_length_is_told_of_where_heads_grow():
+    build = lambda width: nn.Sequential(nn.Linear(3, width), FusedCosine(width))  # noqa: E731
+    with pytest.warns(UserWarning, match="the size of a head grows"):
+        paramz.make_plan(build(64), "mup", base=build, base_width=16, example=torch.zeros(2, 5, 3))
+
+
+class Divided(nn.Module):
+    """Attention whose number of heads grows, with the root of all of a token's queries."""
+
+    def __init__(self, width, how):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.width, self.how, self.heads = width, how, width // 8
+        if how == "attribute":
+            self.temperature = width**0.5
+
+    def forward(self, x):
+        q, k, v = (in_heads(f(x), self.heads) for f in (self.q, self.k, self.v))
+        if self.how == "attribute":
+            y = (q / self.temperature @ k.mT).softmax(-1) @ v
+        elif self.how == "fused":
+            y = F.scaled_dot_product_attention(q, k, v, scale=self.width**-0.5)
+        else:
+            y = (q @ k.mT * (self.width if self.how == "code" else 8) ** -0.5).softmax(-1) @ v
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+def divided(how, width=64, **kwargs):
+    build = lambda w: nn.Sequential(nn.Linear(3, w), Divided(w, how), Divided(w, how))  # noqa: E731
+    return paramz.make_plan(
+        build(width), "mup", base=build, base_width=16, example=torch.zeros(2, 5, 3), **kwargs
+    )
+
+
+def test_what_divides_the_logits_of_heads_that_stay_is_held():
+    held = [(each.module, each.attribute, each.value) for each in divided("attribute").attention]
+    assert held == [("1", "temperature", 4.0), ("2", "temperature", 4.0)]
+
+
+@pytest.mark.parametrize("how", ["code", "fused"])
+def test_a_moving_number_on_logits_of_heads_that_stay_is_told_of(how):
+    """Logits fade like width^-1/2 where it is the root of all of a token's queries."""
+    with pytest.warns(UserWarning, match="1: forward code multiplies the logits .* fade"):
+        divided(how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        divided(how, factors={r"^[12]$": None})
+        divided("a head's")
+
+
+def test_a_declared_factor_of_attention_may_divide():
+    """It was set to the base's over the ratio of sizes, as one that multiplies is."""
+
+    class Growing(Divided):
+        def __init__(self, width):
+            super().__init__(width, "attribute")
+            self.heads, self.temperature = 2, (width // 2) ** 0.5
+
+    build = lambda w: nn.Sequential(nn.Linear(3, w), Growing(w))  # noqa: E731
+    plan = paramz.make_plan(
+        build(64), "mup", base=build, base_width=16, factors={"temperature": "attention"}
+    )
+    assert [each.value for each in plan.attention] == [pytest.approx(8**0.5 * 4)]
