@@ -72,7 +72,7 @@ def length_of(
     >>> import torch
     >>> x = torch.ones(3, 16)
     >>> length_of("normalize", (x,), {"dim": -1}, [(x, None)], x)
-    Length(kind='unit', value=0.25)
+    Length(kind='unit', value=0.25, gain=False)
     """
     if not tensors:
         return None
