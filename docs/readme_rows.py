@@ -125,7 +125,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup`", wide("mup", "muonh", "GPT, MuonH")),
     ("`mean-field`", "equal to `mup`, to rounding"),
     ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
-    ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
+    ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", most=32, **LONG)),
     (
         "`mup+completep`",
         Measured("lr_depth_wide.csv", "depth", "mup+completep", what="GPT of width 64", **LONG),
