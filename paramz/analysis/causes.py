@@ -68,6 +68,14 @@ def cause_of(slopes: Sequence[Slope], axis: str) -> Cause:
     return Cause(first, _of_change(first, evidence))
 
 
+def departing(slopes: Sequence[Slope], axis: str) -> Slope | None:
+    """The slope that a verdict names: that of the cause or, undecided, the largest; None passed."""
+    failures = [s for s in slopes if s.passed is False]
+    if any(s.proved for s in failures):
+        return cause_of(slopes, axis).slope
+    return max(failures, key=lambda s: abs(s.slope), default=None)
+
+
 @dataclass(frozen=True)
 class _Evidence:
     """The slopes of a check by module, quantity and step; its axis."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramz.analysis.causes import cause_of, what_explains_a_fall, what_is_not_flat
+from paramz.analysis.causes import cause_of, departing, what_explains_a_fall, what_is_not_flat
 from paramz.analysis.faint import excuse_faint, excused_in_words, faded_in_words
 from paramz.analysis.outcome import Outcome, require_outcome
 from paramz.analysis.slopes import NEXT, Slope, axis_of, judged_slopes
@@ -248,10 +248,11 @@ def _decide(
         return "pass", None, _what_passed(slopes, axis, tolerance) + f"; {alone}" * bool(alone)
     if any(s.proved for s in failures):
         cause = cause_of(slopes, axis)
-        return "fail", cause.slope.module, f"{_in_words(cause.slope, axis)}. Cause: {cause.text}"
-    worst = max(failures, key=lambda s: abs(s.slope))
+        return "fail", cause.slope.module, f"{in_words(cause.slope, axis)}. Cause: {cause.text}"
+    worst = departing(slopes, axis)
+    assert worst is not None  # there are failures
     advice = alone or _decides(worst, seeds, axis)
-    return "undecided", worst.module, f"{_in_words(worst, axis)}; {advice}"
+    return "undecided", worst.module, f"{in_words(worst, axis)}; {advice}"
 
 
 # What is said of one seed, by the number of sizes; of more sizes the interval tells.
@@ -268,7 +269,8 @@ _CALLED = {
 }
 
 
-def _in_words(s: Slope, axis: str) -> str:
+def in_words(s: Slope, axis: str) -> str:
+    """What a judged slope says, as the verdict says it."""
     interval = f" [{s.lo:+.2f}, {s.hi:+.2f}]" if np.isfinite(s.hi - s.lo) else ""
     goes = f"{axis}^{s.slope:+.2f}{interval}"
     return _CALLED[s.quantity].format(s.module, goes, step=s.step)
@@ -319,6 +321,6 @@ def _what_passed(slopes: Sequence[Slope], axis: str, tolerance: float) -> str:
         f"all {modules} judged modules are flat within ±{tolerance:g} at the largest sizes, or not "
         f"distinguishable from it{excused_in_words(strict, axis)}"
         f"{what_is_not_flat(strict, axis, tolerance)}; the largest slope: "
-        f"{_in_words(worst, axis)}{readouts}"
+        f"{in_words(worst, axis)}{readouts}"
         f"{faded_in_words(slopes, tolerance)}{what_explains_a_fall(slopes, tolerance)}"
     )

@@ -109,7 +109,7 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
     scales = df[axis].nunique()
     shown = df[df.quantity == "output"] if (df.quantity == "output").any() else df
     order = {module: i for i, module in enumerate(shown.module.unique())}
-    last_maps = _last_maps(df)
+    last = last_maps(df)
     scheme = str(df.parametrization.iloc[0])
     lagging = lagging_of(df) if axis == "width" else frozenset()
     lag = lag_of(df)
@@ -127,10 +127,10 @@ def judged_slopes(df: pd.DataFrame, axis: str, tolerance: float) -> list[Slope]:
         # The aligned part is what the fit of a limit looks for: nothing random is left in it.
         limited = axis in _SUMMED and quantity != "aligned"
         found = local_slope(sizes, rms) if limited else fit_slope(sizes, rms)
-        slope = Slope(module, role, int(step), quantity, *found, None, last=module in last_maps)
+        slope = Slope(module, role, int(step), quantity, *found, None, last=module in last)
         if _is_claimed(slope, axis, inside):
             lags = module in lagging and quantity in ("update", "delta")
-            slope = _judged(slope, lags or _may_fall(slope, axis, scheme), tolerance)
+            slope = _judged(slope, lags or may_fall(slope, axis, scheme), tolerance)
             if lags and slope.hi < -lag - NEXT / 2:
                 slope = replace(slope, passed=False, proved=True)  # more than a lag explains
             # Of one layer in a deep branch it is too noisy under SGD to leave a check undecided.
@@ -210,7 +210,7 @@ def _towards_a_limit(sizes: Array, rms: Array) -> tuple[float, float, float] | N
     return slope, slope - half, slope + half
 
 
-def _last_maps(df: pd.DataFrame) -> set[str]:
+def last_maps(df: pd.DataFrame) -> set[str]:
     """Modules after which no tensor that grows is applied, and routers, which may start so."""
     readouts = set(df[df.role == "output"].module)
     if "last" in df.columns:
@@ -235,7 +235,7 @@ def _is_claimed(slope: Slope, axis: str, inside: Set[str]) -> bool:
     return slope.quantity == "delta" and slope.module not in inside
 
 
-def _may_fall(slope: Slope, axis: str, scheme: str) -> bool:
+def may_fall(slope: Slope, axis: str, scheme: str) -> bool:
     """Whether theory lets a quantity shrink."""
     if axis == "width":
         # The reach of attention is an upper bound, and random parts of what comes last shrink. So

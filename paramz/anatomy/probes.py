@@ -237,6 +237,13 @@ def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
                 f"base_width={width}"
             )
         return at_rank(model, base)
+    if not callable(base):
+        raise TypeError(
+            "base must be a rank, a model or a function that builds one, not "
+            f"{type(base).__name__}: "
+            "base=8, the rank at which you tuned; or base=get_peft_model(other, config), the model "
+            "that you tuned, where more than the rank differs; or a function that returns it"
+        )
     if width is None and callable(base) and _takes_nothing(base):
         return build_at(lambda _: base(), 1, on_meta=False)  # where the width stays it need not ask
     return build_at(base, _width_of(base, width), on_meta=False)

@@ -27,7 +27,7 @@ def check_schedule(
             schedules, and where ``step`` takes the time), as floors show late in long runs.
 
     Raises:
-        TypeError: the scheduler names no optimizer.
+        TypeError: the scheduler is an optimizer or names none, or groups are none.
         ValueError: the optimizer has a tensor that is in none of the groups.
 
     >>> import paramz, torch
@@ -37,8 +37,20 @@ def check_schedule(
     >>> optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
     >>> check_schedule(torch.optim.lr_scheduler.LinearLR(optimizer))
     """
+    if hasattr(scheduler, "param_groups"):
+        raise TypeError(
+            "check_schedule takes the scheduler, and got the optimizer "
+            f"{type(scheduler).__name__}: paramz.check_schedule(scheduler). A function of "
+            "the step goes into one, as in torch.optim.lr_scheduler.LambdaLR(optimizer, function)"
+        )
     planned = None
     if groups is not None:
+        if not isinstance(groups, Iterable):
+            name = getattr(groups, "__name__", type(groups).__name__)
+            raise TypeError(
+                f"groups={name} are no groups: leave them out, or give those of "
+                "plan.param_groups(model, ...)"
+            )
         planned = {id(p): float(g["lr"]) for g in groups for p in g["params"]}
     said = broken_ratios(scheduler, planned, steps)
     if said is not None:

@@ -57,6 +57,11 @@ def problems(
             it is torch's Adafactor, whose steps bound the learning rate of a long run.
     """
     optimizers = list(_single(optimizers))
+    if given := [type(each).__name__ for each in optimizers if _is_scheduler(each)]:
+        raise TypeError(
+            f"plan.check got {', '.join(given)} in the place of an optimizer: give learning-rate "
+            "schedules by name, as in plan.check(optimizer, schedulers=scheduler)"
+        )
     yield from _around(optimizers)
     optimizers = [_inner(each) for each in optimizers]
     strange = [type(each).__name__ for each in optimizers if not hasattr(each, "param_groups")]
@@ -98,6 +103,12 @@ def _single(optimizers: Sequence[Any]) -> Iterator[Any]:
             yield from _single(several)
         else:
             yield optimizer
+
+
+def _is_scheduler(given: Any) -> bool:
+    """Whether it is a learning-rate schedule: torch's tell the last rates, timm's count updates."""
+    tells = hasattr(given, "get_last_lr") or hasattr(given, "step_update")
+    return tells and not hasattr(given, "param_groups")
 
 
 def _inner(optimizer: Any) -> Any:

@@ -39,6 +39,7 @@ Variants of these tables, as factors on them, are in `variants.py`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -297,8 +298,10 @@ def parametrization(name: str | Parametrization) -> Parametrization:
     for part in parts:
         if part not in PARAMETRIZATIONS:
             known = ", ".join(PARAMETRIZATIONS)
+            close = difflib.get_close_matches(part, PARAMETRIZATIONS, n=1)
+            meant = f" (did you mean {close[0]!r}?)" if close else ""
             raise ValueError(
-                f"unknown parametrization {part!r}; known: {known}, and products 'a+b'"
+                f"unknown parametrization {part!r}{meant}; known: {known}, and products 'a+b'"
             )
     product = PARAMETRIZATIONS[parts[0]]
     for part in parts[1:]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+import paramz
 import paramz.analysis as pa
 from paramz.analysis import plots
 from paramz.analysis.plots.style import group_style
@@ -60,6 +61,85 @@ def test_a_module_that_diverges_changes_fastest() -> None:
     df = check({name: 1 for name in "abcdefg"})
     df.loc[(df.module == "g") & (df.width == 128) & (df.step == 4), "rms"] = np.inf
     assert "g" in plots.steepest(df)
+
+
+# What goes like which power of width beside changes that are flat, and what the verdict names.
+DEPARTURES = {
+    "reach": (
+        {("blocks.0", "reach"): 0.5},
+        "blocks.0 \nFAIL: reach goes like width^+0.50 \nbefore",
+    ),
+    "output": ({("up", "output"): 0.5}, "up \nFAIL: output goes like width^+0.50 \nbefore"),
+    "update": ({("up", "update"): 1.0}, "up \nFAIL: update goes like width^+1.00 \nat step"),
+    "delta": ({("up", "delta"): 0.5}, "up \nFAIL: delta goes like width^+0.50 \nat step"),
+    "undecided": (
+        {("up", "update"): 0.2},
+        "up \nUNDECIDED: update goes like width^+0.20 \nat step",
+    ),
+    "falls": ({("head", "delta"): -0.5}, None),  # as what reads out may
+}
+
+
+def departing_check(powers: dict[tuple[str, str], float]) -> pd.DataFrame:
+    """A check whose sizes are flat but for these powers of width."""
+    roles = {"blocks.0": "", "up": "hidden", "down": "hidden", "head": "output"}
+    measured = [("blocks.0", "reach", 0)]
+    measured += [(m, "output", 0) for m in roles]
+    measured += [(m, q, s) for m in roles for q in ("delta", "update") for s in (1, 2)]
+    rows = [
+        {
+            "parametrization": "mup", "optimizer": "adamw", "lr": 0.01, "seed": seed, "width": w,
+            "step": s, "module": m, "role": roles[m], "quantity": q, "last": m == "head",
+            "rms": (s or 1) * w ** powers.get((m, q), 0.0) * (1 + 0.001 * seed),
+        }
+        for m, q, s in measured for w in (64, 128, 256) for seed in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("name", DEPARTURES)
+def test_the_picture_of_a_check_shows_what_the_verdict_names(tmp_path: Path, name: str) -> None:
+    powers, title = DEPARTURES[name]
+    df = departing_check(powers)
+    verdict = paramz.judge(df)
+    assert (verdict.culprit is None) == (title is None)
+    panels = plots.coord_check(df)
+    titles = [ax.get_title() for ax in panels]
+    quantities = [ax.get_ylabel().removeprefix("log₂ rms of ") for ax in panels]
+    verdict.save(df, tmp_path, "check")
+    html = checks_section(tmp_path, View(tmp_path, "", "lr", "loss", None)).html
+    assert titles[-1].startswith("head \n(may shrink)")
+    if title is None:
+        assert titles == ["blocks.0", "up", "down", "head \n(may shrink)"]
+        assert quantities == ["delta", "", "", ""] and "what the verdict names" not in html
+        return
+    (((module, quantity), power),) = powers.items()
+    assert titles[0].startswith(title) and quantities[0] == quantity
+    assert titles[1] == "blocks.0" and quantities[1] == ("delta" if quantity != "delta" else "")
+    assert quantities[2:] == [""] * len(quantities[2:])
+    (line,) = [a for a in panels[0].lines if len(a.get_xdata())][-1:]
+    rise = np.ptp(np.asarray(line.get_ydata(), dtype=float))
+    assert rise == pytest.approx(2 * power)
+    # Panels have as many octaves, so that slopes compare, and a step has one colour in all.
+    assert len({round(float(np.ptp(ax.get_ylim())), 6) for ax in panels}) == 1
+    names = [text.get_text() for text in panels[-1].get_legend().get_texts()]
+    assert names == (["1", "2"] if quantity in ("update", "delta") else ["0", "1", "2"])
+    assert len({to_hex(h.get_color()) for h in panels[-1].get_legend().get_lines()}) == len(names)
+    assert (
+        "first what the verdict names (" in html and f'data-name="{title.split(chr(10))[0]}' in html
+    )
+
+
+def test_a_check_is_drawn_by_a_quantity_that_it_has() -> None:
+    df = departing_check({("blocks.0", "reach"): 0.5})
+    (ax,) = plots.coord_check(df, quantity="reach")
+    assert ax.get_title() == "blocks.0 \n(may shrink)"  # reach is an upper bound
+    with pytest.raises(
+        ValueError, match="no quantity 'rech' in this table; it has reach, output, d"
+    ):
+        plots.coord_check(df, quantity="rech")
+    with pytest.raises(ValueError, match="no module's update is above zero at two sizes or more"):
+        plots.coord_check(df[df.width == 64], quantity="update")
 
 
 def test_the_page_draws_the_rate_that_was_judged_and_models_that_differ(tmp_path: Path) -> None:

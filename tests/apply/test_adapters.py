@@ -311,6 +311,11 @@ def test_a_base_of_the_same_width_may_be_a_factory_that_takes_nothing():
         paramz.make_plan(model, "mup+lora", base=lambda: adapted(rank=4))
     with pytest.raises(TypeError, match="base=4 is a rank.* base_width=32 would do nothing"):
         paramz.make_plan(model, "lora", base=4, base_width=32)
+    # The config of the adapters, in whose place a rank is meant, and of which torch knows nothing.
+    with pytest.raises(
+        TypeError, match="that builds one, not LoraConfig: base=8, the rank at which"
+    ):
+        paramz.make_plan(model, "lora", base=peft.LoraConfig(r=4))
 
 
 def test_a_config_builds_the_base_at_another_width_and_rank():

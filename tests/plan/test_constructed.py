@@ -153,6 +153,26 @@ def test_schedules_are_run_with_it(planned):
     assert "ratios between the learning rates" in refused(plan, optimizer)
 
 
+def test_a_schedule_in_the_place_of_an_optimizer_is_named(planned):
+    model, plan = planned
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    for schedule in (LinearLR(optimizer), ByUpdate(optimizer, 0.0)):
+        said = f"got {type(schedule).__name__} in the place of an optimizer.*schedulers=scheduler"
+        with pytest.raises(TypeError, match=said):
+            plan.check(optimizer, schedule)
+
+
+def test_an_optimizer_or_a_function_is_no_schedule_and_no_groups(planned):
+    model, plan = planned
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.1))
+    with pytest.raises(
+        TypeError, match=r"got the optimizer AdamW: .*LambdaLR\(optimizer, function"
+    ):
+        paramz.check_schedule(optimizer, lambda step: 1.0)
+    with pytest.raises(TypeError, match=r"groups=<lambda> are no groups: leave them out"):
+        paramz.check_schedule(LinearLR(optimizer), lambda step: 1.0)
+
+
 class ByEpoch:
     """A schedule whose step needs the epoch, the updates so far, or a loss, as timm's do."""
 

@@ -220,7 +220,9 @@ def test_a_width_at_which_a_size_is_not_whole():
 
 
 def test_an_unknown_parametrization():
-    with pytest.raises(ValueError, match="unknown parametrization 'muup'; known: sp, ntp, mup"):
+    with pytest.raises(
+        ValueError, match="unknown parametrization 'muup' .did you mean 'mup'..; known: sp, ntp"
+    ):
         paramz.make_plan(mlp(24), "muup", base=mlp)
 
 

@@ -198,8 +198,15 @@ def test_lookup_by_name():
     product = paramz.parametrization("mup+completep")
     assert product.name == "mup+completep"
     assert product.rule("adam", "hidden").lr == 1 / IN
-    with pytest.raises(ValueError, match=r"unknown parametrization 'mupp'; known: sp, ntp, mup, m"):
-        paramz.parametrization("mup+mupp")
+    for wrong, right in (("mup+mupp", "mup"), ("rs-lora", "rslora"), ("deepmup", "depth-mup")):
+        with pytest.raises(
+            ValueError, match=rf"did you mean '{right}'\?\); known: sp, ntp, mup, m"
+        ):
+            paramz.parametrization(wrong)
+    with pytest.raises(
+        ValueError, match=r"unknown parametrization 'xyzzy'; known: sp, ntp, mup, m"
+    ):
+        paramz.parametrization("xyzzy")
 
 
 def test_a_row_of_the_wrong_length_is_refused():

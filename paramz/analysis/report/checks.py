@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis import plots
-from paramz.analysis.coordinates import Verdict
+from paramz.analysis.causes import departing
+from paramz.analysis.coordinates import Verdict, in_words
 from paramz.analysis.outcome import Outcome
 from paramz.analysis.report.page import html_table
 from paramz.analysis.report.section import Section, View, drawing, judgement, stacked
@@ -62,22 +63,39 @@ def _check_section(
         rate = verdict.lr if verdict is not None and known else rates[(len(rates) - 1) // 2]
         df = df[np.isclose(df["lr"], rate, rtol=1e-9, atol=0)]
         name = f"{label}, lr {rate:.4g}"
-    caption = (
-        f"{name}: change of each module's output since step 0 against {axis}, a line per "
-        "step; flat is right. The modules whose size varies most are shown"
-    )
     changed = set(df.loc[(df["quantity"] == "delta") & (df["rms"] > 0), "module"])
     own, shown = plots.steepest(df), [m for m in modules if m in changed]
     if own and own[-1] not in shown:  # a check of another model, whose output is another module
         shown = own
-    if shown:
-        html += drawing(plots.coord_check(df, modules=shown)[0], png, caption)
+    named = departing(verdict.slopes, axis) if verdict is not None else None
+    if named is not None and not _measured(df, named):
+        named = None
+    if drawn := bool(shown) or named is not None:
+        first = verdict if named is not None else None
+        panels = plots.coord_check(df, modules=shown, verdict=first)
+        html += drawing(panels[0], png, _caption(name, axis, named))
     else:
         html += f"<p>{escape(label)}: no module's output changed at two sizes or more.</p>"
     if verdict is not None and verdict.slopes:
         html += _slopes(label, axis, verdict.slopes)
     lines = [("Coordinates", f"{label}: {verdict.outcome}")] if verdict is not None else []
-    return Section(html, verdicts, [png] if shown else [], lines=lines)
+    return Section(html, verdicts, [png] if drawn else [], lines=lines)
+
+
+def _measured(df: pd.DataFrame, named: Slope) -> bool:
+    """Whether the table has what a verdict names; the two files may be of different checks."""
+    rows = (df["module"] == named.module) & (df["quantity"] == named.quantity) & (df["rms"] > 0)
+    return bool(rows.any())
+
+
+def _caption(name: str, axis: str, named: Slope | None) -> str:
+    rest = (
+        f"change of each module's output since step 0 against {axis}, a line per step; flat is "
+        "right, and what may shrink says so. The modules whose size varies most are shown"
+    )
+    if named is None:
+        return f"{name}: {rest}"
+    return f"{name}: first what the verdict names ({in_words(named, axis)}); then {rest}"
 
 
 def _slopes(label: str, axis: str, slopes: tuple[Slope, ...]) -> str:

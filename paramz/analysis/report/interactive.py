@@ -42,6 +42,7 @@ def mark_(fig: Figure) -> Marks:
         ax.patch.set_gid(f"area{number}")
         found[f"panel{number}"] = {"class": "panel", "data-name": ax.get_title().replace("\n", "")}
         found[f"area{number}"] = {"class": "area"}
+        y_label = ax.get_ylabel() or y_label  # that of the panel to the left, where they share one
         for artist in (*ax.lines, *ax.collections):
             name = names.get(_colour(artist))
             if name is None:
