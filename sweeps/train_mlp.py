@@ -60,39 +60,48 @@ def unseen(config: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 
 def batch_of(
-    size: int, objective: str, seed: int, step: int, held_out: bool = False
+    size: int, objective: str, seed: int, step: int, held_out: bool = False, noise: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same random batch whenever it is asked for the same seed and step."""
+    """The same random batch whenever it is asked for the same seed and step.
+
+    With noise, each pixel gets a normal number of that standard deviation, so no two images are
+    the same.
+    """
     x, y = digits(objective)
     if held_out:
         trained = torch.arange(len(x)) % 3 != 0
         x, y = x[trained], y[trained]
-    picked = torch.randint(
-        len(x), (size,), generator=torch.Generator().manual_seed((seed << 32) + step)
-    )
-    return x[picked], y[picked]
+    draw = torch.Generator().manual_seed((seed << 32) + step)
+    picked = torch.randint(len(x), (size,), generator=draw)
+    images = x[picked]
+    if noise:
+        images = images + noise * torch.randn(images.shape, generator=draw)
+    return images, y[picked]
 
 
 def digits_task(build: Callable[..., nn.Module], config: dict[str, Any]) -> paramz.Task:
-    """The task of a model of digits; the config may hold batch_size (64), objective and held_out.
+    """The task of a model of digits; a config may hold batch_size (64), objective, held_out, noise.
 
     The objective is ``cross_entropy``, or ``mse`` for mean squared error. With held_out it trains
-    on two thirds of the images and is judged by the others.
+    on two thirds of the images and is judged by the others. Noise (0) is the standard deviation of
+    what is added anew to the pixels, which themselves have one of 1.
     """
     size, objective = config.get("batch_size", 64), config.get("objective", "cross_entropy")
     drawn = (size, objective, config.get("seed", 0))
-    batch = partial(batch_of, *drawn, held_out=config.get("held_out", False))
-    return paramz.Task(build=build, batch=batch)
+    how = {"held_out": config.get("held_out", False), "noise": config.get("noise", 0.0)}
+    return paramz.Task(build=build, batch=partial(batch_of, *drawn, **how))
 
 
 def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[str, float]:
     """Train one model. Needs width and lr; loss is that of all images at the end.
 
+    With noise it is the mean over the last tenth of the steps, whose images nobody has seen before.
     With held_out it is the mean over the last tenth of the steps, and the loss and accuracy on the
     images that training did not see stand beside it.
     """
     judges = unseen(config)
-    everything = None if judges else digits(config.get("objective", "cross_entropy"))
+    fresh = judges or config.get("noise")
+    everything = None if fresh else digits(config.get("objective", "cross_entropy"))
     return fit(task, config, trial, everything, held_out=judges)
 
 
