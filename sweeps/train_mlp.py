@@ -50,13 +50,21 @@ def digits(objective: str = "cross_entropy") -> tuple[torch.Tensor, torch.Tensor
 
 
 def unseen(config: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Every third image and its class, if the config asks that training not see them."""
+    """Every third image and its class, if the config asks that training not see them.
+
+    With noise they have noise, too, the same for all models.
+    """
     if not config.get("held_out"):
         return None
     if config.get("objective", "cross_entropy") != "cross_entropy":
         raise ValueError("held_out judges classes: leave objective at cross_entropy")
     x, y = digits()
-    return x[::3], y[::3]
+    return noised(x[::3], config.get("noise", 0.0), torch.Generator().manual_seed(0)), y[::3]
+
+
+def noised(images: torch.Tensor, noise: float, draw: torch.Generator) -> torch.Tensor:
+    """The images with normal numbers of that standard deviation added to all pixels."""
+    return images + noise * torch.randn(images.shape, generator=draw) if noise else images
 
 
 def batch_of(
@@ -73,10 +81,7 @@ def batch_of(
         x, y = x[trained], y[trained]
     draw = torch.Generator().manual_seed((seed << 32) + step)
     picked = torch.randint(len(x), (size,), generator=draw)
-    images = x[picked]
-    if noise:
-        images = images + noise * torch.randn(images.shape, generator=draw)
-    return images, y[picked]
+    return noised(x[picked], noise, draw), y[picked]
 
 
 def digits_task(build: Callable[..., nn.Module], config: dict[str, Any]) -> paramz.Task:

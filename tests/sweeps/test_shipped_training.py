@@ -143,6 +143,20 @@ def test_images_that_are_held_out_are_not_trained_on(tmp_path):
         mlp.train({**config, "objective": "mse"}, trial)
 
 
+def test_noise_on_images_is_new_at_every_step_and_the_loss_is_that_of_the_last_tenth(tmp_path):
+    mlp, losses = importlib.import_module("train_mlp"), []
+    trial = SimpleNamespace(
+        directory=tmp_path, log=lambda step, loss: losses.append(loss), should_stop=lambda: False
+    )
+    config = {"noise": 1.5, "width": 32, "lr": 2**-6, "steps": 20}
+    noisy, plain = mlp.task(config).batch, mlp.task({}).batch
+    drawn = torch.cat([noisy(step)[0] - plain(step)[0] for step in range(40)])  # of one image each
+    assert drawn.std().item() == pytest.approx(1.5, rel=0.02)
+    assert abs(torch.corrcoef(drawn)[0, 1:]).max() < 0.6  # none is that of another, of 64 pixels
+    assert torch.equal(noisy(3)[0], noisy(3)[0]) and torch.equal(noisy(3)[1], plain(3)[1])
+    assert mlp.train(config, trial)["loss"] == pytest.approx(sum(losses[-2:]) / 2)
+
+
 def test_experts_whose_size_is_said_twice_or_does_not_divide_are_refused():
     build = importlib.import_module("train_moe").MoEGPT
     with pytest.raises(ValueError, match="give one"):
