@@ -7,6 +7,7 @@ the planner of its scheme.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,7 @@ from paramz.apply.fold import fold_weights_
 from paramz.apply.fresh import refuse_changed, refuse_trained
 from paramz.apply.hooks import hooked_inputs, install_, uninstall_
 from paramz.apply.initial import initialise_
+from paramz.apply.starts import moving_starts
 from paramz.nn.convert.fold import fold_scales_
 from paramz.nn.convert.unit_scale import unit_scaled_plan
 from paramz.nn.residual import Alphas
@@ -35,7 +37,7 @@ from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
 from paramz.plan.sparse import chosen_notes, mask_notes, named_under_masks, with_densities
 from paramz.theory.alternatives import require_whole
-from paramz.theory.rules import Parametrization
+from paramz.theory.rules import USUAL_ATTENTION, Parametrization
 from paramz.theory.tables import PARAMETRIZATIONS
 
 
@@ -137,6 +139,11 @@ def _apply_(model: nn.Module, asked: Request) -> Plan:
         if not asked.trained and not adapted:
             refuse_changed(model, probes, made.rows, asked.computed)
         made = initialise_(model, probes, made)
+        if scheme.attention != USUAL_ATTENTION and not adapted:  # SP keeps what the code has
+            starts = moving_starts(model, made.rows, made.rulebook)
+            for said in starts:
+                warnings.warn(said, stacklevel=3)  # parametrize_'s caller
+            made = replace(made, notes=(*made.notes, *starts))
     install_(model, made)
     return made
 

@@ -18,7 +18,7 @@ from paramz.check.aligned import random_part
 from paramz.check.jobs import MODEL, input_of, numbered
 from paramz.check.reach import Reaches
 from paramz.check.update import Call, own_update, own_weights, weight_makers
-from paramz.check.values import NO_SLICES, Slices, cut, size, unmasked
+from paramz.check.values import NO_SLICES, Slices, cut, of_length_one, size, unmasked
 
 _SOFTMAX = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax)
 
@@ -136,7 +136,7 @@ class _Watch:
             row = numbered(input_of(path), self.entered[path])
             tensor = next(activations((args, kwargs)), None)
             if tensor is not None and not self._is_known(tensor):
-                if self._wants(row, tensor):
+                if self._wants(row, tensor, module):
                     if isinstance(module, _SOFTMAX):
                         self.record.logits.add(input_of(path))
                         self._measure(row, unmasked(tensor))
@@ -242,10 +242,16 @@ class _Watch:
         if parts is not None:
             self.measured.append((self.record.expected, row, parts[1].sqrt()))
 
-    def _wants(self, row: str, tensor: torch.Tensor) -> bool:
-        """Whether an input that is not known is recorded: not if it is data, made of no weight."""
+    def _wants(self, row: str, tensor: torch.Tensor, module: nn.Module) -> bool:
+        """Whether an input that is not known is recorded: not if it is data, made of no weight.
+
+        Nor are vectors of length one that no weight multiplies, as the queries of cosine attention
+        in a module of its own: what is made of them tells, and not how small their entries are.
+        """
         if self.first is not None:
             return row in self.first.outputs
+        if next(module.parameters(), None) is None and of_length_one(tensor):
+            return False
         return tensor.requires_grad and not self._is_copy(tensor)
 
     def _is_copy(self, tensor: torch.Tensor) -> bool:

@@ -76,3 +76,17 @@ def rms(values: torch.Tensor) -> float:
     3.5355
     """
     return float(size(values))
+
+
+def of_length_one(values: torch.Tensor) -> bool:
+    """Whether all vectors of a tensor, along its last axis, have length one.
+
+    Their entries fall like width^-1/2, and what is made of their products keeps its size.
+
+    >>> of_length_one(torch.eye(3)), of_length_one(torch.ones(3, 3)), of_length_one(torch.ones(3))
+    (True, False, False)
+    """
+    if not values.is_floating_point() or values.ndim < 2 or values.shape[-1] < 2:
+        return False
+    lengths = torch.linalg.vector_norm(values.detach().float(), dim=-1)
+    return bool((lengths - 1).abs().max() < 1e-2)

@@ -407,3 +407,38 @@ def test_logits_of_a_softmax_module_may_be_masked_and_fall_before_training(schem
     assert set(df[df.module == "2.softmax(input)"].role) == {"logits"}
     if not passes:
         assert "Cause: the attention scale of 2.softmax" in verdict.sentence
+
+
+class Cosines(nn.Module):
+    """Attention by cosines, in a module of its own that has no weights."""
+
+    class Attend(nn.Module):
+        def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return (10 * q @ k.mT).softmax(-1) @ v
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.embed, self.qkv = nn.Embedding(8, width), nn.Linear(width, 3 * width)
+        self.attend, self.head = self.Attend(), nn.Linear(width, 8)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(self.embed(ids)).chunk(3, dim=-1)
+        return self.head(self.attend(F.normalize(q, dim=-1), F.normalize(k, dim=-1), v))
+
+
+def test_vectors_of_length_one_that_no_weight_multiplies_are_not_judged_by_their_entries() -> None:
+    """Their entries fall like width^-1/2, and cosines do not."""
+    record = recorded(Cosines(), torch.arange(8))
+    assert list(record.sizes) == ["embed", "qkv", "attend", "head"]
+
+
+def test_vectors_of_length_one_that_a_weight_multiplies_are_seen() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(F.normalize(self.mix(x), dim=-1))
+
+    assert list(recorded(Net(), torch.randn(3, 4)).sizes) == ["mix", "head(input)", "head"]
