@@ -55,8 +55,8 @@ _KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "rslora": (
             "alone, or times a width scheme, on models with adapters, in place of lora",
-            "best lr of LoRA stays on a GPT where A starts at random (+0.03), and falls where B "
-            "does (-0.20); other kinds not measured",
+            "best lr stays on a GPT where A starts at random (LoRA +0.03, MoS +0.04; ShareLoRA "
+            "+0.04, open), and falls where B does (-0.20); other kinds not measured",
         ),
         "s-mup": (
             "times a width scheme, on models with static masks",
