@@ -114,8 +114,8 @@ END = """
   to let a layer share it. A readout by whose weight the input enters (`F.embedding(ids, self.head.weight)`):
   an error says the role, `input`, with which the check passes.
 - Products of two activations summed over width without 1/d (retrieval towers, DeepONet with a growing latent dimension), and sums,
-  lengths or distances over width as the model's output (`h.sum(-1)`, `h.norm(dim=-1)`, `torch.cdist`): a warning names the layer
-  where a run shows it. Take the mean, divide by the dimension over its base, or keep it. Cosines and means need nothing.
+  lengths or distances over width that a layer takes, or as the model's output (`h.sum(-1)`, `h.norm(dim=-1)`, `torch.cdist`): a warning
+  names the layer where a run shows it. Take the mean, divide by the dimension over its base, or keep it. Cosines and means need nothing.
 - Matrices that a model computes from parameters or constants and sums over width with (a hypernetwork's weights, class prototypes):
   a warning names them. Divide by the sum's length over that of the base. Products of factors (`U @ V`) and mixes of a stack need nothing.
 - Linear attention with a softmax of its queries: a `scale` of the module is held at the base's value. A number in forward code that

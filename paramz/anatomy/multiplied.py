@@ -75,7 +75,11 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
         watcher.known.put(tensor, _State(data=True))
     for tensor in outputs(run(model, moved, watcher, kept)):
         watcher.end(watcher.state(tensor))
-    return [one for one in watcher.seen if all(one.made) and (one.at_output or not one.alone)]
+    return [
+        one
+        for number, one in enumerate(watcher.seen)
+        if all(one.made) and (one.at_output or not one.alone or number in watcher.taken)
+    ]
 
 
 class _State(NamedTuple):
@@ -113,19 +117,14 @@ class _State(NamedTuple):
 
 
 _LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
-_SOFTMAX = frozenset({"_softmax", "_safe_softmax", "_log_softmax"})
+_SHARES = frozenset({"_softmax", "_safe_softmax"})
+_SOFTMAX = _SHARES | {"_log_softmax"}
 _NORMS = frozenset(
     """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
     linalg_vector_norm""".split()
 )
-_ROOTS = frozenset({"sqrt", "rsqrt"})
 # Operations behind which a sum of one activation is as large as before, or is a logit's.
 _KEEP_SUMS = frozenset({"add", "sub", "cat", "stack", "where", "maximum", "minimum"})
-# What leaves the numbers of a tensor as they are, or nearly so.
-_SAME = frozenset(
-    """clone _to_copy copy cat stack _reshape_copy index index_select gather where masked_fill
-    _unsafe_view expand view_copy native_dropout add clamp clamp_min maximum""".split()
-)
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -135,6 +134,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[Seen] = []
         self.known = Known(_State())
+        self.taken: set[int] = set()  # sums of one activation that a map takes
         self._attention: set[int] = set()  # products of whose softmax another product was taken
 
     def end(self, state: _State) -> None:
@@ -155,7 +155,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         found = [self.state(x) for x in tensors_in((args, kwargs))]
         if any(state.data or state.made for state in found) and not func.is_view:
-            name = func.overloadpacket.__name__
+            name = func.overloadpacket.__name__.removesuffix("_")  # add_ is add, in place
             made = self._made(name, args, kwargs, found)
             if not made.data:
                 made = made._replace(terms=terms_of(name, args, [s.terms for s in found]))
@@ -177,15 +177,16 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return self._product(left, right, summed(name, args), data)
         if name in _LAYERS:
             weights = [state.made for state in found if state.raw]
+            self.taken.update(*(state.sums for state in found))
             return _State(weights[0] if weights else frozenset(), data)
         made = frozenset[str]().union(*(s.made for s in found if s.data == data))
         pending = frozenset[int]().union(*(s.pending for s in found))
-        if name in _SOFTMAX:
+        if name in _SOFTMAX or (name in ops.EXPONENTIALS and pending):
             for number in pending:
                 self.seen[number] = replace(self.seen[number], softmax=True)
-            shares = args[0].shape[args[1]] if name != "_log_softmax" and args[0].ndim else 0
+            shares = args[0].shape[args[1]] if name in _SHARES and args[0].ndim else 0
             return _State(made, data, soft=pending, shares=shares)
-        ratio = name in ("div", "div_") and len(found) == 2 and all(s.pending for s in found)
+        ratio = name == "div" and len(found) == 2 and all(s.pending for s in found)
         if name in _NORMS or ratio:  # of two sums over the same axis the ratio does not grow
             for number in pending:
                 self.seen[number] = replace(self.seen[number], normed=True)
@@ -199,7 +200,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         sums = self._sums(name, args, kwargs, found)
         for number in pending | sums if times != 1.0 else ():
             self.seen[number] = replace(self.seen[number], factor=self.seen[number].factor * times)
-        same = times != 1.0 or name.removesuffix("_") in _SAME or name.rstrip("_") in ("mul", "div")
+        same = times != 1.0 or name in ops.SAME or name in ("mul", "div")
+        paired = _paired(name, args, found)
+        for each in paired or ():  # what a softmax gives weighs others
+            self._attention |= each.soft
         return _State(
             made,
             data,
@@ -207,7 +211,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             factor=math.prod(s.factor for s in found) * times if same else 1.0,
             unit=_unit(name, found) if same else False,
             length=_length(name, args, found),
-            paired=_paired(name, args, found),
+            paired=paired,
             pending=pending,
             soft=frozenset[int]().union(*(s.soft for s in found)),
             sums=sums,
@@ -223,7 +227,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for number in kept if root else ():
             seen = self.seen[number]
             self.seen[number] = replace(seen, size=seen.size**0.5, factor=seen.factor**0.5)
-        if (name == "sum" or name in ops.LENGTHS | ops.DISTANCES) and one.data and one.made:
+        # Of what parameters multiply entry by entry a sum is a map, with a rule of its own.
+        over = name in ops.LENGTHS | ops.DISTANCES or (name == "sum" and not one.gains)
+        if over and one.data and one.made:
             size = ops.summed_over(name, args, kwargs)
             self.seen.append(Seen((one.made, one.made), size, one.factor, False, True, alone=True))
             return frozenset([len(self.seen) - 1])
@@ -232,6 +238,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _product(self, left: _State, right: _State, size: int, data: bool) -> _State:
         self._attention |= left.soft | right.soft
+        self.taken |= left.sums | right.sums
         # What the model computes from its parameters alone, and multiplies data by.
         terms = next((o.terms for o in (left, right) if data and not o.data), ())
         generated = is_generated(terms)
@@ -275,9 +282,10 @@ def _length(name: str, args: Any, found: list[_State]) -> str:
     if name == "sum":
         return "square"
     before = found[0].length
-    if before == "square" and (name in _ROOTS or (name == "pow" and abs(args[1]) == 0.5)):
+    power = name == "pow" and abs(args[1]) == 0.5
+    if before == "square" and (name in ("sqrt", "rsqrt") or power):
         return "length"
-    same = name.removesuffix("_") in _SAME or name == "reciprocal"
+    same = name in ops.SAME or name == "reciprocal"
     return before if same else ""
 
 

@@ -18,6 +18,15 @@ BESIDE = frozenset({"add", "add_", "cat", "stack", "copy_", "where"})
 GAINS = frozenset({"mul", "mul_", "div", "div_", "addcmul", "addcmul_"})
 SUMS = frozenset({"sum", "mean", "nansum", "cumsum", "logsumexp"})
 
+# What a softmax is made of where code writes it out, as over the edges of a graph.
+EXPONENTIALS = frozenset({"exp", "exp2"})
+
+# What leaves the numbers of a tensor as they are, or nearly so.
+SAME = frozenset(
+    """clone _to_copy copy cat stack _reshape_copy index index_select gather where masked_fill
+    _unsafe_view expand view_copy native_dropout add clamp clamp_min maximum""".split()
+)
+
 # Operations that take rows of their first argument by numbers in others.
 LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
 

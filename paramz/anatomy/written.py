@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from paramz.anatomy import operations as ops
 from paramz.anatomy.constants import Constants
 from paramz.anatomy.held import Seen, WrittenFactor, factors_of, place_of
 from paramz.anatomy.inputs import possible_inputs
@@ -199,8 +200,9 @@ class _Reader(TorchFunctionMode):
             self.seen += [Seen(each.value, None, "", into) for each in units]
             unit = len(self.seen) - 1 if units else None
             return _Label(weights[0], "linear", unit=unit) if weights else _Label()
-        if any(part in name for part in _NORMALISED):
-            for i in pending if "softmax" in name else ():
+        exponential = name.removesuffix("_") in ops.EXPONENTIALS
+        if exponential or any(part in name for part in _NORMALISED):
+            for i in pending if exponential or "softmax" in name else ():
                 self.seen[i].softmax = True
             return _Label()
         if weights and len(tensors) == 1 and name in TIMES | DIVIDED | _VIEWS:

@@ -299,6 +299,7 @@ OF_WIDTH = {
     "products": lambda h, g: h @ g.T,
     "log probabilities of products": lambda h, g: (h @ g.T).log_softmax(-1),
     "a logit of it": lambda h, g: (0.1 * h.sum(-1)).sigmoid(),
+    "a sum that is added in place": lambda h, g: g.mean(-1).add_(h.sum(-1)),
 }
 SETTLED = {
     "mean": lambda h, g: h.mean(-1),
@@ -328,6 +329,51 @@ def test_an_output_that_is_a_sum_over_width_is_warned_of(name):
     spoken = {"factors": {"^a$": None}}
     kept = said(lambda width: Ending(width, OF_WIDTH[name]), example=torch.randn(4, 3), **spoken)
     assert "axis that grows" not in kept
+
+
+class Beside(nn.Module):
+    """What a sum over width makes goes on into a layer, as a feature beside others."""
+
+    def __init__(self, width, how):
+        super().__init__()
+        self.a, self.weights = nn.Linear(3, width), nn.Parameter(torch.ones(width))
+        self.next, self.last, self.how = nn.Linear(1, width), nn.Linear(width, 2), how
+
+    def forward(self, x):
+        h = self.a(x).relu()
+        return self.last(h + self.next(self.how(h, self.weights)[:, None]).relu())
+
+
+INSIDE = {
+    "sum": (lambda h, w: h.sum(-1), True),
+    "length": (lambda h, w: h.norm(dim=-1), True),
+    "mean": (lambda h, w: h.mean(-1), False),
+    "weighed by parameters": (lambda h, w: (h * w).sum(-1), False),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_sum_over_width_that_a_layer_takes_is_warned_of(name):
+    how, grows = INSIDE[name]
+    text = said(lambda width: Beside(width, how), example=torch.randn(4, 3))
+    assert ("a: what it puts out is summed over an axis that grows" in text) == grows
+    assert "the model's output" not in text
+
+
+def test_a_readout_that_is_written_as_a_sum_of_products_is_a_readout():
+    class Written(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.a, self.weights = nn.Linear(3, width), nn.Parameter(torch.ones(width))
+
+        def forward(self, x):
+            return (self.a(x).relu() * self.weights).sum(-1)
+
+    assert said(Written, example=torch.randn(4, 3)) == ""
+    plan = paramz.make_plan(
+        Written(64), "mup", base=Written, base_width=16, example=torch.randn(4, 3)
+    )
+    assert {row.name: row.role for row in plan.rows}["weights"] == "output"
 
 
 @pytest.mark.parametrize("name", SETTLED)
