@@ -22,6 +22,7 @@ from paramz.analysis.counts import count_label
 from paramz.analysis.forms import FORMS
 from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
+from paramz.analysis.repeats import repeated_seeds
 from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
 
 # Published fits use 1e-3, against stray points among many that were read off a plot. The seed means
@@ -221,9 +222,8 @@ def _predict_all(df: pd.DataFrame, by: str | Sequence[str], question: Question) 
             raise ValueError(f"{name}={value:g}: a {question.scale} or {question.hp} is above zero")
     runs = tidy_runs(df, hp=question.hp, loss=question.loss, scale=question.scale, by=by)
     runs, _ = merge_close(runs, question.hp)
-    return [
-        _predict(str(group), part, question) for group, part in runs.groupby("group", sort=False)
-    ]
+    groups = runs[~repeated_seeds(runs)[0]].groupby("group", sort=False)
+    return [_predict(str(group), part, question) for group, part in groups]
 
 
 def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:

@@ -20,6 +20,7 @@ from paramz.analysis.decide import TOLERANCE, Verdict, decide
 from paramz.analysis.drift import line_of
 from paramz.analysis.evidence import Evidence, died_of_seeds
 from paramz.analysis.quality import quality_of, sensitivity_of
+from paramz.analysis.repeats import repeated_seeds
 from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
 from paramz.analysis.statuses import ended
 from paramz.analysis.upside_down import upside_down
@@ -146,6 +147,8 @@ def transfer(
     """
     df = ended(df)
     runs, notes = merge_close(tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed), hp)
+    again, repeated = repeated_seeds(runs)
+    df, runs, notes = df[~again], runs[~again], [*notes, *repeated]
     if stopped := _stopped(df):
         notes.append(stopped)
     evidence: dict[str, Evidence] = {}

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -45,12 +47,28 @@ def run(
         if kept is not None:
             stack.enter_context(short_lists(model, kept))
         stack.enter_context(in_eval_mode(model))
-        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(_drawing_alike())
         stack.enter_context(torch.device(device))
         if device.type == "meta":
             stack.enter_context(_Answers())  # type: ignore[no-untyped-call]
         stack.enter_context(watcher)
         return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+
+
+@contextmanager
+def _drawing_alike() -> Iterator[None]:
+    """Random numbers that are the same in every run, and the caller's states back afterwards.
+
+    Else a number that code draws (``h * random.random()``) differs between two models, and looks
+    like one that moves with width.
+    """
+    drawn, states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(drawn), np.random.set_state(states)
 
 
 @contextmanager

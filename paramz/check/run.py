@@ -29,6 +29,7 @@ from paramz.check.jobs import Check, CheckJob, MakesOptimizers, Rows, make_jobs,
 from paramz.check.measure import measure
 from paramz.check.named import task_of
 from paramz.check.optimizers import require_optimizer
+from paramz.check.repeated import without_repeats
 from paramz.plan.roles import Overrides
 from paramz.theory.rules import Parametrization
 
@@ -109,7 +110,8 @@ def coord_check(
 
     Warns:
         UserWarning: the batch is small, its tokens look random, or trained weights are of half
-            precision, so that a right plan may look wrong.
+            precision, so that a right plan may look wrong; or seeds gave the same numbers, as those
+            of a model that sets torch's seed itself do, and count once.
 
     Returns:
         a DataFrame with columns parametrization, optimizer, width (or depth, experts, rank,
@@ -164,7 +166,10 @@ def coord_check(
         warnings.warn(concern, stacklevel=2)
     with _each_said_once():
         rows = _map(jobs, workers, progress or (lambda share: None))
-        return table(jobs[0].axis, itertools.chain.from_iterable(rows))
+        df, said = without_repeats(table(jobs[0].axis, itertools.chain.from_iterable(rows)))
+    if said is not None:
+        warnings.warn(said, stacklevel=2)
+    return df
 
 
 @contextmanager

@@ -232,6 +232,19 @@ def test_values_that_differ_by_rounding_are_one_and_noted() -> None:
     assert transfer(df).notes == []
 
 
+def test_seeds_that_training_did_not_take_are_one() -> None:
+    """The same losses three times over tell no more than once, and it is said why."""
+    one = made_up_sweep({"mup": 0.0}).query("seed == 0")
+    thrice = pd.concat([one, one.assign(seed=1), one.assign(seed=2)], ignore_index=True)
+    found, alone = transfer(thrice), transfer(one)
+    assert found.verdicts["mup"].sentence == alone.verdicts["mup"].sentence
+    assert "One seed" in found.verdicts["mup"].sentence
+    assert found.notes == [
+        "mup: seeds 1, 2 have the very losses of another seed: the training did not take the seed, "
+        "and such runs count once"
+    ]
+
+
 def test_values_that_one_seed_ran_both_are_two() -> None:
     df = made_up_sweep({"mup": 0.0})
     twice = pd.concat([df, df[df["lr"] == 2.0**-5].assign(lr=2.0**-5 * 1.002)])

@@ -1,7 +1,10 @@
 """A run that only looks leaves nothing behind."""
 
 import functools
+import random
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -154,3 +157,29 @@ def test_a_base_keeps_its_blocks_where_a_list_holds_none_in_a_place() -> None:
     assert {row.role for row in plan.rows if row.name.endswith("2.weight")} == {"hidden"}
     with short_lists(base, kept=1):
         assert len(base.blocks) == 1 and base.blocks[0][0] is None
+
+
+class Scaled(nn.Module):
+    """A number that code draws multiplies what a layer puts out."""
+
+    def __init__(self, width: int, draws: str) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, width, bias=False), nn.Linear(width, 2)
+        self.second, self.draws = nn.Linear(width, width, bias=False), draws
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        number = random.random() if self.draws == "python" else float(np.random.rand())
+        return self.head(self.second(self.first(x) * number).relu())
+
+
+@pytest.mark.parametrize("draws", ["python", "numpy"])
+def test_a_number_that_code_draws_is_none_that_moves_with_width(draws: str) -> None:
+    """And the user's own draws go on as they would have."""
+    random.seed(3), np.random.seed(3)
+    wanted = random.random(), np.random.rand()
+    random.seed(3), np.random.seed(3)
+    plan = paramz.make_plan(
+        Scaled(32, draws), "mup", base=lambda width: Scaled(width, draws), base_width=8
+    )
+    assert (dict(plan.multipliers), plan.notes) == ({}, ())
+    assert (random.random(), np.random.rand()) == wanted

@@ -201,3 +201,18 @@ def test_noise_leaves_the_random_state_of_the_process_alone() -> None:
     torch.rand(5), random.random(), np.random.rand()
     with noise.fixed():
         assert first == (torch.rand(3).tolist(), random.random(), np.random.rand())
+
+
+def test_seeds_of_a_model_that_seeds_itself_count_once():
+    """Every draw of such a model is the same: three of them tell no more than one."""
+
+    def build(width):
+        torch.manual_seed(1024)
+        return nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, 4))
+
+    batch = torch.randn(32, 16), torch.arange(32) % 4
+    widths = [16, 32, 64, 128]
+    with pytest.warns(UserWarning, match="seeds 1, 2 gave the very numbers of another seed"):
+        df = paramz.coord_check(build, batch, widths=widths, seeds=3, lr=2**-6)
+    alone = paramz.coord_check(build, batch, widths=widths, seeds=1, lr=2**-6)
+    assert df.equals(alone)
