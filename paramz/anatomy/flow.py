@@ -32,6 +32,8 @@ class Flow:
         looked_up: names of those of which the model's input chooses rows.
         beside: names of those whose entries are added to data, or stand beside it, and no more.
         gains: names of those that multiply data entry by entry, of which no sum is taken then.
+        growing: name -> the axes along which it grows. What a run shows of one in a block holds for
+            those in others that grow along the same.
     """
 
     used: frozenset[str] = frozenset()
@@ -44,10 +46,11 @@ class Flow:
     looked_up: frozenset[str] = frozenset()
     beside: frozenset[str] = frozenset()
     gains: frozenset[str] = frozenset()
+    growing: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def tells_of(self, names: Iterable[str]) -> bool:
         """Whether of every matrix that one, or one of its kind in another block, was used."""
-        return all(unnumbered(name) in self._kinds for name in names)
+        return all(self._kind(name) in self._kinds for name in names)
 
     def is_normed(self, name: str) -> bool | None:
         """Whether a norm follows a matrix; None where the run does not tell."""
@@ -88,7 +91,7 @@ class Flow:
     def _noted(self, name: str, noted: Mapping[str, frozenset[T]]) -> frozenset[T]:
         if name in self.used:
             return noted.get(name, frozenset())
-        kind = unnumbered(name)
+        kind = self._kind(name)
         key = kind, id(noted)
         if key not in self._answers:
             alike = {noted.get(n, frozenset()) for n in self._kinds.get(kind, ())}
@@ -100,7 +103,7 @@ class Flow:
         """Of a matrix in a block that did not run, what was found in the others."""
         if name in self.used:
             return name in which
-        kind = unnumbered(name)
+        kind = self._kind(name)
         key = kind, id(which)
         if key not in self._answers:
             found = {n in which for n in self._kinds.get(kind, ())}
@@ -108,14 +111,18 @@ class Flow:
         answer: bool | None = self._answers[key]
         return answer
 
+    def _kind(self, name: str) -> tuple[str, frozenset[int]]:
+        """What it has in common with its likes in other blocks; the last may read out."""
+        return unnumbered(name), self.growing.get(name, frozenset())
+
     @cached_property
-    def _answers(self) -> dict[tuple[str, int], Any]:
+    def _answers(self) -> dict[tuple[Any, int], Any]:
         """What was found out for the matrices of one kind, by the field that was asked."""
         return {}
 
     @cached_property
-    def _kinds(self) -> Mapping[str, list[str]]:
-        kinds: dict[str, list[str]] = {}
+    def _kinds(self) -> Mapping[tuple[str, frozenset[int]], list[str]]:
+        kinds: dict[tuple[str, frozenset[int]], list[str]] = {}
         for name in self.used:
-            kinds.setdefault(unnumbered(name), []).append(name)
+            kinds.setdefault(self._kind(name), []).append(name)
         return kinds

@@ -86,6 +86,7 @@ def follow(
         frozenset(follower.looked_up),
         frozenset(follower.beside - follower.applied),
         frozenset(follower.entrywise()),
+        {name: frozenset(axes) for name, axes in matrices.items()},
     )
 
 

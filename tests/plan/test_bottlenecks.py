@@ -1,5 +1,8 @@
 """Maps into a fixed size inside the network are no readouts: found by where their output goes."""
 
+import warnings
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -334,3 +337,38 @@ def test_a_bottleneck_that_stands_last_in_a_model_without_readout():
     plan = paramz.make_plan(Features(32), "mup", base=Features)
     found = {row.name: row.role for row in plan.rows}
     assert (found["down.weight"], found["up.weight"]) == ("inward", "outward")
+
+
+class Step(nn.Module):
+    """A block with two maps, of which the last one has its own size, as in graph networks."""
+
+    def __init__(self, size, out):
+        super().__init__()
+        self.near, self.own = nn.Linear(size, out), nn.Linear(size, out)
+        self.mix = nn.Linear(out, out)
+
+    def forward(self, x):
+        return self.mix(self.near(x.roll(1, 0)) + self.own(x))
+
+
+class Steps(nn.Module):
+    def __init__(self, width, steps=4):
+        super().__init__()
+        sizes = [3] + [width] * (steps - 1) + [5]
+        self.steps = nn.ModuleList(Step(*pair) for pair in pairwise(sizes))
+
+    def forward(self, x):
+        for number, step in enumerate(self.steps):
+            x = step(x if number == 0 else x.relu())
+        return x
+
+
+def test_the_last_block_of_a_list_reads_out_though_the_others_do_not():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = paramz.make_plan(
+            Steps(32), "mup", base=Steps, base_width=8, example=torch.randn(6, 3)
+        )
+    found = {row.name: row.role for row in plan.rows}
+    last = [found[f"steps.3.{name}.weight"] for name in ("near", "own", "mix")]
+    assert last == ["output", "output", "scalar"]
