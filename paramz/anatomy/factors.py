@@ -171,6 +171,7 @@ def moving_numbers(model: nn.Module, probes: Probes) -> list[tuple[str, str, flo
 
 
 def loose_notes(
+    model: nn.Module,
     moving: Sequence[tuple[str, str, float, float]],
     claimed: Set[tuple[str, str | None]],
     weighted: Set[str] = frozenset(),
@@ -178,6 +179,7 @@ def loose_notes(
     """What to say of numbers that move with width and that no plan sets, one sentence each.
 
     Args:
+        model: the target.
         moving: as `moving_numbers` finds them.
         claimed: (module, attribute) of those that were found to be something or declared.
         weighted: paths of modules with a matrix of their own, which the number may multiply.
@@ -189,14 +191,23 @@ def loose_notes(
         key = as_pattern(join(path, name))
         said = f"{join(path, name)} is {value:.4g} and {at_base:.4g} in the base"
         held = f"factors={{r'^{key}$': 'constant'}} holds it at the base's value"
-        notes.setdefault(
-            key,
-            f"{said}: left as the code has it, which is right where it follows a weight that is "
-            f"standardised (as in NFNets). If it multiplies the weight as it was drawn, {held}"
-            if path in weighted
-            else f"{said}: no attention or embedding there, so it is left as the code has it. "
-            + held,
-        )
+        if path not in weighted:
+            text = (
+                f"{said}: no attention or embedding there, so it is left as the code has it. {held}"
+            )
+        elif isinstance(model.get_submodule(path), _TAKE_FACTORS):
+            text = (
+                f"{said}: left as the code has it, which is right where it follows a weight that "
+                "is standardised (as in NFNets). If it multiplies the weight as it was drawn, "
+                f"{held}"
+            )
+        else:
+            text = (
+                f"{said}: left as the code has it. Where it multiplies a parameter of that module, "
+                "or a product with one (as the logits of learned queries), that has a rule for "
+                f"width already, and both together fall too fast: {held}"
+            )
+        notes.setdefault(key, text)
     return list(notes.values())
 
 

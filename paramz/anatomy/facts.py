@@ -117,6 +117,7 @@ class Facts:
         uncalled: paths of layers whose shared weight the model's code takes without calling them.
         dots: products of two activations that grow with width, and that no softmax or norm takes,
             those of one and a computed matrix, and averages and logits times a number that moves.
+        normed: products of data and a parameter whose size a norm holds.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
         hooked: factors of an earlier plan below adapters, on the inputs of modules, target / base.
@@ -133,6 +134,7 @@ class Facts:
     scaled_readout: bool = False
     uncalled: frozenset[str] = frozenset()
     dots: tuple[Product, ...] = ()
+    normed: tuple[Product, ...] = ()
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
     hooked: Mapping[str, float] = field(default_factory=dict)
@@ -179,7 +181,8 @@ def read_facts(
     places = find_places(probes, base, wider, example)
     tensors = _tensors(model, probes, (base, wider), places, scales)
     heads: Sequence[GrowingHeads] = find_growing_heads(model, probes)
-    products = _products(model, probes, heads, example)
+    seen = _products(model, probes, heads, example)
+    normed, products = (tuple(p for p in seen if bool(p.held) is held) for held in (True, False))
     heads = tuple(shown_heads(heads, products, model, probes))
     silent = any(place.why in ("structure", "order", "last") for place in places.values())
     asked = silent or any(each.attribute is None for each in heads)
@@ -206,7 +209,7 @@ def read_facts(
     apart = ((t, slices.get(t.name), spans.get(t.name, ())) for t in tensors)
     tensors = tuple(replace(t, stays=s, spans=found) if s else t for t, s, found in apart)
     weighted = {split(t.name)[0] for t in tensors if len(t.base_shape) > 1}
-    notes = [*probes.notes, *loose_notes(moving, claimed, weighted), *depth_notes]
+    notes = [*probes.notes, *loose_notes(model, moving, claimed, weighted), *depth_notes]
     notes += [] if residual else notes_on_runs(model, probes.base)
     grown = [t.tensor for t in tensors if t.base_shape != t.wider_shape]
     gates = gate_notes(model, probes.base, probes.twin) if "experts" in scales else []
@@ -220,6 +223,7 @@ def read_facts(
         scaled_readout=scales_tied_readout(model),
         uncalled=uncalled_layers(grown, probes, example),
         dots=tuple(p for p in products if p.fades or p.drifts or (p.grows and p.stays)),
+        normed=normed,
         nested=nested_encoders(model),
         residual=residual,
         failure=failure,

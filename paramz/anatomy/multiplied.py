@@ -30,7 +30,8 @@ class Seen:
     that a norm takes it, or it is divided by another one, ``alone`` that it is a sum of one
     activation, or its length, whose ``size`` is then the root, ``average`` that one factor is a
     softmax over that axis, ``gains`` the parameters that multiply its factors. ``terms`` are the
-    summands of a factor that the model computes from its parameters alone.
+    summands of a factor that the model computes from its parameters alone; ``held`` is the
+    parameter that makes a factor alone, through a norm.
     """
 
     made: tuple[frozenset[str], frozenset[str]]
@@ -45,6 +46,7 @@ class Seen:
     average: bool = False
     gains: tuple[str, ...] = ()
     terms: Terms = ()
+    held: str = ""
 
 
 def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
@@ -99,6 +101,7 @@ class _State(NamedTuple):
         shares: over how many entries it is a softmax, times the factor; 0 if it is none.
         gains: the parameters that have multiplied it since, entry by entry.
         terms: its summands, if it is made of parameters and constants alone.
+        held: it is a parameter's, and a norm holds its size.
     """
 
     made: frozenset[str] = frozenset()
@@ -114,6 +117,7 @@ class _State(NamedTuple):
     shares: int = 0
     gains: tuple[str, ...] = ()
     terms: Terms = ()
+    held: bool = False
 
 
 _LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
@@ -217,6 +221,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             sums=sums,
             shares=found[0].shares if same else 0,
             gains=_gains(found, data) if same else (),
+            held=not data and any(s.made and (s.held or name in _NORMS) for s in found),
         )
 
     def _sums(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> frozenset[int]:
@@ -236,26 +241,31 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         single = sum(state.data for state in found) == 1
         return kept if (single and name not in _NORMS) or name in _KEEP_SUMS else frozenset()
 
-    def _product(self, left: _State, right: _State, size: int, data: bool) -> _State:
+    def _product(self, left: _State, right: _State, size: float, data: bool) -> _State:
         self._attention |= left.soft | right.soft
         self.taken |= left.sums | right.sums
         # What the model computes from its parameters alone, and multiplies data by.
         terms = next((o.terms for o in (left, right) if data and not o.data), ())
         generated = is_generated(terms)
-        if ((left.raw or right.raw) and not generated) or not (left.made and right.made):
+        held = data and any(not o.data and o.held for o in (left, right))
+        if ((left.raw or right.raw) and not (generated or held)) or not (left.made and right.made):
             raw = [state.made for state in (left, right) if state.raw or not state.data]
             known = raw and (raw[-1] or data)  # a table is known by the weight behind it
             return _State(raw[-1] if known else left.made | right.made, data)
-        number = self._note(left, right, size, left.data and right.data, terms * generated)
+        if held:  # of length one, or of entries one, as what it multiplies may be, too
+            size = math.pow(size, sum(0.5 for o in (left, right) if not o.unit))
+        both = held or (left.data and right.data)
+        number = self._note(left, right, size, both, terms * generated)
         return _State(left.made | right.made, data, pending=frozenset([number]))
 
     def _note(
-        self, left: _State, right: _State, size: int, data: bool = False, terms: Terms = ()
+        self, left: _State, right: _State, size: float, data: bool = False, terms: Terms = ()
     ) -> int:
         factor, unit = left.factor * right.factor, left.unit and right.unit
         average, made = size in (left.shares, right.shares), (left.made, right.made)
         seen = Seen(made, size, factor, unit, data, average=average, terms=terms)
-        self.seen.append(replace(seen, gains=left.gains + right.gains))
+        held = next((min(o.made) for o in (left, right) if o.raw and o.held and o.made), "")
+        self.seen.append(replace(seen, gains=left.gains + right.gains, held=held))
         return len(self.seen) - 1
 
 

@@ -112,6 +112,8 @@ def build_probes(
     if "rank" in scales and not scales & {"fan_in", "fan_out"} and base is not None:
         base = _of_one_width(model, base, base_width)
         return Probes(base, base)
+    if base is None and "rank" in scales and not scales & {"fan_in", "fan_out"}:
+        raise TypeError(f"base is missing: the adapters at which you tuned. {_OF_RANK}")
     if base is None:
         raise TypeError(
             "base is missing. A parametrization says how hyperparameters move from a base model, "
@@ -173,6 +175,12 @@ _NO_RANK = (
     "As the scheme has rules for width, base={base} is a width. If it is the adapters' rank: "
     "base={base} under 'lora' or 'rslora' alone where the width is the base's, or base="
     "paramz.hf.config_factory(model, rank={base}), base_width=... where that differs, too"
+)
+
+
+_OF_RANK = (
+    "base=8, the rank at which you tuned; or base=get_peft_model(other, config), the model that "
+    "you tuned, where more than the rank differs; or a function that returns it"
 )
 
 
@@ -240,9 +248,7 @@ def _of_one_width(model: nn.Module, base: Any, width: int | None) -> nn.Module:
     if not callable(base):
         raise TypeError(
             "base must be a rank, a model or a function that builds one, not "
-            f"{type(base).__name__}: "
-            "base=8, the rank at which you tuned; or base=get_peft_model(other, config), the model "
-            "that you tuned, where more than the rank differs; or a function that returns it"
+            f"{type(base).__name__}: {_OF_RANK}"
         )
     if width is None and callable(base) and _takes_nothing(base):
         return build_at(lambda _: base(), 1, on_meta=False)  # where the width stays it need not ask

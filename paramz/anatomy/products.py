@@ -49,6 +49,7 @@ class Product:
         generated: what one factor is the sum of, where the model computes it from its parameters
             alone, as a hypernetwork's weight: the parameters, and how many sums over an axis that
             grows are in it and over it.
+        held: the parameter that is one factor, through a norm, and that grows along that sum alone.
     """
 
     module: str
@@ -65,6 +66,7 @@ class Product:
     unit: bool = False
     gains: tuple[str, ...] = ()
     generated: tuple[tuple[frozenset[str], int], ...] = ()
+    held: str = ""
 
     @property
     def grows(self) -> bool:
@@ -118,11 +120,13 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
             ones, others = _by_size(ones), _by_size(others)
         for one, other in zip(ones, others, strict=True) if len(ones) == len(others) else ():
             left, right = (sorted(factor) for factor in one.made)
-            path, layer = _owner(modules, [*left, *right]), split(left[0])[0]
-            scalable = not one.alone and _scalable(modules.get(layer), probes.wider, layer)
+            path, layers = _owner(modules, [*left, *right]), (split(left[0])[0], split(right[0])[0])
+            # The one that a factor can be declared for is named, if only one can.
+            able = [x for x in layers if _scalable(modules.get(x), probes.wider, x)]
+            layer, scalable = [*able, layers[0]][0], bool(able) and not one.alone
             product = _product(path, layer, one, other, scalable=scalable)
             told = product.grows, product.fades, product.drifts, product.generated
-            kind = (path, *told, one.softmax, one.at_output, one.alone)
+            kind = (path, *told, one.softmax, one.at_output, one.alone, one.held)
             found.setdefault(kind, product)
     return tuple(found.values())
 
@@ -147,6 +151,7 @@ def _product(path: str, layer: str, one: Seen, other: Seen, *, scalable: bool) -
         unit=one.unit and other.unit,
         gains=one.gains,
         generated=_generated(one, other) if growth > 1 and not one.softmax else (),
+        held=one.held,
     )
 
 
@@ -220,7 +225,7 @@ def _watched(model: nn.Module, example: Any) -> dict[tuple[Any, ...], list[Seen]
             found: dict[tuple[Any, ...], list[Seen]] = {}
             for one in seen:
                 made = (" ".join(sorted({*map(unnumbered, each)})) for each in one.made)
-                kind = (*made, one.softmax, one.at_output, one.alone)
+                kind = (*made, one.softmax, one.at_output, one.alone, bool(one.held))
                 found.setdefault(kind, []).append(one)
             return found
     return {}

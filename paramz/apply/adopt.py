@@ -39,6 +39,7 @@ def adopt_(
     roles: Overrides | None = None,
     branches: Branches | None = None,
     factors: Factors | None = None,
+    example: Any = None,
 ) -> Plan:
     """Put a trained plain model under a parametrization, in place, without changing its function.
 
@@ -56,6 +57,7 @@ def adopt_(
         roles: as for `paramz.parametrize_`.
         branches: as for `paramz.parametrize_`.
         factors: as for `paramz.parametrize_`.
+        example: as for `paramz.parametrize_`.
 
     Raises:
         ValueError: the model is under a plan already, has masks, u-muP was asked for (it replaces
@@ -79,7 +81,8 @@ def adopt_(
             "model"
         )
     options = {"base_width": base_width, "wider": wider, "roles": roles, "branches": branches}
-    made = make_plan(model, scheme, base=base, factors=factors, **options)  # type: ignore[arg-type]
+    more = {"factors": factors, "example": example}
+    made = make_plan(model, scheme, base=base, **options, **more)  # type: ignore[arg-type]
     kept, notes = [], list(made.notes)
     for scale in made.attention:
         try:

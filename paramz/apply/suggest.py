@@ -26,8 +26,9 @@ _LARGE_VOCABULARY = 16
 # Adapters s B A x, whose best learning rates over the rank were measured on a language model.
 _PAIRS = ("PEFT's LORA", "paramz.adapters.ShareLoRA", "paramz.adapters.MoS")
 _WHY_RSLORA = (
-    "it is a language model: on one the best lr of LoRA moved over 1000 steps by +0.03 octave per "
-    "doubling of the rank under rslora, by +0.28 under lora (in 300 steps by 0.07 under lora)"
+    "it is a language model: on one the best lr of LoRA moved over 1000 steps of AdamW by +0.03 "
+    "octave per doubling of the rank under rslora, by +0.28 under lora (in 300 steps by 0.07 under "
+    "lora)"
 )
 
 
@@ -88,7 +89,10 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     differs["density"] = ratios["density"]
     because = [f"adapters: {kind}" for kind in adapter_kinds(model)]
     because += [f"{name} times {ratio:.4g}" for name, ratio in differs.items() if ratio != 1.0]
-    because += [_WHY_RSLORA] if scheme.endswith("rslora") else []
+    if scheme.endswith("rslora"):
+        because.append(_WHY_RSLORA)
+        if family.column != "adam":
+            said.append(f"rslora was chosen by what AdamW showed; {family.name} was not measured")
     if not because:
         said.append(NOTHING_DIFFERS)
     if ratios["experts"] != 1.0 and ratios["top_k"] == 1.0:

@@ -18,8 +18,10 @@ from paramz.plan.factors import (
     moving_logits,
     nested_switches,
     unheld_factors,
+    unreachable_heads,
 )
 from paramz.plan.generated import generated_matrices
+from paramz.plan.normed import normed_weights
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides, find_roles
 from paramz.plan.row import FROZEN, Row
@@ -55,9 +57,11 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         larger = notes_on_heads(facts)
         facts = replace(facts, heads=(), embeddings=(), declared=(), written=())
         attention = USUAL_ATTENTION
-    in_code = [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
+    in_code = unreachable_heads(facts, attention)
+    in_code += [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
     in_code += moving_logits(facts, attention)
     in_code += generated_matrices(facts, rows, attention)
+    in_code += normed_weights(facts, rows, attention)
     sliced, faint = notes_on_slices(facts.tensors, rows)
     doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():

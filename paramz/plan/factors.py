@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 from paramz.anatomy import names
@@ -33,9 +32,6 @@ def module_scales(facts: Facts, power: Power) -> tuple[ModuleScale, ...]:
         return tuple(scale for scale in plain if scale is not None)
     taken = {(each.module, each.attribute) for each in facts.declared}
     heads = [each for each in facts.heads if (each.module, each.attribute) not in taken]
-    spoken = [each for each in facts.declared if each.kind != "depth"]
-    known = {each.module for each in spoken if each.kind != "set" or each.attribute}
-    _warn_of_unreachable([each for each in heads if each.module not in known])
     scales = [_logit_scale(each, power) for each in heads]
     found = [*scales]
     found += [
@@ -243,21 +239,31 @@ def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     return ModuleScale(heads.module, heads.attribute, heads.plain, value)
 
 
-def _warn_of_unreachable(found: Sequence[GrowingHeads]) -> None:
-    unreachable = [heads.module for heads in found if heads.attribute is None]
-    if unreachable:
-        where = ", ".join(unreachable[:4]) or "the model"
-        warnings.warn(
-            f"{where}: the size of a head grows with width, but there is no attribute "
-            f"({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the logits keep "
-            "the scale that is in the code (1/sqrt(d_head), if it calls "
-            "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
-            "(or name your attribute in the class: LOGIT_SCALE = '...', or here: "
-            f"factors={{r'^{pattern(unreachable[0])}[.]<attribute>$': 'attention'}}), or let the "
-            "number of heads grow instead. "
-            f"factors={{r'^{pattern(unreachable[0])}$': None}} says that it is right as it is.",
-            stacklevel=6,  # parametrize_ or make_plan's caller, five functions of the package above
-        )
+def unreachable_heads(facts: Facts, power: Power) -> list[str]:
+    """What to say of attention whose heads grow and whose factor no attribute holds.
+
+    Args:
+        facts: of the model.
+        power: what the scheme has attention logits multiplied by.
+    """
+    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
+        return []
+    spoken = [each for each in facts.declared if each.kind != "depth"]
+    known = {each.module for each in spoken if each.kind != "set" or each.attribute}
+    found = [h.module for h in facts.heads if h.attribute is None and h.module not in known]
+    if not found:
+        return []
+    where = ", ".join(found[:4]) or "the model"
+    return [
+        f"{where}: the size of a head grows with width, but there is no attribute "
+        f"({', '.join(names.LOGIT_SCALES)}) through which to set 1/d_head, so the logits keep "
+        "the scale that is in the code (1/sqrt(d_head), if it calls "
+        "scaled_dot_product_attention plainly). Keep the scale in self.scale and pass it on "
+        "(or name your attribute in the class: LOGIT_SCALE = '...', or here: "
+        f"factors={{r'^{pattern(found[0])}[.]<attribute>$': 'attention'}}), or let the "
+        "number of heads grow instead. "
+        f"factors={{r'^{pattern(found[0])}$': None}} says that it is right as it is"
+    ]
 
 
 def nested_switches(

@@ -145,8 +145,9 @@ def test_a_scale_out_of_reach_is_a_warning():
     with pytest.warns(
         UserWarning, match="attn: the size of a head grows with width, but there is"
     ) as said:
-        paramz.make_plan(build(32), "mup", base=build)
+        plan = paramz.make_plan(build(32), "mup", base=build)
         paramz.parametrize_(build(32), "mup", base=build)
+    assert str(said[0].message) in plan.notes  # and so in a saved plan
     assert {Path(each.filename).name for each in said} == {Path(__file__).name}  # the caller's line
     with warnings.catch_warnings():
         warnings.simplefilter("error")

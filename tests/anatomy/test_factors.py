@@ -267,3 +267,27 @@ def test_a_power_of_width_counts_the_channels_of_a_depthwise_layer():
 
     plan = paramz.make_plan(build(32), "mup", base=build, factors={"^1$": "width^-1/2"})
     assert plan.multipliers == {"1": 0.5}
+
+
+class Pool(nn.Module):
+    """Learned queries, whose logits have the whole token's factor."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.queries, self.scale = nn.Parameter(torch.randn(3, width)), width**-0.5
+        self.key = nn.Linear(width, width)
+
+    def forward(self, x):
+        return (self.scale * (self.queries @ self.key(x).mT)).softmax(-1) @ x
+
+
+def test_a_number_beside_a_parameter_that_is_no_layers_is_told_of_without_a_standardised_weight():
+    def build(width):
+        return nn.Sequential(nn.Linear(4, width), Pool(width), nn.Linear(width, 4))
+
+    plan = paramz.make_plan(
+        build(64), "mup", base=build, base_width=16, example=torch.ones(2, 5, 4)
+    )
+    (said,) = plan.notes
+    assert "a product with one (as the logits of learned queries)" in said and "NFNet" not in said
+    assert "factors={r'^[0-9]+[.]scale$': 'constant'} holds it at the base's value" in said

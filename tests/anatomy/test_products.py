@@ -121,7 +121,12 @@ def test_a_dot_product_that_is_the_output_is_a_warning_whose_suggestions_paste()
     assert "factors={r'^last$': 'width^-1'}" in text and "factors={r'^last$': None}" in text
     assert said(Towers, example=PAIR, factors={r"^last$": "width^-1"}) == ""
     assert said(Towers, example=PAIR, factors={r"^last$": None}) == ""
-    assert "width^-1" not in said(lambda width: Towers(width, biased=True), example=PAIR)
+
+    def biased(width):  # whose bias a factor on what goes in would pass over
+        return Towers(width, biased=True)
+
+    assert "factors={r'^item$': 'width^-1'}" in said(biased, example=PAIR)
+    assert said(biased, example=PAIR, factors={r"^item$": "width^-1"}) == ""
 
 
 @pytest.mark.parametrize("option", ["normed", "divided"])

@@ -145,3 +145,24 @@ def test_restored_from_its_file(tmp_path):
         paramz.restore_(tied_gpt(16), plan)
     with pytest.raises(ValueError, match="it has no pos_emb"):
         paramz.restore_(mlp(32), plan)
+
+
+class Inputs(nn.Module):
+    """Takes a mapping that nobody could guess, and has a map whose place only a run shows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inside, self.head = nn.Linear(width, 3), nn.Linear(3, 4)
+        self.embed = nn.Linear(5, width)
+
+    def forward(self, given):
+        return self.head(self.inside(self.embed(given["x"]).relu()).relu())
+
+
+def test_an_example_shows_places_when_a_trained_model_is_adopted():
+    """adopt_ took none, so that what only a run shows could not be told it."""
+    example = {"given": {"x": torch.randn(2, 5)}}
+    plan = paramz.adopt_(Inputs(32), "mup", base=Inputs, base_width=8, example=example)
+    assert plan.notes == ()
+    with pytest.warns(UserWarning, match="by the order of the modules.* Give example="):
+        paramz.adopt_(Inputs(32), "mup", base=Inputs, base_width=8)

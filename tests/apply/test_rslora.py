@@ -127,6 +127,9 @@ def test_it_is_suggested_for_language_models_with_plain_pairs():
     assert found.scheme == "rslora"
     assert "+0.03 octave per doubling of the rank under rslora, by +0.28 " in found.because[-1]
     assert "parametrize_(model, 'rslora', base=...)" in found.code
+    assert not any("was not measured" in said for said in found.warnings)
+    by_sgd = paramz.suggest(model, "sgd", base=llama(64, 8))
+    assert "rslora was chosen by what AdamW showed; sgd was not measured" in by_sgd.warnings
     base = paramz.hf.config_factory(model, rank=8)
     wide = paramz.suggest(model, base=base, base_width=32)
     assert wide.scheme == "mup+rslora"
@@ -135,3 +138,12 @@ def test_it_is_suggested_for_language_models_with_plain_pairs():
     config = peft.VeraConfig(r=16, target_modules=["q_proj"])
     vera = peft.get_peft_model(model.unload(), config)
     assert paramz.suggest(vera, base=8).scheme == "lora"
+
+
+def test_a_missing_base_is_said_to_be_the_adapters_own():
+    """Of a width, which base=256 is under schemes for width, adapters know nothing."""
+    for ask in (paramz.suggest, lambda model: paramz.parametrize_(model, "rslora")):
+        with pytest.raises(TypeError, match="base is missing: the adapters.*base=8, the rank at"):
+            ask(llama(64, 16))
+    with pytest.raises(TypeError, match="base is missing. A parametrization .* base=256"):
+        paramz.parametrize_(llama(64, 16), "mup+rslora")
