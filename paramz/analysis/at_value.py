@@ -21,12 +21,15 @@ class AtValue:
         name: what to call it in messages.
         points: ``scale, loss, seeds``: mean losses, without the effects of which seeds ran.
         missing: scales without a run at it, in words; empty where there are none.
+        at_end: that it is the last of the values at the smallest scale, where it was chosen as the
+            best there, in words; empty where it is not.
     """
 
     value: float
     name: str
     points: pd.DataFrame
     missing: str
+    at_end: str
 
 
 def at_value(group: str, runs: pd.DataFrame, hp: str, scale: str, value: float | None) -> AtValue:
@@ -60,7 +63,16 @@ def at_value(group: str, runs: pd.DataFrame, hp: str, scale: str, value: float |
             f"choose a smaller {hp}"
         )
     missing = [f"{s:g}" for s in np.unique(runs["scale"]) if s not in set(part["scale"])]
-    return AtValue(2**x, name, _means(part), ", ".join(missing))
+    at_end = ""
+    if value is None:
+        grid = runs.loc[runs["scale"] == runs["scale"].min(), "x"]
+        if grid.nunique() > 1 and x in (grid.min(), grid.max()):
+            which = "largest" if x == grid.max() else "smallest"
+            at_end = (
+                f"{name} is the best at {scale} {runs['scale'].min():g} and the {which} that was "
+                "run there: the best may lie beyond, where losses are lower"
+            )
+    return AtValue(2**x, name, _means(part), ", ".join(missing), at_end)
 
 
 def _best_of_smallest(group: str, runs: pd.DataFrame, hp: str, scale: str) -> float:

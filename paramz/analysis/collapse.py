@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import Array, numbers, positive, require, require_single
+from paramz.analysis.columns import Array, in_order, numbers, positive, require, require_single
 from paramz.analysis.law import ScalingLaw
 from paramz.analysis.lawfit import LawWarning
 from paramz.analysis.outcome import Outcome
+from paramz.analysis.statuses import trained
 
 # The first tenth of training is warm-up and shows initialization more than learning.
 START = 0.1
@@ -33,6 +34,8 @@ _DELTA = 1e-2
 # and seeds; and what they part by at least where they are not one, over what seeds explain.
 _SAME = 1.5
 _APART = 4 / 3
+# Seeds of one scale that end at steps farther apart than this were not trained alike.
+_LONGER = 1.05
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,9 @@ def collapse(
     Raises:
         KeyError: a column is missing.
         ValueError: there are fewer than two scales, or three where no floor is given; the floor is
-            not below every final loss; two rows are of the same scale, seed and step; or a column
-            holds values that cannot be used.
+            not below every final loss; two rows are of the same scale, seed and step; a run did not
+            end well, by a column ``status``, or ends earlier than another seed of its scale; or a
+            column holds values that cannot be used.
 
     >>> rows = [{"width": w, "step": t, "loss": 1.5 + 40 / w * t**-0.5}
     ...         for w in (32, 64, 128) for t in range(1, 101)]
@@ -135,6 +139,11 @@ def collapse(
         raise ValueError(f"a collapse compares scales, but {scale!r} has one value, {sizes[0]:g}")
     if not np.isfinite(numbers(df, loss)).all():
         raise ValueError(f"column {loss!r} holds losses that are not finite: leave those runs out")
+    if len(whole := trained(df)) < len(df):
+        raise ValueError(
+            f"{len(df) - len(whole)} rows are of runs that did not end well, by their status, and "
+            "a curve that was cut short has its end elsewhere: leave those runs out"
+        )
     keys = [scale, seed, step] if seed in df.columns else [scale, step]
     require_single(
         df,
@@ -146,7 +155,13 @@ def collapse(
     runs: dict[float, Array] = {}
     for size in sizes:
         part = df[numbers(df, scale) == size]
-        seeds = part.groupby(seed, dropna=False) if seed in df.columns else [(0, part)]
+        seeds = list(part.groupby(seed, dropna=False)) if seed in df.columns else [(0, part)]
+        last = [numbers(r, step).max() for _, r in seeds]
+        if max(last) > _LONGER * min(last):
+            raise ValueError(
+                f"runs of {scale} {size:g} end at {step} {min(last):g} and {max(last):g}: each "
+                "curve is divided by its end, so leave out those that were cut short"
+            )
         runs[float(size)] = np.stack([_on_grid(r, step, loss, progress) for _, r in seeds])
     ends = np.array([c[:, -1].mean() for c in runs.values()])
     lowest = min(c[:, -1].min() for c in runs.values())
@@ -213,7 +228,7 @@ def _floors(sizes: Array, ends: Array, scale: str) -> Array:
 
 def _on_grid(run: pd.DataFrame, step: str, loss: str, progress: Array) -> Array:
     """The losses of a run at these shares of its steps."""
-    run = run.sort_values(step)
+    run = in_order(run, step)
     t = numbers(run, step)
     return np.interp(progress, t / t[-1], numbers(run, loss))
 

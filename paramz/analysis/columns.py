@@ -19,9 +19,16 @@ def require(df: pd.DataFrame, *names: str, hint: str = "") -> None:
         hint: how to say that a column has another name.
 
     Raises:
+        TypeError: the table is no DataFrame.
         KeyError: a name is not a column of the table.
         ValueError: several columns have one of the names.
     """
+    if not isinstance(df, pd.DataFrame):
+        way_out = "its to_pandas() makes one" if hasattr(df, "to_pandas") else "pd.DataFrame(...)"
+        raise TypeError(
+            f"the table must be a pandas DataFrame, got {type(df).__module__.partition('.')[0]}'s "
+            f"{type(df).__name__}: {way_out}"
+        )
     missing = [name for name in names if name not in df.columns]
     if missing:
         have = ", ".join(map(str, df.columns)) or "none: the table is empty"
@@ -82,6 +89,15 @@ def numbers(df: pd.DataFrame, name: str) -> Array:
             f"{df[name].iloc[row]!r}"
         )
     return values
+
+
+def in_order(df: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows by increasing number in a column, also where numbers are written as texts.
+
+    >>> in_order(pd.DataFrame({"step": ["10", "9"]}), "step")["step"].tolist()
+    ['9', '10']
+    """
+    return df.iloc[np.argsort(numbers(df, name), kind="stable")]
 
 
 def positive(df: pd.DataFrame, name: str) -> Array:

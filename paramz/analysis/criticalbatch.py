@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import numbers, positive, require, require_single
+from paramz.analysis.columns import in_order, numbers, positive, require, require_single
 from paramz.analysis.law import ScalingLaw
 from paramz.analysis.lawfit import LawFit, LawWarning
 
@@ -170,7 +170,7 @@ class _Reached:
 
 def _steps_to(run: pd.DataFrame, target: float, step: str, loss: str) -> _Reached | None:
     """The step at which a run first reaches a loss, interpolated; None where it does not."""
-    run = run.sort_values(step)
+    run = in_order(run, step)
     t, y = numbers(run, step), numbers(run, loss)
     t, y = t[~np.isnan(y)], y[~np.isnan(y)]
     under = np.flatnonzero(y <= target)

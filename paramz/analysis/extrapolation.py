@@ -108,9 +108,9 @@ def distance(fitted: Array, new: Array) -> Array:
 
 def far(problem: Problem, logs: Array) -> Iterator[str]:
     """Inputs of new rows that lie far outside those that were fitted, each as a warning."""
-    for column, seen, asked, mean in zip(
-        problem.columns.values(), problem.logs, logs, problem.means, strict=True
-    ):
+    # A single input is called what it is called in the formula.
+    names = problem.columns if len(problem.columns) == 1 else problem.columns.values()
+    for column, seen, asked, mean in zip(names, problem.logs, logs, problem.means, strict=True):
         ratio = float(np.exp(max(asked.max() - seen.max(), seen.min() - asked.min())))
         if ratio > _FAR * (1 + 1e-9):
             low, high = np.exp([seen.min() + mean, seen.max() + mean])
@@ -141,7 +141,9 @@ def _trial(whole: Problem, part: Problem, theta: Array, keep: Mask, groups: Arra
     """Mean squared error of the rows left out, over the squared error expected of them."""
     theta = part.minimize(theta[None]).theta[0]
     kind = "pairs" if len(keep) >= PAIRS_FROM else "parametric"
-    draws = bootstrap(part, theta, groups, draws=_DRAWS, kind=kind, seed=0)
+    # Few of the groups may be left, whose resamples would hold too few to determine a law.
+    labels = groups if kind == "pairs" else None
+    draws = bootstrap(part, theta, labels, draws=_DRAWS, kind=kind, seed=0)
     left = whole.logs[:, ~keep]
     low, high = np.quantile(part.values(draws.theta, left), [0.16, 0.84], axis=0)
     residual = part.residuals(theta)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import Array, numbers, positive, require
+from paramz.analysis.statuses import left_out, trained
 
 # The parabola goes through sizes within this factor of the best, on each side.
 WINDOW = 4.0
@@ -50,7 +51,8 @@ def isoflop_minima(
             used.
 
     Warns:
-        UserWarning: some values of the compute have runs at fewer than three sizes.
+        UserWarning: some values of the compute have runs at fewer than three sizes, or runs have no
+            finite loss or, by a column ``status``, did not end well; these are left out.
 
     >>> n = np.geomspace(1e8, 4e8, 5)
     >>> loss = 2.0 + 0.1 * np.log(n / 2e8) ** 2
@@ -59,7 +61,13 @@ def isoflop_minima(
     (2.0, '')
     """
     require(df, N, C, loss)
+    given, df = df, trained(df)
     frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})
+    told = [left_out(given, df)]
+    if infinite := int((~np.isfinite(frame["loss"])).sum()):
+        told.append(f"{infinite} of {len(frame)} runs left out for want of a finite loss")
+    for text in filter(None, told):
+        warnings.warn(text, stacklevel=2)
     frame = frame[np.isfinite(frame["loss"])]
     sizes = frame.groupby("c")["n"].nunique()
     few = ", ".join(f"{c:.4g} ({n})" for c, n in sizes[sizes < 3].items())

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis import limits
-from paramz.analysis.columns import Mask, positive, require
+from paramz.analysis.columns import Array, Mask, positive, require
 from paramz.analysis.forms import FORMS, Form
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.problem import Choices, log_residuals, make_problem
+from paramz.analysis.statuses import left_out, trained
 
 # Which rows to keep out of a fit.
 Holdout = Callable[[pd.DataFrame], Mask]
@@ -58,7 +59,8 @@ class ScalingLaw:
         coefficients only; say what N counts (with embeddings or without).
 
         Args:
-            df: one row per run.
+            df: one row per run. Those that by a column ``status`` did not end well are left out,
+                of which a warning tells.
             loss: column of the response.
             delta: where the Huber loss turns linear, in the units of the residuals. By default 1e-3
                 in log response, as in Hoffmann et al., arXiv 2203.15556; and one for a law of a
@@ -66,7 +68,7 @@ class ScalingLaw:
                 residuals of a grid step are no outliers.
             holdout: which rows to keep out of the fit; see `largest`.
             groups: column of what is resampled together, such as the run that several checkpoints
-                belong to.
+                belong to; two or more.
             weights: column of how much each row counts: the inverse of the variance of its
                 residual, up to a factor.
             residuals: ``"log"``, or ``"loss"`` for those of the response itself, as in Gadre
@@ -85,6 +87,7 @@ class ScalingLaw:
         form = _form(self.form)
         columns = _columns(form, inputs)
         require(df, loss, *columns.values(), *(name for name in (groups, weights) if name))
+        given, df = df, trained(df)
         held = holdout(df) if holdout else np.zeros(len(df), dtype=bool)
         data = df[~held]
         choices = Choices(delta, residuals, weights, dict(self.fixed), dict(self.shared))
@@ -112,9 +115,9 @@ class ScalingLaw:
             choices=choices,
             _problem=problem,
             _theta=theta,
-            _groups=data[groups].to_numpy() if groups else None,
+            _groups=_labels(data, groups) if groups else None,
         )
-        cautions = tuple(_cautions(fit, groups))
+        cautions = tuple(filter(None, (left_out(given, df), *_cautions(fit, groups))))
         for text in cautions:
             warnings.warn(text, LawWarning, stacklevel=2)
         return replace(fit, warnings=cautions)
@@ -206,6 +209,24 @@ def _columns(form: Form, given: dict[str, str]) -> dict[str, str]:
     return {name: given.get(name, name) for name in form.inputs}
 
 
+def _labels(df: pd.DataFrame, groups: str) -> Array:
+    """A number for the group of each row."""
+    labels = pd.factorize(df[groups])[0]
+    if (labels < 0).any():
+        row = df.index[labels < 0].tolist()[0]
+        raise ValueError(
+            f"column {groups!r} must say which run each row belongs to, but "
+            f"{int((labels < 0).sum())} of {len(df)} rows hold nothing, the first is row {row!r}: "
+            "give rows that are on their own a label each"
+        )
+    if len(df) and labels.max() < 1:
+        raise ValueError(
+            f"all rows share one {groups!r}: nothing shows how runs differ, so that no interval "
+            f"can be given; add runs, or leave groups={groups!r} out"
+        )
+    return labels.astype(np.float64)
+
+
 def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
     """What to be careful about in a fit."""
     problem, free = fit._problem, fit._problem.free
@@ -214,6 +235,18 @@ def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
         yield (
             f"{fit.nobs} rows{held} for {free} parameters: fewer than 3 to spare, so the "
             f"intervals rest on hardly any residuals; {free + 3} rows would do"
+        )
+    if fit._groups is not None and (runs := len(np.unique(fit._groups))) < free + 3:
+        yield (
+            f"{runs} values of {groups!r} for {free} parameters: rows of one come and go together, "
+            f"so the intervals rest on hardly anything; {free + 3} would do"
+        )
+    repeated = int(fit.data.duplicated([*fit.columns.values(), fit.loss]).sum())
+    if repeated and not groups and fit.form.is_loss:  # tuned values of a grid do repeat
+        yield (
+            f"{repeated} of {fit.nobs} rows repeat the inputs and the loss of another to the last "
+            "digit: if they are the same run, drop_duplicates() first, or the intervals are too "
+            "narrow"
         )
     floor = 1e-4 * float(fit.data[fit.loss].astype(float).min())
     for name in fit.form.vanishing:

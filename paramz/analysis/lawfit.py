@@ -86,14 +86,16 @@ class LawFit:
 
         Args:
             draws: number of resamples.
-            kind: ``"pairs"`` or ``"parametric"``; by default pairs from 30 rows on.
+            kind: ``"pairs"`` or ``"parametric"``; by default pairs from 30 rows on, and wherever
+                rows share a group.
             seed: seed of the resampling.
 
         Returns:
             the draws.
 
         Raises:
-            ValueError: there is no such kind, or no more rows than parameters.
+            ValueError: there is no such kind, or none for rows that share a group, or no more rows
+                than parameters.
         """
         return bootstrap(
             self._problem, self._theta, self._groups, draws=draws, kind=kind, seed=seed

@@ -156,9 +156,7 @@ def rises(scale: Array, loss: Array, name: str) -> str | None:
     """
     scale, place = np.unique(scale, return_inverse=True)
     loss = np.bincount(place, loss) / np.bincount(place)
-    # Second differences of a smooth curve are small: their median shows the noise.
-    bends = np.abs(np.diff(loss, 2))
-    noise = float(np.median(bends)) / 1.65 if len(bends) > 1 else 0.0
+    noise = _noise(loss)
     low = int(np.argmin(loss))
     above = loss[low + 1 :] > loss[low] + max(_RISE * abs(loss[low]), 4 * noise)
     # One high point at the end may be noise, unless there is nothing below it.
@@ -170,6 +168,18 @@ def rises(scale: Array, loss: Array, name: str) -> str | None:
         f"{loss[-1]:.5g} at {scale[-1]:g}: no law of a falling loss holds here, and what is "
         f"predicted for a larger {name} means nothing. Does the hyperparameter transfer?"
     )
+
+
+def _noise(loss: Array) -> float:
+    """Standard deviation of the noise of a smooth curve, whose third differences are small.
+
+    Its second differences are not where it turns and rises: a bowl bends everywhere.
+    """
+    for order, least, size in ((3, 3, 3.02), (2, 2, 1.65)):  # medians of normal noise of size one
+        bends = np.abs(np.diff(loss, order))
+        if len(bends) >= least:
+            return float(np.median(bends)) / size
+    return 0.0
 
 
 def cautions(problem: Problem, theta: Array, params: pd.Series) -> Iterator[str]:

@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paramz.analysis.answer import BATCHES, STEPS, differing
 from paramz.analysis.at_value import at_value
 from paramz.analysis.counts import count_label
-from paramz.analysis.forms import FORMS
+from paramz.analysis.held_out import MOST, held_out_of
 from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
 from paramz.analysis.repeats import repeated_seeds
 from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
+from paramz.analysis.statuses import ended, left_out
 
 # Published fits use 1e-3, against stray points among many that were read off a plot. The seed means
 # of a sweep are few and hold none, and with 1e-3 the law would pass exactly through three of them.
 _DELTA_OF_MEANS = 1e-2
-_HELD_OUT = 2  # of the largest scales, where there are enough
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Question:
             number of scales allows.
         delta: where the Huber loss turns linear, in log loss; None for 1e-2, as seed means hold no
             stray points.
+        seed: column of the seed; may be absent.
     """
 
     scale: str
@@ -56,6 +58,7 @@ class Question:
     law: str = "power"
     hold: int | None = None
     delta: float | None = None
+    seed: str = "seed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +152,7 @@ def predict_loss(
     by: str | Sequence[str] = "parametrization",
     law: str = "power",
     hold: int | None = None,
+    seed: str = "seed",
 ) -> list[Prediction]:
     """Fit a law to each group's losses at one value of the hyperparameter.
 
@@ -168,6 +172,7 @@ def predict_loss(
         law: a law with one input.
         hold: how many of the largest scales are held out as a test; by default two, or as many as
             the number of scales allows, with a warning where that is fewer.
+        seed: column of the seed; may be absent.
 
     Returns:
         one prediction per group.
@@ -184,7 +189,7 @@ def predict_loss(
     (2.0469, 2.046875)
     """
     scales = tuple(float(size) for size in np.atleast_1d(np.asarray(at, dtype=float)))
-    question = Question(scale, scales, hp=hp, value=value, loss=loss, law=law, hold=hold)
+    question = Question(scale, scales, hp=hp, value=value, loss=loss, law=law, hold=hold, seed=seed)
     return _predict_all(df, by, question)
 
 
@@ -220,20 +225,33 @@ def _predict_all(df: pd.DataFrame, by: str | Sequence[str], question: Question) 
     for name, value in [("at", size) for size in question.at] + [("value", question.value)]:
         if value is not None and not 0 < value < np.inf:
             raise ValueError(f"{name}={value:g}: a {question.scale} or {question.hp} is above zero")
-    runs = tidy_runs(df, hp=question.hp, loss=question.loss, scale=question.scale, by=by)
-    runs, _ = merge_close(runs, question.hp)
-    groups = runs[~repeated_seeds(runs)[0]].groupby("group", sort=False)
-    return [_predict(str(group), part, question) for group, part in groups]
+    names = {"hp": question.hp, "loss": question.loss, "scale": question.scale}
+    kept = ended(df)
+    runs, _ = merge_close(tidy_runs(kept, **names, by=by, seed=question.seed), question.hp)
+    found = []
+    for group, part in runs.groupby("group", sort=False):
+        rows = kept[(runs["group"] == group).to_numpy()]
+        mixed = [text for columns in (STEPS, BATCHES) if (text := differing(rows, columns))]
+        again, repeated = repeated_seeds(part)
+        told = [left_out(df, kept), *repeated]
+        if mixed:
+            told.append(
+                f"runs differ in {' and '.join(mixed)}: what is predicted is for a run in which "
+                f"that goes on as it does with {question.scale} here"
+            )
+        found.append(_predict(str(group), part[~again], question, told))
+    return found
 
 
-def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
+def _predict(group: str, runs: pd.DataFrame, question: Question, told: Sequence[str]) -> Prediction:
     found = at_value(group, runs, question.hp, question.scale, question.value)
     name, points = found.name, found.points
     absent = f"{question.scale} {found.missing} was not run at {name}, and is left out"
     try:
-        hold = _enough(name, points, question)
+        hold = held_out_of(len(points), question.scale, question.law, question.hold)
     except ValueError as error:
-        raise ValueError(f"{error}; {absent}" if found.missing else str(error)) from None
+        text = f"{name}: {error}"
+        raise ValueError(f"{text}; {absent}" if found.missing else text) from None
     delta = _DELTA_OF_MEANS if question.delta is None else question.delta
     inputs: dict[str, Any] = {question.scale: "scale"}
     with warnings.catch_warnings(record=True) as caught:
@@ -251,10 +269,11 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
     )
     if found.missing:
         cautions.append(absent)
-    if hold < _HELD_OUT and question.hold is None:
+    cautions += filter(None, (found.at_end, *told))
+    if hold < MOST and question.hold is None:
         cautions.append(
             f"{len(points)} values of {question.scale} leave {hold or 'none'} to hold out as a "
-            f"test; run {_HELD_OUT - hold} more before you rely on this"
+            f"test; run {MOST - hold} more before you rely on this"
         )
     if unclear := fit.unclear():
         cautions.append(
@@ -262,30 +281,6 @@ def _predict(group: str, runs: pd.DataFrame, question: Question) -> Prediction:
             f"with {question.scale}"
         )
     return Prediction(group, found.value, points, fit, ahead, trial, tuple(cautions))
-
-
-def _enough(name: str, points: pd.DataFrame, question: Question) -> int:
-    """How many scales are held out; raises where law, test and interval need more than that."""
-    have, asked = len(points), question.hold
-    if question.law not in FORMS:
-        return _HELD_OUT if asked is None else asked  # the fit says so
-    count = len(FORMS[question.law].params)
-    spare = have - count - 1  # one is kept for the interval
-    if spare >= (asked or 0):
-        return min(_HELD_OUT, spare) if asked is None else asked
-    need = count + 1 + (asked or 0)
-    ways = [f"run {need - have} more"]
-    if spare > 0:
-        ways.append(f"hold out fewer (hold={spare}, --hold {spare})")
-    elif spare == 0:
-        ways.append("hold none out (hold=0, --hold 0)")
-    if question.law != "pure_power":
-        ways.append("take a law with fewer parameters (law='pure_power', --law pure_power)")
-    test = f" with {asked} held out as a test" if asked else ""
-    raise ValueError(
-        f"{name}: {question.law!r}{test} needs {need} values of {question.scale} ({count} "
-        f"parameters, one to spare for the interval), you have {have}: {', or '.join(ways)}"
-    )
 
 
 def _ahead(fit: LawFit, at: tuple[float, ...]) -> pd.DataFrame:

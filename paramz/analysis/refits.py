@@ -53,17 +53,26 @@ def bootstrap(
         groups: a label per row, the same for rows that are resampled together; None where each row
             is on its own.
         draws: number of resamples.
-        kind: ``"pairs"`` or ``"parametric"``; by default pairs from `PAIRS_FROM` rows on.
+        kind: ``"pairs"`` or ``"parametric"``; by default pairs from `PAIRS_FROM` rows on, and
+            wherever rows share a group.
         seed: seed of the resampling.
 
     Returns:
         the draws.
 
     Raises:
-        ValueError: there is no such kind, or no more rows than parameters.
+        ValueError: there is no such kind, or none for rows that share a group, or no more rows
+            than parameters.
     """
     n, p = len(problem.target), problem.free
-    kind = kind or ("pairs" if n >= PAIRS_FROM else "parametric")
+    # Normal residuals of their own would make of checkpoints of one run so many runs.
+    together = groups is not None and len(np.unique(groups)) < n
+    kind = kind or ("pairs" if n >= PAIRS_FROM or together else "parametric")
+    if kind == "parametric" and together:
+        raise ValueError(
+            "a parametric bootstrap takes each row for a run of its own, and several share a group "
+            "here: choose 'pairs', which resamples groups"
+        )
     if kind not in ("pairs", "parametric"):
         raise ValueError(f"no bootstrap {kind!r}: choose 'pairs' or 'parametric'")
     if n <= p:

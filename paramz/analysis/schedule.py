@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import Array, numbers, positive, require, require_single
+from paramz.analysis.columns import Array, in_order, numbers, positive, require, require_single
 from paramz.analysis.forms.function import slopes
 from paramz.analysis.forms.starts import project
 from paramz.analysis.robust import minimize
@@ -142,7 +142,7 @@ def fit_schedule(
     curves, targets = [], []
     for _, part in df.groupby(run, dropna=False) if run in df.columns else [(0, df)]:
         steps, rates = _rates(part, step, lr)
-        part = part.sort_values(step)
+        part = in_order(part, step)
         part = part[numbers(part, step) >= steps[_after_peak(rates)][0]]
         keep = np.unique(np.linspace(0, len(part) - 1, _POINTS).round().astype(int))
         part = part.iloc[keep]
@@ -250,7 +250,7 @@ def _starts(curves: list[_Curve], target: Array, unit: float) -> Array:
 def _rates(df: pd.DataFrame, step: str, lr: str) -> tuple[Array, Array]:
     """Every step up to the last, and its rate."""
     require(df, step, lr)
-    df = df.sort_values(step)
+    df = in_order(df, step)
     at, rate = numbers(df, step), numbers(df, lr)
     if not (np.isfinite(at).all() and np.isfinite(rate).all() and (rate >= 0).all()):
         raise ValueError(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from paramz.analysis.columns import in_order
 from paramz.analysis.statuses import begun
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
@@ -106,7 +107,7 @@ def _ends(table: pd.DataFrame) -> pd.DataFrame:
     ends = []
     for _, part in table.assign(_has=has).groupby("run", sort=False, dropna=False):
         # Of rows of one step that with a loss counts.
-        part = part.sort_values(["step", "_has"], kind="stable")
+        part = in_order(part.sort_values("_has", kind="stable"), "step")
         good, last = part[part["_has"]], part.iloc[[-1]]
         # Others measure at that step, so this run did, too, and found no number.
         if good.empty or (not last["_has"].item() and last["step"].item() in measured):

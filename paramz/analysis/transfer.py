@@ -22,7 +22,7 @@ from paramz.analysis.evidence import Evidence, died_of_seeds
 from paramz.analysis.quality import quality_of, sensitivity_of
 from paramz.analysis.repeats import repeated_seeds
 from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
-from paramz.analysis.statuses import ended
+from paramz.analysis.statuses import ended, left_out
 from paramz.analysis.upside_down import upside_down
 
 # A parabola has three coefficients.
@@ -111,8 +111,8 @@ def transfer(
     Runs whose loss is not finite, or whose ``status`` column says ``"diverged"``, are kept as
     censored: a grid point where a seed diverged cannot be an optimum, and transferring onto it
     fails. So are runs that successive halving stopped, of which a note tells. Runs with status
-    ``"failed"`` (an error, not a measurement), or that are still running, are left out. Values of
-    the hyperparameter that differ by rounding are merged.
+    ``"failed"`` (an error, not a measurement), or that are still running, are left out, of which
+    another note tells. Values of the hyperparameter that differ by rounding are merged.
 
     Args:
         df: one row per run.
@@ -145,12 +145,11 @@ def transfer(
     transfers (tolerance 0.1 octave per doubling). Use lr = 0.014 (0.014 to 0.014) at width 128 and
     above, tuned at width 32 to 128.
     """
-    df = ended(df)
+    given, df = df, ended(df)
     runs, notes = merge_close(tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed), hp)
     again, repeated = repeated_seeds(runs)
-    df, runs, notes = df[~again], runs[~again], [*notes, *repeated]
-    if stopped := _stopped(df):
-        notes.append(stopped)
+    gone, df, runs = left_out(given, df), df[~again], runs[~again]
+    notes += filter(None, (gone, *repeated, _stopped(df)))
     evidence: dict[str, Evidence] = {}
     not_judged: dict[str, str] = {}
     for name, part in runs.groupby("group", sort=False):

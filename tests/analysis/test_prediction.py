@@ -7,6 +7,7 @@ import pytest
 from made_up import store_runs
 from typer.testing import CliRunner
 
+from paramz.analysis.limits import rises
 from paramz.analysis.prediction import Question, predict_each, predict_loss
 from paramz.cli import app
 from paramz.cli.fit import one_scale, parse_point
@@ -92,6 +93,37 @@ def test_as_many_scales_are_held_out_as_their_number_allows() -> None:
         careful = [text for text in found.warnings if "to hold out as a test; run" in text]
         assert len(careful) == (held[-1] < 2)
     assert held == [0, 1, 2]
+
+
+def test_a_loss_that_turns_and_rises_late_says_so() -> None:
+    """A bowl bends everywhere, which was taken for noise: tuned at 32, too high a rate at 2048."""
+    widths = 32 * 2 ** np.arange(7)
+    turns = 2 + 3 / widths**0.5 + 0.02 * (0.7 * np.log2(widths / 32)) ** 2
+    found = predict_loss(pd.DataFrame({"width": widths, "lr": 0.01, "loss": turns}), 4096)[0]
+    assert any("the loss rises with width beyond 256" in text for text in found.warnings)
+
+
+def test_a_plateau_under_noise_does_not_rise() -> None:
+    widths, rng = 32 * 2 ** np.arange(7), np.random.default_rng(0)
+    level = 2 + 30 / widths**1.5
+    told = [rises(widths, level + 0.005 * rng.standard_normal(7), "width") for _ in range(400)]
+    assert sum(text is not None for text in told) <= 8
+
+
+def test_the_best_of_the_smallest_at_the_end_of_its_grid_is_told_of() -> None:
+    lrs = (0.01, 0.02, 0.04)
+    df = pd.concat([only_mup().assign(lr=lr, loss=only_mup()["loss"] - lr) for lr in lrs])
+    told = "mup at lr 0.04 is the best at width 32 and the largest that was run there"
+    assert any(text.startswith(told) for text in predict_loss(df)[0].warnings)
+    assert not any(
+        "that was run there" in text for text in predict_loss(df, value=0.04)[0].warnings
+    )
+
+
+def test_seeds_may_be_in_another_column_and_far_scales_are_called_by_their_name() -> None:
+    (found,) = predict_loss(only_mup().rename(columns={"seed": "trial"}), 8192, seed="trial")
+    assert list(found.points["seeds"]) == [3] * 8
+    assert any(text.startswith("width lies up to 21.3 times outside") for text in found.warnings)
 
 
 @pytest.mark.parametrize("shape", ["rising", "a bowl"])
