@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -36,6 +38,42 @@ def require(df: pd.DataFrame, *names: str, hint: str = "") -> None:
     for name in names:
         if (count := int((df.columns == name).sum())) > 1:
             raise ValueError(f"{count} columns are called {name!r}: which one is meant? Rename one")
+
+
+def wide_columns(df: pd.DataFrame, hp: str, loss: str) -> str:
+    """What to say of a table that has a column of losses for each value of a hyperparameter.
+
+    Args:
+        df: the table.
+        hp: the hyperparameter, which is no column.
+        loss: what the losses are to be called, which is none either.
+
+    Returns:
+        what makes a row of each loss, with what to put in front of it; empty for other tables.
+
+    >>> wide_columns(pd.DataFrame(columns=["width", "0.01", "0.02", "0.04"]), "lr", "loss")[:60]
+    ". Columns '0.01', '0.02', '0.04' look like one per lr. A row "
+    """
+    if hp in df.columns or loss in df.columns:
+        return ""
+    parts = {column: _AT_END.match(str(column)) for column in df.columns}
+    values = {column: float(part["value"]) for column, part in parts.items() if part}
+    fronts = {str(column)[: parts[column].start("value")] for column in values}  # type: ignore[union-attr]
+    if len(values) < 3 or len(fronts) != 1 or min(values.values()) <= 0:
+        return ""
+    front = fronts.pop()
+    others = [column for column in df.columns if column not in values]
+    named = ", ".join(repr(column) for column in [*values][:3])
+    strip = f".str.removeprefix({front!r})" if front else ""
+    return (
+        f". Columns {named} look like one per {hp}. A row per run: long = df.melt({others!r}, "
+        f"var_name={hp!r}, value_name={loss!r}); long[{hp!r}] = long[{hp!r}].astype(str){strip}"
+        ".astype(float)"
+    )
+
+
+# A number at the end of a column's name, behind nothing or a name such as loss_lr or lr=.
+_AT_END = re.compile(r"^(?:.*[^0-9.eE+-])?(?P<value>\d*\.?\d+(?:[eE][+-]?\d+)?)$")
 
 
 def require_single(df: pd.DataFrame, *names: str, way_out: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import numbers, positive, require
+from paramz.analysis.columns import numbers, positive, require, wide_columns
 from paramz.analysis.statuses import ended
 
 # Values of a hyperparameter that are nearer than this, in octaves, differ by rounding.
@@ -56,7 +56,7 @@ def tidy_runs(
             or a column holds values that cannot be used.
     """
     hint = ". Other names are arguments: scale='d_model', hp='learning_rate', loss='val_loss'"
-    require(df, hp, loss, scale, hint=hint)
+    require(df, hp, loss, scale, hint=hint + wide_columns(df, hp, loss))
     df = ended(df)
     names = [by] if isinstance(by, str) else list(by)
     if by == "parametrization" and by not in df.columns:

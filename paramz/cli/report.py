@@ -48,6 +48,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write report.html and its figures: did the hyperparameter transfer?"""
+    from paramz.analysis.columns import wide_columns
     from paramz.analysis.tables import ENDINGS, as_trials, last_rows, parse_names, read_table
     from paramz.sweeps import load
 
@@ -66,7 +67,7 @@ def report(
                 raise KeyError(
                     f"{folder} has no column {', '.join(map(repr, missing))}; it has: "
                     f"{', '.join(map(str, runs.columns))}. Name them with --map theirs=ours, or "
-                    "--hp, --loss and --scale"
+                    f"--hp, --loss and --scale{wide_columns(runs, hp, loss)}"
                 )
             runs, out = as_trials(runs), out or folder.with_name(f"{folder.stem}-report")
         elif names:

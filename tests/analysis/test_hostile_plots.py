@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 import paramz
 import paramz.analysis as pa
@@ -55,6 +56,24 @@ def test_checks_that_differ_are_not_averaged_into_one_line() -> None:
     with pytest.raises(ValueError, match=r"2 values of lr \(0.1, 0.4\).*as df\[df.lr =="):
         plots.coord_module(both, "a")
     assert plots.steepest(both) == ["a"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_as_many_panels_are_drawn_as_there_are_axes(count: int) -> None:
+    """Five were drawn, whatever was given: zip said which argument is longer."""
+    df = check({"a": 1, "b": 1, "c": 1, "d": 1, "readout": 1})
+    given = [Figure().subplots() for _ in range(count)]
+    assert plots.coord_check(df, axes=given) == given
+    assert all(ax.get_title() for ax in given)
+    assert len(plots.steepest(df, count=0)) == 0
+
+
+def test_other_numbers_of_axes_are_refused_with_the_panels() -> None:
+    df = check({"a": 1, "b": 1})
+    with pytest.raises(ValueError, match="3 axes for 2 panels, a delta, b delta: give 2, or none"):
+        plots.coord_check(df, axes=[Figure().subplots() for _ in range(3)])
+    with pytest.raises(ValueError, match="1 axes for 2 panels.*modules= says"):
+        plots.coord_check(df, axes=[Figure().subplots()], modules=["a", "b"])
 
 
 def test_a_module_that_diverges_changes_fastest() -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from paramz.analysis import transfer
 from paramz.analysis.tables import as_trials, last_rows, parse_names, read_table
 from paramz.cli import app
 
@@ -133,6 +134,31 @@ def test_a_table_of_wandb_is_reported(tmp_path: Path) -> None:
     assert (tmp_path / "wandb-report" / "report.html").is_file()
     code, _, err = call("report", tmp_path / "wandb.csv", "--hp", "rate")
     assert code == 2 and "has no column 'rate'" in err and "--map theirs=ours" in err
+
+
+@pytest.mark.parametrize("front", ["", "lr=", "loss_lr_"])
+def test_a_table_with_a_column_for_each_lr_is_refused_with_what_makes_rows(
+    front: str, tmp_path: Path
+) -> None:
+    """It said that lr and loss are no columns, and to rename some: no name would have helped."""
+    df = pd.DataFrame({"width": [64, 128, 256], "seed": 0})
+    df = df.assign(**{f"{front}{2.0**k}": 2 + 0.1 * (k + 6) ** 2 for k in range(-8, -3)})
+    path = tmp_path / "wide.csv"
+    df.to_csv(path, index=False)
+    with pytest.raises(KeyError, match="look like one per lr. A row per run: ") as refused:
+        transfer(pd.read_csv(path))
+    given = {"df": df}
+    exec(refused.value.args[0].partition("A row per run: ")[2], given)
+    assert transfer(given["long"]).drift.slope.abs().max() < 0.01
+    code, _, err = call("report", path)
+    assert code == 2 and "look like one per lr. A row per run: long = df.melt(" in err
+
+
+def test_other_tables_without_a_loss_are_not_taken_for_such() -> None:
+    df = pd.DataFrame({"width": [8, 16], "beta1": 0.9, "beta2": 0.95, "lr": 0.1})
+    with pytest.raises(KeyError) as refused:
+        transfer(df)
+    assert "look like one per" not in str(refused.value)
 
 
 def test_an_empty_status_says_nothing(tmp_path: Path) -> None:

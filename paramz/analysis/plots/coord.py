@@ -55,7 +55,7 @@ def coord_check(
             step); ``"update"`` (the part of it that the module's own weights made); ``"reach"``
             (attention logits once queries and keys align); and the evidence ``"aligned"``,
             ``"zeroed"``, ``"input"``, ``"expected"`` and ``"step"``.
-        modules: which, in order; by default those of `steepest`.
+        modules: which, in order; by default those of `steepest`, five or as many as there are axes.
         axes: one per panel; by default a new figure.
         verdict: whose culprit comes first; by default that of `paramz.judge`, unless quantity or
             modules are given.
@@ -65,7 +65,7 @@ def coord_check(
 
     Raises:
         ValueError: the table has no such quantity, or no module of which it is above zero at two
-            sizes; as in `coord_module`.
+            sizes; there are more or fewer axes than panels; as in `coord_module`.
     """
     require(df, "step", "module", "quantity", "rms")
     drawn = "delta" if quantity is None else quantity
@@ -81,12 +81,18 @@ def coord_check(
     first = [(named.module, named.quantity)] if named is not None else []
     others = modules
     if others is None:
-        others = steepest(df, drawn, PANELS - len(first))
+        count = PANELS if axes is None else len(axes)
+        others = steepest(df, drawn, count - len(first))
         if any(panel == (m, drawn) for panel in first for m in others):
-            others = steepest(df, drawn)
+            others = steepest(df, drawn, count)
     shown = first + [(m, drawn) for m in others if (m, drawn) not in first]
     if not shown:
         raise ValueError(f"no module's {drawn} is above zero at two sizes or more")
+    if axes is not None and len(axes) != len(shown):
+        raise ValueError(
+            f"{len(axes)} axes for {len(shown)} panels, {', '.join(f'{m} {q}' for m, q in shown)}: "
+            f"give {len(shown)}, or none for a new figure; modules= says which are drawn"
+        )
     alike = len({q for _, q in shown}) == 1
     if axes is None:
         panels = new_row(len(shown), width=2.5, height=2.7, share=alike)
@@ -241,10 +247,10 @@ def steepest(df: pd.DataFrame, quantity: str = "delta", count: int = PANELS) -> 
     forward = df[df["quantity"] == "output"] if (df["quantity"] == "output").any() else df
     names = dict.fromkeys([*forward["module"], *df["module"]])
     found = [m for m in names if m in slopes]
-    kept = [m for m in _outputs(df) if m in slopes][-count:]
+    kept = [m for m in _outputs(df) if m in slopes][-count:] if count > 0 else []
     # Of modules that are as steep the first ones, the same whenever the picture is drawn.
     rest = sorted((m for m in found if m not in kept), key=lambda m: slopes[m], reverse=True)
-    chosen = {*kept, *rest[: count - len(kept)]}
+    chosen = {*kept, *rest[: max(count - len(kept), 0)]}
     return [m for m in found if m in chosen]
 
 
