@@ -52,7 +52,7 @@ def wide_columns(df: pd.DataFrame, hp: str, loss: str) -> str:
         what makes a row of each loss, with what to put in front of it; empty for other tables.
 
     >>> wide_columns(pd.DataFrame(columns=["width", "0.01", "0.02", "0.04"]), "lr", "loss")[:60]
-    ". Columns '0.01', '0.02', '0.04' look like one per lr. A row "
+    ". Columns '0.01', '0.02', '0.04' look like one per lr. A row"
     """
     if hp in df.columns or loss in df.columns:
         return ""

@@ -182,7 +182,8 @@ def read_facts(
     tensors = _tensors(model, probes, (base, wider), places, scales)
     heads: Sequence[GrowingHeads] = find_growing_heads(model, probes)
     seen = _products(model, probes, heads, example)
-    normed, products = (tuple(p for p in seen if bool(p.held) is held) for held in (True, False))
+    normed, entries = ([p for p in seen if p.held], [p for p in seen if p.entry and p.generated])
+    products = tuple(p for p in seen if not (p.held or p.entry))
     heads = tuple(shown_heads(heads, products, model, probes))
     silent = any(place.why in ("structure", "order", "last") for place in places.values())
     asked = silent or any(each.attribute is None for each in heads)
@@ -222,8 +223,10 @@ def read_facts(
         written=written,
         scaled_readout=scales_tied_readout(model),
         uncalled=uncalled_layers(grown, probes, example),
-        dots=tuple(p for p in products if p.fades or p.drifts or (p.grows and p.stays)),
-        normed=normed,
+        dots=tuple(
+            p for p in (*products, *entries) if p.fades or p.drifts or (p.grows and p.stays)
+        ),
+        normed=tuple(normed),
         nested=nested_encoders(model),
         residual=residual,
         failure=failure,

@@ -7,9 +7,10 @@ parameter with width as its fan_in.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -67,7 +68,20 @@ def terms_of(name: str, args: Any, found: Sequence[Terms]) -> Terms:
         return _products(found[0], found[1], ())
     if name.rstrip("_") == "div":
         return found[0]
+    if name == "sum":  # of products entry by entry, as torch.dot takes it
+        count = int(args[0].numel() // max(_left(args), 1))
+        return tuple(
+            replace(term, sums=(*term.sums, count)) if len(term.makers) > 1 else term
+            for term in found[0]
+        )
     return tuple(dict.fromkeys(term for terms in found for term in terms))[:_MOST]
+
+
+def _left(args: Any) -> int:
+    """How many entries a sum leaves."""
+    axes = range(args[0].ndim) if len(args) < 2 or not args[1] else args[1]
+    gone = {axis % max(args[0].ndim, 1) for axis in axes}
+    return math.prod(n for axis, n in enumerate(args[0].shape) if axis not in gone)
 
 
 def summed(name: str, args: Any) -> int:

@@ -31,7 +31,8 @@ class Seen:
     activation, or its length, whose ``size`` is then the root, ``average`` that one factor is a
     softmax over that axis, ``gains`` the parameters that multiply its factors. ``terms`` are the
     summands of a factor that the model computes from its parameters alone; ``held`` is the
-    parameter that makes a factor alone, through a norm.
+    parameter that makes a factor alone, through a norm; ``entry`` says that it is no product but
+    what the model computes from its parameters alone, beside data entry by entry.
     """
 
     made: tuple[frozenset[str], frozenset[str]]
@@ -47,6 +48,7 @@ class Seen:
     gains: tuple[str, ...] = ()
     terms: Terms = ()
     held: str = ""
+    entry: bool = False
 
 
 def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
@@ -169,6 +171,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _made(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> _State:
         data = any(state.data for state in found)
+        for one in found if data and name not in PRODUCTS else ():
+            if not one.data and is_generated(one.terms):
+                size, both = max(math.prod(t.sums) for t in one.terms), (one.made, one.made)
+                self.seen.append(Seen(both, size, 1.0, False, terms=one.terms, entry=True))
         if name.startswith("_scaled_dot_product"):
             q, k, v = map(self.state, args[:3])
             scale = (kwargs or {}).get("scale") or args[0].shape[-1] ** -0.5

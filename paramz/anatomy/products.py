@@ -67,6 +67,7 @@ class Product:
     gains: tuple[str, ...] = ()
     generated: tuple[tuple[frozenset[str], int], ...] = ()
     held: str = ""
+    entry: bool = False
 
     @property
     def grows(self) -> bool:
@@ -126,7 +127,7 @@ def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:
             layer, scalable = [*able, layers[0]][0], bool(able) and not one.alone
             product = _product(path, layer, one, other, scalable=scalable)
             told = product.grows, product.fades, product.drifts, product.generated
-            kind = (path, *told, one.softmax, one.at_output, one.alone, one.held)
+            kind = (path, *told, one.softmax, one.at_output, one.alone, one.held, one.entry)
             found.setdefault(kind, product)
     return tuple(found.values())
 
@@ -152,6 +153,7 @@ def _product(path: str, layer: str, one: Seen, other: Seen, *, scalable: bool) -
         gains=one.gains,
         generated=_generated(one, other) if growth > 1 and not one.softmax else (),
         held=one.held,
+        entry=one.entry,
     )
 
 
@@ -161,7 +163,10 @@ def _generated(one: Seen, other: Seen) -> tuple[tuple[frozenset[str], int], ...]
     A constant that grows has a size of its own, and of its axes nothing is known.
     """
     return tuple(
-        (term.makers, 1 + sum(b != w for b, w in zip(term.sums, wider.sums, strict=False)))
+        (
+            term.makers,
+            (not one.entry) + sum(b != w for b, w in zip(term.sums, wider.sums, strict=False)),
+        )
         for term, wider in zip(one.terms, other.terms, strict=False)
         if term.sums and term.constants == wider.constants
     )
@@ -225,7 +230,7 @@ def _watched(model: nn.Module, example: Any) -> dict[tuple[Any, ...], list[Seen]
             found: dict[tuple[Any, ...], list[Seen]] = {}
             for one in seen:
                 made = (" ".join(sorted({*map(unnumbered, each)})) for each in one.made)
-                kind = (*made, one.softmax, one.at_output, one.alone, bool(one.held))
+                kind = (*made, one.softmax, one.at_output, one.alone, bool(one.held), one.entry)
                 found.setdefault(kind, []).append(one)
             return found
     return {}

@@ -33,14 +33,15 @@ def generated_matrices(facts: Facts, rows: Sequence[Row], power: Power) -> list[
     summed = {row.name for row in rows if "fan_in" in row.ratios}
     known = {tensor.name for tensor in facts.tensors if tensor.growing}
     spoken = {each.module for each in facts.declared if each.kind != "depth"}
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, bool], list[str]] = {}
     for product in facts.dots:
         for makers, sums in product.generated:
             growing = sorted(makers & known)
             layers = {split(name)[0] for name in growing}
             if len(makers & summed) < sums and growing and not layers & spoken:
-                found.setdefault(pattern(split(growing[-1])[0]), growing)
-    return [_said(key, growing) for key, growing in found.items()]
+                key = pattern(split(growing[-1])[0])
+                found.setdefault((key, product.entry), growing)
+    return [(_summed if entry else _said)(key, growing) for (key, entry), growing in found.items()]
 
 
 def _said(key: str, makers: Sequence[str]) -> str:
@@ -51,5 +52,16 @@ def _said(key: str, makers: Sequence[str]) -> str:
         "grows like width^1/2 as drawn and like width while it is trained. Divide the matrix in "
         "the code by the length of that sum over its length in the base: what it makes then keeps "
         "its size while it is trained, and starts small in wide models, as a readout does. "
+        f"factors={{r'^{key}$': None}} says that it is right as it is"
+    )
+
+
+def _summed(key: str, makers: Sequence[str]) -> str:
+    return (
+        f"{listed([*makers], 4)}: forward code multiplies these with each other and no input, and "
+        "sums over an axis that grows. Their entries keep their size, and so do their steps, so the"
+        " sum grows like width^1/2 as drawn and like width while it is trained (as lambda of "
+        "differential attention where the size of a head grows). Divide it in the code by the "
+        "length of that axis over its length in the base. "
         f"factors={{r'^{key}$': None}} says that it is right as it is"
     )
