@@ -138,13 +138,14 @@ def _surface(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> dict[s
 
 def _through(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> _Quadratic | None:
     """The quadratic through points; None where there are too few."""
-    freedom = len(runs) - runs["seed"].nunique() - _TERMS
+    seeds = pd.factorize(runs["seed"], use_na_sentinel=False)[0]  # an empty cell is one, too
+    freedom = len(runs) - len(np.unique(seeds)) - _TERMS
     if freedom < 1 or (runs[["x", "b"]].nunique() < 3).any():
         return None
     center = runs[["x", "b"]].mean().to_numpy()
     x, b = (runs[["x", "b"]].to_numpy() - center).T
     terms = pd.DataFrame({"x": x, "b": b, "xx": x * x, "xb": x * b, "bb": b * b, "y": runs["loss"]})
-    terms = terms - terms.groupby(runs["seed"].to_numpy()).transform("mean").to_numpy()
+    terms = terms - terms.groupby(seeds).transform("mean").to_numpy()
     design, y = terms.iloc[:, :_TERMS].to_numpy(), terms["y"].to_numpy()
     fit, *_ = np.linalg.lstsq(design, y, rcond=None)
     noise = float(np.sum((y - design @ fit) ** 2) / freedom)

@@ -88,7 +88,7 @@ def tidy_runs(
         vary = [c for c in df.columns if c not in known and (b[c] != a[c]).any()]
         hint = (
             f"select one value of, or pass in by=, the columns that differ: "
-            f"{', '.join(map(repr, vary))}"
+            f"{', '.join(map(repr, vary))} (seeds are named by seed=)"
             if vary
             else f"no column differs: are rows repeated, or is it seeds, which {seed!r} must tell?"
         )

@@ -27,6 +27,8 @@ from paramz.analysis.upside_down import upside_down
 
 # A parabola has three coefficients.
 _POINTS = 3
+# Of fewer draws, less than one lies outside the middle 95 %.
+_DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ def transfer(
     Raises:
         KeyError: a column is missing.
         ValueError: a column holds no usable numbers, two runs share group, scale, hyperparameter
-            and seed, or no group has runs that did not diverge, on three grid points or more, at
-            two scales. The message names the column, row or group.
+            and seed, the tolerance or the draws make no interval, or no group has runs that did not
+            diverge, on three grid points or more, at two scales. The message names the column, row
+            or group.
 
     Warns:
         UserWarning: what is given as the loss looks like a score where higher is better.
@@ -145,6 +148,11 @@ def transfer(
     transfers (tolerance 0.1 octave per doubling). Use lr = 0.014 (0.014 to 0.014) at width 128 and
     above, tuned at width 32 to 128.
     """
+    if not 0 < tolerance < np.inf or draws < _DRAWS:
+        raise ValueError(
+            f"tolerance={tolerance:g}, draws={draws}: a tolerance is above zero, in octaves per "
+            f"doubling, and the ends of a 95 % interval take {_DRAWS} draws or more"
+        )
     given, df = df, ended(df)
     runs, notes = merge_close(tidy_runs(df, hp=hp, loss=loss, scale=scale, by=by, seed=seed), hp)
     again, repeated = repeated_seeds(runs)

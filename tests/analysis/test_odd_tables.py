@@ -1,5 +1,6 @@
 """Tables that are no DataFrames, and rows that share a run or are there twice."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow
 import pytest
 
 from paramz.analysis.criticalbatch import critical_batch
+from paramz.analysis.joint import joint_optimum
 from paramz.analysis.law import ScalingLaw
 from paramz.analysis.lawfit import LawWarning
 from paramz.analysis.prediction import predict_loss
@@ -70,6 +72,28 @@ def test_rows_that_are_there_twice_are_told_of() -> None:
     df = checkpoints()
     with pytest.warns(LawWarning, match="28 of 56 rows repeat the inputs and the loss"):
         ScalingLaw("power").fit(pd.concat([df, df], ignore_index=True), width="width")
+
+
+def test_an_empty_cell_for_a_seed_is_a_seed() -> None:
+    """The surface ended in "SVD did not converge", or in an index out of bounds."""
+    rng = np.random.default_rng(0)
+    cells = itertools.product((64, 128), range(-8, -2), range(4, 9), (0.0, np.nan))
+    df = pd.DataFrame(cells, columns=["width", "x", "b", "seed"])
+    df["loss"] = 2 + 0.02 * (df["x"] + 8 - df["b"] / 2) ** 2 + 0.01 * (df["b"] - 6) ** 2
+    df["loss"] += 0.002 * rng.standard_normal(len(df))
+    df = df.assign(lr=2.0 ** df["x"], batch_size=2.0 ** df["b"])
+    found = joint_optimum(df)
+    pd.testing.assert_frame_equal(found, joint_optimum(df.assign(seed=df["seed"].fillna(1.0))))
+    with pytest.raises(ValueError, match=r"'seed_of_run' \(seeds are named by seed=\)"):
+        joint_optimum(df.assign(seed_of_run=df["seed"].fillna(1.0)).drop(columns="seed"))
+
+
+@pytest.mark.parametrize("asked", [{"tolerance": -1.0}, {"tolerance": np.nan}, {"draws": 0}])
+def test_what_makes_no_interval_is_refused(asked: dict[str, float]) -> None:
+    """A tolerance below zero failed every sweep."""
+    df = pd.DataFrame({"width": [32, 64] * 4, "lr": np.repeat([0.1, 0.2, 0.4, 0.8], 2), "loss": 2})
+    with pytest.raises(ValueError, match="a tolerance is above zero"):
+        transfer(df, **asked)  # type: ignore[arg-type]
 
 
 def test_steps_written_as_texts_are_in_the_order_of_numbers() -> None:
