@@ -139,7 +139,8 @@ def transfer(
     Warns:
         UserWarning: what is given as the loss looks like a score where higher is better.
 
-    >>> rows = [{"width": w, "lr": 2.0**x, "loss": 2 + 9 / w + 0.1 * (x + 6.2) ** 2, "seed": s}
+    >>> rows = [{"width": w, "lr": 2.0**x, "seed": s,
+    ...          "loss": 2 + 9 / w + 0.1 * (x + 6.2) ** 2 + 0.01 * s}
     ...         for w in (32, 64, 128) for x in range(-10, -2) for s in (0, 1)]
     >>> found = transfer(pd.DataFrame(rows))
     >>> print(found.verdicts["all"])
