@@ -166,6 +166,9 @@ def is_attention(module: nn.Module) -> bool:
     if names.NORM_CLASS.search(kind) or any(n in module._parameters for n in names.DECAY_RATES):
         return False
     queries = {n for n, _ in _children(module) if names.QUERY_PROJECTION.search(n)}
+    if queries <= names.ONLY_Q:
+        beside = {n for n, _ in _children(module)} | module._parameters.keys()
+        queries = queries if any(map(names.OF_KEYS.search, beside)) else set()
     convolves = any(isinstance(m, nn.modules.conv._ConvNd) for _, m in _children(module))
     if queries and not (queries == {"in_proj"} and convolves):  # as in a gated short convolution
         return True

@@ -131,6 +131,9 @@ QUERY_PROJECTION = re.compile(
     r"^(to_|in_|c_|w_?|W_?)?(q|qk|qv|kv|qkv|query|queries|query_key_value)"
     r"(_proj|_lin|_linear|_layer|s)?$|^in_proj$|^c_attn$"
 )
+# A child called q alone is a critic's value or a quantizer, too: queries have keys beside them.
+ONLY_Q = frozenset({"q", "qs"})
+OF_KEYS = re.compile(r"key|mem|(^|[^a-z])k(v|s|[^a-z]|$)|^w_?k", re.IGNORECASE)
 # Parameters of mixers that have rates of decay and no logits: state-space layers and RWKV.
 DECAY_RATES = ("A_log", "time_decay")
 # Submodules that make the queries, alone or together with keys and values (in this order).

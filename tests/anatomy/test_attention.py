@@ -387,3 +387,29 @@ def test_a_declared_factor_of_attention_may_divide():
         build(64), "mup", base=build, base_width=16, factors={"temperature": "attention"}
     )
     assert [each.value for each in plan.attention] == [pytest.approx(8**0.5 * 4)]
+
+
+class Critic(nn.Module):
+    """The value of actions, as actor-critic code names it, and a state's beside it."""
+
+    def __init__(self, width, kind="net"):
+        super().__init__()
+        sizes = (nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.body = nn.Identity() if kind == "net" else nn.Sequential(*sizes)
+        self.q = nn.Sequential(*sizes, nn.Linear(width, 1)) if kind == "net" else None
+        if self.q is None:
+            self.q, self.v = nn.Linear(width, 4), nn.Linear(width, 1)
+        self.kind = kind
+
+    def forward(self, x):
+        h = self.body(x)
+        return self.q(h) if self.kind == "net" else self.q(h) + self.v(h)
+
+
+@pytest.mark.parametrize("kind", ["net", "dueling"])
+def test_a_child_called_q_without_keys_is_no_attention(kind):
+    build = lambda width: Critic(width, kind)  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = paramz.make_plan(build(64), "mup", base=build, base_width=16)
+    assert (plan.attention, plan.notes) == ((), ())
