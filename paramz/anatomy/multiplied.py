@@ -122,17 +122,6 @@ class _State(NamedTuple):
     held: bool = False
 
 
-_LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
-_SHARES = frozenset({"_softmax", "_safe_softmax"})
-_SOFTMAX = _SHARES | {"_log_softmax"}
-_NORMS = frozenset(
-    """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
-    linalg_vector_norm""".split()
-)
-# Operations behind which a sum of one activation is as large as before, or is a logit's.
-_KEEP_SUMS = frozenset({"add", "sub", "cat", "stack", "where", "maximum", "minimum"})
-
-
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes products while a model runs."""
 
@@ -165,8 +154,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = self._made(name, args, kwargs, found)
             if not made.data:
                 made = made._replace(terms=terms_of(name, args, [s.terms for s in found]))
-            for tensor in tensors_in(out):
-                self.known.put(tensor, made)
+            for tensor in tensors_in(out):  # what an argmin chooses has no size that grows
+                sized = tensor.is_floating_point() or tensor.is_complex()
+                self.known.put(tensor, made if sized else made._replace(sums=frozenset()))
         return out
 
     def _made(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> _State:
@@ -185,19 +175,21 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             left, right = map(self.state, args[:2] if name == "convolution" else args[-2:])
             if name != "convolution" or (left.data and is_generated(right.terms)):
                 return self._product(left, right, summed(name, args), data)
-        if name in _LAYERS:
+        if name in ops.LAYERS:
             weights = [state.made for state in found if state.raw]
             self.taken.update(*(state.sums for state in found))
             return _State(weights[0] if weights else frozenset(), data)
         made = frozenset[str]().union(*(s.made for s in found if s.data == data))
         pending = frozenset[int]().union(*(s.pending for s in found))
-        if name in _SOFTMAX or (name in ops.EXPONENTIALS and pending):
+        if name in ops.SOFTMAXES or (name in ops.EXPONENTIALS and pending):
             for number in pending:
                 self.seen[number] = replace(self.seen[number], softmax=True)
-            shares = args[0].shape[args[1]] if name in _SHARES and args[0].ndim else 0
+            shares = args[0].shape[args[1]] if name in ops.SHARES and args[0].ndim else 0
             return _State(made, data, soft=pending, shares=shares)
         ratio = name == "div" and len(found) == 2 and all(s.pending for s in found)
-        if name in _NORMS or ratio:  # of two sums over the same axis the ratio does not grow
+        if (
+            name in ops.SIZE_TAKEN or ratio
+        ):  # of two sums over the same axis the ratio does not grow
             for number in pending:
                 self.seen[number] = replace(self.seen[number], normed=True)
         if name == "sum" and found[0].paired is not None and len(args) > 1 and args[1]:
@@ -227,7 +219,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             sums=sums,
             shares=found[0].shares if same else 0,
             gains=_gains(found, data) if same else (),
-            held=not data and any(s.made and (s.held or name in _NORMS) for s in found),
+            held=not data and any(s.made and (s.held or name in ops.SIZE_TAKEN) for s in found),
         )
 
     def _sums(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> frozenset[int]:
@@ -245,7 +237,11 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.seen.append(Seen((one.made, one.made), size, one.factor, False, True, alone=True))
             return frozenset([len(self.seen) - 1])
         single = sum(state.data for state in found) == 1
-        return kept if (single and name not in _NORMS) or name in _KEEP_SUMS else frozenset()
+        return (
+            kept
+            if (single and name not in ops.SIZE_TAKEN) or name in ops.KEEP_SUMS
+            else frozenset()
+        )
 
     def _product(self, left: _State, right: _State, size: float, data: bool) -> _State:
         self._attention |= left.soft | right.soft

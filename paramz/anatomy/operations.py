@@ -27,8 +27,24 @@ SAME = frozenset(
     _unsafe_view expand view_copy native_dropout add clamp clamp_min maximum""".split()
 )
 
+# What multiplies by a kernel, or looks up in a table.
+LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
+
+# Softmaxes: those whose result adds up to one, and all.
+SHARES = frozenset({"_softmax", "_safe_softmax"})
+SOFTMAXES = SHARES | {"_log_softmax"}
+
+# Operations that take the size off.
+SIZE_TAKEN = frozenset(
+    """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
+    linalg_vector_norm""".split()
+)
+
+# Operations behind which a sum of one activation is as large as before, or is a logit's.
+KEEP_SUMS = frozenset({"add", "sub", "cat", "stack", "where", "maximum", "minimum"})
+
 # Operations that take rows of their first argument by numbers in others.
-LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select"})
+LOOKS = frozenset({"embedding", "_embedding_bag", "index", "index_select", "gather"})
 
 # Operations whose result has the axes of their first argument: a matrix as it is used, copied in
 # another order, rounded, scaled, or another number for each of its own.

@@ -354,6 +354,7 @@ INSIDE = {
     "length": (lambda h, w: h.norm(dim=-1), True),
     "mean": (lambda h, w: h.mean(-1), False),
     "weighed by parameters": (lambda h, w: (h * w).sum(-1), False),
+    "a choice by it": (lambda h, w: w[h.sum(-1, keepdim=True).expand(4, 9).argmin(-1)], False),
 }
 
 

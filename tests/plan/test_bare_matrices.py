@@ -254,3 +254,27 @@ def test_experts_of_transformers_without_a_layout_are_read():
     rows = {row.name.rpartition(".")[2]: row for row in plan.rows if row.role == "expert"}
     assert dict(rows["gate_up_proj"].ratios) == {"fan_in": 2.0, "fan_out": 4.0}
     assert dict(rows["down_proj"].ratios) == {"fan_in": 4.0, "fan_out": 2.0}
+
+
+class Codebook(nn.Module):
+    """What is compared with data, and of which the nearest row is taken in its place."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, width), nn.Linear(width, 2)
+        self.codes = nn.Parameter(torch.randn(7, width))
+
+    def forward(self, x):
+        z = self.enter(x)
+        near = z @ self.codes.T - self.codes.pow(2).sum(-1) / 2
+        taken = self.codes.gather(0, near.argmax(-1)[:, None].expand(-1, z.shape[1]))
+        return self.leave(z + (taken - z).detach())
+
+
+def test_a_codebook_is_no_map_into_its_codes():
+    """It started and learnt like a readout, so that what it puts out faded with width."""
+    said = {"base": Codebook, "base_width": 16, "example": torch.randn(5, 3)}
+    with pytest.raises(ValueError, match=r"codes \(7, 64\): axis 1 grows with width"):
+        paramz.make_plan(Codebook(64), "mup", **said)
+    plan = paramz.make_plan(Codebook(64), "mup", roles={"codes$": "input"}, **said)
+    assert {row.name: row.role for row in plan.rows}["codes"] == "input"
