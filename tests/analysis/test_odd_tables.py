@@ -33,7 +33,7 @@ def test_a_table_that_is_no_dataframe_says_how_to_make_one(analysis, kind) -> No
 
 
 def test_few_rows_that_share_runs_are_resampled_by_run() -> None:
-    """Below 30 rows groups were ignored: a third of the width, half of the coverage."""
+    """Below 30 rows groups were ignored, and 95 % intervals held half of the parameters."""
     held = 0
     for seed in range(12):
         df = checkpoints(seed).assign(run=lambda d: "w" + d["width"].astype(str))
