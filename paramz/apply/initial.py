@@ -1,9 +1,8 @@
 """Initial values: what the base model's init was, and what the target's must be multiplied by.
 
-The rule wants std = (std measured on the base) * (its power of the ratios). Libraries differ in how
-their own init moves with width (torch 1/sqrt(fan_in), Hugging Face not at all), so the target's own
-law is recognised first and only the exact difference between the two laws is applied: where the
-model already follows the rule, its random numbers stay as drawn.
+The rule wants std = (std measured on the base) * (its power of the ratios). Only the exact
+difference between it and the law of the model's own init (paramz/apply/native.py) is applied: where
+the model already follows the rule, its random numbers stay as drawn.
 """
 
 from __future__ import annotations
@@ -15,125 +14,14 @@ import torch
 from torch import nn
 
 from paramz.anatomy.depth_factors import held_at_base
-from paramz.anatomy.paths import split
 from paramz.anatomy.probes import Probes
-from paramz.anatomy.tensors import is_trainable_kind, listed, module_at
+from paramz.anatomy.tensors import is_trainable_kind, listed
 from paramz.apply.measured import known_init, measure_init
+from paramz.apply.native import falls_with_depth, init_factor, over_blocks, torch_law
 from paramz.apply.pieces import growing_rows, growing_views, joined, slice_views
 from paramz.plan.plan import Plan
 from paramz.plan.row import Init, Row, Slice
 from paramz.plan.rulebook import Rulebook
-
-
-def init_factor(
-    row: Row,
-    wanted: float,
-    base: Init,
-    target: Init,
-    known: float | None,
-    parameter: torch.Tensor,
-) -> float:
-    """What to multiply the target's fresh init by, so that its std is ``wanted`` times the base's.
-
-    Args:
-        row: the tensor's shapes and ratios.
-        wanted: the rule's power at the target's ratios (std target / std base).
-        base: the base tensor's init, measured.
-        target: the target tensor's own init, measured, if not exactly.
-        known: std target / std base of the model's own init, where `torch_law` knows it.
-        parameter: the target tensor, measured exactly if no law tells that ratio.
-
-    Returns:
-        exactly 1.0 when the target already follows the rule, within what its size can tell.
-    """
-    if base.kind == "constant" or target.kind == "constant":
-        return 1.0
-    native = _nearest_law(row, wanted, base, target) if known is None else known
-    if native is None:
-        native = _ratio(base, measure_init(parameter))
-    factor = wanted / native
-    return 1.0 if math.isclose(factor, 1.0, rel_tol=1e-12) else factor
-
-
-def _ratio(base: Init, target: Init) -> float:
-    """Std target / std base, as measured.
-
-    The largest of many uniform draws tells their range far better than their std does.
-    """
-    if base.kind == target.kind == "uniform":
-        return target.bound / base.bound
-    return target.std / base.std
-
-
-def _nearest_law(row: Row, wanted: float, base: Init, target: Init) -> float | None:
-    """The usual law that fits the measured ratio best; None if none fits at all."""
-    laws = [wanted, 1.0]
-    laws += [row.ratios[scale] ** -0.5 for scale in ("fan_in", "fan_out") if scale in row.ratios]
-    if base.kind == target.kind == "uniform":
-        error = 10 / base.size + 10 / target.size
-        if len(row.shape) > 1:
-            laws.append(math.sqrt(sum(row.base_shape[:2]) / sum(row.shape[:2])))  # Glorot
-    else:
-        error = 4.0 * math.sqrt(0.5 / base.size + 0.5 / target.size)
-    if "rank" in row.ratios:  # PEFT draws A at 1 / rank or regardless of it, torch B at rank^-1/2
-        laws += [law * row.ratios["rank"] ** p for law in laws[1:] for p in (-0.5, -1.0)]
-    if "depth" in row.ratios:  # GPT-2 and its heirs start the end of a branch at std / sqrt(2 L)
-        laws += [law * row.ratios["depth"] ** -0.5 for law in laws[1:]]
-    measured = _ratio(base, target)
-    nearest = min(laws, key=lambda law: abs(math.log(measured / law)))
-    return nearest if abs(math.log(measured / nearest)) < error else None
-
-
-def falls_with_depth(row: Row, native: float) -> bool:
-    """Whether a model's own init, std target / std base, falls like depth^-1/2, as 1/sqrt(2L) does.
-
-    Args:
-        row: the tensor's ratios.
-        native: a law that was recognised.
-    """
-    fall = row.ratios.get("depth", 1.0) ** -0.5
-    laws = [1.0, *(row.ratios[s] ** -0.5 for s in ("fan_in", "fan_out") if s in row.ratios)]
-    return (
-        fall != 1.0
-        and any(math.isclose(native, law * fall, rel_tol=1e-6) for law in laws)
-        and not any(math.isclose(native, law, rel_tol=1e-6) for law in laws)
-    )
-
-
-def torch_law(
-    base_name: str,
-    base: nn.Module,
-    base_init: Init,
-    name: str,
-    target: nn.Module,
-    target_init: Init,
-) -> float | None:
-    """Std target / std base, if both tensors look like torch's default for their layer, else None.
-
-    torch draws weight and bias of linear and conv layers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of
-    the weight. The largest of n draws almost always lies within 10/n of that bound (all but e^-10
-    of the time), so it tells the law where the measured std of a small readout or bias could not.
-    Embeddings are N(0, 1).
-    """
-    fan_ins = []
-    for full, model, init in ((base_name, base, base_init), (name, target, target_init)):
-        path, local = split(full)
-        module = module_at(model, path)
-        if isinstance(module, nn.Embedding) and init.kind == "normal":
-            if abs(init.std - 1) > 4 * math.sqrt(0.5 / init.size):
-                return None
-            fan_ins.append(1)
-            continue
-        if local not in ("weight", "bias") or not isinstance(
-            module, nn.Linear | nn.modules.conv._ConvNd
-        ):
-            return None
-        fan_in, _ = nn.init._calculate_fan_in_and_fan_out(module.weight)
-        reached = init.bound * math.sqrt(fan_in)
-        if init.kind == "constant" or not 1 - 10 / init.size <= reached <= 1 + 1e-6:
-            return None
-        fan_ins.append(fan_in)
-    return math.sqrt(fan_ins[0] / fan_ins[1])
 
 
 def draw_(parameter: torch.Tensor, init: Init, std: float) -> None:
@@ -205,6 +93,18 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
     rulebook = made.rulebook
     rows, falling, held = [], 0, list[str]()
     adapted = "rank" in made.parametrization.scales
+
+    def measured(row: Row) -> tuple[Init, Init]:
+        twin = probes.twin_name(row.name) or row.name
+        values = unmasked(growing_rows(parameters[row.name], row), row)
+        return _base_init(probes, twin, base_parameters[twin], row), measure_init(values)
+
+    real = [
+        row
+        for row in made.rows
+        if not (at_base or parameters[row.name].is_meta or (adapted and not row.adapted))
+    ]
+    blocks = over_blocks(real, measured)
     for row in made.rows:
         if adapted and not row.adapted:
             rows.append(row)  # of the trained model that the adapters are on
@@ -226,7 +126,9 @@ def initialise_(model: nn.Module, probes: Probes, made: Plan) -> Plan:
                 held += [row.name] if back != 1.0 else []
                 factor = rulebook.branch_factor(row) * back
             else:
-                factor = init_factor(row, wanted, base_init, own, known, values)
+                factor = init_factor(
+                    row, wanted, base_init, own, known, values, blocks.get(row.name)
+                )
                 native = wanted / factor
                 falling += falls_with_depth(row, native)
         slices = tuple(
