@@ -10,8 +10,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from readme_rows import DIGITS_DECAY, WITHOUT, WORDS, Measured, digits, wide
-from readme_table import trials
+from readme_rows import DIGITS_DECAY, KFAC, NOISY, WITHOUT, WORDS, Measured, digits, wide
+from readme_table import signed, trials
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
 from paramz.analysis.plots.style import theme
@@ -85,7 +85,8 @@ def panels(rows: dict[str, Measured], across: int, size: tuple[float, float]) ->
         found = transfer(trials(row), hp=row.hp, scale=row.scale, loss=row.loss)
         plots.transfer(found, [ax])
         drift = found.drift.iloc[0]
-        ax.set_title(f"{title}: {drift.slope:+.2f} [{drift.lo:+.2f}, {drift.hi:+.2f}]")
+        slope, lo, hi = (signed(drift[name]) for name in ("slope", "lo", "hi"))
+        ax.set_title(f"{title}: {slope} [{lo}, {hi}]")
     return figure
 
 
@@ -110,6 +111,8 @@ def main() -> None:
     figures["wide"] = panels(WIDE, 4, (15, 7.2))
     figures["digits"] = panels(DIGITS, 4, (15, 3.9))
     figures["digits_decay"] = panels(DIGITS_DECAY, 2, (8.4, 3.9))
+    figures["noisy_digits"] = panels(NOISY, 3, (11.5, 7.2))
+    figures["noisy_kfac"] = panels(KFAC, 4, (15, 3.9))
     figures["warmup_decay"] = panels(WITHOUT, 4, (15, 3.9))
     figures["words"] = panels(WORDS, 4, (15, 3.9))
     figures["batch_sde"] = batch_sde()

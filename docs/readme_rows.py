@@ -69,6 +69,20 @@ def digits_decay(policy: str) -> Measured:
     return Measured(file, "width", policy, 1000, decay=True, **more)
 
 
+def noisy(scheme: str, optimizer: str) -> Measured:
+    """An MLP on digits whose noise is new at every step."""
+    named = {"adamw": "", "sgd": ", SGD", "muon": ", Muon"}[optimizer]
+    only = {"optimizer": optimizer}
+    file = "lr_width_noisy.csv"
+    return Measured(file, "width", scheme, 1000, True, f"noisy digits{named}", only=only)
+
+
+def noisy_kfac(scheme: str, hp: str = "lr") -> Measured:
+    """The same by K-FAC, its learning rate or its damping."""
+    file = {"lr": "lr_width_noisy_kfac.csv", "damping": "damping_width_noisy_kfac.csv"}[hp]
+    return Measured(file, "width", scheme, 1000, True, "noisy digits, K-FAC", hp)
+
+
 def words(scheme: str) -> Measured:
     """A GPT of 4096 words in place of 256 bytes."""
     what = "GPT of 4096 words"
@@ -89,6 +103,20 @@ WORDS = {
     "muP, large-vocab": words("mup+large-vocab"),
 }
 DIGITS_DECAY = {name: digits_decay(name) for name in ("lr-constant", "coupled")}
+NOISY = {
+    "muP, AdamW": noisy("mup", "adamw"),
+    "muP, SGD": noisy("mup", "sgd"),
+    "u-muP, AdamW": noisy("u-mup", "adamw"),
+    "muP, Muon": noisy("mup", "muon"),
+    "SP, AdamW": noisy("sp", "adamw"),
+    "SP, SGD": noisy("sp", "sgd"),
+}
+KFAC = {
+    "muP": noisy_kfac("mup"),
+    "SP": noisy_kfac("sp"),
+    "muP, damping": noisy_kfac("mup", "damping"),
+    "SP, damping": noisy_kfac("sp", "damping"),
+}
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
 DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
@@ -104,6 +132,8 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`sp`", wide("sp", "adamw")),
     ("`sp`", Measured("mup_mlp.csv", "width", "SP", **MLP)),
     ("`sp`", digits("sp", "sgd")),
+    ("`sp`", NOISY["SP, AdamW"]),
+    ("`sp`", NOISY["SP, SGD"]),
     ("`sp+embed`", Measured("lr_width_sp.csv", "width", "sp+embed", 1000, decay=True)),
     ("`sp`", words("sp")),
     ("`sp+embed`", words("sp+embed")),
@@ -114,13 +144,16 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     *(("`mup`", row) for row in WITHOUT.values()),
     ("`mup`", wide("mup", "adamw")),
     ("`mup`", digits("mup", "adamw")),
+    ("`mup`", NOISY["muP, AdamW"]),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
     ("`sp`", Measured("lr_width_sgd.csv", "width", "sp", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", wide("mup", "sgd", "GPT, SGD")),
     ("`mup`", digits("mup", "sgd")),
+    ("`mup`", NOISY["muP, SGD"]),
     ("`mup`", Measured("lr_width_muon.csv", "width", "mup", 1000, decay=True, what="GPT, Muon")),
     ("`mup`", wide("mup", "muon", "GPT, Muon")),
+    ("`mup`", NOISY["muP, Muon"]),
     ("`mup`", wide("mup", "adamh", "GPT, AdamH")),
     ("`mup`", wide("mup", "muonh", "GPT, MuonH")),
     ("`mean-field`", "equal to `mup`, to rounding"),
@@ -193,6 +226,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`u-mup`", Measured("lr_width_umup_long.csv", "width", "u-mup", 1000, decay=True)),
     ("`u-mup`", wide("u-mup", "adamw")),
     ("`u-mup`", digits("u-mup", "adamw")),
+    ("`u-mup`", NOISY["u-muP, AdamW"]),
     ("`mup`", Measured("lr_width_soap.csv", "width", "mup", 1000, decay=True, what="GPT, SOAP")),
     (
         "`sp`",
@@ -210,5 +244,9 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         "`mup`",
         Measured("lr_width_kfac.csv", "width", "mup", 1000, decay=True, what="GPT, K-FAC"),
     ),
+    ("`sp`", KFAC["SP"]),
+    ("`mup`", KFAC["muP"]),
+    ("best damping of K-FAC, `sp`", KFAC["SP, damping"]),
+    ("best damping of K-FAC, `mup`", KFAC["muP, damping"]),
     ("`lora`, `rslora` over rank", "docs/adapters.md"),
 )

@@ -76,8 +76,13 @@ def cells(m: Measured) -> tuple[str, str, str]:
         f"{'' if m.scale == 'steps' else lasted}"
         f"{'decay' if m.decay else 'no decay'}"
     )
-    size = f"{drift['slope']:+.2f} [{drift['lo']:+.2f}, {drift['hi']:+.2f}]"
-    return f"{size}; {regret}", basis, status
+    slope, lo, hi = (signed(drift[name]) for name in ("slope", "lo", "hi"))
+    return f"{slope} [{lo}, {hi}]; {regret}", basis, status
+
+
+def signed(drift: float) -> str:
+    """Two decimals, and no minus before a zero."""
+    return f"{round(drift, 2) + 0.0:+.2f}"
 
 
 def table() -> str:
