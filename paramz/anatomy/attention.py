@@ -7,6 +7,7 @@ section 5 and appendix B.1).
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,9 +167,8 @@ def is_attention(module: nn.Module) -> bool:
     if names.NORM_CLASS.search(kind) or any(n in module._parameters for n in names.DECAY_RATES):
         return False
     queries = {n for n, _ in _children(module) if names.QUERY_PROJECTION.search(n)}
-    if queries <= names.ONLY_Q:
-        beside = {n for n, _ in _children(module)} | module._parameters.keys()
-        queries = queries if any(map(names.OF_KEYS.search, beside)) else set()
+    if queries and queries <= names.ONLY_Q and not _has_keys(module):
+        queries = set()
     convolves = any(isinstance(m, nn.modules.conv._ConvNd) for _, m in _children(module))
     if queries and not (queries == {"in_proj"} and convolves):  # as in a gated short convolution
         return True
@@ -176,6 +176,14 @@ def is_attention(module: nn.Module) -> bool:
         inside = (child for child in module.modules() if child is not module)
         return not any(is_attention(child) and _has_matrices(child) for child in inside)
     return False
+
+
+def _has_keys(module: nn.Module) -> bool:
+    """Whether a module makes keys or is handed them, or has what only attention has."""
+    own = {name for name, _ in _children(module)} | module._parameters.keys()
+    handed = inspect.signature(type(module).forward).parameters
+    told = {*names.LOGIT_SCALES, *names.HEAD_COUNTS, *names.HEAD_SIZES} & vars(module).keys()
+    return bool(told) or any(map(names.OF_KEYS.search, (*own, *handed)))
 
 
 _CONTAINERS = (nn.ModuleDict, nn.ModuleList)

@@ -106,7 +106,9 @@ def over_blocks(
     """Base and target measured over all blocks at once, by the name of each tensor that is small.
 
     A 2x2 matrix of a base tells its law of init to a factor of four, the same of eight blocks to a
-    factor of 1.7. One by one, half of them would get one law and half another.
+    factor of 1.7. One by one, half of them would get one law and half another. Tensors of which one
+    was not drawn like the others are left to themselves, as the first and the last map of
+    ``nn.Sequential`` are, where code starts the last smaller.
 
     Args:
         rows: of the plan.
@@ -120,9 +122,22 @@ def over_blocks(
     out: dict[str, tuple[Init, Init]] = {}
     for some in (some for some in alike.values() if len(some) > 1):
         base, target = zip(*map(measured, some), strict=True)
-        if "constant" not in {init.kind for init in (*base, *target)}:
+        if _drawn_alike(base) and _drawn_alike(target):
             out |= dict.fromkeys((row.name for row in some), (_pooled(base), _pooled(target)))
     return out
+
+
+def _drawn_alike(inits: Sequence[Init]) -> bool:
+    """Whether the stds of tensors differ by no more than those of draws of their sizes do.
+
+    The cube root of a mean of n squares of normal draws, over their variance, is nearly normal with
+    mean 1 - 2/(9 n) and variance 2/(9 n) (Wilson & Hilferty 1931).
+    """
+    if "constant" in {init.kind for init in inits}:
+        return False
+    std = _pooled(inits).std
+    spreads = ((2 / (9 * init.size), (init.std / std) ** (2 / 3)) for init in inits)
+    return all(abs(root - (1 - spread)) < 4 * math.sqrt(spread) for spread, root in spreads)
 
 
 def _pooled(inits: Sequence[Init]) -> Init:

@@ -2,7 +2,8 @@
 
 Some code starts a gain at sqrt(width), as ScaleNorm does (Nguyen & Salazar 2019), or at
 d_head^1/4, as cosine attention with gains does. A gain has one learning rate at all widths, so an
-update is then another share of it at each.
+update is then another share of it at each. A readout that starts as a mean, at 1/width, has a
+learning rate that falls like 1/width, too, so of that nothing is said.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import nn
 from paramz.anatomy.paths import pattern
 from paramz.plan.row import Row
 from paramz.plan.rulebook import Rulebook
+from paramz.theory.families import ADAM
 
 # Of a quarter; none is a sum of logarithms, as an exponent that starts at log(sqrt(d)) would be.
 _QUARTERS = [n / 4 for n in (*range(-8, 0), *range(1, 9))]
@@ -53,7 +55,10 @@ def moving_starts(model: nn.Module, rows: Sequence[Row], rulebook: Rulebook) -> 
 
 
 def _growth(row: Row, parameter: nn.Parameter, rulebook: Rulebook) -> float | None:
-    """At how many times the base's value equal entries start, if both are known and of one sign."""
+    """At how many times the base's value equal entries start, apart from a factor on their branch.
+
+    None where they are not known, change their sign, or start as large as their steps are.
+    """
     init = row.base_init
     if init is None or init.kind != "constant" or init.value == 0.0 or parameter.is_meta:
         return None
@@ -61,8 +66,18 @@ def _growth(row: Row, parameter: nn.Parameter, rulebook: Rulebook) -> float | No
     if values.is_complex() or not values.numel():
         return None
     low, high = float(values.min()), float(values.max())
-    at_base = init.value * rulebook.branch_factor(row)
-    return low / at_base if low == high and low * at_base > 0 else None
+    growth = low / init.value
+    if low != high or growth <= 0 or math.isclose(growth, _step(row, rulebook), rel_tol=1e-4):
+        return None
+    return growth / rulebook.branch_factor(row)
+
+
+def _step(row: Row, rulebook: Rulebook) -> float:
+    """How an update of Adam, whose entries have the learning rate's size, moves from the base."""
+    try:
+        return rulebook.rule(row, ADAM).lr(row.ratios)
+    except KeyError:
+        return 1.0
 
 
 def _power(growth: float, widths: Iterable[float]) -> float | None:

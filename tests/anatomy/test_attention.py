@@ -413,3 +413,38 @@ def test_a_child_called_q_without_keys_is_no_attention(kind):
         warnings.simplefilter("error")
         plan = paramz.make_plan(build(64), "mup", base=build, base_width=16)
     assert (plan.attention, plan.notes) == ((), ())
+
+
+class HandedKeys(nn.Module):
+    """Attention to keys and values that are made once for all blocks (Sun et al. 2024, YOCO)."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.q, self.o, self.scale = nn.Linear(width, width), nn.Linear(width, width), width**-0.5
+
+    def forward(self, x, k, v):
+        return x + self.o((self.q(x) @ k.mT * self.scale).softmax(-1) @ v)
+
+
+class SharedKeys(nn.Module):
+    """Two blocks that share their keys and values."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.embed, self.shared = nn.Linear(6, width), nn.Linear(width, 2 * width)
+        self.blocks = nn.ModuleList(HandedKeys(width) for _ in range(2))
+        self.readout = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        k, v = self.shared(x).chunk(2, -1)
+        for block in self.blocks:
+            x = block(x, k, v)
+        return self.readout(x)
+
+
+@pytest.mark.filterwarnings("ignore:the model. the size of a head grows")
+def test_a_child_called_q_beside_keys_that_are_handed_over_is_attention():
+    plan = paramz.make_plan(SharedKeys(64), "mup", base=SharedKeys, base_width=16)
+    factors = {each.module: (each.attribute, each.value) for each in plan.attention}
+    assert factors == {f"blocks.{n}": ("scale", 1 / 16) for n in range(2)}

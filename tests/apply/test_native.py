@@ -55,3 +55,26 @@ def test_small_tensors_of_all_blocks_are_taken_for_one_law(mix, factor, seed):
     )  # fmt: skip
     factors = [row.factor for row in plan.rows if row.name.endswith("mix")]
     assert factors == [factor] * 8
+
+
+class Branch(nn.Module):
+    """Maps of one shape in a row, as in a branch, of which code starts the last smaller."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.embed, self.readout = nn.Linear(16, width), nn.Linear(width, 10)
+        self.net = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        nn.init.normal_(self.net[0].weight, std=width**-0.5)
+        nn.init.normal_(self.net[2].weight, std=0.02)
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.readout(x + self.net(x))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_small_tensors_that_start_in_two_ways_have_a_law_each(seed):
+    torch.manual_seed(seed)
+    plan = paramz.parametrize_(Branch(64), "mup", base=Branch, base_width=16)
+    factors = {row.name: row.factor for row in plan.rows}
+    assert (factors["net.0.weight"], factors["net.2.weight"]) == (1.0, 0.5)

@@ -68,3 +68,24 @@ def test_the_coordinate_check_shows_what_the_warning_says() -> None:
     own = df[(df.module == "1") & (df.quantity == "update")]
     sizes = own.set_index("width").rms
     assert sizes[256] / sizes[16] == pytest.approx(16**-0.5, rel=0.2)
+
+
+class Mean(nn.Module):
+    """A readout that starts as the mean of what it reads, after a map that starts as one, too."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embed, self.pool = nn.Linear(5, width), nn.Linear(width, width, bias=False)
+        self.readout = nn.Linear(width, 1, bias=False)
+        nn.init.constant_(self.pool.weight, 1 / width)
+        nn.init.constant_(self.readout.weight, 1 / width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.readout(self.pool(self.embed(x)).relu())
+
+
+def test_means_start_like_their_learning_rate() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = paramz.parametrize_(Mean(LARGE), "mup", base=Mean, base_width=SMALL)
+    assert plan.notes == ()
