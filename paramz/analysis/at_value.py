@@ -60,7 +60,7 @@ def at_value(group: str, runs: pd.DataFrame, hp: str, scale: str, value: float |
         where = ", ".join(f"{s:g}" for s in np.unique(part.loc[np.isinf(part["loss"]), "scale"]))
         raise ValueError(
             f"{name}: diverged at {scale} {where}, so the losses lie on no one law: "
-            f"choose a smaller {hp}"
+            f"choose a smaller {hp} (value=, paramz fit --value)"
         )
     missing = [f"{s:g}" for s in np.unique(runs["scale"]) if s not in set(part["scale"])]
     at_end = ""

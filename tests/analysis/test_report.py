@@ -178,3 +178,33 @@ def test_the_command_prints_verdicts_or_json(tmp_path: Path) -> None:
     wrong = run.invoke(app, ["report", str(tmp_path / "none")])
     assert wrong.exit_code == 2
     assert "error: no folder" in wrong.stderr
+
+
+def test_groups_without_a_law_are_named_with_the_reason(tmp_path: Path) -> None:
+    widths = [16, 32, 64, 128, 256, 512, 1024]
+    falls = pd.DataFrame({"width": widths, "lr": 0.01, "seed": 0, "status": "ok"})
+    falls["loss"] = 2.0 + 3.0 / np.sqrt(widths)
+    few = falls[falls["width"] < 256]
+    runs = pd.concat(
+        [
+            falls.assign(parametrization="mup"),
+            few.assign(parametrization="sp"),
+            few.assign(parametrization="ntp"),
+            # An error is no measurement: five values of width are left of six.
+            falls[:6].assign(parametrization="embed", status=["ok"] * 5 + ["failed"]),
+            falls.assign(parametrization="u-mup", status=["ok"] * 6 + ["diverged"]),
+        ]
+    )
+    runs.loc[runs["status"] != "ok", "loss"] = np.nan
+    out = CliRunner().invoke(app, ["report", str(store_runs(runs, tmp_path / "x"))]).stdout
+    page = (tmp_path / "x" / "report.html").read_text(encoding="utf-8")
+    for said in (
+        "mup: width 2048: loss ",
+        "No law of the loss of sp; ntp: here it takes 6 values of width, of which it is tested on "
+        "the largest two, and there are 4 (paramz fit takes 4, untested)",
+        "No law of the loss of embed: here it takes 6 values of width, of which it is tested on "
+        "the largest two, and there are 5 (paramz fit takes 4, untested)",
+        "No law of the loss: u-mup at lr 0.01: diverged at width 1024, so the losses lie on no "
+        "one law: choose a smaller lr (value=, paramz fit --value)",
+    ):
+        assert said in out and said in page

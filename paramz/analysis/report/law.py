@@ -10,6 +10,7 @@ from paramz.analysis import plots
 from paramz.analysis.prediction import Prediction, Question, predict_each
 from paramz.analysis.report.section import Section, View, drawing
 from paramz.analysis.runs import ALL, group_columns
+from paramz.analysis.statuses import ended
 
 # With fewer scales, the fit without the two largest would have no residuals.
 _SCALES = 6
@@ -26,15 +27,16 @@ def law_section(df: pd.DataFrame, view: View) -> Section:
         view: what to show.
 
     Returns:
-        the part; empty where the runs of no group determine a law.
+        the part, which names the groups without a law and says why; empty where no scale varies.
     """
     try:
         axis = view.axis(df)
-        found = _predictions(df, axis, view)
-    except (ValueError, KeyError):  # no scale varies, or a column is missing
+        found, without = _predictions(df, axis, view)
+    except (ValueError, KeyError):  # no scale varies, or a column is missing: transfer says so
         return Section()
+    told = "".join(f'<p class="faint">{escape(text)}.</p>' for text in without)
     if not found:
-        return Section()
+        return Section(told, without)
     ax = None
     for index, prediction in enumerate(found):
         ax = plots.law(
@@ -55,16 +57,37 @@ def law_section(df: pd.DataFrame, view: View) -> Section:
     )
     html += "".join(f"<p>{escape(s)}.</p>" for s in sentences)
     lines = [("Loss", f"{s}, predicted") for s in sentences if _AHEAD in s]
-    return Section(html, sentences, [png], lines=lines)
+    return Section(html + told, sentences + without, [png], lines=lines)
 
 
-def _predictions(df: pd.DataFrame, axis: str, view: View) -> list[Prediction]:
-    """One per group that has enough scales and did not diverge."""
+def _predictions(df: pd.DataFrame, axis: str, view: View) -> tuple[list[Prediction], list[str]]:
+    """One per group that has enough scales and did not diverge; and of the others, the reasons."""
     by = group_columns(df, view.hp, axis)
-    if by:
-        df = df[df.groupby(by, dropna=False)[axis].transform("nunique") >= _SCALES]
-    elif df[axis].nunique() < _SCALES:
-        return []
-    twice = (2 * float(df[axis].max()),)
-    found, _ = predict_each(df, by, Question(axis, twice, hp=view.hp, loss=view.loss))
-    return found
+    ran = ended(df)
+    if ran[axis].nunique() < 2:
+        return [], []
+    twice = (2 * float(ran[axis].max()),)
+    enough: list[pd.DataFrame] = []
+    few: dict[int, list[str]] = {}
+    for key, part in ran.groupby(by, sort=False, dropna=False) if by else [((), ran)]:
+        scales = part[axis].nunique()
+        if scales < _SCALES:
+            few.setdefault(scales, []).append(", ".join(map(str, key)))
+        else:
+            enough.append(part)
+    without = [_too_few(names, have, axis) for have, names in few.items()]
+    if not enough:
+        return [], without
+    found, refused = predict_each(
+        pd.concat(enough), by, Question(axis, twice, hp=view.hp, loss=view.loss)
+    )
+    return found, without + [f"No law of the loss: {reason}" for reason in refused]
+
+
+def _too_few(names: list[str], have: int, axis: str) -> str:
+    of = f" of {'; '.join(names)}" if any(names) else ""
+    return (
+        f"No law of the loss{of}: here it takes {_SCALES} values of {axis}, of which it is tested "
+        f"on the largest two, and there {'is' if have == 1 else 'are'} {have} (paramz fit takes "
+        "4, untested)"
+    )
