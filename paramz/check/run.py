@@ -131,7 +131,8 @@ def coord_check(
             pickled with workers > 1.
         ValueError: a hook with a factor of the plan did not run, because the forward pass uses the
             weights of a module without calling it.
-        TypeError: no batch was given, or an option that neither paramz nor the optimizer has.
+        TypeError: no batch was given, a model in place of its factory, or an option that neither
+            paramz nor the optimizer has.
 
     >>> net = lambda w: nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 3))
     >>> data = torch.randn(8, 4), torch.arange(8) % 3
@@ -141,6 +142,12 @@ def coord_check(
     """
     if isinstance(build, str | Task):
         task: Task | str = build
+    elif isinstance(build, nn.Module):
+        raise TypeError(
+            f"build is a model, {type(build).__name__}, and a check trains it at several sizes: "
+            "pass a function of the size that returns the model, as in lambda width: Net(width); "
+            "for a Hugging Face model, paramz.hf.config_factory(model)"
+        )
     elif batch is None:
         raise TypeError("batch is missing: what should the model be trained on for a few steps?")
     else:

@@ -150,6 +150,8 @@ def test_errors_say_what_to_do() -> None:
         paramz.coord_check(net, data(), widths=[64])
     with pytest.raises(TypeError, match="batch is missing"):
         paramz.coord_check(net, widths=[64, 128])
+    with pytest.raises(TypeError, match=r"build is a model, .*: pass a function of the size"):
+        paramz.coord_check(net(64), data(), widths=[64, 128])
     with pytest.raises(TypeError, match="give a pair"):
         paramz.coord_check(net, "text", widths=[16, 32])
     with pytest.raises(ValueError, match="neither torch.optim nor paramz has 'adamv'"):
