@@ -84,8 +84,9 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
         model: the model; DDP, FSDP and compile wrappers may be around it.
 
     Raises:
-        ValueError: the model has parameters that have no row, lacks some that have one, or has
-            other masks than those that were planned; or there are adapters and nothing trains.
+        ValueError: the model has parameters that have no row, lacks some that have one, is larger
+            than the one that was planned, or has other masks; or there are adapters and nothing
+            trains.
     """
     by_name = {name: row for row in rows for name in (row.name, *row.aliases)}
     found, unknown = [], []
@@ -113,8 +114,33 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
             "no tensor of this model trains, its adapters neither. PEFT loads adapters frozen: "
             "PeftModel.from_pretrained(model, path, is_trainable=True) lets them train"
         )
+    _require_planned_size(found)
     _require_same_masks(by_name, model)
     return found
+
+
+def _require_planned_size(found: Sequence[tuple[Row, nn.Parameter]]) -> None:
+    """Raise for a model that is wider or has more in a tensor than the one that was planned.
+
+    Smaller tensors are shards of it. An axis that no width scales, such as a vocabulary, may have
+    been made longer since.
+    """
+    for row, parameter in found:
+        shape = tuple(parameter.shape)
+        if len(shape) != len(row.shape) or len(shape) != len(row.base_shape):
+            continue  # flattened, as by FSDP
+        scaled = [
+            row.role == "hidden" or planned != base
+            for planned, base in zip(row.shape, row.base_shape, strict=True)
+        ]
+        more = [size > planned for size, planned in zip(shape, row.shape, strict=True)]
+        if any(grown and larger for grown, larger in zip(scaled, more, strict=True)):
+            raise ValueError(
+                f"{row.name} is {shape}, and the plan was made for a model in which it is "
+                f"{tuple(row.shape)}: its rates and initial values are those of another size. Plan "
+                "this model: paramz.parametrize_(model, ..., base=...), or paramz.adopt_(model, "
+                "...) if its weights are trained"
+            )
 
 
 def _require_same_masks(rows: Mapping[str, Row], model: nn.Module) -> None:

@@ -520,3 +520,19 @@ def test_collapsed_names_are_those_of_tensors_that_there_are():
     assert [row[0] for row in shown.cells if row[0].startswith("block")] == [
         "block.0.0.weight", "block.{1,3}.{0..1}.weight", "block.2.{0..2}.weight"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("planned", [32, 64], ids=["at the base", "wider"])
+def test_a_plan_of_a_smaller_model_is_refused_for_a_larger_one(planned):
+    def net(width, words=50):
+        return nn.Sequential(
+            nn.Embedding(words, width), nn.Linear(width, width), nn.Linear(width, words)
+        )
+
+    plan = paramz.parametrize_(net(planned), "mup", base=net, base_width=32)
+    with pytest.raises(ValueError, match=r"1.weight is \(128, 128\), .* \(\d+, \d+\)|0.weight is"):
+        plan.param_groups(net(128), "adamw", lr=0.01)
+    assert plan.param_groups(net(planned, words=64), "adamw", lr=0.01)  # a longer vocabulary
+    shard = net(planned)
+    shard[1].weight = nn.Parameter(shard[1].weight[: planned // 2])
+    assert plan.param_groups(shard, "adamw", lr=0.01)
