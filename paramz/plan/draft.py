@@ -57,11 +57,11 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
         larger = notes_on_heads(facts)
         facts = replace(facts, heads=(), embeddings=(), declared=(), written=())
         attention = USUAL_ATTENTION
-    in_code = unreachable_heads(facts, attention)
-    in_code += [*growing_dots(facts, attention), *unheld_factors(facts, attention)]
-    in_code += moving_logits(facts, attention)
-    in_code += generated_matrices(facts, rows, attention)
-    in_code += normed_weights(facts, rows, attention)
+    in_code: list[str] = []
+    if attention != USUAL_ATTENTION:  # SP, NTP and adapters keep what is in the model's code
+        in_code += [*unreachable_heads(facts), *growing_dots(facts), *unheld_factors(facts)]
+        in_code += [*moving_logits(facts), *generated_matrices(facts, rows)]
+        in_code += normed_weights(facts, rows)
     sliced, faint = notes_on_slices(facts.tensors, rows)
     doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():

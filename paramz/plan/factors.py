@@ -88,15 +88,12 @@ def code_multipliers(facts: Facts, power: Power) -> tuple[dict[str, float], list
     return found, [*notes.values()]
 
 
-def unheld_factors(facts: Facts, power: Power) -> list[str]:
+def unheld_factors(facts: Facts) -> list[str]:
     """What to say of factors in forward code that nothing can hold, one sentence each.
 
     Args:
         facts: of the model.
-        power: what the scheme has attention logits multiplied by.
     """
-    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
-        return []
     found: dict[str, str] = {}
     for each in facts.written:
         if each.held is not None:
@@ -142,7 +139,7 @@ def _written(factor: WrittenFactor, facts: Facts) -> tuple[str, str]:
     return said, pattern_of(factor.module, alike, layers)
 
 
-def growing_dots(facts: Facts, power: Power) -> list[str]:
+def growing_dots(facts: Facts) -> list[str]:
     """What to say of products of two activations that nothing keeps in size, one sentence each.
 
     A sum over m entries is of size m^1/2 as drawn and of size m once both factors have learnt the
@@ -151,11 +148,8 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
 
     Args:
         facts: of the model.
-        power: what the scheme has attention logits multiplied by.
     """
     spoken = {each.module for each in facts.declared if each.kind != "depth"}
-    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
-        return []
     apart = [
         each
         for each in facts.dots
@@ -185,15 +179,12 @@ def growing_dots(facts: Facts, power: Power) -> list[str]:
     ]
 
 
-def moving_logits(facts: Facts, power: Power) -> list[str]:
+def moving_logits(facts: Facts) -> list[str]:
     """What to say of logits times a number that moves while their sum does not, a sentence each.
 
     Args:
         facts: of the model.
-        power: what the scheme has attention logits multiplied by.
     """
-    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
-        return []
     spoken = [e.module for e in facts.declared if e.kind == "leave" or e.attribute is not None]
     told = [*spoken, *(heads.module for heads in facts.heads)]
     found: dict[str, str] = {}
@@ -239,15 +230,12 @@ def _logit_scale(heads: GrowingHeads, power: Power) -> ModuleScale | None:
     return ModuleScale(heads.module, heads.attribute, heads.plain, value)
 
 
-def unreachable_heads(facts: Facts, power: Power) -> list[str]:
+def unreachable_heads(facts: Facts) -> list[str]:
     """What to say of attention whose heads grow and whose factor no attribute holds.
 
     Args:
         facts: of the model.
-        power: what the scheme has attention logits multiplied by.
     """
-    if power == USUAL_ATTENTION:  # SP and NTP keep the factors that are in the model's code
-        return []
     spoken = [each for each in facts.declared if each.kind != "depth"]
     known = {each.module for each in spoken if each.kind != "set" or each.attribute}
     found = [h.module for h in facts.heads if h.attribute is None and h.module not in known]

@@ -13,11 +13,9 @@ from paramz.anatomy.facts import Facts
 from paramz.anatomy.paths import pattern, split
 from paramz.anatomy.tensors import listed
 from paramz.plan.row import Row
-from paramz.theory.power import Power
-from paramz.theory.rules import USUAL_ATTENTION
 
 
-def generated_matrices(facts: Facts, rows: Sequence[Row], power: Power) -> list[str]:
+def generated_matrices(facts: Facts, rows: Sequence[Row]) -> list[str]:
     """What to say of computed matrices of which no role speaks, one sentence each.
 
     Each sum over width, while such a matrix is made and where it is used, needs a parameter that
@@ -26,10 +24,7 @@ def generated_matrices(facts: Facts, rows: Sequence[Row], power: Power) -> list[
     Args:
         facts: of the model.
         rows: of its tensors.
-        power: what the scheme has attention logits multiplied by.
     """
-    if power == USUAL_ATTENTION:  # SP and NTP keep what is in the model's code
-        return []
     summed = {row.name for row in rows if "fan_in" in row.ratios}
     known = {tensor.name for tensor in facts.tensors if tensor.growing}
     spoken = {each.module for each in facts.declared if each.kind != "depth"}

@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.paths import pattern
 from paramz.plan.row import Row
-from paramz.theory.power import Power
-from paramz.theory.rules import USUAL_ATTENTION
 
 
-def normed_weights(facts: Facts, rows: Sequence[Row], power: Power) -> list[str]:
+def normed_weights(facts: Facts, rows: Sequence[Row]) -> list[str]:
     """What to say of products with normalised parameters that move with width, one sentence each.
 
     Matrices that grow on both sides are left out: of these the relative step falls with width.
@@ -25,10 +23,7 @@ def normed_weights(facts: Facts, rows: Sequence[Row], power: Power) -> list[str]
     Args:
         facts: of the model.
         rows: of its tensors.
-        power: what the scheme has attention logits multiplied by.
     """
-    if power == USUAL_ATTENTION:  # SP and NTP keep what is in the model's code
-        return []
     sizes = {t.name: (t.base_shape, t.wider_shape, t.growing) for t in facts.tensors}
     said = {row.name for row in rows if row.why.startswith("roles[")}
     found: dict[str, str] = {}
