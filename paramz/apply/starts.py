@@ -45,7 +45,7 @@ def moving_starts(model: nn.Module, rows: Sequence[Row], rulebook: Rulebook) -> 
     parameters = dict(model.named_parameters())
     found: dict[str, str] = {}
     for row in rows if widths else ():
-        if row.why.startswith("roles[") or not parameters[row.name].requires_grad:
+        if row.told or not parameters[row.name].requires_grad:
             continue
         growth = _growth(row, parameters[row.name], rulebook)
         power = None if growth is None else _power(growth, widths)

@@ -121,7 +121,7 @@ def _doubts(facts: Facts, rows: Sequence[Row]) -> list[str]:
         {
             tensor.name: tensor.place
             for tensor, row in zip(facts.tensors, rows, strict=True)
-            if row.role in unsaid and not row.why.startswith(("roles[", "adapter", FROZEN))
+            if row.role in unsaid and not row.told and not row.why.startswith(("adapter", FROZEN))
         },
         [tensor.name for tensor in facts.tensors],
     )
@@ -163,7 +163,7 @@ def _refuse_trained_tied(facts: Facts, rows: Sequence[Row], rulebook: Rulebook) 
     """A table that is trained beside adapters, and read out with, too, cannot have two rates."""
     for row, tensor in zip(rows, facts.tensors, strict=True):
         factor = _readout_factor(facts, rulebook, row) if row.readouts else 1.0
-        if factor != 1.0 and not tensor.tensor.frozen and not row.why.startswith("roles["):
+        if factor != 1.0 and not tensor.tensor.frozen and not row.told:
             raise ValueError(trained_and_tied(tensor.tensor, factor))
 
 

@@ -25,7 +25,7 @@ def normed_weights(facts: Facts, rows: Sequence[Row]) -> list[str]:
         rows: of its tensors.
     """
     sizes = {t.name: (t.base_shape, t.wider_shape, t.growing) for t in facts.tensors}
-    said = {row.name for row in rows if row.why.startswith("roles[")}
+    said = {row.name for row in rows if row.told}
     found: dict[str, str] = {}
     for product in facts.normed:
         base, wider, growing = sizes.get(product.held, ((), (), ()))

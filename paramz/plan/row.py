@@ -136,6 +136,11 @@ class Row:
         return self.role, self.shape, self.base_shape, ratios, self.ends, part, self.slices
 
     @property
+    def told(self) -> bool:
+        """Whether the role is what the user said by roles=, which nothing else overrules."""
+        return self.why.startswith("roles[")
+
+    @property
     def planned(self) -> Row:
         """The row as it was before anything was measured."""
         slices = tuple(replace(each, base_init=None, factor=None) for each in self.slices)

@@ -64,7 +64,7 @@ def notes_on_slices(
     unknown: dict[str, str] = {}
     faint: dict[str, str] = {}
     for facts, row in zip(tensors, rows, strict=True):
-        if row.why.startswith("roles[") and not row.slices:
+        if row.told and not row.slices:
             continue  # all of it is what the user said
         for axis, number in facts.stays.items():
             what = f"axis {axis} is {facts.base_shape[axis]} in the base, of which {number} stay"
