@@ -41,6 +41,11 @@ class Curve:
         """How many seeds there are at most points of the grid."""
         return int(np.median((~np.isnan(self.losses)).sum(axis=0)))
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the minimum lies at an end of the grid, and not only may lie beyond one."""
+        return bool(self.optimum.x <= self.x[0] or self.optimum.x >= self.x[-1])
+
     def rows(self) -> list[dict[str, object]]:
         """The curve as rows of `Transfer.curves`."""
         return rows_of(self.scale, self.x, self.losses)

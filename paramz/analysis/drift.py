@@ -32,7 +32,7 @@ class Drift:
         slope: weighted least squares over the optima; NaN where fewer than two were seen.
         lo: lower end of its 95 % interval; -inf where nothing bounds it.
         hi: upper end; inf likewise.
-        edges: how many of the optima lie at an end of their grid.
+        edges: how many of the optima lie at an end of their grid, or may lie beyond it.
         excess: how many times farther the optima lie from the line than their own intervals
             explain, at least 1; the interval is wider by this factor.
     """

@@ -46,11 +46,19 @@ class Evidence:
 def notes_on(known: Evidence) -> Iterator[str]:
     """What deserves to be known beside the numbers."""
     named = {
-        "edge": "Optimum at the edge of the grid",
         "two minima": "Two minima of nearly equal loss",
         "plateau": "A plateau, no optimum singled out,",
         "cliff": "Optimum beside a cliff",
     }
+    edges = [c for c in known.curves if c.optimum.flag == "edge"]
+    beyond = [f"{c.scale:g}" for c in edges if c.at_end]
+    if beyond:
+        yield f"Optimum at the edge of the grid at {known.scale} {', '.join(beyond)}"
+    if open_ := [f"{c.scale:g}" for c in edges if not c.at_end]:
+        yield (
+            f"The grid ends before the loss clearly rises at {known.scale} {', '.join(open_)}, so "
+            "that the optimum may lie beyond it"
+        )
     for flag, words in named.items():
         at = [f"{c.scale:g}" for c in known.curves if c.optimum.flag == flag]
         if at:

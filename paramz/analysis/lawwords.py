@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import positive
+from paramz.analysis.counts import count_label
 
 
 def as_table(data: pd.DataFrame | Mapping[str, Sequence[float] | float]) -> pd.DataFrame:
@@ -35,6 +36,19 @@ def held_out_in_words(errors: pd.DataFrame) -> list[str]:
         + f", error {held['error']:+.2%}"
         for row, held in errors.iterrows()
     ]
+
+
+def ahead_in_words(ahead: pd.DataFrame, points: pd.DataFrame, scale: str) -> list[str]:
+    """A sentence per row ``scale, mean, lo, hi`` of what a law through the points predicts."""
+    out = []
+    for _, row in ahead.iterrows():
+        where = f"{scale} {count_label(row['scale'])}"
+        if row["scale"] > points["scale"].max() and row["mean"] > points["loss"].max():
+            out.append(f"{where}: no prediction, for the fitted loss rises with {scale}")
+            continue
+        top = f"{row['hi']:.5g}" if row["hi"] < 10 * row["mean"] else "no bound"
+        out.append(f"{where}: loss {row['mean']:.5g} (95% {row['lo']:.5g} to {top})")
+    return out
 
 
 def saved_bounds(bounds: pd.DataFrame) -> dict[str, list[float | None]]:

@@ -41,9 +41,10 @@ class Optimum:
         loss: mean loss there.
         level: loss of the smooth curve at its minimum.
         curvature: second derivative of the smooth curve, in loss per octave squared.
-        flag: ``""`` for a bracketed minimum, ``"edge"`` at an end of the grid, ``"cliff"`` where a
-            neighbour diverged or lies far higher than the other side of the bowl, ``"two minima"``
-            where another one is as low, ``"plateau"`` where the losses single out no region.
+        flag: ``""`` for a bracketed minimum, ``"edge"`` at an end of the grid, or where it
+            may lie beyond one, ``"cliff"`` where a neighbour diverged or lies far higher than the
+            other side of the bowl, ``"two minima"`` where another one is as low, ``"plateau"``
+            where the losses single out no region.
         interval: what the interval was made from: ``"seeds"``, ``"residuals"`` (one seed: how much
             the optimum moves between seeds was not seen) or ``"grid"`` (half a step).
         noise: standard deviation of one loss about the curve of its seed; NaN where unknown.

@@ -23,6 +23,7 @@ from paramz.analysis.counts import count_label
 from paramz.analysis.held_out import MOST, held_out_of
 from paramz.analysis.law import ScalingLaw, largest
 from paramz.analysis.lawfit import LawFit, LawWarning
+from paramz.analysis.lawwords import ahead_in_words
 from paramz.analysis.repeats import repeated_seeds
 from paramz.analysis.runs import ALL, led, merge_close, tidy_runs
 from paramz.analysis.statuses import ended, left_out
@@ -104,21 +105,24 @@ class Prediction:
             )
         )
         out = [
-            f"loss = {self.fit.formula} at {hp} {self.hp:.4g}, "
+            f"loss = {self.fit.formula} with "
+            f"{', '.join(f'{name} = {number:.4g}' for name, number in self.fit.params.items())}, "
+            f"at {hp} {self.hp:.4g}, "
             f"{len(self.points)} values of {scale} from {count_label(self.points['scale'].min())} "
             f"to {count_label(self.points['scale'].max())}",
             f"held out and predicted from the smaller ones: {tested or 'none'}",
         ]
-        worst = float(self.points["loss"].max())
-        for _, row in self.ahead.iterrows():
-            where = f"{scale} {count_label(row['scale'])}"
-            if row["scale"] > self.points["scale"].max() and row["mean"] > worst:
-                out.append(f"{where}: no prediction, for the fitted loss rises with {scale}")
-                continue
-            top = f"{row['hi']:.5g}" if row["hi"] < 10 * row["mean"] else "no bound"
-            out.append(f"{where}: loss {row['mean']:.5g} (95% {row['lo']:.5g} to {top})")
-        out += [f"careful: {text}" for text in self.warnings]
-        return [led(self.group, text) for text in out]
+        cautions = [f"careful: {text}" for text in self.warnings]
+        named = [led(self.group, text) for text in out]
+        return [*named, *self.forecasts(scale), *(led(self.group, text) for text in cautions)]
+
+    def forecasts(self, scale: str) -> list[str]:
+        """A sentence per predicted scale, which `sentences` holds, too.
+
+        Args:
+            scale: what to call the scale.
+        """
+        return [led(self.group, s) for s in ahead_in_words(self.ahead, self.points, scale)]
 
     def to_json(self) -> dict[str, Any]:
         """The prediction as plain data."""

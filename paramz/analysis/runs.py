@@ -164,13 +164,17 @@ def baseline_first(df: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def choose_scale(df: pd.DataFrame) -> str:
+def choose_scale(df: pd.DataFrame, way_out: str) -> str:
     """The scale that was swept: width, or else depth, whichever has several values.
+
+    Args:
+        df: one row per run.
+        way_out: how whoever asks can name another column, for the error.
 
     Raises:
         ValueError: neither varies, or what one holds is no number.
 
-    >>> choose_scale(pd.DataFrame({"width": [64, 64], "depth": [2, 4]}))
+    >>> choose_scale(pd.DataFrame({"width": [64, 64], "depth": [2, 4]}), "name the scale")
     'depth'
     """
     for name in ("width", "depth"):
@@ -179,7 +183,10 @@ def choose_scale(df: pd.DataFrame) -> str:
     for name in ("width", "depth"):
         if name in df.columns:
             numbers(df, name)
-    raise ValueError("neither width nor depth has two values; name the scale with --scale")
+    text = f"neither width nor depth has two values; {way_out}"
+    if not {"width", "depth"} & set(df.columns):
+        text += f". The columns are: {', '.join(map(str, df.columns))}"
+    raise ValueError(text)
 
 
 def group_columns(df: pd.DataFrame, hp: str, scale: str) -> list[str]:

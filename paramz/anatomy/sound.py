@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+
+def require_model(model: object) -> None:
+    """Raise if what is given as the model is something else.
+
+    Raises:
+        TypeError: it is no module; the message says what to give in place of what it is.
+
+    >>> require_model(nn.Linear(2, 2))
+    >>> require_model(nn.Linear(2, 2).parameters())
+    Traceback (most recent call last):
+    TypeError: the model must be a torch.nn.Module, got generator: give the model itself, ...
+    """
+    if isinstance(model, nn.Module):
+        return
+    kind = model.__name__ if isinstance(model, type) else type(model).__name__
+    if isinstance(model, torch.optim.Optimizer):
+        cure = "the model whose parameters it trains, before any optimizer is made of them"
+    elif isinstance(model, type) or (callable(model) and not isinstance(model, Mapping)):
+        cure = "what it returns when it is called, as in Net(width)"
+    elif isinstance(model, Iterable) and not isinstance(model, str):
+        cure = "the model itself, not its parameters or its state_dict"
+    else:
+        cure = "the model itself"
+    raise TypeError(f"the model must be a torch.nn.Module, got {kind}: give {cure}")
 
 
 def require_made(model: nn.Module) -> None:

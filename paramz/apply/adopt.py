@@ -16,6 +16,7 @@ from torch import nn
 from paramz.anatomy.branches import Branches
 from paramz.anatomy.factors import Factors
 from paramz.anatomy.probes import Factory
+from paramz.anatomy.sound import require_model
 from paramz.apply.checkpoints import FOLDED
 from paramz.apply.fold import scaled_weights, unfold_scales_
 from paramz.apply.fresh import refuse_masked
@@ -71,6 +72,7 @@ def adopt_(
     >>> bool((model(x) == before).all()), plan.param_groups(model, "adamw", lr=0.5)[1]["lr"]
     (True, 0.125)
     """
+    require_model(model)
     if plan_of(model) is not None:
         raise ValueError("the model is under a plan already: paramz.fold_ makes it plain")
     refuse_masked(model)
@@ -123,6 +125,7 @@ def restore_(model: nn.Module, plan: Plan) -> None:
     >>> plan_of(model) == plan
     True
     """
+    require_model(model)
     before = plan_of(model)
     if before == plan:
         return

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize as torch_parametrize
 from paramz.anatomy.masks import find_masked
 from paramz.anatomy.paths import join
 from paramz.anatomy.probes import Probes
+from paramz.anatomy.sound import require_model
 from paramz.anatomy.tensors import is_trainable_kind, listed
 from paramz.apply.initial import unmasked
 from paramz.apply.measured import measure_init
@@ -53,6 +54,7 @@ def refuse_wrapped(model: nn.Module) -> None:
     Raises:
         ValueError: it was; the message says in which order to do it.
     """
+    require_model(model)
     for path, module in model.named_modules():
         kinds = [kind.__name__ for kind in type(module).__mro__]
         wrapper = next((_WRAPPERS[kind] for kind in kinds if kind in _WRAPPERS), None)

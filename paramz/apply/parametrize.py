@@ -16,7 +16,7 @@ from paramz.anatomy.factors import Factors
 from paramz.anatomy.masks import Densities, without_masks
 from paramz.anatomy.probes import Factory
 from paramz.anatomy.runs import nothing_cached
-from paramz.anatomy.sound import require_apart
+from paramz.anatomy.sound import require_apart, require_model
 from paramz.anatomy.tensors import is_trainable_kind
 from paramz.apply.fresh import refuse_computed, refuse_masked, refuse_wrapped
 from paramz.apply.hooks import unhook_
@@ -190,6 +190,7 @@ def init_(model: nn.Module, plan: Plan | None = None) -> None:
     Warns:
         UserWarning: tensors of the base are no draws around zero.
     """
+    require_model(model)
     made = require_plan(model, plan)
     if made.computed:
         with plain_weights(model, plan=made) as plain:
@@ -261,6 +262,7 @@ def fold_(model: nn.Module, *, example: Any = None) -> None:
 
 
 def _plain_weights_(model: nn.Module) -> bool:
+    require_model(model)
     if not is_reparametrized(model):
         return False
     unreparametrize_(model)

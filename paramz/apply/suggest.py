@@ -11,6 +11,7 @@ from torch import nn
 
 from paramz.anatomy.adapters import adapter_kinds, find_adapters
 from paramz.anatomy.masks import find_masked
+from paramz.anatomy.sound import require_model
 from paramz.anatomy.stacks import NO_RULE_FOR_RUNS
 from paramz.apply.parametrize import make_plan
 from paramz.plan.plan import Plan
@@ -74,6 +75,7 @@ def suggest(model: nn.Module, optimizer: Any = "adamw", **base: Any) -> Suggesti
     >>> found.scheme, found.because
     ('mup', ('width times 4',))
     """
+    require_model(model)
     family = find_family(optimizer)
     scheme, plan, said = _first_that_plans(model, base)
     ratios = {

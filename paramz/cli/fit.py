@@ -186,7 +186,11 @@ def _over_a_scale(
     from paramz.analysis.runs import choose_scale, group_columns
 
     named, sizes = one_scale(points)
-    scale = named or choose_scale(df)
+    scale = named or choose_scale(
+        df,
+        "name the scale where to predict, as in --predict hidden_size=512, or call its column so, "
+        "as in --map hidden_size=width",
+    )
     if hp not in df.columns and value is None:
         return _over_sizes(df, replace(asked, inputs={scale: scale}))
     question = Question(

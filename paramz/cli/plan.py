@@ -84,9 +84,10 @@ def plan(
         small = _sizes("--base", base, "--base-width", base_width)
         large = _sizes("--target", target, "--width", width)
         if "width" not in small:
+            smaller = f"such as {large['width'] // 4}, " if large.get("width", 0) >= 4 else ""
             raise ValueError(
                 "--base is missing: at which width was the learning rate tuned, or will it be? "
-                "Write --base width=256"
+                f"Write --base width= with that width, {smaller}smaller than the target's"
             )
         exporting = _exporting(export, optimizer, lr, weight_decay=weight_decay, eps=eps)
         pairs = _pairs(names)

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from paramz.anatomy.sound import require_model
 from paramz.optim.constrained import constrained
 from paramz.optim.kfac.kfac import KFAC
 from paramz.optim.shampoo.shampoo import Shampoo
@@ -165,6 +166,7 @@ def make_optimizers(
     >>> [type(o).__name__ for o in make_optimizers(plan, model, "kfac", lr=0.1)]
     ['KFAC']
     """
+    require_model(model)
     name = optimizer.lower()
     if name not in MAKERS:
         raise ValueError(_unknown(optimizer))

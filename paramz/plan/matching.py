@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from torch import nn
 
 from paramz.anatomy.masks import ORIGINAL, close, density_of, find_masked
+from paramz.anatomy.sound import require_model
 from paramz.plan.row import Row
 
 # What wrappers put in front of a parameter's name (DDP, torch's AveragedModel, PEFT, Lightning's
@@ -88,6 +89,7 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
             than the one that was planned, or has other masks; or there are adapters and nothing
             trains.
     """
+    require_model(model)
     by_name = {name: row for row in rows for name in (row.name, *row.aliases)}
     found, unknown = [], []
     seen = set()

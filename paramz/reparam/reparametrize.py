@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from paramz.anatomy.sound import require_model
 from paramz.plan.on_model import plan_of, remember_
 from paramz.reparam.modules import is_reparametrized
 from paramz.reparam.recipe import Recipe
@@ -42,6 +43,7 @@ def reparametrize_(model: nn.Module, recipe: Recipe, where: Where | None = None)
     >>> [(r.name, r.role) for r in paramz.plan_of(model).rows][2:]
     [('1.weight_v', 'output'), ('1.weight_g', 'scalar'), ('1.bias', 'scalar')]
     """
+    require_model(model)
     plan = plan_of(model)
     entries: dict[int, Mapped] = {}
     for found in find_weights(model, where, plan):
@@ -75,6 +77,7 @@ def unreparametrize_(model: nn.Module) -> None:
     >>> list(layer.state_dict())
     ['weight', 'bias']
     """
+    require_model(model)
     if not is_reparametrized(model):
         raise ValueError(f"nothing in this {type(model).__name__} is reparametrized")
     plan = plan_of(model)

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -149,10 +150,17 @@ def test_the_command_predicts_and_says_what_it_left_out(tmp_path: Path) -> None:
     run = CliRunner()
     plain = run.invoke(app, ["fit", str(tmp_path / "x"), "--predict", "width=1024"])
     assert plain.exit_code == 0, plain.stderr
-    assert "mup: loss = E + A / width^alpha at lr 0.01, 8 values of width from 32 to 384" in (
-        plain.stdout
+    law = re.search(
+        r"mup: loss = E \+ A / width\^alpha with E = (\S+), A = (\S+), alpha = (\S+), at lr 0.01, "
+        r"8 values of width from 32 to 384",
+        plain.stdout,
     )
-    assert "mup: width 1024: loss 2.3" in plain.stdout
+    assert law is not None
+    floor, factor, power = map(float, law.groups())
+    ahead = re.search(r"mup: width 1024: loss (\S+)", plain.stdout)
+    assert ahead is not None
+    assert floor + factor / 1024**power == pytest.approx(float(ahead[1]), rel=2e-3)
+    assert float(ahead[1]) == pytest.approx(2.35, abs=0.05)
     assert "not fitted: sp at lr 0.01: diverged at width 384" in plain.stdout
     both = ["fit", str(tmp_path / "x"), "--predict", "width=1024", "--json"]
     document = json.loads(run.invoke(app, both).stdout)
@@ -241,3 +249,17 @@ def test_a_smallest_scale_that_diverged_is_named() -> None:
         ValueError, match="mup: a run diverged at every lr of width 32, the smallest"
     ):
         predict_loss(df.assign(loss=df["loss"].mask(df["width"] == 32)))
+
+
+def test_a_scale_of_another_name_is_asked_for_by_an_option_that_the_verb_has(
+    tmp_path: Path,
+) -> None:
+    df = width_sweep().query("parametrization == 'mup'").drop(columns="parametrization")
+    df.rename(columns={"width": "hidden_size"}).to_csv(tmp_path / "runs.csv", index=False)
+    run = CliRunner()
+    plain = run.invoke(app, ["fit", str(tmp_path / "runs.csv")])
+    assert plain.exit_code == 2 and "as in --predict hidden_size=512" in plain.stderr
+    for option in ("--predict", "hidden_size=512"), ("--map", "hidden_size=width"):
+        assert option[0] in plain.stderr
+        found = run.invoke(app, ["fit", str(tmp_path / "runs.csv"), *option])
+        assert found.exit_code == 0, found.stderr

@@ -10,6 +10,8 @@ from made_up import made_up_sweep, store_check, store_runs
 from typer.testing import CliRunner
 
 from paramz.analysis.report import write_report
+from paramz.analysis.report.law import law_section
+from paramz.analysis.report.section import View
 from paramz.analysis.runs import choose_scale, group_columns
 from paramz.cli import app
 
@@ -151,7 +153,7 @@ def test_scale_and_groups_are_found_from_the_columns() -> None:
     df = made_up_sweep({"sp": 0.0, "mup": 0.0})
     df["params"] = df["width"] ** 2
     df["accuracy"] = np.linspace(0, 1, len(df))
-    assert choose_scale(df) == "width"
+    assert choose_scale(df, "") == "width"
     assert group_columns(df, "lr", "width") == ["parametrization"]
     both = pd.concat([df.assign(depth=2), df.assign(depth=4)])
     assert group_columns(both, "lr", "width") == ["parametrization", "depth"]
@@ -208,3 +210,16 @@ def test_groups_without_a_law_are_named_with_the_reason(tmp_path: Path) -> None:
         "one law: choose a smaller lr (value=, paramz fit --value)",
     ):
         assert said in out and said in page
+
+
+def test_the_decision_holds_the_predicted_loss_and_not_the_law_of_a_group(tmp_path: Path) -> None:
+    rows = [
+        {"parametrization": name, "width": width, "lr": 0.01, "seed": seed, "status": "ok",
+         "loss": (2.3 + 9 / width) * (1 + 0.001 * seed)}
+        for name in ("sp", "mup")
+        for width in (32, 48, 64, 96, 128, 192, 256)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    found = law_section(pd.DataFrame(rows), View(tmp_path, "", "lr", "loss", "width"))
+    starts = [text.partition(": loss ")[0] for _, text in found.lines]
+    assert starts == ["sp: width 512", "mup: width 512"]

@@ -371,3 +371,21 @@ def test_runs_that_halving_stopped_are_told_of() -> None:
     df.loc[far, ["status", "loss"]] = ["stopped", np.nan]
     (note,) = transfer(df, draws=50).notes
     assert note.startswith(f"{far.sum()} of {len(df)} runs were stopped by successive halving")
+
+
+def test_an_optimum_at_the_edge_is_told_from_one_that_may_lie_beyond_it() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"width": width, "lr": 2.0**x, "seed": seed,
+         "loss": 2 + 0.02 * (x - best) ** 2 + 0.004 * rng.standard_normal()}
+        for width, best in ((64, -6.5), (128, -4.3), (256, -2.0))
+        for x in range(-9, -3)
+        for seed in range(2)
+    ]  # fmt: skip
+    found = transfer(pd.DataFrame(rows))
+    assert found.optima["flag"].tolist() == ["", "edge", "edge"]
+    inside, beyond = found.optima["log2_opt"][1:]
+    assert inside < -4 and beyond == -4
+    sentence = found.verdicts["all"].sentence
+    assert "Optimum at the edge of the grid at width 256." in sentence
+    assert "The grid ends before the loss clearly rises at width 128, so that" in sentence

@@ -99,7 +99,11 @@ def test_mistakes_are_told_apart_and_nothing_is_trained(own, llama, tmp_path):
     sizes = ("--width", 64, "--base", "width=32")
     export = ("--base", "width=32", "--export", "trainer")
     for arguments, message in [
-        ((own, "--width", 64), "--base is missing: at which width was the learning rate tuned"),
+        (
+            (own, "--width", 64),
+            "or will it be? Write --base width= with that width, such as 16, smaller than",
+        ),
+        ((own,), "--base is missing: at which width was the learning rate tuned"),
         ((own, "--base", "width=32"), "--target is missing: which model of"),
         ((own, "--base", "wdith=32"), "--base wdith=32: write width=..., depth=..., experts=..."),
         ((own, "--base", "width=0"), "--base width=0: write width="),

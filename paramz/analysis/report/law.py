@@ -56,7 +56,7 @@ def law_section(df: pd.DataFrame, view: View) -> Section:
         "law is fitted to the filled marks and predicts the stars, with a 95% band",
     )
     html += "".join(f"<p>{escape(s)}.</p>" for s in sentences)
-    lines = [("Loss", f"{s}, predicted") for s in sentences if _AHEAD in s]
+    lines = [("Loss", f"{s}, predicted") for p in found for s in p.forecasts(axis) if _AHEAD in s]
     return Section(html + told, sentences + without, [png], lines=lines)
 
 

@@ -8,7 +8,7 @@ from html import escape
 DRIFT = {
     "slope": "how far the best {hp} moves per doubling; 0 is no move",
     "lo, hi": "its 95% interval",
-    "edges": "optima at an end of their grid, which only bound the slope",
+    "edges": "optima at an end of their grid, which only bound the slope, or not told from one",
     "excess": "how many times farther the optima lie from a line than their own intervals explain",
 }
 OPTIMA = {
@@ -16,8 +16,8 @@ OPTIMA = {
     "lo, hi": "its 95% interval, in log₂",
     "log2_grid": "the grid point of lowest loss",
     "best": "the lowest loss",
-    "flag": "edge: the optimum lies at an end of the grid; cliff, plateau, two minima: the curve "
-    "has them",
+    "flag": "edge: the optimum lies at an end of the grid, or may lie beyond it; cliff, plateau, "
+    "two minima: the curve has them",
     "interval": "made from seeds, or, of one seed, from how far points lie off a smooth curve",
     "seeds, diverged": "how many seeds ran, and how many runs diverged",
 }

@@ -48,7 +48,7 @@ class View:
         Raises:
             ValueError: none was named, and neither width nor depth varies.
         """
-        return self.scale or choose_scale(df)
+        return self.scale or choose_scale(df, "name the scale with --scale")
 
 
 @dataclass(frozen=True)

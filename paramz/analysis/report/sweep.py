@@ -96,7 +96,7 @@ def _transfer_section(df: pd.DataFrame, view: View) -> Section:
         plots.transfer(found)[0],
         figures[0],
         f"{loss} against log₂ {hp}, a line per {axis}; rings mark each optimum, crosses runs "
-        "that diverged",
+        "that diverged, triangles losses above the axis",
     )
     html += drawing(
         plots.optima(found),

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from paramz.anatomy.sound import require_model
 from paramz.anatomy.tensors import owners_of_parameters
 from paramz.nn.layers.convolution import Convolution
 from paramz.nn.layers.linear import Conv1D, Linear
@@ -28,6 +29,7 @@ def fold_scales_(model: nn.Module) -> None:
         ValueError: a weight is shared with another layer, or the factor on attention's output
             depends on the number of keys of each call; the model is then as it was.
     """
+    require_model(model)
     layers = [m for m in model.modules() if isinstance(m, Linear | Conv1D | Convolution)]
     attentions = [m for m in model.modules() if isinstance(m, MultiheadAttention)]
     scaled = {id(m.weight) for m in layers} | {id(m.in_proj_weight) for m in attentions}

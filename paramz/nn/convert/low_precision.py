@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from paramz.anatomy.sound import require_model
 from paramz.nn.convert.swap import plain_linear, replace_layer_
 from paramz.nn.convert.trace import layer_kind
 from paramz.nn.fp8 import Fp8
@@ -35,6 +36,7 @@ def fp8_(model: nn.Module, fp8: Fp8 | None = None, *, skip: Sequence[str] = ()) 
     >>> fp8_(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), skip=["2"])
     ['0']
     """
+    require_model(model)
     changed = []
     modules = list(model.named_modules())
     attention = [module for _, module in modules if layer_kind(module) == "multihead"]

@@ -8,6 +8,7 @@ from torch import nn
 
 from paramz.anatomy.names import UNIT_DEPTH, UNIT_TYPE
 from paramz.anatomy.paths import split
+from paramz.anatomy.sound import require_model
 from paramz.anatomy.tensors import Owned, owners_of_parameters
 from paramz.nn.layers.convolution import Convolution
 from paramz.nn.layers.linear import Conv1D, Linear, Readout
@@ -36,6 +37,7 @@ def unit_plan(model: nn.Module) -> Plan:
     >>> [(g["roles"], g["lr"]) for g in groups]
     [(['input'], 0.125), (['hidden'], 0.0625), (['hidden'], 0.03125), (['output'], 1.0)]
     """
+    require_model(model)
     rows = []
     for owners in owners_of_parameters(model):
         first = owners[0]

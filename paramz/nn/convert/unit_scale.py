@@ -13,6 +13,7 @@ from paramz.anatomy import names
 from paramz.anatomy.attention import nested_encoders
 from paramz.anatomy.embeddings import zero_padding_rows_
 from paramz.anatomy.paths import join
+from paramz.anatomy.sound import require_model
 from paramz.nn.convert.atoms import PROJECTIONS, Atom, find_atoms
 from paramz.nn.convert.factors import Factors, find_factors
 from paramz.nn.convert.swap import replace_layer_, unit_scaled_layer
@@ -63,6 +64,7 @@ def unit_scale_(
     >>> sorted(unit_scale_(net, torch.randn(2, 8)).readouts)
     ['2']
     """
+    require_model(model)
     layers = {p: m for p, m in model.named_modules() if layer_kind(m) is not None}
     sizes = {name: size for p, m in layers.items() for name, size in _sizes(p, m).items()}
     atoms = find_atoms(trace(model, example))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from paramz.anatomy.paths import join
+from paramz.anatomy.sound import require_model
 from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 from paramz.plan.row import Row
@@ -53,6 +54,7 @@ def weight_norm_init_(model: nn.Module, *inputs: Any, std: float | None = 0.05) 
     >>> bool((layer(x).std(0, correction=0) - 1).abs().max() < 1e-5)
     True
     """
+    require_model(model)
     done: dict[nn.Module, str] = {}
     plan = plan_of(model)
     paths = {module: path for path, module in model.named_modules()}
