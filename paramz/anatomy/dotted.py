@@ -148,7 +148,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if known is None:
                 continue
             vector, place = known[0], self._place(tensor)
-            if name in _COPIES and len(tensors) == 1 and out.shape == tensor.shape:
+            if name == "repeat" and place is not None and args[1][place - tensor.ndim] == 1:
+                self._kept.append(out)
+                self._vectors[out.untyped_storage()._cdata] = vector, out, place - tensor.ndim
+            elif name in _COPIES and len(tensors) == 1 and out.shape == tensor.shape:
                 self._kept.append(out)
                 if place is not None:
                     self._vectors[out.untyped_storage()._cdata] = vector, out, place

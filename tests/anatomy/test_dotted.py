@@ -25,6 +25,7 @@ class Scored(nn.Module):
             "sum": lambda: (h * self.v).sum(-1),
             "einsum": lambda: torch.einsum("btd,d->bt", h, self.v),
             "rounded": lambda: h @ (self.v * 0.5),
+            "repeated": lambda: torch.bmm(h, self.v.repeat(len(h), 1).unsqueeze(-1))[..., 0],
             "mean": lambda: (h * self.v).mean(-1),
             "over tokens": lambda: (h * self.v).sum(1, keepdim=True).mean(-1),
             "both": lambda: (h + self.v) @ self.v,
@@ -37,7 +38,7 @@ class Scored(nn.Module):
 
 @pytest.mark.parametrize(
     ("how", "role"),
-    [(how, "inward") for how in ("@", "sum", "einsum", "rounded")]
+    [(how, "inward") for how in ("@", "sum", "einsum", "rounded", "repeated")]
     + [(how, "vector") for how in ("mean", "over tokens", "both")],
 )
 def test_a_vector_that_is_summed_over_reads_out_of_width(how, role):
