@@ -49,6 +49,7 @@ class Seen:
     """One multiplication by a number: its value, the matrix before it, and what is behind it.
 
     Of vectors with a length of one that go into a layer, too: the size of their entries is one.
+    ``over`` is the length of the sums, of no layer, that it makes up for.
     """
 
     value: float
@@ -58,6 +59,7 @@ class Seen:
     at_output: bool = False
     summed: bool = False
     softmax: bool = False
+    over: int = 1
 
 
 def place_of(seen: Seen) -> tuple[str, str] | None:

@@ -82,3 +82,25 @@ def summed_over(name: str, args: Any, kwargs: Any) -> float:
     axes = [axes] if isinstance(axes, int) else axes or range(len(shape))
     size = math.prod(shape[axis] for axis in axes)
     return float(size if name == "sum" else size**0.5)
+
+
+def contracted(name: str, args: Any) -> int:
+    """Over how many entries a product of two tensors sums, by the name of torch's function.
+
+    >>> import torch
+    >>> contracted("einsum", ("bij,bj->bi", torch.zeros(2, 3, 4), torch.zeros(2, 4)))
+    4
+    """
+    if name == "einsum":
+        equation, *given = args
+        before, _, after = equation.replace(" ", "").replace("...", "").partition("->")
+        factors = given[0] if isinstance(given[0], list | tuple) else given
+        sizes = {
+            letter: size
+            for letters, x in zip(before.split(","), factors, strict=True)
+            for letter, size in zip(reversed(letters), reversed(x.shape), strict=False)
+        }
+        return math.prod(size for letter, size in sizes.items() if letter not in after)
+    if name.startswith("conv"):
+        return int(args[1][0].numel())
+    return int(args[name in ("addmm", "baddbmm")].shape[-1])

@@ -44,7 +44,9 @@ _NORMALISED = ("norm", "softmax", "normalize", "rsqrt", "var", "std", "mean", "t
 class _Label:
     """What is known of a tensor: the matrix that made it, how, factors since, and its length.
 
-    ``unit`` is the number of that multiplication, where vectors of length one went into the matrix.
+    ``unit`` is the number of that multiplication, where vectors of length one went into the matrix;
+    ``over`` is the length of the sums since, of activations or with a matrix that code computes;
+    ``shares`` says that it is a softmax, whose sums are averages.
     """
 
     made_by: str | None = None
@@ -52,13 +54,16 @@ class _Label:
     pending: frozenset[int] = field(default_factory=frozenset)
     length: Length | None = None
     unit: int | None = None
+    over: int = 1
+    shares: bool = False
 
 
 def find_written(model: nn.Module, probes: Probes, example: Any = None) -> list[WrittenFactor]:
     """Numbers in forward code that multiply what layers put out, or weights, and move with width.
 
-    Those on queries and keys, and on what a norm or a softmax takes, are none of them. Empty where
-    a model cannot be run with what is at hand.
+    Those on queries and keys, and on what a norm or a softmax takes, are none of them, and neither
+    are those beside a sum over width that no layer takes: it needs them. Empty where a model cannot
+    be run with what is at hand.
 
     Args:
         model: the target; only shapes are looked at.
@@ -105,6 +110,7 @@ def _moving(probes: Probes, example: Any, blocks: Sequence[int | None]) -> list[
         (one, other)
         for one, other in (zip(seen, wider, strict=True) if alike else ())
         if one.value > 0 and other.value > 0 and not math.isclose(one.value, other.value)
+        if one.over == other.over
     ]
 
 
@@ -175,15 +181,24 @@ class _Reader(TorchFunctionMode):
         label = replace(self._made(name, args, tensors), length=length)
         if length is not None and not any(each and each.kind == "unit" for _, each in known):
             label = replace(label, pending=frozenset())  # a length takes what came before along
+        if name == "sum" and not label.shares:
+            label = self._summed_up(label, tensors[0].numel() // max(out.numel(), 1))
         for each in tree_leaves(out):
             if isinstance(each, Tensor) and id(each) not in self._names:
                 self._labels[id(each)] = (each, label)
         return out
 
+    def _summed_up(self, label: _Label, length: int) -> _Label:
+        """What is known of a sum; the numbers before it make up for its length, too."""
+        for i in label.pending:
+            self.seen[i].over *= length
+        return replace(label, over=label.over * length)
+
     def _made(self, name: str, args: Any, tensors: list[Tensor]) -> _Label:
         weights = [self._names[id(x)] for x in tensors if id(x) in self._names and x.ndim >= 2]
         data = [self._label(x) for x in tensors if id(x) not in self._names]
         pending = frozenset[int]().union(*(label.pending for label in data))
+        over, shares = math.prod(each.over for each in data), any(each.shares for each in data)
         if name == "index_copy" and weights:  # a table with rows that are trained in their place
             return _Label(weights[0], "weight")
         if name == "embedding":
@@ -199,12 +214,15 @@ class _Reader(TorchFunctionMode):
             units = [each.length for each in data if each.length and each.length.unit]
             self.seen += [Seen(each.value, None, "", into) for each in units]
             unit = len(self.seen) - 1 if units else None
+            averages = name in _ATTENTION or any(label.shares for label in data)
+            if not weights and not averages and name in _MAPS:
+                return _Label(over=over * ops.contracted(name, args))
             return _Label(weights[0], "linear", unit=unit) if weights else _Label()
         exponential = name.removesuffix("_") in ops.EXPONENTIALS
         if exponential or any(part in name for part in _NORMALISED):
             for i in pending if exponential or "softmax" in name else ():
                 self.seen[i].softmax = True
-            return _Label()
+            return _Label(shares="softmax" in name)
         if weights and len(tensors) == 1 and name in TIMES | DIVIDED | _VIEWS:
             data = [_Label(weights[0], "weight")]
         if name in _SUMS and len(data) > 1:
@@ -219,8 +237,8 @@ class _Reader(TorchFunctionMode):
             if made.unit is not None:  # it may make up for the length of one
                 self.seen[made.unit].value *= value
                 return replace(made, pending=pending, length=None)
-            self.seen.append(Seen(value, made.made_by, made.kind))
+            self.seen.append(Seen(value, made.made_by, made.kind, over=over))
             pending |= {len(self.seen) - 1}
         elif name in TIMES | DIVIDED and len(tensors) > 1 and len(data) != 1 and not weights:
-            return _Label(pending=pending)
-        return _Label(made.made_by, made.kind, pending, unit=made.unit)
+            return _Label(pending=pending, over=over, shares=shares)
+        return _Label(made.made_by, made.kind, pending, unit=made.unit, over=over, shares=shares)

@@ -1,6 +1,7 @@
 """Factors in forward code that no attribute shows: seen by a run, held at the base's value."""
 
 import math
+import warnings
 from functools import partial
 
 import pytest
@@ -489,3 +490,46 @@ def test_the_blocks_of_a_deeper_model_are_held_as_their_twins_are():
         build(WIDTH), "mup+completep", base=Scaled, base_width=BASE, branches=branches
     )
     assert set(plan.multipliers) >= {f"blocks.{n}.up" for n in range(6)}
+
+
+class Product(nn.Module):
+    """A product of two activations over width, or with a map that is computed, and a number."""
+
+    def __init__(self, width=BASE, kind="einsum", *, before=False):
+        super().__init__()
+        self.kind, self.before, self.ratio = kind, before, width / BASE
+        self.width, self.first = width, nn.Linear(5, width)
+        self.maps, self.mix = nn.Linear(5, width * width), nn.Linear(width, width)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        h, n = self.first(x).relu(), self.width
+        h = h / self.ratio if self.before else h
+        made = {
+            "einsum": lambda: torch.einsum("bij,bj->bi", self.maps(x).view(-1, n, n), h),
+            "bmm": lambda: torch.bmm(self.maps(x).view(-1, n, n), h[..., None])[..., 0],
+            "sum": lambda: h * (h * self.mix(h)).sum(-1, keepdim=True),
+            "computed": lambda: h @ self.maps(torch.ones(5)).view(n, n),
+            "average": lambda: (h[:, None] * (self.mix(h).softmax(-1)[:, None] @ h[..., None])).sum(
+                1
+            ),
+        }[self.kind]()
+        made = made if self.before else made / self.ratio
+        return self.head(made.relu())
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("kind", ["einsum", "bmm", "sum", "computed"])
+def test_a_number_beside_a_sum_over_width_is_left_where_that_needs_it(kind, before):
+    build = lambda width=BASE: Product(width, kind, before=before)  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = paramz.make_plan(build(WIDTH), "mup", base=build, example=torch.zeros(4, 5))
+    assert not plan.multipliers
+    assert not any("held at the base's value" in note for note in plan.notes)
+
+
+def test_a_number_behind_an_average_over_width_is_held():
+    build = partial(Product, kind="average")
+    plan = paramz.make_plan(build(WIDTH), "mup", base=build, example=torch.zeros(4, 5))
+    assert plan.multipliers == {"head": 4.0}
