@@ -173,7 +173,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return _State(v.made, data)
         if name in PRODUCTS:
             left, right = map(self.state, args[:2] if name == "convolution" else args[-2:])
-            if name != "convolution" or (left.data and is_generated(right.terms)):
+            if name != "convolution" or (left.data and (right.data or is_generated(right.terms))):
                 return self._product(left, right, summed(name, args), data)
         if name in ops.LAYERS:
             weights = [state.made for state in found if state.raw]

@@ -12,7 +12,7 @@ from paramz.anatomy.facts import Facts
 from paramz.anatomy.held import WrittenFactor
 from paramz.anatomy.paths import pattern, pattern_of, split
 from paramz.anatomy.shown_heads import in_one
-from paramz.plan.row import ModuleScale
+from paramz.plan.row import ModuleScale, Row
 from paramz.theory.power import Power
 from paramz.theory.rules import USUAL_ATTENTION
 
@@ -139,16 +139,19 @@ def _written(factor: WrittenFactor, facts: Facts) -> tuple[str, str]:
     return said, pattern_of(factor.module, alike, layers)
 
 
-def growing_dots(facts: Facts) -> list[str]:
+def growing_dots(facts: Facts, rows: Sequence[Row]) -> list[str]:
     """What to say of products of two activations that nothing keeps in size, one sentence each.
 
     A sum over m entries is of size m^1/2 as drawn and of size m once both factors have learnt the
     same, as the logits of attention are (TP-V, section 5); a readout's init and rate would make up
-    for it, and here there is no readout.
+    for it, and here there is no readout. A matrix whose entries data has multiplied, as in
+    StyleGAN's modulated maps, has a rule for the sum.
 
     Args:
         facts: of the model.
+        rows: of its tensors.
     """
+    maps = {row.name for row in rows if "fan_in" in row.ratios}
     spoken = {each.module for each in facts.declared if each.kind != "depth"}
     apart = [
         each
@@ -156,6 +159,7 @@ def growing_dots(facts: Facts) -> list[str]:
         if each.left not in spoken
         and not each.drifts  # of which `moving_logits` speaks
         and not each.generated  # of which `paramz.plan.generated` speaks
+        and maps.isdisjoint(each.gains)
         and not (
             each.fades and any(in_one(h.module, each.module) for h in facts.heads if h.average)
         )

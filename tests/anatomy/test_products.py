@@ -208,6 +208,45 @@ def test_a_computed_weight_is_a_warning_and_not_where_the_code_keeps_its_product
         assert said(lambda width, after=after: Computed(width, after), example=GIVEN) == ""
 
 
+class Kernels(nn.Module):
+    """A convolution whose kernel depends on its input, as in CondConv and StyleGAN."""
+
+    def __init__(self, width, kind="mixed"):
+        super().__init__()
+        self.kind, self.width = kind, width
+        self.first, self.inner = nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 1)
+        self.style, self.head = nn.Linear(3, 4 if kind == "mixed" else width), nn.Linear(width, 3)
+        stack = {"mixed": (4, width, width, 3, 3), "modulated": (1, width, width, 3, 3)}
+        if kind in stack:
+            self.stack = nn.Parameter(torch.randn(stack[kind]) / (3 * width**0.5))
+
+    def forward(self, x):
+        h, style = self.inner(self.first(x).relu()).relu(), self.style(x.mean((2, 3)))
+        groups = len(x)
+        if self.kind == "mixed":
+            kernel = style.softmax(-1) @ self.stack.flatten(1)
+        elif self.kind == "modulated":
+            kernel = self.stack * style[:, None, :, None, None]
+        else:  # one filter for each channel
+            kernel = style[..., None] * torch.ones(9)
+            groups = len(x) * self.width
+        kernel = kernel.reshape(len(x) * self.width, -1, 3, 3)
+        h = F.conv2d(h.reshape(1, -1, *h.shape[2:]), kernel, padding=1, groups=groups)
+        return self.head(h.view(len(x), self.width, -1).relu().mean(-1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("mixed", True), ("modulated", False), ("filters", False)]
+)
+def test_a_kernel_that_data_makes_is_told_unless_a_matrix_has_a_rule_for_its_sum(kind, told):
+    given = (
+        {"roles": {"stack": paramz.Axes(fan_in=(2,), fan_out=(1,))}} if kind == "modulated" else {}
+    )
+    text = said(lambda width: Kernels(width, kind), example=torch.zeros(2, 3, 5, 5), **given)
+    told_of = "inner: what it puts out is multiplied by another activation and summed over an axis"
+    assert told_of in text if told else text == ""
+
+
 def test_what_a_computed_weight_makes_grows_unless_it_is_divided():
     def size(width, after):
         torch.manual_seed(0)
