@@ -17,6 +17,7 @@ from paramz.anatomy.adapter_notes import adapter_notes
 from paramz.anatomy.adapter_part import AdapterPart
 from paramz.anatomy.adapters import adapter_ratios, find_adapters
 from paramz.anatomy.attention import GrowingHeads, find_growing_heads, nested_encoders
+from paramz.anatomy.bent import Bent, find_bent
 from paramz.anatomy.bottlenecks import Place, find_places
 from paramz.anatomy.branches import Branches, Residual, find_branches
 from paramz.anatomy.called import uncalled_layers
@@ -118,6 +119,7 @@ class Facts:
         dots: products of two activations that grow with width, and that no softmax or norm takes,
             those of one and a computed matrix, and averages and logits times a number that moves.
         normed: products of data and a parameter whose size a norm holds.
+        bent: sums over width with a function of parameters, or with vectors that stand for more.
         nested: paths of torch's encoders that would hand nested tensors to their layers.
         residual: its residual branches; None unless depth was asked for.
         hooked: factors of an earlier plan below adapters, on the inputs of modules, target / base.
@@ -135,6 +137,7 @@ class Facts:
     uncalled: frozenset[str] = frozenset()
     dots: tuple[Product, ...] = ()
     normed: tuple[Product, ...] = ()
+    bent: tuple[Bent, ...] = ()
     nested: tuple[str, ...] = ()
     residual: Residual | None = None
     hooked: Mapping[str, float] = field(default_factory=dict)
@@ -227,6 +230,7 @@ def read_facts(
             p for p in (*products, *entries) if p.fades or p.drifts or (p.grows and p.stays)
         ),
         normed=tuple(normed),
+        bent=find_bent(probes, example),
         nested=nested_encoders(model),
         residual=residual,
         failure=failure,

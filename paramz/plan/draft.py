@@ -9,6 +9,7 @@ from dataclasses import replace
 from paramz.anatomy.branches import Residual
 from paramz.anatomy.facts import Facts, TensorFacts
 from paramz.anatomy.tensors import ModelTensor, Use, listed
+from paramz.plan.bent import bent_weights
 from paramz.plan.coded import notes_on_code, notes_on_heads, with_code
 from paramz.plan.experts import router_notes, thin_notes, with_thin
 from paramz.plan.factors import (
@@ -61,7 +62,7 @@ def draft_plan(facts: Facts, rulebook: Rulebook, roles: Overrides | None = None)
     if attention != USUAL_ATTENTION:  # SP, NTP and adapters keep what is in the model's code
         in_code += [*unreachable_heads(facts), *growing_dots(facts, rows), *unheld_factors(facts)]
         in_code += [*moving_logits(facts), *generated_matrices(facts, rows)]
-        in_code += normed_weights(facts, rows)
+        in_code += [*normed_weights(facts, rows), *bent_weights(facts, rows)]
     sliced, faint = notes_on_slices(facts.tensors, rows)
     doubts = [*failure_notes(facts.failure), *facts.doubts, *in_code, *_doubts(facts, rows), *faint]
     for doubt in doubts if scheme.scales & {"fan_in", "fan_out"} else ():
