@@ -51,7 +51,8 @@ def cells(m: Measured) -> tuple[str, str, str]:
     df = trials(m)
     found = transfer(df, hp=m.hp, scale=m.scale, loss=m.loss)
     drift = found.drift.iloc[0]
-    sizes, seeds = sorted(df[m.scale].unique()), df["seed"].nunique()
+    sizes = sorted(df[m.scale].unique())
+    seeds = df.groupby(m.scale)["seed"].nunique().min()  # of the size that has the fewest
     span = sizes[-1] / sizes[0]
     ends = found.regret[
         (found.regret.tuned_at == sizes[0]) & (found.regret.evaluated_at == sizes[-1])

@@ -18,13 +18,13 @@ import paramz
 
 
 class MLP(nn.Module):
-    """Three linear layers and relu: 64 pixels -> width -> width -> 10 classes."""
+    """Three linear layers, with biases or without, and relu: 64 pixels -> width, twice -> 10."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, bias: bool = True) -> None:
         super().__init__()
-        self.first = nn.Linear(64, width)
-        self.hidden = nn.Linear(width, width)
-        self.readout = nn.Linear(width, 10)
+        self.first = nn.Linear(64, width, bias)
+        self.hidden = nn.Linear(width, width, bias)
+        self.readout = nn.Linear(width, 10, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, 10) of images (batch, 64)."""
@@ -111,8 +111,8 @@ def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[
 
 
 def task(config: dict[str, Any]) -> paramz.Task:
-    """The model and data of a config; see `digits_task`."""
-    return digits_task(MLP, config)
+    """The model and data of a config, which may hold bias (True); for the rest see `digits_task`."""
+    return digits_task(partial(MLP, bias=config.get("bias", True)), config)
 
 
 def train(config: dict[str, Any], trial: Any) -> dict[str, float]:
