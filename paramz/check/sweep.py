@@ -142,6 +142,6 @@ def gather(sweep: Sweep, store: Store) -> pd.DataFrame | None:
 def tell_of_other_code(sweep: Sweep, store: Store, records: list[Record], name: str) -> None:
     """Warn of results that were measured with other code than the named function has now."""
     code = code_of(sweep.target, sweep.base)
-    if other := of_other_code(store, code, records):
+    if other := of_other_code(store, sweep.target, records):
         said = sentence(len(other), name, code["source"])
         warnings.warn(f"{said} (both of paramz retry {store.root})", stacklevel=3)

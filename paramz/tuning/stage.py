@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from paramz.sweeps.running.changed import of_other_code
 from paramz.sweeps.running.launcher import Launcher, Options
 from paramz.sweeps.running.refine import next_round
-from paramz.sweeps.spec.code import code_of
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.spec.values import write_values
 from paramz.sweeps.store.files import read_json, write_over
@@ -170,9 +169,7 @@ def _finished(sweep: Sweep, store: Store, *, failed_too: bool) -> bool:
     failed = any(record["status"] == "failed" for record in records)
     if len(records) < len(asked) or (failed and not failed_too):
         return False
-    return not of_other_code(store, code_of(sweep.target, sweep.base), records) and not next_round(
-        sweep, store
-    )
+    return not of_other_code(store, sweep.target, records) and not next_round(sweep, store)
 
 
 def _hash(text: str) -> str:

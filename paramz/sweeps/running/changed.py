@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from paramz.sweeps.running.wording import counted
-from paramz.sweeps.spec.code import Code
-from paramz.sweeps.spec.command import is_command, shown
+from paramz.sweeps.spec.code import Code, source_at, targets_of
+from paramz.sweeps.spec.command import HISTORY, Command, is_command, shown
+from paramz.sweeps.spec.config import Config
 from paramz.sweeps.spec.target import present_name
+from paramz.sweeps.store.attempt import holder
 from paramz.sweeps.store.files import read_json, write_over
 from paramz.sweeps.store.record import Record
 from paramz.sweeps.store.store import Store
@@ -21,26 +26,123 @@ Changed = Literal["tell", "rerun", "accept"]
 _ACCEPTED = "accepted.json"  # hashes of sources whose results count as those of one code
 
 
-def of_other_code(store: Store, code: Code, records: Iterable[Record]) -> list[str]:
+# In the directory of a trial: the hashes of the sources that have a part in what is saved there.
+_BEGUN = ".code.json"
+
+
+def of_other_code(store: Store, train: str, records: Iterable[Record]) -> list[str]:
     """The keys of results of other code; those that say nothing of their code are not among them.
 
     Args:
         store: the directory of the sweep, which knows what was accepted.
-        code: the code that the training function has now.
+        train: the training function, of which the code is that of now.
         records: the results to look at.
     """
-    same = {code["source"]}
-    if same & (accepted := _accepted(store)):
-        same |= accepted
-    sources = ((record["key"], (record.get("code") or {}).get("source")) for record in records)
-    return [key for key, source in sources if source is not None and source not in same]
+    other = _other(store, train)
+    return [
+        record["key"]
+        for record in records
+        if other((record.get("code") or {}).get("source"), record["config"])
+    ]
 
 
-def accept(store: Store, code: Code, records: Iterable[Record]) -> None:
+def begun_by_other_code(store: Store, train: str, trials: Mapping[str, Config]) -> list[str]:
+    """The keys of trials without a result that would go on from what other code has saved.
+
+    Args:
+        store: the directory of the sweep.
+        train: the training function.
+        trials: those without a result.
+    """
+    try:
+        started = set(os.listdir(store.root / "trials"))
+    except OSError:
+        started = set()
+    other = _other(store, train)
+    return [
+        key
+        for key, config in trials.items()
+        if key in started
+        and any(other(source, config) for source in _begun(store.trial(key), train))
+        and holder(store.trial(key)) is None
+    ]
+
+
+def begin(folder: Path, train: str, code: Code) -> Code:
+    """Write down which code an attempt at a trial runs, beside what that will save.
+
+    Args:
+        folder: the directory of the trial.
+        train: the training function.
+        code: that of now.
+
+    Returns:
+        the code of a result of this attempt: of one that goes on from what other code has saved,
+        the hashes of both, so that it counts as one of other code.
+    """
+    if code["source"] is None:
+        return code
+    before = _begun(folder, train)
+    sources = list(dict.fromkeys([*before, code["source"]]))
+    if sources != before:
+        with suppress(OSError):  # the disk is full, as the trial will see
+            (folder / _BEGUN).write_text(json.dumps({"sources": sources}) + "\n", encoding="utf-8")
+    return {**code, "source": "+".join(sources)}
+
+
+def _begun(folder: Path, train: str) -> list[str]:
+    """The hashes of the codes that have a part in what a trial has saved; none if that is nothing.
+
+    A function that saves nothing begins at its start, whatever ran before, and so does a command
+    without words to resume by.
+    """
+    sources = (read_json(folder / _BEGUN) or {}).get("sources")
+    afresh = is_command(train) and not Command.parse(train).resume
+    if afresh or not isinstance(sources, list) or not _has_saved(folder):
+        return []
+    return [source for source in sources if isinstance(source, str)]
+
+
+def accept(store: Store, train: str, records: Iterable[Record]) -> None:
     """Let all these results count as results of the code that the training function has now."""
-    sources = {(record.get("code") or {}).get("source") for record in records}
-    known = _accepted(store) | sources | {code["source"]}
+    present = _present(train)
+    known = _accepted(store) | {present({})}
+    for record in records:
+        known |= {*_parts((record.get("code") or {}).get("source")), present(record["config"])}
     write_over(store.root / _ACCEPTED, json.dumps({"sources": sorted(filter(None, known))}) + "\n")
+
+
+def _present(train: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """The hash of the sources at a config, which may name functions of its own."""
+    at = cache(source_at)
+    return lambda config: at(targets_of(train, config))
+
+
+def _other(store: Store, train: str) -> Callable[[Any, Config], bool]:
+    """Whether a hash is that of other code than a config has now."""
+    accepted, present = _accepted(store), _present(train)
+    alone = present({})  # all there is to it, unless a config names a function
+
+    def other(source: Any, config: Config) -> bool:
+        if not isinstance(source, str) or source == alone:
+            return False
+        now = present(config)
+        same = {now} | (accepted if now in accepted else set())
+        return not same.issuperset(_parts(source))
+
+    return other
+
+
+def _parts(source: str | None) -> list[str]:
+    """The hashes of the codes that have a part in a result."""
+    return source.split("+") if source else []
+
+
+def _has_saved(folder: Path) -> bool:
+    """Whether there is anything in the directory of a trial that its function has put there."""
+    names = (path.name for path in folder.iterdir())
+    ours = ("attempt-", "result-", "before-", "log.", ".", HISTORY)
+    return any(not name.startswith(ours) for name in names)
 
 
 def sentence(number: int, train: str, source: str | None) -> str:
@@ -50,6 +152,15 @@ def sentence(number: int, train: str, source: str | None) -> str:
         f"{number} {are} of other code than {shown(train)} is now (its sources have the hash "
         f"{source}); "
         f"--rerun changed runs {counted(number, 'trial')} again, --accept keeps what there is"
+    )
+
+
+def sentence_of_begun(number: int, train: str) -> str:
+    """What a user is told about trials that go on from what other code has saved."""
+    them = "trial goes on from what it" if number == 1 else "trials go on from what they"
+    return (
+        f"{number} unfinished {them} saved under other code than {shown(train)} is now, so that "
+        "the result is of both; --rerun changed begins such trials afresh"
     )
 
 

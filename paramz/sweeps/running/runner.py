@@ -14,9 +14,11 @@ from paramz.sweeps.running.capacity import capacity, local_gpus, local_memory_gb
 from paramz.sweeps.running.changed import (
     Changed,
     accept,
+    begun_by_other_code,
     check_function,
     of_other_code,
     sentence,
+    sentence_of_begun,
 )
 from paramz.sweeps.running.launcher import Options, Retry
 from paramz.sweeps.running.pool import Pool
@@ -120,7 +122,8 @@ def prepare(
             more trials than its budget allows.
 
     Warns:
-        UserWarning: there are results of other code than the training function has now.
+        UserWarning: there are results of other code than the training function has now, or trials
+            that go on from what such code has saved.
     """
     check_budget(sweep)
     code = code_of(sweep.target, sweep.base)
@@ -135,16 +138,26 @@ def prepare(
     asked = store.trials()
     done = {record["key"]: record for record in store.records() if record["key"] in asked}
     if changed == "accept":
-        accept(store, code, done.values())
+        accept(store, sweep.target, done.values())
     again = {key for key, record in done.items() if record["status"] in _RUN_AGAIN[retry]}
-    other = of_other_code(store, code, (done[key] for key in done.keys() - again))
+    other = set(of_other_code(store, sweep.target, done.values()))
     if changed == "rerun":
-        again |= set(other)
-    elif other:
-        warnings.warn(sentence(len(other), sweep.target, code["source"]), stacklevel=2)
+        again |= other
+    elif kept := other - again:
+        warnings.warn(sentence(len(kept), sweep.target, code["source"]), stacklevel=2)
     for key in again:
-        store.retire(key)
-    return {key: config for key, config in asked.items() if key not in done or key in again}
+        # A failure goes on from its last checkpoint. What ended, and is asked for once more, would
+        # find itself at its end there, and repeat the old result as one of the present code.
+        failed = done[key]["status"] == "failed"
+        store.retire(key, afresh=not failed or (changed == "rerun" and key in other))
+    todo = {key: config for key, config in asked.items() if key not in done or key in again}
+    begun = begun_by_other_code(store, sweep.target, todo)
+    if changed == "rerun":
+        for key in begun:
+            store.set_aside(key)
+    elif begun and changed == "tell":
+        warnings.warn(sentence_of_begun(len(begun), sweep.target), stacklevel=2)
+    return todo
 
 
 def reopen(store: Store) -> Sweep:

@@ -54,8 +54,11 @@ class Trial:
 
     @property
     def resumed(self) -> bool:
-        """Whether there was an attempt before; if so, `directory` may contain a checkpoint."""
-        return self.attempt > 1
+        """Whether there was an attempt before; if so, `directory` may contain a checkpoint.
+
+        A trial that was put aside to begin afresh, as by ``--rerun changed``, is none.
+        """
+        return self.attempt > 1 and not (self.directory / f"before-{self.attempt - 1:04d}").is_dir()
 
     def log(self, step: int, **metrics: float) -> None:
         """Add a line to the trial's history, ``history.jsonl`` in its directory.

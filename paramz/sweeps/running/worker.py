@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from paramz.sweeps.running.changed import begin
 from paramz.sweeps.running.command import load
 from paramz.sweeps.running.halving import Race, Stopped
 from paramz.sweeps.running.messages import STOP, Ending, Order
@@ -58,6 +59,8 @@ def main() -> None:
         except EOFError:
             return
         code = code_then(targets_of(sys.argv[2], order.config))
+        if order.rank == 0:
+            code = begin(order.directory, sys.argv[2], code)
         connection.send(("done", perform(order, function) | {"code": code}))
         tidy()
 

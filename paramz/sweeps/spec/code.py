@@ -70,17 +70,26 @@ def targets_of(target: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def code_at(targets: tuple[str, ...]) -> Code:
     """The code of some functions as it is now, see `code_of`."""
+    commit, dirty = _commit(next(filter(None, map(_file_of, _functions(targets))), None))
+    return {"source": source_at(targets), "commit": commit, "dirty": dirty}
+
+
+def source_at(targets: tuple[str, ...]) -> str | None:
+    """The hash of their sources alone; None if they cannot be read."""
     commands = [Command.parse(target) for target in targets if is_command(target)]
-    functions = [target for target in targets if not is_command(target)]
-    functions += [f"{script}:main" for command in commands for script in command.scripts()]
-    sources = _sources(functions)
+    sources = _sources(_functions(targets))
     sources |= {f"command {i}": command.identity() for i, command in enumerate(commands)}
     digest = hashlib.sha256()
     for name, content in sorted(sources.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)
-    commit, dirty = _commit(next(filter(None, map(_file_of, functions)), None))
-    source = digest.hexdigest()[:_LENGTH] if sources else None
-    return {"source": source, "commit": commit, "dirty": dirty}
+    return digest.hexdigest()[:_LENGTH] if sources else None
+
+
+def _functions(targets: tuple[str, ...]) -> list[str]:
+    """The functions among some targets, and the scripts of the commands as functions."""
+    commands = [Command.parse(target) for target in targets if is_command(target)]
+    functions = [target for target in targets if not is_command(target)]
+    return functions + [f"{script}:main" for each in commands for script in each.scripts()]
 
 
 def _sources(targets: Iterable[str]) -> dict[str, bytes]:

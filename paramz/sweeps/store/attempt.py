@@ -128,7 +128,12 @@ def holder(folder: Path) -> dict[str, Any] | None:
 
 def superseded(folder: Path, number: int) -> bool:
     """Whether a trial has an attempt later than this one."""
-    return _latest(folder)[0] > number
+    return last_attempt(folder) > number
+
+
+def last_attempt(folder: Path) -> int:
+    """The number of the last attempt at a trial; 0 if there was none."""
+    return _latest(folder)[0]
 
 
 def attempt_of(folder: Path, job: str | None, restart: int) -> dict[str, Any] | None:

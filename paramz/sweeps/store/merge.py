@@ -103,7 +103,7 @@ def _take(target: Store, source: Store, record: Record) -> str:
             return "same"
         if mine["status"] != "failed" or record["status"] == "failed":
             return "kept"
-        target.retire(key)
+        target.retire(key, afresh=True)  # log, history and files are those of the other result
         what = "better"
     _copy_folder(source.trial(key), target.trial(key))
     target.save(record)

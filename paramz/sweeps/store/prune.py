@@ -12,7 +12,7 @@ from paramz.sweeps.spec.config import Config
 from paramz.sweeps.store.attempt import holder
 from paramz.sweeps.store.store import Store
 
-_KEPT = ("attempt-", "result-", "log.", "history.jsonl", "rows.json")
+_KEPT = ("attempt-", "result-", "log.", "history.jsonl", "rows.json", ".code.json")
 _DRAFT_AGE = 3600.0  # seconds after which the process that was writing a draft must be dead
 
 

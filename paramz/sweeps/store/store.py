@@ -8,7 +8,8 @@
     runs/<name>/refined-<n>.jsonl   the same for the trials that the n-th refinement added; 0 is for
                                     those of an earlier spec that this one still asks for
     runs/<name>/results/<key>.json  the result of a finished trial
-    runs/<name>/trials/<key>/       attempts, log.txt, history.jsonl, what the function saves
+    runs/<name>/trials/<key>/       attempts, log.txt, history.jsonl, what the function saves; in
+                                    before-<n>/ what it had saved before it was begun afresh
     runs/<name>/index/              the results once more, to be read fast; made again if deleted
     runs/<name>/quarantine/         broken files; their trials count as not finished
 """
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +29,14 @@ from typing import Any
 from pydantic_core import from_json
 
 from paramz.sweeps.spec.config import Config
+from paramz.sweeps.store.attempt import last_attempt
 from paramz.sweeps.store.files import read_bytes, read_json, require_links, write_new, write_over
 from paramz.sweeps.store.log import append, identity_of, result_line, retired_line
 from paramz.sweeps.store.record import LaterFormat, Record, check_record
+
+
+# What stays in the directory of a trial that begins afresh: paramz's own account of it.
+_ACCOUNT = re.compile(r"(attempt|result)-\d+\.json|before-\d+")
 
 
 @dataclass(frozen=True)
@@ -149,18 +157,42 @@ class Store:
 
         yield from read_index(self.root, self.read).records(self.root, self.read)
 
-    def retire(self, key: str) -> None:
-        """Move a result into the directory of its trial, so that the trial is run again."""
+    def retire(self, key: str, *, afresh: bool = False) -> None:
+        """Move a result into the directory of its trial, so that the trial is run again.
+
+        Args:
+            key: of the trial.
+            afresh: the trial begins anew, see `set_aside`; otherwise it goes on from what it has
+                saved.
+        """
         folder = self.trial(key)
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("result-*.json"))) + 1
         identity = identity_of(self.result(key))
+        if (
+            afresh and identity is not None
+        ):  # first, or who is interrupted here leaves it to be read
+            self.set_aside(key)
         try:
             os.rename(self.result(key), folder / f"result-{number:04d}.json")
         except FileNotFoundError:
             return  # another process has moved it already
         if identity is not None:
             append(self.root, [retired_line(key, identity)])
+
+    def set_aside(self, key: str) -> None:
+        """Move what a trial has saved, its log and its history into a folder of its own there.
+
+        Its next attempt finds no checkpoint to go on from. The folder is called ``before-<n>``
+        after the last attempt, by which `paramz.sweeps.Trial.resumed` knows.
+        """
+        folder = self.trial(key)
+        before = folder / f"before-{last_attempt(folder):04d}"
+        before.mkdir(exist_ok=True)
+        for path in list(folder.iterdir()):
+            if not _ACCOUNT.fullmatch(path.name):
+                with suppress(FileNotFoundError):  # such as the draft of another process
+                    path.rename(before / path.name)
 
     def set_trials(self, trials: Mapping[str, Config], by: str = "trials") -> None:
         """Write down which trials are asked for.
