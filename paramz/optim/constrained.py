@@ -42,9 +42,9 @@ def constrained(optimizer: AnyOptimizer) -> AnyOptimizer:
             another optimizer trains vectors, embeddings and the readout.
 
     Raises:
-        ValueError: it holds a tensor that is no matrix, has weight decay (also one that is added or
-            loaded later, at its next step) or is constrained already; and at its first step, a
-            matrix is all zeros.
+        ValueError: it holds a tensor that is no matrix or complex, has weight decay (also one that
+            is added or loaded later, at its next step) or is constrained already; and at its first
+            step, a matrix is all zeros.
 
     >>> import paramz
     >>> net = lambda w=8: nn.Sequential(nn.Linear(4, w), nn.Linear(w, w), nn.Linear(w, 2))
@@ -95,11 +95,12 @@ class _Sphere:
                 # An optimizer has to make the state of a tensor itself, at its first gradient.
                 if p.grad is None or p not in self._before:
                     continue
-                start = self._before[p].float()
+                exact = torch.promote_types(p.dtype, torch.float32)
+                start = self._before[p].to(exact)
                 if RADIUS not in optimizer.state[p]:  # reading it waits for an accelerator
                     optimizer.state[p][RADIUS] = float(start.norm())
                 radius = optimizer.state[p][RADIUS]
-                move = p.float() - start
+                move = p.to(exact) - start
                 size = move.norm()
                 aim = start + move * (group["lr"] * radius / size)
                 # No move is none: a rate of zero, or a step that GradScaler has skipped. What is
@@ -125,6 +126,11 @@ def _require_matrices_without_decay(optimizer: torch.optim.Optimizer) -> None:
                 "default, and a state_dict brings that of its groups)"
             )
     for name, p in _named(optimizer):
+        if p.is_complex():
+            raise ValueError(
+                f"{name} {tuple(p.shape)} is complex, and norms are kept of real matrices: give it "
+                "to another optimizer"
+            )
         if p.ndim < 2:
             raise ValueError(
                 f"{name} {tuple(p.shape)} is no matrix, and only matrices are to keep their norm: "

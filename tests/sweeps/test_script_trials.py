@@ -325,3 +325,61 @@ def test_records_across_blocks_are_put_together(tmp_path):
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "metrics"),
+    [
+        ("log.jsonl", '{"loss": 3}\n{"loss": 2}', {"file": "{trial.directory}/log.jsonl"}),
+        ("log.csv", "loss\n3\n2", {"file": "{trial.directory}/log.csv"}),
+        ("all.json", '{\n "loss": 2,\n "note": "x"\n}', {"file": "{trial.directory}/all.json"}),
+        ("", "loss 3\nloss 2", {"pattern": r"loss (?P<loss>\S+)"}),
+    ],
+)
+def test_a_last_line_without_an_end_is_the_result(tmp_path, name, ends, metrics):
+    write = "print(end=sys.argv[2])"
+    if name:
+        write = f"open(sys.argv[1] + '/{name}', 'w').write(sys.argv[2])"
+    sweep = Sweep(
+        command=["python", "-c", f"import sys; {write}", "{trial.directory}", ends],
+        metrics=metrics,
+    )
+    (row,) = run(sweep, tmp_path / "run").to_dict("records")
+    assert (row["status"], row["loss"]) == ("ok", 2.0), row["error"]
+
+
+def test_metrics_that_are_written_over_those_of_before_are_the_result(tmp_path):
+    words = (
+        "import json, sys, time\n"
+        "for loss in (0.5, 0.3, 0.1):\n"
+        "    with open(sys.argv[1] + '/now.json', 'w') as file:\n"
+        "        file.write(json.dumps({'loss': loss}) + '\\n')\n"
+        "    time.sleep(0.5)\n"
+    )
+    sweep = Sweep(
+        command=["python", "-c", words, "{trial.directory}"],
+        metrics={"file": "{trial.directory}/now.json"},
+    )
+    (row,) = run(sweep, tmp_path / "run").to_dict("records")
+    assert (row["status"], row["loss"]) == ("ok", 0.1), row["error"]
+    assert [line["loss"] for line in history(tmp_path / "run")][-1] == 0.1
+
+
+def test_a_log_that_is_written_again_with_more_lines_goes_on_where_it_was(tmp_path):
+    path = tmp_path / "log.csv"
+    rows = CsvRows(Lines(str(path)))
+    path.write_text("step,loss\n1,2\n")
+    assert rows() == [{"step": 1, "loss": 2}]
+    path.unlink()
+    path.write_text("step,loss\n1,2\n2,3\n3,4")  # as pandas writes a whole table each time
+    assert rows() == [{"step": 2, "loss": 3}]
+    assert rows(True) == [{"step": 3, "loss": 4}]
+    path.write_text("step,loss\n1,9\n2,9\n")
+    assert rows() == [{"step": 1, "loss": 9}, {"step": 2, "loss": 9}]
+
+
+def test_a_line_that_was_there_before_is_no_result_though_it_has_no_end(tmp_path):
+    (tmp_path / "old.json").write_text('{"val loss": 0.001}')
+    sweep = script(metrics={"file": str(tmp_path / "old.json"), "loss": "val loss"})
+    (row,) = run(sweep, tmp_path / "run").to_dict("records")
+    assert row["status"] == "failed" and "left no metric" in row["error"]

@@ -66,7 +66,7 @@ def fisher_vectors(
         vectors in the shape of the predictions.
 
     Raises:
-        ValueError: a prediction is not finite.
+        ValueError: a prediction is not finite, or has one class, whose likelihood is certain.
     """
     flat = output.detach().float() if output.dtype in _HALF else output.detach()
     classes = _classes(output)
@@ -75,6 +75,13 @@ def fisher_vectors(
         raise ValueError(
             f"K-FAC got predictions {tuple(output.shape)} that are not finite: training has "
             "diverged; lower the learning rate or raise damping"
+        )
+    if likelihood == "categorical" and classes == 1:
+        raise ValueError(
+            f"K-FAC takes predictions {tuple(output.shape)} for logits, of which there is one: its "
+            "softmax is always 1, so that nothing would move. For a binary cross-entropy let the "
+            "model return two, torch.cat([torch.zeros_like(z), z], -1), with cross_entropy, which "
+            "is the same loss; for mse_loss give likelihood='gaussian'"
         )
     if fisher == "mc":
         if likelihood == "categorical":

@@ -33,7 +33,8 @@ def dampings(
         on_a: what ``constant`` adds to A.
         on_b: what ``constant`` adds to B.
     """
-    traces = [torch.ones(1) if f is None else _traces(f) for f in (a, b)]
+    device = next((f.device for f in (a, b) if f is not None), None)
+    traces = [torch.ones(1, device=device) if f is None else _traces(f) for f in (a, b)]
     if kind == "trace":
         return damping * traces[0], damping * traces[1]
     sizes = [1 if f is None else f.shape[-1] * len(t) for f, t in zip((a, b), traces, strict=True)]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramz.anatomy.names import SHARDED_TENSOR
 from paramz.optim.kfac.estimate import Estimate, Factors, require_choice
 from paramz.optim.kfac.fisher import Fisher, Likelihood
+from paramz.optim.kfac.group import check_group
 from paramz.optim.kfac.inverse import Damping, dampings, inverses
 from paramz.optim.kfac.layers import (
     PreconditionedLayer,
@@ -47,7 +47,8 @@ class KFAC(torch.optim.Optimizer):
         fisher: ``"mc"``: one draw of the targets from the model. ``"exact"``: all targets, with one
             backward pass per output (and position). ``"empirical"``: the targets of the data, which
             gives no Fisher matrix: it vanishes as the model fits the data and does not transfer
-            over width. It allows one forward and backward pass per step only.
+            over width. It allows one forward and backward pass per step only, of the loss itself,
+            without the factor of a GradScaler.
         sharing: ``"expand"`` counts the positions of a sequence or image as samples of their own,
             ``"reduce"`` sums over them first (Eschenhagen et al. 2023, arXiv 2311.00636).
         damping: damping of groups without one of their own.
@@ -69,8 +70,10 @@ class KFAC(torch.optim.Optimizer):
         seed: of the draws for ``"mc"``, which do not touch torch's random state.
 
     Raises:
-        ValueError: an option is out of range, some parameter belongs to no layer that K-FAC can
-            precondition, or is shared by several; the message names the parameters.
+        ValueError: an option is out of range, some parameter is complex or belongs to no layer that
+            K-FAC can precondition, or is shared by several; the message names the parameters. In a
+            forward pass: the predictions of a categorical likelihood have one class, or are those
+            of a Conv2d, whose classes are axis 1.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
     >>> with KFAC(net.parameters(), net, lr=0.1) as optimizer:
@@ -123,7 +126,7 @@ class KFAC(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
         for group in self.param_groups:
-            _check(group)
+            check_group(group)
         self._damping_kind: Damping = damping_kind
         self._factor_decay = factor_decay
         self._covariance_every, self._inverse_every = covariance_every, inverse_every
@@ -133,6 +136,15 @@ class KFAC(torch.optim.Optimizer):
         self._measured = Measurement(model, self._layers, estimate)
         self._measured.attach()
         self._schedule_measurement()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Raise ValueError, once K-FAC is made: what comes later would not be measured."""
+        if hasattr(self, "_layers"):
+            raise ValueError(
+                "K-FAC measures the layers whose tensors it was given when it was made, and others "
+                "would never move: close() it and make it anew with all groups"
+            )
+        super().add_param_group(param_group)
 
     def close(self) -> None:
         """Remove the hooks from the model; there can be no further `step`, which needs them."""
@@ -204,6 +216,11 @@ class KFAC(torch.optim.Optimizer):
             raise RuntimeError(
                 "K-FAC measured no forward pass since the last step: it does so in the model it "
                 "was given, called as model(x) in train mode with gradients enabled, before step()"
+            )
+        if self._measured.passes > 1 and self._measured.estimate.fisher == "empirical":
+            raise RuntimeError(
+                f"K-FAC saw {self._measured.passes} forward passes since the last step, of which "
+                "fisher='empirical' measures one; fisher='mc' may accumulate gradients"
             )
         for layer, sums in averages(self._measured):
             state = self._main(layer)
@@ -278,15 +295,3 @@ class KFAC(torch.optim.Optimizer):
 
 
 _FACTORS = ("a", "b", "a_inverse", "b_inverse")
-
-
-def _check(group: dict[str, Any]) -> None:
-    for name in ("lr", "damping", "momentum", "weight_decay"):
-        if not group[name] >= 0:
-            raise ValueError(f"{name}={group[name]!r} must not be negative")
-    for p in group["params"]:
-        if type(p.data).__name__ == SHARDED_TENSOR:
-            raise ValueError(
-                f"K-FAC needs whole tensors, and a parameter {tuple(p.shape)} is sharded: use "
-                "DistributedDataParallel"
-            )

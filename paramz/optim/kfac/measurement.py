@@ -167,9 +167,23 @@ class Measurement:
         if self.estimate.inputs_only:
             return
         found = predictions(output)
+        self._refuse_channels(found, seen)
         self.terms += count(found)
         if self.estimate.fisher != "empirical":
             self._send_back(found, seen)
+
+    def _refuse_channels(self, found: Tensor, seen: list[_Seen]) -> None:
+        """Refuse logits of a convolution: its classes are axis 1, and the last axis is read."""
+        edge = get_gradient_edge(found) if found.requires_grad else None
+        for layer, _, own in seen:
+            if own == edge and edge is not None and layer.kind == "conv2d":
+                if self.estimate.likelihood == "categorical":
+                    raise ValueError(
+                        f"the predictions {tuple(found.shape)} are those of {layer.name}, a "
+                        "Conv2d, whose classes are axis 1, and K-FAC reads the last one: let the "
+                        "model return out.movedim(1, -1), and give cross_entropy its "
+                        "movedim(-1, 1)"
+                    )
 
     def _send_back(self, found: Tensor, seen: list[_Seen]) -> None:
         """Add the gradients of the model's own likelihood at the outputs of the layers."""

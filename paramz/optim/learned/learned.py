@@ -142,6 +142,21 @@ class LearnedOptimizer(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         self.theta = theta
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, see `torch.optim.Optimizer.add_param_group`.
+
+        Raises:
+            ValueError: a tensor of it is complex, of which the features would be no numbers.
+        """
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"]:
+            if p.is_complex():
+                self.param_groups.pop()
+                raise ValueError(
+                    f"the learned optimizer is for real tensors, and one {tuple(p.shape)} is "
+                    "complex: give it to another optimizer"
+                )
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step, see `torch.optim.Optimizer.step`."""

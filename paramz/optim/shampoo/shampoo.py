@@ -17,6 +17,7 @@ from torch import Tensor
 from paramz.optim.shampoo.blocks import from_blocks, matrix_shape, to_blocks
 from paramz.optim.shampoo.options import exponents, require_valid
 from paramz.optim.shampoo.roots import ROOTS
+from paramz.optim.shampoo.schedule import correction, due, gradients_seen
 
 _SIDES = ("left", "right")
 
@@ -111,8 +112,19 @@ class Shampoo(torch.optim.Optimizer):
             "root": root,
         }
         super().__init__(params, defaults)
-        for group in self.param_groups:
-            require_valid(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, see `torch.optim.Optimizer.add_param_group`.
+
+        Raises:
+            ValueError: an option of it is out of range.
+        """
+        super().add_param_group(param_group)
+        try:
+            require_valid(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -125,7 +137,10 @@ class Shampoo(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        active = [(g, [p for p in g["params"] if p.grad is not None]) for g in self.param_groups]
+        active = [
+            (g, [p for p in g["params"] if p.grad is not None and p.numel()])
+            for g in self.param_groups
+        ]
         for group, parameters in active:
             for parameter in parameters:
                 self._observe(parameter, group)
@@ -160,7 +175,7 @@ class Shampoo(torch.optim.Optimizer):
                     state[side] = gradient.new_zeros(len(blocks), size, size)
         state["step"] += 1
         now = int(state["step"])
-        observed = _gradients_seen(now, group) > _gradients_seen(now - 1, group)
+        observed = gradients_seen(now, group) > gradients_seen(now - 1, group)
         state["momentum"].lerp_(gradient, 1 - beta1)
         if "second" in state:
             state["second"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -180,9 +195,9 @@ class Shampoo(torch.optim.Optimizer):
         for group, parameters in active:
             for parameter in parameters:
                 state = self.state[parameter]
-                if not _due(int(state["step"]), group["update_every"]):
+                if not due(int(state["step"]), group["update_every"]):
                     continue
-                scale = _correction(int(state["step"]), group)
+                scale = correction(int(state["step"]), group)
                 for side, power in zip(_SIDES, exponents(group), strict=True):
                     if side in state:
                         factor = state[side] * scale
@@ -263,25 +278,6 @@ def _bounded(gradient: Tensor) -> Tensor:
 
 def _precision(parameter: Tensor) -> torch.dtype:
     return torch.promote_types(parameter.dtype, torch.float32)
-
-
-def _due(step: int, every: int) -> bool:
-    early = step < every and step & (step - 1) == 0
-    return early or step % every == 0
-
-
-def _correction(step: int, group: dict[str, Any]) -> float:
-    """The factor that corrects a moving average for its start at zero."""
-    if group["statistics"] == "sum":
-        return 1.0
-    return float(1 / (1 - group["betas"][1] ** _gradients_seen(step, group)))
-
-
-def _gradients_seen(step: int, group: dict[str, Any]) -> int:
-    """How many gradients of the first steps are in the factors."""
-    every: int = group["statistics_every"]
-    early = min(step, int(group["update_every"]))
-    return early - (early - step) // every
 
 
 def _graft_norm(state: dict[str, Any], parameter: Tensor, group: dict[str, Any]) -> Tensor:

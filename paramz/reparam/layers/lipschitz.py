@@ -57,7 +57,7 @@ def lipschitz_bound(model: nn.Module) -> float:
             not any(type(module).forward is kind.forward for kind in _ONE)
             or (isinstance(module, nn.Dropout) and module.training)
             or (isinstance(module, nn.LeakyReLU) and abs(module.negative_slope) > 1)
-            or (isinstance(module, nn.ELU) and module.alpha > 1)
+            or (isinstance(module, nn.ELU) and abs(module.alpha) > 1)
         ):
             raise ValueError(
                 f"no Lipschitz bound is known for {path or 'the model'}, {module}: linear layers, "

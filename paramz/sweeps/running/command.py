@@ -65,7 +65,7 @@ def training_function(command: Command) -> Callable[[Config, Trial], dict[str, f
                     history.report()  # what it logged before it ended
                     return {}
                 time.sleep(_LOOK)
-            history.report()
+            history.report(last=True)
         finally:
             _end(child, _PATIENCE)
         if trial.should_stop() or (child.returncode == -signal.SIGTERM and _told_soon(trial)):
@@ -122,18 +122,21 @@ class _History:
 
     def skip(self) -> None:
         """Pass over what is there before the command starts; only an earlier attempt's counts."""
-        for row in self._read():
-            if self._trial.resumed:
-                self._take(row)
+        rows = self._read(not self._trial.resumed)
+        for row in rows if self._trial.resumed else ():
+            self._take(row)
 
-    def report(self) -> None:
+    def report(self, *, last: bool = False) -> None:
         """Log what is new.
+
+        Args:
+            last: the command has ended, so that a last line without an end is whole.
 
         Raises:
             paramz.sweeps.running.trial.Diverged: the loss has diverged.
             paramz.sweeps.running.halving.Stopped: the trial has fallen behind.
         """
-        for row in self._read():
+        for row in self._read(last):
             step, metrics = self._take(row)
             if metrics and self._trial.rank == 0:
                 self._trial.log(step, **metrics)

@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from paramz.sweeps.running.events import tensorboard_rows, wandb_rows
 from paramz.sweeps.running.row import Row, numbers
 from paramz.sweeps.spec.command import HISTORY, Metrics
 
-Reader = Callable[[], list[Row]]
-"""Gives the rows that have appeared since it was called last."""
+Reader = Callable[[bool], list[Row]]
+"""Gives the rows that have appeared since it was called last.
+
+It is told whether this is the last call: nothing is being written any more, so that a line without
+an end is whole.
+"""
 
 _DELIMITERS = ",\t;"
+_REMEMBERED = 1024  # bytes before the place that was read up to, by which a new file is told
 
 
 def reader_of(metrics: Metrics, file: str, output: Path) -> Reader:
@@ -34,11 +40,11 @@ def reader_of(metrics: Metrics, file: str, output: Path) -> Reader:
     """
     if metrics.pattern is not None:
         return partial(_matches, re.compile(metrics.pattern), Lines(str(output)))
-    if metrics.kind == "tensorboard":
-        return tensorboard_rows(file, metrics.step)
-    if metrics.kind == "wandb":
-        return wandb_rows(file, metrics.step)
-    return partial(_json_rows, Lines(file)) if metrics.kind == "jsonl" else CsvRows(Lines(file))
+    if metrics.kind in ("tensorboard", "wandb"):
+        binary = tensorboard_rows if metrics.kind == "tensorboard" else wandb_rows
+        rows = binary(file, metrics.step)
+        return lambda last: rows()
+    return JsonRows(Lines(file)) if metrics.kind == "jsonl" else CsvRows(Lines(file))
 
 
 @dataclass
@@ -49,28 +55,43 @@ class Lines:
         pattern: the path, which may hold ``*``; of several files the newest counts.
         starts: how often reading has begun at the start of a file.
 
-    A file that became shorter, or another one that is the newest now, is read from its start.
+    A file that was written anew, or another one that is the newest now, is read from its start. One
+    is new where it is shorter, or has other content before the place that was read up to: a script
+    may write its last metrics over those of before, in as many bytes.
     """
 
     pattern: str
     starts: int = 0
     _path: str = ""
     _at: int = 0
+    _before: bytes = b""
 
-    def new(self) -> Iterator[str]:
-        """The new lines, without their ends."""
+    def new(self, last: bool = False) -> Iterator[str]:
+        """The new lines, without their ends.
+
+        Args:
+            last: nothing is being written any more, so that a line without an end is one.
+        """
         newest = newest_of(self.pattern)
         if newest is None:
             return
-        if newest != self._path or Path(newest).stat().st_size < self._at:
-            self._path, self._at = newest, 0
-            self.starts += 1
         with open(newest, "rb") as file:
-            file.seek(self._at)
+            file.seek(self._at - len(self._before))
             content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
+            if newest != self._path or not content.startswith(self._before):
+                self._path, self._at, self._before = newest, 0, b""
+                self.starts += 1
+                file.seek(0)
+                content = file.read()
+        content = content[len(self._before) :]
+        whole = content if last else content[: content.rfind(b"\n") + 1]
         self._at += len(whole)
+        self._before = (self._before + whole)[-_REMEMBERED:]
         yield from whole.decode("utf-8", errors="replace").splitlines()
+
+    def all(self) -> str:
+        """The text of the file that is read."""
+        return Path(self._path).read_text(encoding="utf-8", errors="replace") if self._path else ""
 
 
 def newest_of(pattern: str) -> str | None:
@@ -80,20 +101,35 @@ def newest_of(pattern: str) -> str | None:
     return max(found)[1] if found else None
 
 
-def _json_rows(lines: Lines) -> list[Row]:
-    rows = []
-    for line in lines.new():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue  # such as a line of text between those of JSON
-        if isinstance(value, dict):
-            rows.append(numbers(value))
-    return rows
+@dataclass
+class JsonRows:
+    """The rows of a growing file of JSON lines, or the one of a file that is a single mapping."""
+
+    lines: Lines
+    _start: int = 0
+    _found: bool = False
+
+    def __call__(self, last: bool = False) -> list[Row]:
+        """The new rows."""
+        values = [_value(line) for line in self.lines.new(last)]
+        if self._start != self.lines.starts:
+            self._start, self._found = self.lines.starts, False
+        rows = [numbers(value) for value in values if isinstance(value, dict)]
+        self._found |= bool(rows)
+        whole = _value(self.lines.all()) if last and not self._found else None
+        return [numbers(whole)] if isinstance(whole, dict) else rows
 
 
-def _matches(pattern: re.Pattern[str], lines: Lines) -> list[Row]:
-    found = (pattern.search(line) for line in lines.new())
+def _value(text: str) -> Any:
+    """The value of a text; None if it is none of JSON, as text between lines of JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _matches(pattern: re.Pattern[str], lines: Lines, last: bool) -> list[Row]:
+    found = (pattern.search(line) for line in lines.new(last))
     return [numbers(match.groupdict()) for match in found if match]
 
 
@@ -106,10 +142,10 @@ class CsvRows:
     _head: list[str] = field(default_factory=list)
     _delimiter: str = ","
 
-    def __call__(self) -> list[Row]:
+    def __call__(self, last: bool = False) -> list[Row]:
         """The new rows; a header that comes again, as a resumed script writes it, is none."""
         rows = []
-        for line in self.lines.new():
+        for line in self.lines.new(last):
             if not line.strip():
                 continue
             if self._start != self.lines.starts:

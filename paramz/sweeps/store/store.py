@@ -34,7 +34,6 @@ from paramz.sweeps.store.files import read_bytes, read_json, require_links, writ
 from paramz.sweeps.store.log import append, identity_of, result_line, retired_line
 from paramz.sweeps.store.record import LaterFormat, Record, check_record
 
-
 # What stays in the directory of a trial that begins afresh: paramz's own account of it.
 _ACCOUNT = re.compile(r"(attempt|result)-\d+\.json|before-\d+")
 
@@ -169,10 +168,8 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("result-*.json"))) + 1
         identity = identity_of(self.result(key))
-        if (
-            afresh and identity is not None
-        ):  # first, or who is interrupted here leaves it to be read
-            self.set_aside(key)
+        if afresh and identity is not None:
+            self.set_aside(key)  # before the result, or an interruption would leave it to be read
         try:
             os.rename(self.result(key), folder / f"result-{number:04d}.json")
         except FileNotFoundError:
