@@ -17,7 +17,8 @@ from paramz.analysis.coordinates import CheckDiverged
 from paramz.check.callback import FOLDER, STEPS
 from paramz.check.jobs import MODEL, Check, table
 from paramz.check.sweep import LINES, ROWS, tell_of_other_code
-from paramz.sweeps.spec.command import INTERPRETERS, Command, check_script, holes
+from paramz.sweeps.spec.command import INTERPRETERS, Command, holes
+from paramz.sweeps.spec.command_check import check_script
 from paramz.sweeps.spec.spec import Sweep
 from paramz.sweeps.store.files import read_json
 

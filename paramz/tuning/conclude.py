@@ -172,6 +172,9 @@ def _doubts(known: Findings) -> Iterator[str]:
     verdict, forecast = known.verdict, known.forecast
     assert verdict is not None and verdict.answer is not None and forecast is not None
     hp = known.work.setting.hp
+    for step in ("range", "sweep", "shorter", "repeats"):
+        if failed := known.work.stages.failed(step):
+            yield f"{failed}: what is said rests on the others"
     if known.coordinates is None:
         yield "coordinates were not checked"
     elif known.coordinates.outcome != "pass":

@@ -122,6 +122,21 @@ class Stages:
             self.say(f"{failed} failed and are left out: paramz logs {store.root}, paramz retry")
         return good
 
+    def failed(self, name: str) -> str:
+        """Which trials of a step failed, in words; empty if none did, or there is no such step."""
+        if not (self.path(name).exists() and self.store(name).results.is_dir()):
+            return ""
+        runs = load(self.store(name).root)
+        bad = runs[runs["status"] == "failed"]
+        if bad.empty:
+            return ""
+        ended = set(runs.loc[runs["status"] != "failed", "width"])
+        where = ", ".join(
+            f"{width}" + ("" if width in ended else " (all of it)")
+            for width in sorted(set(bad["width"]))
+        )
+        return f"{len(bad)} of {len(runs)} trials of the step {name} failed, at width {where}"
+
     def seconds(self) -> float:
         """What all trials so far have taken, one after the other."""
         total = 0.0

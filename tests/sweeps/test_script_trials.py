@@ -214,12 +214,22 @@ GOOD = "metrics: {file: '{trial.directory}/log.csv'}\naxes: {width: [1, 2], lr: 
         ("command: a\nmetrics: {file: x.log}", "what is 'x.log'.* give format"),
         ("command: a\nmetrics: {file: '{trial.directory}/history.jsonl'}", "written by paramz"),
         ("command: a\nmetrics: {}", "give either file .* or pattern"),
+        (
+            "command: a {w} {lr}\nmetrics: {file: 'out/{lr}.csv'}\naxes: {lr: [1, 2], w: [1, 2]}",
+            "file 'out/{lr}.csv' is one for all values of w, so that trials which run at once",
+        ),
     ],
 )
 def test_mistakes_in_a_command_are_found_when_the_spec_is_read(tmp_path, text, message):
     path = write_spec(tmp_path, text)
     with pytest.raises(SpecError, match=message):
         Sweep.from_yaml(path)
+
+
+def test_logs_that_are_told_apart_by_the_axes_are_taken():
+    metrics = {"file": "out/{lr}-{seed}.csv"}
+    axes = {"lr": [1, 2], "seed, x": [[1, 2], [3, 4]], "w": [7]}
+    assert Sweep(command="a {lr} {seed} {x} {w}", metrics=metrics, axes=axes)
 
 
 def test_words_are_never_seen_by_a_shell(tmp_path):
@@ -248,6 +258,25 @@ def test_an_edited_script_is_other_code_and_a_moved_one_is_not(tmp_path):
     assert source(spec) == before
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     assert source(moved / "spec.yaml") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("run.sh", ["bash", "run.sh"]),
+        ("gpt.yaml", ["python", "train.py", "--config=gpt.yaml"]),
+        ("train.py", ["sh", "-c", "cd {trial.directory} && exec python3 $OLDPWD/train.py"]),
+        ("train.py", ["sh", "-c", "python3 'train.py' --lr 1"]),
+    ],
+)
+def test_files_that_the_words_name_are_part_of_the_code(tmp_path, name, words):
+    (tmp_path / "train.py").write_text("a = 1\n")
+    (tmp_path / name).write_text("a: 1\n")
+    text = f"command: {json.dumps(words)}\nmetrics: {{pattern: '(?P<loss>.)'}}\n"
+    spec = write_spec(tmp_path, text.replace("$OLDPWD", str(tmp_path)))
+    before = code_of(Sweep.from_yaml(spec).target, {})["source"]
+    (tmp_path / name).write_text("a: 2\n")
+    assert code_of(Sweep.from_yaml(spec).target, {})["source"] != before
 
 
 def test_results_of_another_command_line_are_told_of(tmp_path):

@@ -330,6 +330,23 @@ def test_on_a_cluster_a_trial_that_always_fails_is_left_out(tmp_path):
     assert sent == [2] and "1 failed and are left out" in said[-1]
 
 
+def test_a_width_at_which_trials_fail_is_a_doubt(tmp_path, quick, monkeypatch):
+    plain = run_all
+
+    def no_memory(sweep, store, missing):
+        fits = {key: config for key, config in missing.items() if config["width"] < 128}
+        plain(sweep, store, fits)
+        for key in missing.keys() - fits.keys():
+            fields = {"key": key, "status": "failed", "error": "no memory", "seconds": 1.0}
+            store.save({**fields, "config": missing[key], "metrics": {}})
+
+    monkeypatch.setattr(sys.modules[__name__], "run_all", no_memory)
+    found = tune(tmp_path / "tune")
+    assert found.outcome == "careful"
+    doubts = [doubt for doubt in found.doubts if "failed" in doubt]
+    assert any("of the step sweep failed, at width 128 (all of it): what is" in d for d in doubts)
+
+
 def test_a_check_that_fails_stops_before_the_sweep(tmp_path, quick):
     found = tune(tmp_path / "tune", source=WITH_TASK, settings={"parametrization": "sp"})
     assert found.outcome == "stopped" and found.coordinates.outcome == "fail"

@@ -3,8 +3,8 @@
 The hash covers the file of the function and every module that it imports, directly or through
 others, as long as these are the user's own: not the standard library, not installed packages, and
 not paramz. The files are parsed for their imports, never run, and only names and contents count, so
-that a moved project keeps its hash. Of a command, its Python files are hashed like that, and its
-words.
+that a moved project keeps its hash. Of a command, the Python files that it names are hashed like
+that, and its words, and the shell's scripts and the configurations that it names as they are.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ def source_at(targets: tuple[str, ...]) -> str | None:
     commands = [Command.parse(target) for target in targets if is_command(target)]
     sources = _sources(_functions(targets))
     sources |= {f"command {i}": command.identity() for i, command in enumerate(commands)}
+    for command in commands:
+        sources |= {name: path.read_bytes() for name, path in command.settings().items()}
     digest = hashlib.sha256()
     for name, content in sorted(sources.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,12 +29,14 @@ from pydantic import (
     model_validator,
 )
 
-from paramz.sweeps.spec.config import leaves
-
 PREFIX = "command:"
 HISTORY = "history.jsonl"  # what paramz itself writes into the directory of every trial
 INTERPRETERS = ("python", "python3")  # the one that runs paramz
 OF_TRIAL = ("trial.directory", "trial.key", "trial.attempt")
+# Files that decide what a command does, beside those of Python; larger ones are data.
+_SETTINGS = frozenset({".sh", ".bash", ".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".gin"})
+_MOST_BYTES = 2**20
+_PARTS = re.compile(r"[\s'\"=;&|()]+")
 # A name in braces. Doubled braces stand for themselves, and others, as in JSON, are left alone.
 _HOLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][\w.-]*)\}")
 
@@ -153,13 +155,31 @@ class Command(BaseModel):
         return PREFIX + json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
 
     def scripts(self) -> list[Path]:
-        """The Python files among its words and the module after ``-m``: its sources."""
-        names = [word for word in self.words if word.endswith(".py")]
+        """The Python files that its words name and the module after ``-m``: its sources."""
+        names = [name for name in self._names() if name.endswith(".py")]
         if "-m" in self.words[:-1]:
             module = self.words[self.words.index("-m") + 1].replace(".", "/")
             names += [f"{module}.py", f"{module}/__main__.py"]
         places = (Path(self.folder) / name for name in names)
         return [place for place in places if place.is_file()]
+
+    def settings(self) -> dict[str, Path]:
+        """The scripts of a shell and the configurations that its words name, by these names."""
+        found = {
+            name: Path(self.folder) / name
+            for name in self._names()
+            if Path(name).suffix.lower() in _SETTINGS
+        }
+        return {
+            name: path
+            for name, path in found.items()
+            if path.is_file() and path.stat().st_size <= _MOST_BYTES
+        }
+
+    def _names(self) -> Iterator[str]:
+        """What may be a name of a file: words, and those within the line of a ``sh -c``."""
+        for word in self.words:
+            yield from dict.fromkeys([word, *_PARTS.split(word)])
 
     def identity(self) -> bytes:
         """What of it decides results, wherever it runs."""
@@ -209,56 +229,3 @@ def filled(word: str, values: Mapping[str, Any]) -> str:
 def _text(value: Any) -> str:
     """A value as an argument: as Python writes it, lists and mappings as JSON."""
     return json.dumps(value) if isinstance(value, (list, dict)) else str(value)
-
-
-def check_script(words: Sequence[str], folder: Path) -> None:
-    """Refuse a command of Python whose script is not there, before every trial of it fails.
-
-    What another program starts may lie where only that program sees it, such as in a container.
-
-    Args:
-        words: the command.
-        folder: where it runs.
-
-    Raises:
-        ValueError: there is no such file.
-
-    >>> check_script(["python", "{name}.py"], Path())
-    >>> check_script(["python", "no_such_file.py"], Path())
-    Traceback (most recent call last):
-    ValueError: no file no_such_file.py in ., where the command runs; ...
-    """
-    script = words[1] if len(words) > 1 and words[0] in INTERPRETERS else ""
-    if script.endswith(".py") and "{" not in script and not (folder / script).is_file():
-        raise ValueError(
-            f"no file {script} in {folder}, where the command runs; write its path from there, or "
-            "name the folder (cwd in a spec)"
-        )
-
-
-def check_command(command: Command, config: Mapping[str, Any], axes: Iterable[str]) -> None:
-    """Refuse a command that names unknown values, that an axis does not reach, or without a script.
-
-    Args:
-        command: the command.
-        config: any config of the sweep.
-        axes: the names that axes set.
-
-    Raises:
-        ValueError: the message says which name, and what to write.
-    """
-    known = {*leaves(config), *axes, *OF_TRIAL}
-    used = set(holes(command.words))
-    for name in (*used, *holes(command.resume), *holes([command.metrics.file or ""])):
-        if name not in known:
-            raise ValueError(
-                f"{{{name}}} is no value of a config; known are {', '.join(sorted(known))}. "
-                "Double the braces if they are meant as they stand"
-            )
-    for name in axes:
-        if name not in used and not any(hole.startswith(f"{name}.") for hole in used):
-            raise ValueError(
-                f"the axis {name!r} does not reach the command, so its trials would all be the "
-                f'same; add an argument such as --{name.replace(".", "-")} "{{{name}}}"'
-            )
-    check_script(command.words, Path(command.folder))

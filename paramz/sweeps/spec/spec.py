@@ -21,7 +21,8 @@ from pydantic import (
 )
 
 from paramz.sweeps.spec.axes import Axis, at_least, check_axes, check_base, expand, names_of
-from paramz.sweeps.spec.command import Command, Metrics, Words, check_command
+from paramz.sweeps.spec.command import Command, Metrics, Words
+from paramz.sweeps.spec.command_check import check_command
 from paramz.sweeps.spec.config import Config, config_key
 from paramz.sweeps.spec.limits import Limits
 from paramz.sweeps.spec.resources import Need, Needs, Positive, Resources
@@ -162,7 +163,7 @@ class Sweep(BaseModel):
                 '"{trial.directory}/log.csv", loss: val_loss} or {pattern: "loss (?P<loss>\\S+)"}'
             )
         self._folder = _folder_of(info).absolute()
-        axes = [name for title in self.axes for name in names_of(title)]
+        axes = [(names_of(title), at_least({title: axis}) > 1) for title, axis in self.axes.items()]
         check_command(self.as_command, next(self.configs()), axes)
         return self
 
