@@ -103,6 +103,20 @@ def test_functions_that_an_axis_names_are_part_of_the_code_of_now(tmp_path, recw
     assert not recwarn.list
 
 
+def test_a_limit_of_the_loss_that_was_raised_is_told_of(tmp_path, recwarn):
+    low = write(tmp_path, gain=20.0).model_copy(update={"loss_limit": 30.0})
+    run(low, tmp_path / "run")
+    assert row(tmp_path / "run")["status"] == "diverged"
+    prepare(low, Store(tmp_path / "run"))
+    prepare(low.model_copy(update={"loss_limit": 39.0}), Store(tmp_path / "run"))
+    assert not recwarn.list
+    high = low.model_copy(update={"loss_limit": 100.0})
+    with pytest.warns(UserWarning, match="1 trial diverged by a lower loss_limit than the spec, "):
+        prepare(high, Store(tmp_path / "run"))
+    run(high, tmp_path / "run", retry="diverged")
+    assert row(tmp_path / "run")["loss"] == 80.0
+
+
 def test_a_merged_result_that_replaces_a_failure_brings_its_own_history(tmp_path):
     run(write(tmp_path, fails_at=2), tmp_path / "mine")
     run(write(tmp_path, gain=10.0), tmp_path / "theirs")

@@ -1,9 +1,11 @@
-"""Results of other code than the training function has now: found, told, repeated or accepted."""
+"""Results of other code than there is now, or another limit: found, told, repeated or accepted."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -152,6 +154,31 @@ def sentence(number: int, train: str, source: str | None) -> str:
         f"{number} {are} of other code than {shown(train)} is now (its sources have the hash "
         f"{source}); "
         f"--rerun changed runs {counted(number, 'trial')} again, --accept keeps what there is"
+    )
+
+
+def stopped_below(limit: float | None, records: Iterable[Record]) -> int:
+    """How many results diverged by a limit of the loss that is higher now, or gone.
+
+    Args:
+        limit: the limit of the loss now; None for none.
+        records: the results.
+    """
+    found = 0
+    for record in records:
+        match = re.match(r"loss (\S+)", record["error"] or "")
+        if record["status"] == "diverged" and match:
+            loss = float(match[1])
+            found += math.isfinite(loss) and (limit is None or loss < limit)
+    return found
+
+
+def sentence_of_limit(number: int, limit: float | None) -> str:
+    """What a user is told about results that a lower limit of the loss has ended."""
+    now = "has none now" if limit is None else f"has {limit:g} now"
+    return (
+        f"{counted(number, 'trial')} diverged by a lower loss_limit than the spec, which {now}; "
+        "--retry diverged runs them again"
     )
 
 

@@ -19,6 +19,8 @@ from paramz.sweeps.running.changed import (
     of_other_code,
     sentence,
     sentence_of_begun,
+    sentence_of_limit,
+    stopped_below,
 )
 from paramz.sweeps.running.launcher import Options, Retry
 from paramz.sweeps.running.pool import Pool
@@ -123,7 +125,7 @@ def prepare(
 
     Warns:
         UserWarning: there are results of other code than the training function has now, or trials
-            that go on from what such code has saved.
+            that go on from what such code has saved; or the limit of the loss was raised.
     """
     check_budget(sweep)
     code = code_of(sweep.target, sweep.base)
@@ -150,6 +152,8 @@ def prepare(
         # find itself at its end there, and repeat the old result as one of the present code.
         failed = done[key]["status"] == "failed"
         store.retire(key, afresh=not failed or (changed == "rerun" and key in other))
+    if cut := stopped_below(sweep.loss_limit, (done[key] for key in done.keys() - again)):
+        warnings.warn(sentence_of_limit(cut, sweep.loss_limit), stacklevel=2)
     todo = {key: config for key, config in asked.items() if key not in done or key in again}
     begun = begun_by_other_code(store, sweep.target, todo)
     if changed == "rerun":
