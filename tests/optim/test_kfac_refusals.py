@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import paramz
+from paramz.compat.mup import MuReadout, set_base_shapes
 from paramz.optim import KFAC, LearnedOptimizer, Shampoo, constrained
 from paramz.optim.learned.learned import initial_theta
 
@@ -53,6 +55,68 @@ def test_logits_of_a_convolution_have_their_classes_in_another_axis():
         optimizer.step()
         # All pixels are predictions: B is the mean over them of diag(p) - p p^T.
         assert optimizer.state[net.weight]["b"].shape == (1, 3, 3)
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.up, self.down = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(x)))
+
+
+def of_depth(depth, width=16):
+    blocks = nn.Sequential(*(Residual(width) for _ in range(depth)))
+    return nn.Sequential(nn.Linear(4, width), blocks, nn.Linear(width, 3)).double()
+
+
+@pytest.mark.parametrize("optimizer", ["kfac", "foof"])
+def test_a_factor_in_a_hook_is_one_in_the_weights(optimizer):
+    ends = []
+    for fold in (True, False):
+        torch.manual_seed(0)
+        model = of_depth(8)
+        plan = paramz.parametrize_(
+            model,
+            "mup+completep",
+            base=lambda width=16: of_depth(2, width),
+            base_width=16,
+            branches=paramz.Branches(inside=r"^(1[.][0-9])[.]", ends=r"^(1[.][0-9][.]down)$"),
+            fold=fold,
+        )
+        assert fold or set(plan.branches.values()) == {0.25}
+        own = {"fisher": "exact", "covariance_every": 1, "inverse_every": 1}
+        (made,) = paramz.make_optimizers(plan, model, optimizer, lr=0.05, **own)
+        x, y = torch.linspace(-1, 1, 64, dtype=torch.float64).view(16, 4), torch.arange(16) % 3
+        for _ in range(3):
+            made.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            made.step()
+        made.close()
+        ends.append(model(x).detach())
+    assert torch.allclose(*ends, rtol=0, atol=1e-9)
+
+
+def test_a_class_that_multiplies_is_refused_and_one_that_only_says_so_is_not():
+    net = nn.Sequential(nn.Linear(4, 64), MuReadout(64, 3))
+    set_base_shapes(net, nn.Sequential(nn.Linear(4, 16), MuReadout(16, 3)))
+    x, y = torch.randn(8, 4), torch.ones(8).long()
+    for factors in ("both", "inputs"):
+        with (
+            KFAC(net.parameters(), net, factors=factors),
+            pytest.raises(ValueError, match="1.weight: MuReadout has a forward of its own, which"),
+        ):
+            net(x)
+
+    class Named(nn.Linear):
+        def forward(self, input):
+            return super().forward(input)
+
+    net = nn.Sequential(nn.Linear(4, 8), Named(8, 3))
+    with KFAC(net.parameters(), net) as optimizer:
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
 
 
 def test_groups_that_are_added_later_would_not_move():

@@ -73,7 +73,8 @@ class KFAC(torch.optim.Optimizer):
         ValueError: an option is out of range, some parameter is complex or belongs to no layer that
             K-FAC can precondition, or is shared by several; the message names the parameters. In a
             forward pass: the predictions of a categorical likelihood have one class, or are those
-            of a Conv2d, whose classes are axis 1.
+            of a Conv2d, whose classes are axis 1; or a layer's class computes something else than
+            torch's.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
     >>> with KFAC(net.parameters(), net, lr=0.1) as optimizer:

@@ -14,6 +14,7 @@ from paramz.optim.blocks import block_sizes
 from paramz.optim.kfac.estimate import Estimate
 from paramz.optim.kfac.fisher import count, fisher_vectors, predictions
 from paramz.optim.kfac.layers import PreconditionedLayer, factor_dtype, inputs, outputs, sizes
+from paramz.optim.kfac.plain import require_plain
 from paramz.optim.precision import full_precision
 
 
@@ -99,6 +100,7 @@ class Measurement:
     passes: int = 0
     _seen: list[_Seen] = field(default_factory=list)
     _inside: bool = False
+    _plain: set[nn.Module] = field(default_factory=set)
     _handles: list[Any] = field(default_factory=list)
 
     def attach(self) -> None:
@@ -111,7 +113,9 @@ class Measurement:
             hook = Hook(
                 lambda _, args, kwargs, out, layers=layers: self._see(layers, args, kwargs, out)
             )
-            self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            # Before other hooks: one that multiplies the output, as a plan's may, is behind the
+            # layer, and a gradient behind it is none of what the layer itself puts out.
+            self._handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
         self._handles.append(self.model.register_forward_hook(Hook(self._leave)))
 
     def close(self) -> None:
@@ -134,6 +138,9 @@ class Measurement:
         if not self._inside:
             return None
         x = (args[0] if args else next(iter(kwargs.values()))).detach()
+        if layers[0].module not in self._plain:
+            require_plain(layers[0], x, out)
+            self._plain.add(layers[0].module)
         if self.estimate.inputs_only or not out.requires_grad:
             self._seen += [(layer, x, None) for layer in layers]
         elif self.estimate.fisher == "empirical":

@@ -35,7 +35,7 @@ def gradients_seen(step: int, group: dict[str, Any]) -> int:
     """How many gradients of the first steps are in the factors.
 
     >>> [gradients_seen(step, {"statistics_every": 2, "update_every": 3}) for step in range(1, 8)]
-    [1, 2, 3, 3, 4, 4, 5]
+    [1, 2, 3, 4, 4, 5, 5]
     """
     every: int = group["statistics_every"]
     early = min(step, int(group["update_every"]))
