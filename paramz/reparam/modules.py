@@ -174,8 +174,16 @@ def part_names(module: nn.Module) -> set[str]:
 def value_of(module: nn.Module, name: str) -> nn.Parameter:
     """A computed tensor as a plain parameter, with exactly the values of the forward pass."""
     recipe = dict(maps_of(module))[name]
-    with torch.no_grad():
-        weight = getattr(module, name)
     parts = parts_of(module, name, recipe)
+    # In train mode a look at the weight is a step of spectral normalization's power iteration.
+    trained_now = [part for part in parts.values() if isinstance(part, nn.Module) and part.training]
+    for part in trained_now:
+        part.eval()
+    try:
+        with torch.no_grad():
+            weight = getattr(module, name)
+    finally:
+        for part in trained_now:
+            part.train()
     trained = any(parts[part].requires_grad for part in recipe.scalings)
     return nn.Parameter(weight.detach().clone().contiguous(), requires_grad=trained)

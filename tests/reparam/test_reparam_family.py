@@ -1,5 +1,6 @@
 """What the members of the family promise: orthogonality, norms, variance, and what is shared."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -255,3 +256,20 @@ def test_recipes_refuse_what_they_are_not_for():
         Relaxed(2, "random")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the method must be matrix_exp or cayley"):
         Orthogonal(method="householder")  # type: ignore[arg-type]
+
+
+def test_a_look_at_the_weights_is_no_step_of_the_power_iteration():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    paramz.reparametrize_(model, SpectralNorm())
+    with torch.no_grad():
+        for layer in model:
+            layer.weight_v.add_(torch.randn_like(layer.weight_v))  # as after a step of training
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    net = lambda w: nn.Sequential(nn.Linear(6, w), nn.Linear(w, 3))  # noqa: E731
+    paramz.parametrize_(model, "mup", base=net, base_width=5)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    x = torch.ones(2, 6)
+    used = copy.deepcopy(model).eval()(x)
+    paramz.remove_(model)
+    assert model.training and torch.equal(model(x), used)
