@@ -91,6 +91,13 @@ def test_mappings_and_nested_outputs():
     assert df.notna().all().all()
 
 
+def test_batches_that_come_once_reach_the_models_of_all_widths():
+    options = {"cuda": False, "show_progress": False, "flatten_input": True, "fix_data": False}
+    expected = coord_check.get_coord_data(models(ours), DATA, nsteps=2, **options)
+    found = coord_check.get_coord_data(models(ours), iter(DATA), nsteps=2, **options)
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_own_optimizers_and_losses():
     """mup's get_coord_data says that it takes a function as optimizer, and does not."""
     made = models(ours, (8, 16))

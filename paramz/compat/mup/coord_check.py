@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,8 @@ def get_coord_data(
     )
     if fix_data:
         dataloader = [next(iter(dataloader))] * nsteps
+    elif isinstance(dataloader, Iterator):  # the first model would leave none for the others
+        dataloader = list(islice(dataloader, nsteps))
     runs = [(seed, width) for seed in range(nseeds) for width in models]
     for seed, width in track(runs, "coordinate check", disable=not show_progress):
         if width == next(iter(models)):
