@@ -43,6 +43,8 @@ _CALLED |= {"clamp": "clamp at zero", "clamp_min": "clamp at zero", "pow": "powe
 _MOST = 16
 
 
+# What is said of a parameter that has fewer entries than the product that it is in.
+GAIN = "a gain"
 # A summand of what code makes of parameters alone, entry by entry: the parameters that are as large
 # as it is, multiplied with each other, and the function that each went through; empty for none.
 Term = frozenset[tuple[str, str]]
@@ -172,7 +174,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note(self, terms: tuple[Term, ...], size: float) -> None:
         """Only of what a role may not speak of."""
         for term in terms:
-            if len(term) > 1 or any(bent or name in self.vectors for name, bent in term):
+            plain = [(name, bent) for name, bent in term if bent != GAIN]
+            if len(term) > 1 or any(bent or name in self.vectors for name, bent in plain):
                 self.found[term] = max(size, self.found.get(term, 0))
 
 
@@ -218,16 +221,22 @@ def _multiplied(
     name: str, args: Any, tensors: list[Tensor], states: list[_State], out: Tensor
 ) -> _State:
     """A product entry by entry of two tensors, or a quotient."""
-    whole = [s for x, s in zip(tensors, states, strict=True) if _entries(x) == out.numel()]
-    if any(s.lost for s in states) or not any(s.terms for s in whole):
+    whole = [_entries(x) == out.numel() for x in tensors]
+    if any(s.lost for s in states) or not any(
+        s.terms and w for s, w in zip(states, whole, strict=True)
+    ):
         return _State(lost=True)
-    if not all(s.terms for s in whole) or len(whole) == 1:  # a constant, or a gain
-        return next(s for s in whole if s.terms)
+    if not all(s.terms for s in states):  # a constant
+        return next(s for s in states if s.terms)
     one, other = (s.terms for s in states)
     if are_one(*args[:2]):
         return _State(_through("square", one), lost=name == "div")
     if name == "div":
         other = _through("reciprocal", other)
+    one, other = (
+        terms if is_whole else tuple(frozenset((name, GAIN) for name, _ in term) for term in terms)
+        for terms, is_whole in zip((one, other), whole, strict=True)
+    )
     terms = tuple(a | b for a in one for b in other)
     return _State(terms) if len(terms) <= _MOST else _State(lost=True)
 

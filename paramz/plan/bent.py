@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from paramz.anatomy.bent import Term
+from paramz.anatomy.bent import GAIN, Term
 from paramz.anatomy.facts import Facts
 from paramz.anatomy.paths import pattern, split
 from paramz.plan.row import Row
@@ -35,8 +35,11 @@ def bent_weights(facts: Facts, rows: Sequence[Row]) -> list[str]:
 def _said(makers: Term, rows: Mapping[str, Row]) -> tuple[str, str] | None:
     """The pattern of a parameter, and the sentence; None where the roles speak of it."""
     growing = [(rows[name], bent) for name, bent in sorted(makers) if name in rows]
-    open_ = [(row, bent) for row, bent in growing if not _is_declared(row)]
     falling = [row.name for row, _ in growing if "fan_in" in row.ratios]
+    # A gain is one as long as it does not fall with width, too.
+    own = [(row, "" if bent == GAIN else bent) for row, bent in growing]
+    gains = {row.name for row, bent in growing if bent == GAIN} - {*falling}
+    open_ = [(r, bent) for r, bent in own if not _is_declared(r) and r.name not in gains]
     for row, bent in open_:
         key, others = pattern(row.name), [name for name in falling if name != row.name]
         if others and (bent or row.name in falling):

@@ -21,7 +21,9 @@ class Map(nn.Module):
         super().__init__()
         self.kind, self.width, self.ratio = kind, width, width / base
         self.w = nn.Parameter(torch.randn(width, width) / width**0.5)
-        if kind in ("product", "masked", "beside", "noise", "gain", "normalised"):
+        if kind == "splines":  # as in efficient-KAN: several numbers for each entry, and a scale
+            self.w = nn.Parameter(torch.randn(width, width, 2) / width**0.5)
+        if kind in ("product", "masked", "beside", "noise", "gain", "normalised", "splines"):
             size = 1 if kind in ("gain", "normalised") else width
             self.s = nn.Parameter(torch.zeros(width, size))
         if kind in ("flat", "toeplitz"):
@@ -53,6 +55,9 @@ class Map(nn.Module):
         return kinds[self.kind]()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind == "splines":
+            basis = torch.stack([x, x.square()], -1).flatten(1)
+            return F.linear(basis, (self.w * self.s[..., None]).flatten(1))
         return F.linear(x, self.weight())
 
 
@@ -92,7 +97,8 @@ def test_it_is_told_without_a_role_that_the_user_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "named"), [("product", "2.s"), ("masked", "2.s"), ("noise", "2.s")]
+    ("kind", "named"),
+    [("product", "2.s"), ("masked", "2.s"), ("noise", "2.s"), ("splines", "2.s")],
 )
 def test_a_second_matrix_that_is_multiplied_in_is_told(kind, named) -> None:
     (said,) = told(kind, **{"[ws]$": MATRIX})
