@@ -34,8 +34,8 @@ class Maker:
 
     Attributes:
         make: makes it from its groups, the model, and the options in ``own`` that were given.
-        takes: which tensors it trains: ``all``, ``matrices`` of any role, or only matrices of
-            ``hidden`` layers. An AdamW trains the others.
+        takes: which tensors it trains: ``all``, ``matrices`` that map, or only those of ``hidden``
+            layers. An AdamW trains the others.
         own: names of the options of its constructor that are not settings of its groups.
     """
 
@@ -115,6 +115,11 @@ MAKERS: Mapping[str, Maker] = {
 }
 
 
+# The roles of maps: what is applied entry by entry may have several axes, too, as class tokens,
+# (1, 1, d), and depthwise kernels have, and what grows nowhere has no rule for matrices.
+_MATRICES = tuple(role for role in ROLES if role not in ("vector", "scalar"))
+
+
 @runtime_checkable
 class Measuring(Protocol):
     """An optimizer that measures in forward passes of its model, until it is closed."""
@@ -151,8 +156,8 @@ def make_optimizers(
             AdamW beside another optimizer has the same weight_decay, decay, no_decay and role_lr.
 
     Raises:
-        ValueError: there is no such optimizer, the plan has no rules for it, or it does not read an
-            option that its learning rates depend on.
+        ValueError: there is no such optimizer, the plan has no rules for it, it does not read an
+            option that its learning rates depend on, or it would train nothing.
         TypeError: an option that neither paramz nor the optimizer has, or ``rest_lr`` where one
             optimizer trains all.
         ImportError: SOAP without pytorch_optimizer.
@@ -183,11 +188,13 @@ def make_optimizers(
     else:
         shared = {key: value for key, value in options.items() if key in SHARED}
         beside = {"lr": lr if rest_lr is None else rest_lr, **shared, **(adamw or {})}
-        roles = ROLES if maker.takes == "matrices" and adamw is None else HIDDEN_ROLES
+        roles = _MATRICES if maker.takes == "matrices" and adamw is None else HIDDEN_ROLES
         if FAMILIES[name].sphere:
             options.pop("weight_decay", None)  # that of the AdamW beside it
         both = {name: {"lr": lr, **options}, "adamw": beside}
         groups, left = plan.split_groups(model, roles=roles, **both)
+        if not groups:
+            raise ValueError(_nothing_for(name, maker))
     made = [maker.make(groups, model, own)]
     if left:
         made.append(torch.optim.AdamW(left))
@@ -198,6 +205,17 @@ def make_optimizers(
 
 # The settings that the AdamW beside another optimizer shares with it.
 SHARED = ("weight_decay", "decay", "no_decay", "role_lr")
+
+
+def _nothing_for(name: str, maker: Maker) -> str:
+    """What to say of an optimizer of which the AdamW beside it would train every tensor."""
+    kinds = "hidden matrices" if maker.takes == "hidden" else "matrices"
+    kernels = " (kernels of convolutions are none for it)" if FAMILIES[name].shape_factor else ""
+    return (
+        f"{name} trains {kinds}{kernels}, and under this plan none of the model's trainable tensors"
+        " is one, so that the AdamW beside it would train all: take 'adamw', or 'kfac', which "
+        "trains kernels, too"
+    )
 
 
 def _unknown(optimizer: str) -> str:
