@@ -95,6 +95,7 @@ class Use:
         takes_factor: a factor on the module's input (an embedding's output) can stand for one on
             the tensor.
         transposes: whether a convolution with this kernel is a transposed one; None for no kernel.
+        table: the module looks rows of it up, each by itself.
     """
 
     module: str
@@ -105,9 +106,12 @@ class Use:
     within: tuple[int, ...] = ()
     takes_factor: bool = False
     transposes: bool | None = None
+    table: bool = False
 
     def axes_where(self, growing: Collection[int]) -> Axes | None:
         """The axes if these ones grow with width."""
+        if self.table and self.axes is not None and {*self.axes.fan_in} & {*growing}:
+            return Axes(fan_out=self.axes.fan_out)  # no sum runs over more rows
         if self.axes is None or self.transposes is None:
             return self.axes
         return convolved(self.axes, growing, transposed=self.transposes)
@@ -188,6 +192,7 @@ def _tensor(
             within=_within(each.path, paths) if len(found) > 1 else (),
             takes_factor=each.local == "weight" and isinstance(each.module, _TAKE_FACTORS),
             transposes=_transposes(module, local, shape),
+            table=isinstance(module, nn.Embedding | nn.EmbeddingBag) and local == "weight",
         )
         for each, (module, local) in zip(found, read, strict=True)
     )

@@ -25,6 +25,7 @@ from paramz.anatomy.inputs import possible_inputs
 from paramz.anatomy.lengths import DIVIDED, ENTRIES, TIMES, Length, length_of
 from paramz.anatomy.probes import Probes
 from paramz.anatomy.runs import copied_to, device_of, outputs, run
+from paramz.anatomy.tensors import chooses
 
 _MAPS = frozenset(
     """linear matmul mm addmm __matmul__ einsum bmm baddbmm conv1d conv2d conv3d conv_transpose1d
@@ -232,7 +233,8 @@ class _Reader(TorchFunctionMode):
         number = next((x for x in args if isinstance(x, int | float)), None)
         # What multiplies a length, or what was divided by one, is a number of the norm's.
         measured = any(each.length and each.length.kind not in ENTRIES for each in data)
-        if len(tensors) == 1 and number is not None and name in TIMES | DIVIDED and not measured:
+        alone = len(tensors) == 1 and not chooses(tensors[0])  # rows are counted
+        if alone and number is not None and name in TIMES | DIVIDED and not measured:
             value = float(number) if name in TIMES else 1 / float(number) if number else 0.0
             if made.unit is not None:  # it may make up for the length of one
                 self.seen[made.unit].value *= value

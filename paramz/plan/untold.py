@@ -184,6 +184,7 @@ def _note(taken: str, alike: list[str], named: Sequence[str]) -> str:
     said = ", ".join(f"{regex + '$'!r}: {own!r}" for regex in dict.fromkeys(named))
     return (
         f"{listed(alike, 4)}: read as {taken} by the order of the modules, because "
-        "the model could not be run to see what goes in and where it goes. Give example=, a batch "
-        f"to run it with, or say which: roles={{{said}}} if they are, {other!r} {when}"
+        "the model could not be run to see what goes in and where it goes, or uses them in "
+        "training mode only. Give example=, a batch to run it with, or say which: "
+        f"roles={{{said}}} if they are, {other!r} {when}"
     )

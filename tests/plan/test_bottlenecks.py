@@ -160,9 +160,10 @@ def test_a_model_that_cannot_run_is_read_by_its_structure_and_says_so():
     inside, outside = plan.notes
     assert inside == (
         "branch.down.weight: read as maps inside the network by the order of the modules, because "
-        "the model could not be run to see what goes in and where it goes. Give example=, a batch "
-        "to run it with, or say which: roles={'branch[.]down[.]weight$': 'inward'} if they are, "
-        "'output' if they make the model's output"
+        "the model could not be run to see what goes in and where it goes, or uses them in "
+        "training mode only. Give example=, a batch to run it with, or say which: "
+        "roles={'branch[.]down[.]weight$': 'inward'} if they are, 'output' if they make the "
+        "model's output"
     )
     assert outside.startswith("heads.0.weight, tail.0.1.weight")
     assert "read as readouts" in outside
