@@ -77,6 +77,12 @@ def noisy(scheme: str, optimizer: str) -> Measured:
     return Measured(file, "width", scheme, 1000, True, f"noisy digits{named}", only=only)
 
 
+def unbiased(scheme: str) -> Measured:
+    """The same without biases."""
+    what = "noisy digits, no biases"
+    return Measured("lr_width_unbiased.csv", "width", scheme, 1000, decay=True, what=what)
+
+
 def noisy_kfac(scheme: str, hp: str = "lr") -> Measured:
     """The same by K-FAC, its learning rate or its damping."""
     file = {"lr": "lr_width_noisy_kfac.csv", "damping": "damping_width_noisy_kfac.csv"}[hp]
@@ -227,6 +233,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`u-mup`", wide("u-mup", "adamw")),
     ("`u-mup`", digits("u-mup", "adamw")),
     ("`u-mup`", NOISY["u-muP, AdamW"]),
+    ("`u-mup`", unbiased("u-mup")),
     ("`mup`", Measured("lr_width_soap.csv", "width", "mup", 1000, decay=True, what="GPT, SOAP")),
     (
         "`sp`",

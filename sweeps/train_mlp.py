@@ -111,7 +111,7 @@ def train_digits(task: paramz.Task, config: dict[str, Any], trial: Any) -> dict[
 
 
 def task(config: dict[str, Any]) -> paramz.Task:
-    """The model and data of a config, which may hold bias (True); for the rest see `digits_task`."""
+    """The model and data of a config, which may hold bias (True); the rest see `digits_task`."""
     return digits_task(partial(MLP, bias=config.get("bias", True)), config)
 
 
