@@ -14,6 +14,9 @@ from paramz.analysis.columns import numbers
 # How the columns of the two settings are called that a best value holds for.
 STEPS = ("steps", "train_steps", "max_steps", "num_steps")
 BATCHES = ("batch_size", "batch", "global_batch_size", "train_batch_size")
+# And those of the two sizes of which one may grow along with the other.
+_WIDTHS = ("width", "d_model", "hidden_size", "n_embd")
+_DEPTHS = ("depth", "layers", "n_layer", "n_layers", "num_layers", "num_hidden_layers")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,19 @@ def setting(df: pd.DataFrame, names: tuple[str, ...]) -> float | None:
             value = values.pop()
             return float(value) if not values and math.isfinite(value) else None
     return None
+
+
+def mixed_in(df: pd.DataFrame, scale: str) -> list[str]:
+    """In what else than a scale rows differ that moves the best value, and by how much.
+
+    That is steps and batch, depth where the scale is a width, and width where it is a depth. Of
+    another scale, such as parameters, both are parts.
+
+    >>> mixed_in(pd.DataFrame({"width": [64, 128], "depth": [2, 4], "batch": 8}), "width")
+    ['depth (2 to 4)']
+    """
+    sizes = [b for a, b in ((_WIDTHS, _DEPTHS), (_DEPTHS, _WIDTHS)) if scale in a]
+    return [text for names in (STEPS, BATCHES, *sizes) if (text := differing(df, names))]
 
 
 def differing(df: pd.DataFrame, names: tuple[str, ...]) -> str:

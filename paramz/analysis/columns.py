@@ -155,9 +155,15 @@ def positive(df: pd.DataFrame, name: str) -> Array:
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(
+        text = (
             f"column {name!r} must be finite and above zero (its logarithm is taken), but "
             f"{int(bad.sum())} of {len(values)} rows are not; the first is row "
-            f"{df.index.tolist()[row]!r} with {values[row]:g}: drop or correct them"
+            f"{df.index.tolist()[row]!r} with {values[row]:g}: "
         )
+        if np.all((values < 0) & (values > -60)):  # as logarithms of rates are, and no rate is
+            own = f"df[{name!r}]"
+            raise ValueError(
+                f"{text}if they are logarithms, {own} = 10.0 ** {own} (or 2.0 **) makes values"
+            )
+        raise ValueError(f"{text}drop or correct them")
     return values

@@ -26,7 +26,8 @@ class Evidence:
         cost: what the smallest scale's best value costs at the largest.
         steps: training steps, where all runs have the same.
         batch: batch size, likewise.
-        mixed: in which of the two the runs differ, and by how much.
+        mixed: in which of the two the runs differ, or in depth beside width or width beside depth,
+            and by how much.
     """
 
     name: str

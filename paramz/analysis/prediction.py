@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.answer import BATCHES, STEPS, differing
+from paramz.analysis.answer import mixed_in
 from paramz.analysis.at_value import at_value
 from paramz.analysis.counts import count_label
 from paramz.analysis.held_out import MOST, held_out_of
@@ -235,7 +235,7 @@ def _predict_all(df: pd.DataFrame, by: str | Sequence[str], question: Question) 
     found = []
     for group, part in runs.groupby("group", sort=False):
         rows = kept[(runs["group"] == group).to_numpy()]
-        mixed = [text for columns in (STEPS, BATCHES) if (text := differing(rows, columns))]
+        mixed = mixed_in(rows, question.scale)
         again, repeated = repeated_seeds(part)
         told = [left_out(df, kept), *repeated]
         if mixed:

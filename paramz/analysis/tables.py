@@ -25,6 +25,17 @@ _BOOKKEEPING = {
     "ID", "Notes", "User", "Tags", "Created", "Runtime", "Updated", "End Time", "Hostname", "Sweep",
     "GitHub", "Group", "Job Type", "_runtime", "_timestamp", "_wandb",
 }  # fmt: skip
+# Those of others, by the two columns that tell whose table it is; there a setting may be called so.
+_OF_OTHERS = {
+    ("run_id", "experiment_id"): {"run_id", "experiment_id", "artifact_uri", "start_time",
+                                  "end_time"},
+    ("Run ID", "Source Type"): {"Run ID", "Source Type", "Source Name", "Start Time", "Duration"},
+    ("number", "datetime_start"): {"number", "datetime_start", "datetime_complete", "duration"},
+    ("trial_id", "logdir"): {"trial_id", "logdir", "pid", "hostname", "node_ip", "date",
+                             "timestamp", "experiment_tag"},
+}  # fmt: skip
+# What W&B, Ray and MLflow (search_runs) put in front of the names of settings and metrics.
+_FRONTS = ("config.", "summary.", "config/", "summary/", "params.", "metrics.")
 # A setting in the name of a run, as in "width=128,lr=0.01".
 _PAIR = re.compile(r"([A-Za-z_]\w*)=([^,;/\s=]+)")
 # How a W&B chart names the columns of its runs, with bounds beside each.
@@ -34,10 +45,12 @@ _CURVE = re.compile(r"^(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")
 def read_table(path: str | Path, names: Mapping[str, str] | None = None) -> pd.DataFrame:
     """A table of runs, or of the logged steps of runs, from a file.
 
-    Files of W&B are the export of its table of runs, of its API (dictionaries under ``config`` and
-    ``summary``), and of a chart (a column per run, made into rows). A file of TensorBoard holds the
-    values of one tag in one run (``Wall time, Step, Value``); a folder of such files is read as one
-    table. Settings in the names of runs, as in ``width=128,lr=0.01``, become columns.
+    Tables of MLflow's search_runs, of Optuna's trials_dataframe and of Ray lose what these put in
+    front of names, and Optuna's value is the loss. Files of W&B are the export of its table of
+    runs, of its API (dictionaries under ``config`` and ``summary``), and of a chart (a column per
+    run, made into rows). A file of TensorBoard holds the values of one tag in one run (``Wall time,
+    Step, Value``); a folder of such files is read as one table. Settings in the names of runs, as
+    in ``width=128,lr=0.01``, become columns.
 
     Args:
         path: the file, by its ending (.csv, .tsv, .parquet, .jsonl, .ndjson or .json), or a folder
@@ -184,10 +197,19 @@ def _tidy(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     elif "Step" in columns and curves:
         table = _long(table, curves)
     renames = {"Name": "run", "name": "run", "State": "status", "state": "status"}
-    for prefix in ("config.", "summary.", "config/", "summary/"):
+    for prefix in _FRONTS:
         renames |= {c: c[len(prefix) :] for c in columns if c.startswith(prefix)}
+    own = [c for c in columns if c.startswith(("params_", "user_attrs_"))]
+    if own and {"number", "value"} <= set(columns):
+        renames |= {"value": "loss"} | {c: re.sub("^(params|user_attrs)_", "", c) for c in own}
+    if not {"run", "Name", "name"} & set(columns):  # a row per logged step needs to know its run
+        renames |= {c: "run" for c in ("run_id", "trial_id") if c in columns}
     renames = {old: new for old, new in renames.items() if old in table and new not in table}
-    table = table.rename(columns=renames).drop(columns=list(_BOOKKEEPING & set(table.columns)))
+    table = table.rename(columns=renames)
+    gone = _BOOKKEEPING | {c for c in table.columns if c.startswith("tags.")}
+    for signs, theirs in _OF_OTHERS.items():
+        gone |= theirs if set(signs) <= set(columns) else set()
+    table = table.drop(columns=list(gone & set(table.columns)))
     return _with_settings(begun(table))
 
 

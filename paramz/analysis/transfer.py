@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.answer import BATCHES, STEPS, differing, setting
+from paramz.analysis.answer import BATCHES, STEPS, mixed_in, setting
 from paramz.analysis.curves import Curve, loss_curve, over_the_grid, regret_of, rows_of, speed_of
 from paramz.analysis.decide import TOLERANCE, Verdict, decide
 from paramz.analysis.drift import line_of
@@ -263,7 +263,7 @@ def _gather_evidence(
         regret_of(curves[0], curves[-1]),
         setting(rows, STEPS),
         setting(rows, BATCHES),
-        [text for names in (STEPS, BATCHES) if (text := differing(rows, names))],
+        mixed_in(rows, scale),
     )
 
 

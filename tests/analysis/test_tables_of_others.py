@@ -223,3 +223,63 @@ def test_a_file_with_another_separator_says_so_and_spaces_around_names_go(tmp_pa
         read_table(file)
     file.write_text("width, lr ,loss\n64,0.1,2.5\n")
     assert read_table(file).columns.tolist() == ["width", "lr", "loss"]
+
+
+def as_exported(tracker: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs as a tracker's Python interface writes them, without a column for the seed."""
+    settings, count = ["lr", "width"], len(runs)
+    if tracker == "mlflow":
+        names = {s: f"params.{s}" for s in settings} | {"loss": "metrics.loss"}
+        own = {
+            "run_id": [f"{i:032x}" for i in range(count)],
+            "experiment_id": "1",
+            "status": "FINISHED",
+            "tags.mlflow.runName": [f"fox-{i}" for i in range(count)],
+        }
+    elif tracker == "optuna":
+        names = {s: f"params_{s}" for s in settings} | {"loss": "value"}
+        own = {
+            "number": range(count),
+            "datetime_start": "2026-01-01",
+            "duration": [f"0 days 00:00:{i:02d}" for i in range(count)],
+            "state": "COMPLETE",
+        }
+    else:
+        names = {s: f"config/{s}" for s in settings}
+        own = {
+            "trial_id": [f"t{i:05d}" for i in range(count)],
+            "pid": range(count),
+            "date": [f"2026-01-01_00-00-{i:02d}" for i in range(count)],
+            "logdir": "/tmp/x",
+        }
+    return runs.rename(columns=names).assign(**own)  # fmt: skip
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "optuna", "ray"])
+def test_a_table_of_another_tracker_is_read_as_it_is(tracker: str, tmp_path: Path) -> None:
+    df = wandb_runs().query("State == 'finished' and seed == 0")
+    df = df.rename(columns={"hidden": "width"})[["width", "lr", "loss"]].reset_index(drop=True)
+    as_exported(tracker, df).to_csv(tmp_path / "runs.csv", index=False)
+    read = last_rows(read_table(tmp_path / "runs.csv"))
+    pd.testing.assert_frame_equal(read[["width", "lr", "loss"]], df)
+    assert set(read) <= {"width", "lr", "loss", "status"}
+
+
+def test_rows_of_logged_steps_are_those_of_their_trial(tmp_path: Path) -> None:
+    df = pd.DataFrame({"trial_id": ["a", "a", "b", "b"], "config/lr": [0.1, 0.1, 0.2, 0.2]})
+    df.assign(step=[1, 2, 1, 2], loss=[3.0, 2, 3, 1]).to_csv(tmp_path / "runs.csv", index=False)
+    assert last_rows(read_table(tmp_path / "runs.csv"))["loss"].tolist() == [2.0, 1.0]
+
+
+def test_logarithms_of_rates_are_taken_for_such(tmp_path: Path) -> None:
+    df = wandb_runs().query("State == 'finished'").rename(columns={"hidden": "width"})
+    with pytest.raises(ValueError, match=r"if they are logarithms, df\['lr'\] = 10.0 \*\* df"):
+        transfer(df.assign(lr=np.log10(df["lr"])))
+    with pytest.raises(ValueError, match=r"6 of 36 rows are not; .*: drop or correct them"):
+        transfer(df.assign(lr=df["lr"].where(df["lr"] > 0.002, 0.0)))
+
+
+def test_a_setting_that_a_tracker_would_call_so_stays(tmp_path: Path) -> None:
+    df = pd.DataFrame({"width": [8, 16], "number": [1, 2], "duration": [3, 4], "loss": [2.0, 1.0]})
+    df.to_csv(tmp_path / "runs.csv", index=False)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "runs.csv"), df)

@@ -389,3 +389,14 @@ def test_an_optimum_at_the_edge_is_told_from_one_that_may_lie_beyond_it() -> Non
     sentence = found.verdicts["all"].sentence
     assert "Optimum at the edge of the grid at width 256." in sentence
     assert "The grid ends before the loss clearly rises at width 128, so that" in sentence
+
+
+def test_depth_that_grows_along_with_width_is_told_of() -> None:
+    df = made_up_sweep({"mup": 0.0})
+    deep = df.assign(n_layer=np.where(df["width"] > 64, 4, 2))
+    told = "Runs differ in n_layer (2 to 4), with which the best lr may move."
+    assert told in transfer(deep).verdicts["mup"].sentence
+    assert told not in transfer(deep.assign(n_layer=2)).verdicts["mup"].sentence
+    # Of parameters width and depth are parts.
+    sizes = deep.assign(params=deep["width"] ** 2)
+    assert told not in transfer(sizes, scale="params").verdicts["mup"].sentence

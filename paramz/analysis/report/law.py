@@ -9,7 +9,7 @@ import pandas as pd
 from paramz.analysis import plots
 from paramz.analysis.prediction import Prediction, Question, predict_each
 from paramz.analysis.report.section import Section, View, drawing
-from paramz.analysis.runs import ALL, group_columns
+from paramz.analysis.runs import ALL, group_columns, names_of_groups
 from paramz.analysis.statuses import ended
 
 # With fewer scales, the fit without the two largest would have no residuals.
@@ -69,10 +69,10 @@ def _predictions(df: pd.DataFrame, axis: str, view: View) -> tuple[list[Predicti
     twice = (2 * float(ran[axis].max()),)
     enough: list[pd.DataFrame] = []
     few: dict[int, list[str]] = {}
-    for key, part in ran.groupby(by, sort=False, dropna=False) if by else [((), ran)]:
+    for _, part in ran.groupby(by, sort=False, dropna=False) if by else [((), ran)]:
         scales = part[axis].nunique()
         if scales < _SCALES:
-            few.setdefault(scales, []).append(", ".join(map(str, key)))
+            few.setdefault(scales, []).append(names_of_groups(part, by)[0] if by else "")
         else:
             enough.append(part)
     without = [_too_few(names, have, axis) for have, names in few.items()]
