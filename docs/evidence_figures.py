@@ -10,7 +10,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from readme_rows import DIGITS_DECAY, KFAC, NOISY, WITHOUT, WORDS, Measured, digits, wide
+from readme_rows import (
+    DIGITS_DECAY,
+    KFAC,
+    NOISY,
+    UNBIASED,
+    WITHOUT,
+    WORDS,
+    Measured,
+    digits,
+    wide,
+)
 from readme_table import signed, trials
 
 from paramz.analysis import LawFit, ScalingLaw, plots, predict_loss, transfer
@@ -112,6 +122,7 @@ def main() -> None:
     figures["digits"] = panels(DIGITS, 4, (15, 3.9))
     figures["digits_decay"] = panels(DIGITS_DECAY, 2, (8.4, 3.9))
     figures["noisy_digits"] = panels(NOISY, 3, (11.5, 7.2))
+    figures["noisy_unbiased"] = panels(UNBIASED, 2, (8.4, 3.9))
     figures["noisy_kfac"] = panels(KFAC, 4, (15, 3.9))
     figures["warmup_decay"] = panels(WITHOUT, 4, (15, 3.9))
     figures["words"] = panels(WORDS, 4, (15, 3.9))

@@ -117,6 +117,7 @@ NOISY = {
     "SP, AdamW": noisy("sp", "adamw"),
     "SP, SGD": noisy("sp", "sgd"),
 }
+UNBIASED = {"muP, AdamW": unbiased("mup"), "u-muP, AdamW": unbiased("u-mup")}
 KFAC = {
     "muP": noisy_kfac("mup"),
     "SP": noisy_kfac("sp"),
@@ -151,6 +152,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup`", wide("mup", "adamw")),
     ("`mup`", digits("mup", "adamw")),
     ("`mup`", NOISY["muP, AdamW"]),
+    ("`mup`", UNBIASED["muP, AdamW"]),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
     ("`sp`", Measured("lr_width_sgd.csv", "width", "sp", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
@@ -233,7 +235,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`u-mup`", wide("u-mup", "adamw")),
     ("`u-mup`", digits("u-mup", "adamw")),
     ("`u-mup`", NOISY["u-muP, AdamW"]),
-    ("`u-mup`", unbiased("u-mup")),
+    ("`u-mup`", UNBIASED["u-muP, AdamW"]),
     ("`mup`", Measured("lr_width_soap.csv", "width", "mup", 1000, decay=True, what="GPT, SOAP")),
     (
         "`sp`",
