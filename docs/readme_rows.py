@@ -165,13 +165,13 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup`", wide("mup", "adamh", "GPT, AdamH")),
     ("`mup`", wide("mup", "muonh", "GPT, MuonH")),
     ("`mean-field`", "equal to `mup`, to rounding"),
-    ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", most=16, **LONG)),
+    ("`mup` over depth, no rule", Measured(DEPTH, "depth", "mup", **LONG)),
     ("`mup+completep`", Measured(DEPTH, "depth", "mup+completep", **LONG)),
     (
         "`mup+completep`",
         Measured("lr_depth_wide.csv", "depth", "mup+completep", what="GPT of width 64", **LONG),
     ),
-    ("`mup+depth-mup`", Measured(DEPTH, "depth", "mup+depth-mup", most=16, **LONG)),
+    ("`mup+depth-mup`", Measured(DEPTH, "depth", "mup+depth-mup", **LONG)),
     ("`mup` over loops, no rule", Measured("lr_loops.csv", "loops", "mup", **LONG)),
     ("`mup+completep` over loops", Measured("lr_loops.csv", "loops", "mup+completep", **LONG)),
     (
