@@ -46,7 +46,8 @@ def comparable(curves: Sequence[Curve]) -> tuple[Array, Array]:
     clear = np.array([_is_clear(c) for c in curves])
     by_grid = ~clear & np.array([_lies_by_the_grid(c) for c in curves])
     rng = np.random.default_rng(0)
-    found = _together([c for c in curves if _is_clear(c)], len(drawn), rng)
+    told = [c for c, is_clear in zip(curves, clear, strict=True) if is_clear]
+    found = _together(told, len(drawn), rng)
     if by_grid.any():
         places, drawn = np.where(by_grid, free, places), np.where(by_grid, own, drawn)
     if found is None:
