@@ -83,6 +83,14 @@ def unbiased(scheme: str) -> Measured:
     return Measured("lr_width_unbiased.csv", "width", scheme, 1000, decay=True, what=what)
 
 
+def noisy_decay(scheme: str, policy: str, decay: float, named: str) -> Measured:
+    """The same with another policy of decay, or without."""
+    only = {"weight_decay": decay, "decay_policy": policy}
+    what = f"noisy digits{named}"
+    file = "lr_width_noisy_decay.csv"
+    return Measured(file, "width", scheme, 1000, decay > 0, what, only=only)
+
+
 def noisy_kfac(scheme: str, hp: str = "lr") -> Measured:
     """The same by K-FAC, its learning rate or its damping."""
     file = {"lr": "lr_width_noisy_kfac.csv", "damping": "damping_width_noisy_kfac.csv"}[hp]
@@ -118,6 +126,15 @@ NOISY = {
     "SP, SGD": noisy("sp", "sgd"),
 }
 UNBIASED = {"muP, AdamW": unbiased("mup"), "u-muP, AdamW": unbiased("u-mup")}
+POLICIES = {
+    "u-muP, lr-constant": noisy_decay("u-mup", "lr-constant", 0.00122, ", decay by `lr-constant`"),
+    "u-muP, independent": NOISY["u-muP, AdamW"],
+    "u-muP, no decay": noisy_decay("u-mup", "independent", 0.0, ""),
+    "muP, lr-constant": NOISY["muP, AdamW"],
+    "muP, independent": noisy_decay(
+        "mup", "independent", 0.00048828125, ", decay by `independent`"
+    ),
+}
 KFAC = {
     "muP": noisy_kfac("mup"),
     "SP": noisy_kfac("sp"),
@@ -153,6 +170,7 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`mup`", digits("mup", "adamw")),
     ("`mup`", NOISY["muP, AdamW"]),
     ("`mup`", UNBIASED["muP, AdamW"]),
+    ("`mup`", POLICIES["muP, independent"]),
     ("`mup`", Measured("mup_mlp.csv", "width", "muP", **MLP)),
     ("`sp`", Measured("lr_width_sgd.csv", "width", "sp", 1000, decay=True, what="GPT, SGD")),
     ("`mup`", Measured("lr_width_sgd.csv", "width", "mup", 1000, decay=True, what="GPT, SGD")),
@@ -236,6 +254,8 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
     ("`u-mup`", digits("u-mup", "adamw")),
     ("`u-mup`", NOISY["u-muP, AdamW"]),
     ("`u-mup`", UNBIASED["u-muP, AdamW"]),
+    ("`u-mup`", POLICIES["u-muP, no decay"]),
+    ("`u-mup`", POLICIES["u-muP, lr-constant"]),
     ("`mup`", Measured("lr_width_soap.csv", "width", "mup", 1000, decay=True, what="GPT, SOAP")),
     (
         "`sp`",
