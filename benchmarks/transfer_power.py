@@ -5,11 +5,11 @@
 Two tables go to benchmarks/results. transfer_power.csv: sweeps over widths 64 to 512 with a known
 drift; how often the verdict says "transfers" where the drift is larger than the tolerance (a false
 pass), "does not" where it is smaller (a false fail), how often it decides, and how often the 95 %
-interval holds the drift (only of the rows that were made since that was counted). One setting at a
-time departs from a plain sweep: bowls of 0.02 per octave squared, noise 0.004, seed effects of
-0.003, three seeds, steps of one octave. optimum_power.csv: how often 95 % intervals of one optimum
-hold it, and its root mean square error, over grids of 1 to 1/8 octave. A share p over n draws has
-a standard error of sqrt(p (1 - p) / n): 0.03 to 0.04 for p = 0.05 here.
+interval holds the drift. One setting at a time departs from a plain sweep: bowls of 0.02 per
+octave squared, noise 0.004, seed effects of 0.003, three seeds, steps of one octave.
+optimum_power.csv: how often 95 % intervals of one optimum hold it, and its root mean square error,
+over grids of 1 to 1/8 octave. A share p over n draws has a standard error of sqrt(p (1 - p) / n):
+0.03 to 0.04 for p = 0.05 here.
 
 What was looked at while paramz.analysis.bowl and .minimum were made. STIFF and STIFFNESS, which
 optima at an end of their grid are placed with: parabolas with and without a wall, of height 0.006,

@@ -14,6 +14,7 @@ from readme_rows import (
     DIGITS_DECAY,
     KFAC,
     NOISY,
+    POLICIES,
     UNBIASED,
     WITHOUT,
     WORDS,
@@ -123,6 +124,7 @@ def main() -> None:
     figures["digits_decay"] = panels(DIGITS_DECAY, 2, (8.4, 3.9))
     figures["noisy_digits"] = panels(NOISY, 3, (11.5, 7.2))
     figures["noisy_unbiased"] = panels(UNBIASED, 2, (8.4, 3.9))
+    figures["noisy_decay"] = panels(POLICIES, 3, (11.5, 7.2))
     figures["noisy_kfac"] = panels(KFAC, 4, (15, 3.9))
     figures["warmup_decay"] = panels(WITHOUT, 4, (15, 3.9))
     figures["words"] = panels(WORDS, 4, (15, 3.9))

@@ -65,7 +65,9 @@ say nothing of width.
 U_MUP_NOTES = """
 Here the ratios are the sizes themselves, as if the base had width and depth 1, so u-muP needs no
 base and multiplies with no other scheme. *depth* is the number of blocks, for tensors in the stack.
-Decay is independent of the learning rate unless another [policy](#weight-decay) is chosen.
+Decay is independent of the learning rate unless another [policy](#weight-decay) is chosen. Over
+width one rate held with `decay="lr-constant"`, and with the paper's it rose
+([measured](evidence.md#digits-under-noise-sgd-adamw-muon-u-mup)).
 
 **Hyperparameters** beside the learning rate, all 1 by default (`paramz.nn.Alphas`):
 
