@@ -47,6 +47,23 @@ def test_what_a_finished_trial_forked_does_not_outlive_the_sweep(tmp_path):
     wait_for(lambda: not runs(int(child.read_text())))
 
 
+def test_what_a_command_has_started_ends_with_a_sweep_that_is_killed(tmp_path):
+    """It went on writing into the directory of a trial that the next sweep began anew."""
+    (tmp_path / "run.sh").write_text('sleep 3600 &\necho $! > "$1/child"\nwait\n')
+    spec, out = tmp_path / "spec.yaml", tmp_path / "run"
+    spec.write_text(
+        'command: [sh, run.sh, "{trial.directory}", "{seed}"]\n'
+        "metrics: {pattern: 'loss (?P<loss>.*)'}\naxes: {seed: [0]}\n"
+    )
+    sweep = subprocess.Popen([*PARAMZ, "sweep", str(spec), "--out", str(out)])
+    wait_for(lambda: any(file.read_text() for file in out.glob("trials/*/child")))
+    (child,) = out.glob("trials/*/child")
+    assert runs(pid := int(child.read_text()))
+    sweep.kill()
+    sweep.wait()
+    wait_for(lambda: not runs(pid))
+
+
 @pytest.mark.slow
 def test_a_suspended_sweep_exceeds_no_limit(tmp_path):
     """As by Slurm's suspension: the pool and its workers are stopped, and go on later."""

@@ -3,7 +3,8 @@
 The rule and its bookkeeping are Optuna's ``SuccessiveHalvingPruner`` (Li et al. 2020, "A System for
 Massively Parallel Hyperparameter Tuning", algorithm 2). A trial is compared only with trials that
 differ from it in the searched axis and the seed, so that a wide model is never compared with a
-narrow one. The state is a journal file in the sweep's directory; many processes may append to it.
+narrow one, and only with those of the same code, of each with the last time that it ran. The state
+is a journal file in the sweep's directory; many processes may append to it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,22 @@ class Race:
         min_steps: the step of the first cut.
         reduction: the best 1 / ``reduction`` of the trials continue at each cut, and each cut
             comes at ``reduction`` times the step of the one before.
+        code: the hash of the code that the trial runs.
 
     Raises:
         ImportError: Optuna is not installed.
     """
 
     def __init__(
-        self, root: Path, key: str, config: Config, over: str, min_steps: int, reduction: int
+        self,
+        root: Path,
+        key: str,
+        config: Config,
+        over: str,
+        min_steps: int,
+        reduction: int,
+        *,
+        code: str | None = None,
     ) -> None:
         try:
             import optuna
@@ -53,7 +64,7 @@ class Race:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             backend = JournalFileBackend(path, lock_obj=JournalFileOpenLock(path))
             self._study = optuna.create_study(
-                study_name=group(config, over),
+                study_name=group(config, over, code),
                 storage=JournalStorage(backend),
                 pruner=optuna.pruners.SuccessiveHalvingPruner(min_steps, reduction),
                 sampler=optuna.samplers.RandomSampler(),
@@ -79,7 +90,8 @@ class Race:
             Stopped: the trial is not among those that continue.
         """
         self._trial.report(loss, step)
-        if self._trial.should_prune():
+        mine = self._study._storage.get_trial(self._trial._trial_id)
+        if self._study.pruner.prune(_LastRuns(self._study), mine):  # type: ignore[arg-type]
             raise Stopped(f"behind its competitors at step {step} with loss {loss:g}")
 
     def finish(self, status: str, loss: float) -> None:
@@ -92,7 +104,32 @@ class Race:
             self._study.tell(self._trial, state=self._states.FAIL)
 
 
-def group(config: Config, over: str) -> str:
+@dataclass(frozen=True)
+class _LastRuns:
+    """A study as a pruner sees it, without what a trial that runs again has left there before.
+
+    A trial that failed, and is tried again, would compete with itself: a loss that differs in the
+    last digit would end the best one.
+    """
+
+    study: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.study, name)
+
+    def get_trials(self, deepcopy: bool = False) -> list[Any]:
+        """The last one of each key; in the order of their numbers, as all are."""
+        found = self.study.get_trials(deepcopy=deepcopy)
+        last = {_key(trial): trial.number for trial in found}
+        return [trial for trial in found if last[_key(trial)] == trial.number]
+
+
+def _key(trial: Any) -> Any:
+    return trial.user_attrs.get("key", trial.number)  # it gets its key after it was made
+
+
+def group(config: Config, over: str, code: str | None = None) -> str:
     """The name of the group of trials that a trial competes with."""
     rest: dict[str, Any] = {k: v for k, v in leaves(config).items() if k not in (over, SEED)}
+    rest = {"config": rest, "code": code} if code else rest
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]

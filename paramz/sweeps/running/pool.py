@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import wait
 
+from paramz.sweeps.running.guard import Guard
 from paramz.sweeps.running.launcher import LaunchError
 from paramz.sweeps.running.messages import STOP, Ending, Order
 from paramz.sweeps.running.process import Assignment, Worker, cause, start_worker
@@ -70,6 +71,7 @@ class Pool:
         self._environment = environment or [{}]
         self._recorder = Recorder(store, on_event or (lambda *_: None))
         self._workers: list[Worker] = []
+        self._guard = Guard()
         self._last_heartbeat = 0.0
         self._restart: list[Assignment] = []
         self._failed_starts = 0
@@ -149,11 +151,12 @@ class Pool:
             if worker.threads == threads:
                 return worker
         if len(self._workers) >= self._size:
-            self._dismiss(idle[0])
+            self._end(idle[0])
         slot = min(set(range(self._size)) - {worker.slot for worker in self._workers})
         environment = self._environment[slot % len(self._environment)]
         worker = start_worker(self._target, threads, environment, slot)
         self._workers.append(worker)
+        self._guard.watch(worker.process.pid)
         return worker
 
     def _order(self, worker: Worker) -> None:
@@ -204,7 +207,7 @@ class Pool:
         """End a worker whose trial another process has taken over, having heard nothing of it."""
         assignment, attempt = worker.assignment, worker.attempt
         assert assignment is not None and attempt is not None
-        self._dismiss(worker)
+        self._end(worker)
         worker.assignment = worker.attempt = None
         self._recorder.lost(assignment.key, attempt)
 
@@ -226,9 +229,8 @@ class Pool:
 
     def _on_exit(self, worker: Worker) -> None:
         """Record the trial of a worker that has died, or cut itself off, as failed."""
-        self._workers.remove(worker)
         worker.await_exit()
-        code = worker.end()
+        code = self._end(worker)
         if code == -signal.SIGKILL and not worker.killed_because:
             time.sleep(_AFTER_KILL)
         if worker.assignment is None or worker.attempt is None:
@@ -279,7 +281,7 @@ class Pool:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
             self._release(worker, "interrupted")
-            self._dismiss(worker)
+            self._end(worker)
             return
         if kind == "done" and worker.assignment is not None:
             self._finish(worker, content)
@@ -290,11 +292,14 @@ class Pool:
             self._recorder.interrupted(worker.assignment.key, worker.attempt, why)
         worker.assignment = worker.attempt = None
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _end(self, worker: Worker) -> int:
         self._workers.remove(worker)
-        worker.end()
+        code = worker.end()
+        self._guard.forget(worker.process.pid)
+        return code
 
     def _close(self) -> None:
         for worker in list(self._workers):
             self._release(worker, "interrupted")
-            self._dismiss(worker)
+            self._end(worker)
+        self._guard.close()

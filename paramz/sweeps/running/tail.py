@@ -96,7 +96,9 @@ class Lines:
 
 def newest_of(pattern: str) -> str | None:
     """The newest file that a path with ``*`` matches, paramz's own excepted; None without one."""
-    mine = (path for path in glob(pattern) if Path(path).name != HISTORY)
+    # Brackets are a trial's folder's own where nothing matches them as a range.
+    paths = glob(pattern) or glob(pattern.replace("[", "[[]"))
+    mine = (path for path in paths if Path(path).name != HISTORY)
     found = [(Path(path).stat().st_mtime_ns, path) for path in mine]
     return max(found)[1] if found else None
 

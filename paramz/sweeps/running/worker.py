@@ -59,9 +59,10 @@ def main() -> None:
         except EOFError:
             return
         code = code_then(targets_of(sys.argv[2], order.config))
+        source = code["source"]
         if order.rank == 0:
             code = begin(order.directory, sys.argv[2], code)
-        connection.send(("done", perform(order, function) | {"code": code}))
+        connection.send(("done", perform(order, function, source) | {"code": code}))
         tidy()
 
 
@@ -77,8 +78,14 @@ def _why(error: Exception) -> str:
     return "the training function cannot be imported:\n" + "".join(lines).rstrip()
 
 
-def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Ending:
-    """Run one trial in this process, with its output going to ``log.txt`` in its directory."""
+def perform(order: Order, function: Callable[[Config, Trial], Any], source: str | None) -> Ending:
+    """Run one trial in this process, with its output going to ``log.txt`` in its directory.
+
+    Args:
+        order: the trial.
+        function: the training function.
+        source: the hash of its code.
+    """
     limit = order.limits.loss_limit
     trial = Trial(order.directory, order.key, order.attempt, limit, order.rank)
     log = f"log.{order.rank}.txt" if order.rank else "log.txt"
@@ -88,7 +95,7 @@ def perform(order: Order, function: Callable[[Config, Trial], Any]) -> Ending:
         with _output_to(order.directory / log):
             signal.signal(STOP, trial._stop)
             signal.signal(signal.SIGCONT, _end_if_superseded(order))
-            outcome = _run(order, trial, function)
+            outcome = _run(order, trial, function, source)
     except OSError as error:  # the disk has no room for a log
         outcome = _outcome("failed", f"{type(error).__name__}: {error}")
     finally:
@@ -132,11 +139,13 @@ def _end_if_superseded(order: Order) -> Callable[[int, FrameType | None], None]:
     return end
 
 
-def _run(order: Order, trial: Trial, function: Callable[[Config, Trial], Any]) -> Ending:
+def _run(
+    order: Order, trial: Trial, function: Callable[[Config, Trial], Any], source: str | None
+) -> Ending:
     try:
         if order.limits.halving and order.rank == 0:
-            root = order.directory.parents[1]
-            trial.race = Race(root, order.key, order.config, **order.limits.halving)  # type: ignore[arg-type]
+            root, rule = order.directory.parents[1], order.limits.halving
+            trial.race = Race(root, order.key, order.config, **rule, code=source)  # type: ignore[arg-type]
         outcome = _classify(function(order.config, trial), trial)
     except Diverged as error:
         outcome = _outcome("diverged", str(error), metrics={"loss": float("nan")})
