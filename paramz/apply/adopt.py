@@ -20,9 +20,10 @@ from paramz.anatomy.sound import require_model
 from paramz.apply.checkpoints import FOLDED
 from paramz.apply.fold import scaled_weights, unfold_scales_
 from paramz.apply.fresh import refuse_masked
-from paramz.apply.hooks import install_
+from paramz.apply.hooks import install_, unhook_
 from paramz.apply.parametrize import make_plan
 from paramz.apply.planners import planner_of
+from paramz.plan.lost_factors import lost_factors
 from paramz.plan.on_model import plan_of
 from paramz.plan.plan import Plan
 from paramz.plan.roles import Overrides
@@ -111,7 +112,8 @@ def restore_(model: nn.Module, plan: Plan) -> None:
     of its function, and no state_dict holds them.
 
     Args:
-        model: the model, plain; its weights may be loaded before or after.
+        model: the model, plain, or under the plan with modules that were replaced since; its
+            weights may be loaded before or after.
         plan: the plan, as read by ``Plan.load``.
 
     Raises:
@@ -127,9 +129,10 @@ def restore_(model: nn.Module, plan: Plan) -> None:
     """
     require_model(model)
     before = plan_of(model)
-    if before == plan:
+    changes = (plan.attention, plan.multipliers, plan.branches)
+    if before == plan and lost_factors(changes, model) is None:
         return
-    if before is not None:
+    if before not in (None, plan):
         raise ValueError("the model is under another plan: paramz.remove_(model) takes it off")
     if planner_of(plan.parametrization).replaces_layers:
         raise ValueError(
@@ -142,9 +145,11 @@ def restore_(model: nn.Module, plan: Plan) -> None:
             f"the weights of this {type(model).__name__} were loaded folded ({saved}), so its "
             "factors would count twice: load it with paramz.hf.from_pretrained"
         )
-    differ = _differences(model, plan)
+    differ = [] if before == plan else _differences(model, plan)
     if differ:
         raise ValueError(f"the plan is of another model: {'; '.join(differ[:4])}")
+    if before == plan:
+        unhook_(model)  # the others' factors are there still
     install_(model, plan)
 
 

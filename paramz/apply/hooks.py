@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 from torch import nn
 
 from paramz.anatomy.attention import KEY_INPUT
+from paramz.plan.hooked import scale_input, scale_key, scale_output
 from paramz.plan.on_model import remember_, set_scale_
 from paramz.plan.plan import Plan
 
@@ -37,7 +37,7 @@ def hooked_inputs(model: nn.Module) -> dict[str, float]:
         path: hook.args[0]
         for path, module in model.named_modules()
         for hook in module._forward_pre_hooks.values()
-        if isinstance(hook, partial) and hook.func is _scale_input
+        if isinstance(hook, partial) and hook.func is scale_input
     }
 
 
@@ -46,7 +46,7 @@ def unhook_(model: nn.Module) -> None:
     for module in model.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key, hook in list(hooks.items()):
-                if getattr(hook, "func", None) in (_scale_input, _scale_output, _scale_key):
+                if getattr(hook, "func", None) in (scale_input, scale_output, scale_key):
                     del hooks[key]
                     module._forward_pre_hooks_with_kwargs.pop(key, None)
 
@@ -88,15 +88,15 @@ def _hook_(model: nn.Module, plan: Plan) -> None:
     for path, factor in plan.multipliers.items():
         module = model.get_submodule(path)
         if isinstance(module, nn.Embedding):
-            module.register_forward_hook(partial(_scale_output, factor))
+            module.register_forward_hook(partial(scale_output, factor))
         else:
-            module.register_forward_pre_hook(partial(_scale_input, factor), with_kwargs=True)
+            module.register_forward_pre_hook(partial(scale_input, factor), with_kwargs=True)
     for path, factor in plan.branches.items():
-        model.get_submodule(path).register_forward_hook(partial(_scale_output, factor))
+        model.get_submodule(path).register_forward_hook(partial(scale_output, factor))
     keys = [s for s in plan.attention if s.attribute == KEY_INPUT and s.value != 1.0]
     for scale in keys:
         model.get_submodule(scale.module).register_forward_pre_hook(
-            partial(_scale_key, scale.value), with_kwargs=True
+            partial(scale_key, scale.value), with_kwargs=True
         )
     if plan.multipliers or plan.branches or keys:
         _let_compile_see_hooks()
@@ -112,31 +112,3 @@ def _let_compile_see_hooks() -> None:
 
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     torch._dynamo.reset()
-
-
-def _scale_input(
-    factor: float, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if args:
-        return (args[0] * factor, *args[1:]), dict(kwargs)
-    if not kwargs:
-        raise TypeError(
-            f"paramz multiplies the input of this {type(module).__name__}, which was called "
-            "without any: pass its input as an argument"
-        )
-    name, first = next(iter(kwargs.items()))
-    return args, {**kwargs, name: first * factor}
-
-
-def _scale_output(factor: float, module: nn.Module, args: Any, output: Any) -> Any:
-    if isinstance(output, tuple):
-        return (output[0] * factor, *output[1:])
-    return output * factor
-
-
-def _scale_key(
-    factor: float, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if len(args) > 1:
-        return (args[0], args[1] * factor, *args[2:]), dict(kwargs)
-    return args, {**kwargs, "key": kwargs["key"] * factor}

@@ -93,9 +93,13 @@ def trainable_rows(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, nn.
     by_name = {name: row for row in rows for name in (row.name, *row.aliases)}
     found, unknown = [], []
     seen = set()
+    masked = {f"{each.name}{ORIGINAL}" for each in find_masked(model)}
     for name, parameter in model.named_parameters():
-        row = by_name.get(clean_name(name, by_name))
-        if row is None:
+        known = clean_name(name, by_name)
+        row = by_name.get(known)
+        # The old torch.nn.utils.spectral_norm calls its weight as masks do, and divides it.
+        renamed = name.endswith(ORIGINAL) and not known.endswith(ORIGINAL)
+        if row is None or (renamed and name not in masked):
             unknown.append(f"{name} {tuple(parameter.shape)}")
             continue
         seen.add(row.name)

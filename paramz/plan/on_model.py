@@ -7,11 +7,10 @@ import math
 import torch
 from torch import nn
 
+from paramz.plan.lost_factors import PLAN_MARK, set_factor
 from paramz.plan.on_config import mark_config_
 from paramz.plan.plan import Plan
 from paramz.plan.row import ModuleScale
-
-_MARK = "_paramz_plan"
 
 
 def plan_of(model: nn.Module) -> Plan | None:
@@ -20,16 +19,16 @@ def plan_of(model: nn.Module) -> Plan | None:
     >>> plan_of(nn.Linear(2, 2)) is None
     True
     """
-    found = vars(model).get(_MARK)
+    found = vars(model).get(PLAN_MARK)
     return found if isinstance(found, Plan) else None
 
 
 def remember_(model: nn.Module, plan: Plan | None) -> None:
     """Let a model know its plan, or with None forget it."""
     if plan is None:
-        vars(model).pop(_MARK, None)
+        vars(model).pop(PLAN_MARK, None)
     else:
-        vars(model)[_MARK] = plan
+        vars(model)[PLAN_MARK] = plan
     mark_config_(model, plan)
 
 
@@ -55,7 +54,7 @@ def set_scale_(model: nn.Module, scale: ModuleScale, value: float) -> None:
         ValueError: the attribute has neither of the values that the plan knows.
     """
     module = model.get_submodule(scale.module)
-    current = getattr(module, f"scalar_{scale.attribute}", getattr(module, scale.attribute))
+    current = set_factor(module, scale.attribute)
     if not math.isclose(current, scale.plain) and not math.isclose(current, scale.value):
         raise ValueError(
             f"{scale.module}.{scale.attribute} is {current}, where the plan expects {scale.plain}: "

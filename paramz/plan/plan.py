@@ -20,6 +20,7 @@ from paramz.plan.constructed import problems
 from paramz.plan.export.export import Export
 from paramz.plan.export.frameworks import Source, exported
 from paramz.plan.groups import HIDDEN_ROLES, Group, make_groups, refuse_misplaced, split_tensors
+from paramz.plan.lost_factors import Changes, lost_factors, require_factors
 from paramz.plan.matching import trainable_rows
 from paramz.plan.row import ModuleScale, Row
 from paramz.plan.rulebook import Rulebook
@@ -124,12 +125,13 @@ class Plan:
         Raises:
             TypeError: a setting that neither paramz nor the optimizer has.
             ValueError: the model has trainable tensors that the plan does not know or lacks some
-                that it does, the optimizer is unknown, an option is out of range, or a readout is
-                all zero and the optimizer is K-FAC.
+                that it does, or modules without the plan's factors in place of those that had them;
+                the optimizer is unknown, an option is out of range, or a readout is all zero and
+                the optimizer is K-FAC.
             KeyError: the table has no rule for this optimizer and a tensor's role.
         """
         asked = Settings.of(optimizer, lr=lr, **settings)
-        return make_groups(self.rulebook, trainable_rows(self.rows, model), asked)
+        return make_groups(self.rulebook, self._tensors_of(model), asked)
 
     def split_groups(
         self,
@@ -164,7 +166,7 @@ class Plan:
             TypeError: as for `param_groups`.
         """
         first, second = settings_of_two(optimizers)
-        matrices, rest = split_tensors(trainable_rows(self.rows, model), roles, first.family)
+        matrices, rest = split_tensors(self._tensors_of(model), roles, first.family)
         parts = ((matrices, first), (rest, second))
         refuse_misplaced(parts)
         return [make_groups(self.rulebook, tensors, asked) for tensors, asked in parts]
@@ -180,7 +182,8 @@ class Plan:
         It finds groups that no plan made (``AdamW(model.parameters())``), tensors that are lost, or
         trained twice, or no longer the model's, changed ratios of learning rates, epsilons or
         decays, groups of another plan or optimizer, and one that puts another factor on its steps
-        than the groups count on (Muon's ``adjust_lr_fn``); it warns of classes that nobody knows.
+        than the groups count on (Muon's ``adjust_lr_fn``); with ``model`` also a plan's factors
+        that are not on it. It warns of classes that nobody knows.
 
         Args:
             *optimizers: all that train the model.
@@ -200,8 +203,20 @@ class Plan:
         ...
         ValueError: AdamW has a group of 4 tensors that no plan made, all at lr 0.001...
         """
-        if found := list(problems(self.rulebook, self.rows, optimizers, model, schedulers)):
+        found = list(problems(self.rulebook, self.rows, optimizers, model, schedulers))
+        if model is not None and (lost := lost_factors(self._changes, model)):
+            found.append(lost)
+        if found:
             raise ValueError("\n".join(found))
+
+    @property
+    def _changes(self) -> Changes:
+        return self.attention, self.multipliers, self.branches
+
+    def _tensors_of(self, model: nn.Module) -> list[tuple[Row, nn.Parameter]]:
+        tensors = trainable_rows(self.rows, model)
+        require_factors(self._changes, model)
+        return tensors
 
     def export(
         self,
@@ -234,7 +249,7 @@ class Plan:
         """
         two = optimizer is None
         asked = settings_of_two(settings) if two else (Settings.of(optimizer, **settings),)
-        changes = (self.attention, self.multipliers, self.branches, self.computed)
+        changes = (*self._changes, self.computed)
         return exported(framework, Source(self.rulebook, self.rows, *changes), asked, names)
 
     def summary(
@@ -251,7 +266,7 @@ class Plan:
             exponent: Shampoo's, of each side or of the left and right one.
             full: one line per tensor; else repeated blocks are collapsed.
         """
-        said = changes_of(self.attention, self.multipliers, self.branches)
+        said = changes_of(*self._changes)
         asked = (optimizer, exponent)
         return summarize(self.rulebook, self.rows, asked, said, full=full).noted(self.notes)
 

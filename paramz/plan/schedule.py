@@ -22,7 +22,7 @@ _FIXES: Mapping[str, str] = {
     "CyclicLR": "pass base_lr and max_lr as lists with one number per group",
     "CosineAnnealingLR": "use eta_min=0, or LambdaLR with a cosine that ends above 0",
     "CosineAnnealingWarmRestarts": "use eta_min=0, or LambdaLR",
-    "ReduceLROnPlateau": "pass min_lr as a list, [ratio * g['lr'] for g in groups]",
+    "ReduceLROnPlateau": "pass eps=0, and min_lr as a list, [ratio * g['lr'] for g in groups]",
     "CosineLRScheduler": "use lr_min=0 and warmup_lr_init=0",
     "TanhLRScheduler": "use lr_min=0 and warmup_lr_init=0",
     "PolyLRScheduler": "use lr_min=0 and warmup_lr_init=0",

@@ -71,6 +71,17 @@ def test_schedules_that_set_absolute_rates_are_told(kind, options, fix):
     assert re.search(fix, message)
 
 
+def test_a_plateau_that_takes_small_changes_for_none_is_told_what_ends_that():
+    """Below its eps of 1e-8 some groups' rates fall and others' stay; floors are no cure."""
+    model, plan = planned(width=16)
+    optimizer = torch.optim.AdamW(plan.param_groups(model, "adamw", lr=0.02))
+    with pytest.warns(UserWarning, match="ReduceLROnPlateau breaks the ratios.*pass eps=0, and"):
+        paramz.check_schedule(schedulers.ReduceLROnPlateau(optimizer))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paramz.check_schedule(schedulers.ReduceLROnPlateau(optimizer, eps=0))
+
+
 def test_one_cycle_with_a_rate_per_group_passes():
     model, plan = planned()
     groups = plan.param_groups(model, "adamw", lr=0.1)
