@@ -60,7 +60,7 @@ def at_value(group: str, runs: pd.DataFrame, hp: str, scale: str, value: float |
         where = ", ".join(f"{s:g}" for s in np.unique(part.loc[np.isinf(part["loss"]), "scale"]))
         raise ValueError(
             f"{name}: diverged at {scale} {where}, so the losses lie on no one law: "
-            f"choose a smaller {hp} (value=, paramz fit --value)"
+            f"choose a smaller {hp} (value=, paramz fit --at)"
         )
     missing = [f"{s:g}" for s in np.unique(runs["scale"]) if s not in set(part["scale"])]
     at_end = ""
@@ -82,7 +82,7 @@ def _best_of_smallest(group: str, runs: pd.DataFrame, hp: str, scale: str) -> fl
     if np.isinf(means).all():
         raise ValueError(
             led(group, f"a run diverged at every {hp} of {scale} {runs['scale'].min():g}, the ")
-            + "smallest, whose best is taken: leave it out, or name a value (value=, --value)"
+            + "smallest, whose best is taken: leave it out, or name a value (value=, --at)"
         )
     return float(means.idxmin())
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import Array, numbers, positive, require
+from paramz.analysis.stand_ins import refuse_stand_ins
 from paramz.analysis.statuses import left_out, trained
 
 # The parabola goes through sizes within this factor of the best, on each side.
@@ -48,7 +49,7 @@ def isoflop_minima(
     Raises:
         KeyError: a column is missing.
         ValueError: no compute has runs at three sizes, or a column holds values that cannot be
-            used.
+            used, or losses that look like numbers which were logged for runs that failed.
 
     Warns:
         UserWarning: some values of the compute have runs at fewer than three sizes, or runs have no
@@ -63,6 +64,7 @@ def isoflop_minima(
     require(df, N, C, loss)
     given, df = df, trained(df)
     frame = pd.DataFrame({"n": positive(df, N), "c": positive(df, C), "loss": numbers(df, loss)})
+    refuse_stand_ins(frame["loss"].to_numpy(), frame["c"].to_numpy(), loss)
     told = [left_out(given, df)]
     if infinite := int((~np.isfinite(frame["loss"])).sum()):
         told.append(f"{infinite} of {len(frame)} runs left out for want of a finite loss")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.columns import numbers, positive, require, wide_columns
+from paramz.analysis.stand_ins import refuse_stand_ins
 from paramz.analysis.statuses import ended
 
 # Values of a hyperparameter that are nearer than this, in octaves, differ by rounding.
@@ -53,7 +54,8 @@ def tidy_runs(
     Raises:
         KeyError: a column is missing.
         ValueError: two runs share group, scale, hyperparameter and seed, there is one scale only,
-            or a column holds values that cannot be used.
+            a column holds values that cannot be used, or losses look like numbers that were logged
+            for runs that failed.
     """
     hint = ". Other names are arguments: scale='d_model', hp='learning_rate', loss='val_loss'"
     require(df, hp, loss, scale, hint=hint + wide_columns(df, hp, loss))
@@ -101,18 +103,31 @@ def tidy_runs(
             f"a sweep over scales needs at least two values of {scale!r}; the table has "
             f"{', '.join(f'{s:g}' for s in runs['scale'].unique()) or 'no usable rows'}"
         )
+    cells = runs.groupby(["group", "scale"]).ngroup().to_numpy().astype(float)
+    refuse_stand_ins(runs["loss"].to_numpy(dtype=float), cells, loss)
     return runs
 
 
 def names_of_groups(df: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """What the group of each row is called: its values in some columns, "none" for a missing one.
 
-    >>> names_of_groups(pd.DataFrame({"depth": [2, 4], "tau": [0.5, None]}), ["depth", "tau"])
-    ['2 · 0.5', '4 · none']
+    Texts speak for themselves, numbers and truth values come with the name of their column.
+
+    >>> df = pd.DataFrame({"scheme": ["sp", "mup"], "depth": [2, 4], "tau": [0.5, None]})
+    >>> names_of_groups(df, ["scheme", "depth", "tau"])
+    ['sp · depth 2 · tau 0.5', 'mup · depth 4 · tau none']
     """
     # Column by column, as whole numbers beside fractions would become fractions.
-    rows = zip(*(df[column].tolist() for column in columns), strict=True)
-    return [" · ".join("none" if pd.isna(v) else str(v) for v in row) for row in rows]
+    rows = zip(*(_named(df[column], str(column)) for column in columns), strict=True)
+    return [" · ".join(row) for row in rows]
+
+
+def _named(values: pd.Series, column: str) -> list[str]:
+    """The values of a column as texts."""
+    texts = ["none" if pd.isna(v) else str(v) for v in values.tolist()]
+    if any(isinstance(v, str) for v in values.tolist()):
+        return texts
+    return [f"{column} {text}" for text in texts]
 
 
 def merge_close(runs: pd.DataFrame, hp: str) -> tuple[pd.DataFrame, list[str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from paramz.analysis.answer import BATCHES, STEPS, mixed_in, setting
+from paramz.analysis.beside import drawn_beside
 from paramz.analysis.curves import Curve, loss_curve, over_the_grid, regret_of, rows_of, speed_of
 from paramz.analysis.decide import TOLERANCE, Verdict, decide
 from paramz.analysis.drift import line_of
@@ -62,7 +63,8 @@ class Transfer:
             law holds the optima (see `paramz.analysis.quality`).
         verdicts: the answer for each group; undecided for those that could not be judged.
         not_judged: the reason for each group that has too little data.
-        notes: what was done to the table, and whether its loss looks like a score.
+        notes: what was done to the table, whether its loss looks like a score, and which other
+            hyperparameters vary along a curve.
     """
 
     hp: str
@@ -137,7 +139,8 @@ def transfer(
             or group.
 
     Warns:
-        UserWarning: what is given as the loss looks like a score where higher is better.
+        UserWarning: what is given as the loss looks like a score where higher is better, or runs of
+            one curve differ in another hyperparameter.
 
     >>> rows = [{"width": w, "lr": 2.0**x, "seed": s,
     ...          "loss": 2 + 9 / w + 0.1 * (x + 6.2) ** 2 + 0.01 * s}
@@ -194,7 +197,9 @@ def transfer(
         for name in runs["group"].unique()
     }
     lines = {name: (known.curves, known.line) for name, known in evidence.items()}
-    for note in upside_down([c for known in evidence.values() for c in known.curves], loss, hp):
+    told = upside_down([c for known in evidence.values() for c in known.curves], loss, hp)
+    cells = runs.groupby(["group", "scale"]).ngroup()
+    for note in (*told, *drawn_beside(df, cells, hp, loss)):
         warnings.warn(note, stacklevel=2)
         notes.append(note)
     return Transfer(

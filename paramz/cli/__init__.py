@@ -45,9 +45,9 @@ def _options(
 ) -> None:
     """Hyperparameter transfer for PyTorch: plan, check, sweep, report.
 
-    Exit codes: 0 if all is well; 1 if trials failed or have no result, a check did not pass, or
-    tune stopped without a value; 2 for a mistake in what was asked; 3 if check or tune waits for a
-    cluster; 130 after an interruption.
+    Exit codes: 0 if all is well; 1 if trials failed or have no result, a check did not pass,
+    report could judge nothing, or tune stopped without a value; 2 for a mistake in what was asked;
+    3 if check or tune waits for a cluster; 130 after an interruption.
     """
 
 

@@ -47,7 +47,10 @@ def report(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Write report.html and its figures: did the hyperparameter transfer?"""
+    """Write report.html and its figures: did the hyperparameter transfer?
+
+    Exits with 1 where nothing could be judged, of which the page and the text say why.
+    """
     from paramz.analysis.columns import wide_columns
     from paramz.analysis.tables import ENDINGS, as_trials, last_rows, parse_names, read_table
     from paramz.sweeps import load
@@ -104,6 +107,8 @@ def report(
         raise typer.Exit(2)
     if not as_json:
         typer.echo(f"written: {written.path}")
+    if not written.judged:
+        raise typer.Exit(1)
 
 
 def _written(

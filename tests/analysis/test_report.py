@@ -126,7 +126,8 @@ def test_a_sweep_without_transfer_still_gets_its_page(tmp_path: Path) -> None:
     df = made_up_sweep({"mup": 0.0})
     store_runs(df[df["width"] == 64], tmp_path / "x")
     written = write_report(tmp_path / "x")
-    assert written.figures == []
+    assert written.figures == [] and not written.judged
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "x")]).exit_code == 1  # it was 0
     assert written.verdicts == [
         "Transfer was not judged: neither width nor depth has two values; name the scale with "
         "--scale"
@@ -207,7 +208,7 @@ def test_groups_without_a_law_are_named_with_the_reason(tmp_path: Path) -> None:
         "No law of the loss of embed: here it takes 6 values of width, of which it is tested on "
         "the largest two, and there are 5 (paramz fit takes 4, untested)",
         "No law of the loss: u-mup at lr 0.01: diverged at width 1024, so the losses lie on no "
-        "one law: choose a smaller lr (value=, paramz fit --value)",
+        "one law: choose a smaller lr (value=, paramz fit --at)",
     ):
         assert said in out and said in page
 

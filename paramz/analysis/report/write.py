@@ -26,12 +26,15 @@ class Report:
         verdicts: its sentences, as ``run: sentence`` where there are several runs.
         figures: the PNG files beside it.
         answers: the values to use, a record per run and group.
+        judged: whether there is anything else than why nothing could be judged: a transfer, a law
+            or a coordinate check.
     """
 
     path: Path
     verdicts: list[str]
     figures: list[Path]
     answers: list[dict[str, Any]]
+    judged: bool
 
 
 def write_report(
@@ -121,6 +124,7 @@ def _write(place: Path, name: str, sections: list[tuple[str, Section]], first: s
         [v if one else f"{run}: {v}" for run, s in sections for v in s.verdicts],
         [f for _, s in sections for f in s.figures],
         [{"run": run} | a for run, s in sections for a in s.answers],
+        any(s.figures or "Coordinates" in dict(s.lines) for _, s in sections),
     )
 
 
