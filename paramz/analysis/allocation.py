@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from paramz.analysis.problem import Problem
 
 # Inputs that share this much of their variance say nothing of how to divide compute between them.
 _HOPELESS = 0.99
+# A compute this many times outside that of the rows is told of: ten times each input.
+_FAR = 100.0
 
 
 def allocate(
@@ -90,6 +92,26 @@ def check_divisible(problem: Problem) -> None:
         )
     if text := limits.together(problem, _HOPELESS):
         raise ValueError(f"no compute can be divided by this fit: {text}")
+
+
+def far_from_rows(problem: Problem, flops: float | Sequence[float], per: float) -> Iterator[str]:
+    """Computes far from those of the rows, each as a warning.
+
+    Args:
+        problem: what was fitted; its inputs are N and D.
+        flops: one or more computes.
+        per: FLOP per parameter and token, in the units of N and D.
+    """
+    size, data = problem.columns.values()
+    spent = per * np.exp((problem.logs + problem.means[:, None]).sum(axis=0))
+    for c in np.atleast_1d(np.asarray(flops, dtype=float)):
+        ratio = max(c / spent.max(), spent.min() / c) if c > 0 else 0.0
+        if ratio > _FAR:
+            yield (
+                f"a compute of {c:.3g} lies {ratio:.3g} times outside that of the rows, {per:g} "
+                f"{size} {data} = {spent.min():.3g} to {spent.max():.3g}: the law is not known "
+                f"there. If {size} or {data} is counted in millions or billions, give whole numbers"
+            )
 
 
 def _bounds(values: Array, tail: float) -> tuple[float, float]:

@@ -36,6 +36,8 @@ _SAME = 1.5
 _APART = 4 / 3
 # Seeds of one scale that end at steps farther apart than this were not trained alike.
 _LONGER = 1.05
+# Where the log of a run begins at the latest: before its first row a curve counts as flat.
+_LATEST = 0.25
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ def collapse(
         KeyError: a column is missing.
         ValueError: there are fewer than two scales, or three where no floor is given; the floor is
             not below every final loss; two rows are of the same scale, seed and step; a run did not
-            end well, by a column ``status``, or ends earlier than another seed of its scale; or a
-            column holds values that cannot be used.
+            end well, by a column ``status``, ends earlier than another seed of its scale, or is
+            logged from later than a quarter of its steps on; or a column holds values that cannot
+            be used.
 
     >>> rows = [{"width": w, "step": t, "loss": 1.5 + 40 / w * t**-0.5}
     ...         for w in (32, 64, 128) for t in range(1, 101)]
@@ -230,6 +233,11 @@ def _on_grid(run: pd.DataFrame, step: str, loss: str, progress: Array) -> Array:
     """The losses of a run at these shares of its steps."""
     run = in_order(run, step)
     t = numbers(run, step)
+    if t[0] > _LATEST * t[-1]:
+        raise ValueError(
+            f"a run is logged from {step} {t[0]:g} of {t[-1]:g} on, and curves are compared from "
+            f"{START:.0%} of each on: log from earlier, or give the whole of its history"
+        )
     return np.interp(progress, t / t[-1], numbers(run, loss))
 
 

@@ -19,6 +19,8 @@ from paramz.analysis.statuses import left_out, trained
 
 # The parabola goes through sizes within this factor of the best, on each side.
 WINDOW = 4.0
+# Tokens per parameter between these are those of some model; beyond, units are not what they seem.
+_PER_PARAMETER = (1e-5, 1e8)
 
 
 def isoflop_minima(
@@ -53,7 +55,8 @@ def isoflop_minima(
 
     Warns:
         UserWarning: some values of the compute have runs at fewer than three sizes, or runs have no
-            finite loss or, by a column ``status``, did not end well; these are left out.
+            finite loss or, by a column ``status``, did not end well; these are left out. Or tokens
+            per parameter come out as no model has them, as where N is counted in millions.
 
     >>> n = np.geomspace(1e8, 4e8, 5)
     >>> loss = 2.0 + 0.1 * np.log(n / 2e8) ** 2
@@ -91,6 +94,14 @@ def isoflop_minima(
         row = _minimum(np.log(cell["n"].to_numpy()), cell["loss"].to_numpy(), np.log(window))
         rows.append(
             {"C": compute, **row, "runs": len(cell), "D": compute / (per * float(row["N"]))}
+        )
+    ratios = [float(row["D"]) / float(row["N"]) for row in rows]
+    if any(not _PER_PARAMETER[0] <= ratio <= _PER_PARAMETER[1] for ratio in ratios):
+        warnings.warn(
+            f"the tokens D = {C} / ({per:g} {N}) come to {np.median(ratios):.3g} for each of {N}: "
+            f"if {N} is counted in millions or {C} in other units than FLOP, give whole numbers, "
+            "or per= that fits",
+            stacklevel=2,
         )
     columns = ["C", "N", "N_lo", "N_hi", "D", "loss", "runs", "used", "low", "high", "flag"]
     return pd.DataFrame(rows)[columns]

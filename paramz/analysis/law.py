@@ -248,12 +248,17 @@ def _cautions(fit: LawFit, groups: str | None) -> Iterator[str]:
             "digit: if they are the same run, drop_duplicates() first, or the intervals are too "
             "narrow"
         )
-    floor = 1e-4 * float(fit.data[fit.loss].astype(float).min())
+    lowest = float(fit.data[fit.loss].astype(float).min())
     for name in fit.form.vanishing:
-        if fit.params[name] < floor:
+        if fit.params[name] < 1e-4 * lowest:
             yield (
                 f"{name} fell to its bound, zero: the data do not show a floor; try 'pure_power', "
                 "or extend the range"
+            )
+        if (given := fit.choices.fixed.get(name, 0.0)) >= lowest:
+            yield (
+                f"{name} = {given:g} was given, and the lowest {fit.loss} is {lowest:g}: no law "
+                f"above {name} goes there; give a lower {name}, or leave it free"
             )
     if fit.n_starts > 1 and fit.n_at_best == 1:
         yield (f"one of {fit.n_starts} starts reached the best objective: it may not be the lowest")

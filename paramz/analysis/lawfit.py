@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.allocation import allocate, check_divisible
+from paramz.analysis.allocation import allocate, check_divisible, far_from_rows
 from paramz.analysis.columns import Array
 from paramz.analysis.extrapolation import Extrapolation, distance, far, measure
 from paramz.analysis.forms import Form
@@ -224,11 +224,17 @@ class LawFit:
             ``C, N, N_lo, N_hi, D, D_lo, D_hi`` and ``exponent, exponent_lo, exponent_hi``, the
             slope of log N over log C.
 
+        Warns:
+            LawWarning: a compute lies far from those of the rows, as where N or D is counted in
+                millions.
+
         Raises:
             ValueError: the inputs of the law are not N and D, it is no law of a loss, or the rows
                 do not determine how to divide compute.
         """
         check_divisible(self._problem)
+        for text in far_from_rows(self._problem, flops, per):
+            warnings.warn(text, LawWarning, stacklevel=2)
         theta = self._theta[None]
         if level is not None:
             theta = np.concatenate([theta, self.draws.theta])

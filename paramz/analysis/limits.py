@@ -22,7 +22,7 @@ _RISE = 0.003
 # large, and this many times what chance gives.
 _SETTINGS = (
     "N", "D", "U", "params", "tokens", "batch", "batch_size", "steps", "width", "depth", "experts",
-    "lr", "weight_decay",
+    "lr", "weight_decay", "step", "epoch", "epochs", "iteration",
 )  # fmt: skip
 _FOLLOWS, _CHANCE = 0.5, 3.0
 

@@ -279,6 +279,11 @@ def _predict(group: str, runs: pd.DataFrame, question: Question, told: Sequence[
             f"{len(points)} values of {question.scale} leave {hold or 'none'} to hold out as a "
             f"test; run {MOST - hold} more before you rely on this"
         )
+    if max(question.at, default=0) > points["scale"].max() and fit.extrapolation.trials.empty:
+        cautions.append(
+            f"{len(points)} values of {question.scale} are too few to refit the law without the "
+            "largest: the interval knows of noise alone, and is too narrow where the law bends"
+        )
     if unclear := fit.unclear():
         cautions.append(
             f"the interval of {', '.join(unclear)} holds zero: the loss does not clearly fall "
