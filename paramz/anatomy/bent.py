@@ -30,7 +30,7 @@ _KEPT_BLOCKS = 2
 _KEPT = frozenset(
     """clone _to_copy copy neg round clamp hardtanh tanh sin asinh atan erf elu gelu silu index
     index_select gather masked_fill where constant_pad_nd repeat tril triu flip roll _unsafe_view
-    _reshape_copy view_copy expand_copy""".split()
+    _reshape_copy view_copy expand_copy _conj_physical""".split()
 )
 # What makes of entries around zero others that are not, or takes their size off.
 _BENT = frozenset(
@@ -39,6 +39,8 @@ _BENT = frozenset(
 )
 _CALLED = {"_softmax": "softmax", "_safe_softmax": "softmax", "_log_softmax": "log_softmax"}
 _CALLED |= {"clamp": "clamp at zero", "clamp_min": "clamp at zero", "pow": "power"}
+# By these a product entry by entry becomes a sum over the axis: a circulant matrix, a convolution.
+_FOURIER = frozenset({"_fft_r2c", "_fft_c2c"})
 # Sums of which more summands are followed no further.
 _MOST = 16
 
@@ -122,12 +124,14 @@ class _State(NamedTuple):
         data: it depends on the model's input.
         lost: it is made of parameters, in a way that is followed no further.
         gains: the summands of what data has been multiplied by, entry by entry.
+        waves: it is a Fourier transform over that many entries.
     """
 
     terms: tuple[Term, ...] = ()
     data: bool = False
     lost: bool = False
     gains: tuple[Term, ...] = ()
+    waves: int = 0
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -167,6 +171,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._note(one.terms, summed(name, args))
         if name == "sum" and states[0].gains:
             self._note(states[0].gains, ops.summed_over(name, args, None))
+        for one in states if name in ("mul", "addcmul") else ():
+            if one.waves and not one.data:
+                self._note(one.terms, one.waves)
         if name == "mul" and len(states) == 2:
             return _State(data=True, gains=next((s.terms for s in states if not s.data), ()))
         return _State(data=True)
@@ -206,6 +213,8 @@ def _of_parameters(
     own = [s for s in states if s.terms or s.lost]
     if len(own) != 1:
         return lost
+    if name in _FOURIER:
+        return own[0]._replace(waves=math.prod(args[0].shape[axis] for axis in args[1]))
     above = name in ("clamp", "clamp_min") and args[1] is not None and args[1] >= 0
     if name in _BENT or above:
         return _State(_through(_CALLED.get(name, name), own[0].terms), lost=own[0].lost)

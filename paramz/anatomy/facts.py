@@ -226,9 +226,7 @@ def read_facts(
         written=written,
         scaled_readout=scales_tied_readout(model),
         uncalled=uncalled_layers(grown, probes, example),
-        dots=tuple(
-            p for p in (*products, *entries) if p.fades or p.drifts or (p.grows and p.stays)
-        ),
+        dots=tuple(p for p in (*products, *entries) if p.matters),
         normed=tuple(normed),
         bent=find_bent(probes, example),
         nested=nested_encoders(model),

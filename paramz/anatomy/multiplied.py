@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramz.anatomy import operations as ops
 from paramz.anatomy.generated import PRODUCTS, Term, Terms, is_generated, summed, terms_of
-from paramz.anatomy.memory import Known, are_one
+from paramz.anatomy.made import Made, gains_of, is_unit, length_kind, paired_of
+from paramz.anatomy.memory import Known
 from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
 
 
@@ -73,10 +74,10 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     watcher = _Watcher()
     for name, parameter in model.named_parameters():
         own = frozenset([name])
-        watcher.known.put(parameter, _State(own, raw=True, terms=(Term(own),)))
+        watcher.known.put(parameter, Made(own, raw=True, terms=(Term(own),)))
     moved = copied_to(device_of(model), inputs)
     for tensor in tensors_in(moved):
-        watcher.known.put(tensor, _State(data=True))
+        watcher.known.put(tensor, Made(data=True))
     for tensor in outputs(run(model, moved, watcher, kept)):
         watcher.end(watcher.state(tensor))
     return [
@@ -86,53 +87,17 @@ def products_of(model: nn.Module, inputs: Any, kept: int | None) -> list[Seen]:
     ]
 
 
-class _State(NamedTuple):
-    """What is known of a stretch of memory.
-
-    Attributes:
-        made: the parameters that made it, with no other product since.
-        data: it depends on the model's input.
-        raw: it is a parameter, or made of some entry by entry.
-        factor: the numbers that have multiplied it since.
-        unit: it is a vector of length one, but for that factor.
-        length: it is the "length" of what the same parameters made, or the "square" of that.
-        paired: the states of two things, multiplied entry by entry.
-        pending: the products that it holds.
-        soft: those of which it is a softmax.
-        sums: sums of one activation that it holds.
-        shares: over how many entries it is a softmax, times the factor; 0 if it is none.
-        gains: the parameters that have multiplied it since, entry by entry.
-        terms: its summands, if it is made of parameters and constants alone.
-        held: it is a parameter's, and a norm holds its size.
-    """
-
-    made: frozenset[str] = frozenset()
-    data: bool = False
-    raw: bool = False
-    factor: float = 1.0
-    unit: bool = False
-    length: str = ""
-    paired: tuple[Any, Any] | None = None
-    pending: frozenset[int] = frozenset()
-    soft: frozenset[int] = frozenset()
-    sums: frozenset[int] = frozenset()
-    shares: int = 0
-    gains: tuple[str, ...] = ()
-    terms: Terms = ()
-    held: bool = False
-
-
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes products while a model runs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[Seen] = []
-        self.known = Known(_State())
-        self.taken: set[int] = set()  # sums of one activation that a map takes
+        self.known = Known(Made())
+        self.taken: set[int] = set()  # sums of one activation that a map, softmax or gate takes
         self._attention: set[int] = set()  # products of whose softmax another product was taken
 
-    def end(self, state: _State) -> None:
+    def end(self, state: Made) -> None:
         """Something of this state is the model's output."""
         for number in state.pending | state.sums:
             self.seen[number] = replace(self.seen[number], at_output=self.seen[number].data)
@@ -140,9 +105,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             data = self.seen[number].data
             self.seen[number] = replace(self.seen[number], at_output=data, softmax=not data)
 
-    def state(self, tensor: Any) -> _State:
+    def state(self, tensor: Any) -> Made:
         """What is known of one factor, which may be a number."""
-        return self.known.of(tensor) if isinstance(tensor, Tensor) else _State()
+        return self.known.of(tensor) if isinstance(tensor, Tensor) else Made()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -159,7 +124,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.known.put(tensor, made if sized else made._replace(sums=frozenset()))
         return out
 
-    def _made(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> _State:
+    def _made(self, name: str, args: Any, kwargs: Any, found: list[Made]) -> Made:
         data = any(state.data for state in found)
         for one in found if data and name not in PRODUCTS else ():
             if not one.data and is_generated(one.terms):
@@ -170,7 +135,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             scale = (kwargs or {}).get("scale") or args[0].shape[-1] ** -0.5
             number = self._note(q._replace(factor=q.factor * scale), k, args[0].shape[-1])
             self.seen[number] = replace(self.seen[number], softmax=True)
-            return _State(v.made, data)
+            return Made(v.made, data)
         if name in PRODUCTS:
             left, right = map(self.state, args[:2] if name == "convolution" else args[-2:])
             if name != "convolution" or (left.data and (right.data or is_generated(right.terms))):
@@ -178,14 +143,15 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in ops.LAYERS:
             weights = [state.made for state in found if state.raw]
             self.taken.update(*(state.sums for state in found))
-            return _State(weights[0] if weights else frozenset(), data)
+            return Made(weights[0] if weights else frozenset(), data)
         made = frozenset[str]().union(*(s.made for s in found if s.data == data))
         pending = frozenset[int]().union(*(s.pending for s in found))
         if name in ops.SOFTMAXES or (name in ops.EXPONENTIALS and pending):
             for number in pending:
                 self.seen[number] = replace(self.seen[number], softmax=True)
+            self.taken |= found[0].sums
             shares = args[0].shape[args[1]] if name in ops.SHARES and args[0].ndim else 0
-            return _State(made, data, soft=pending, shares=shares)
+            return Made(made, data, soft=pending, shares=shares)
         ratio = name == "div" and len(found) == 2 and all(s.pending for s in found)
         if (
             name in ops.SIZE_TAKEN or ratio
@@ -203,26 +169,26 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for number in pending | sums if times != 1.0 else ():
             self.seen[number] = replace(self.seen[number], factor=self.seen[number].factor * times)
         same = times != 1.0 or name in ops.SAME or name in ("mul", "div")
-        paired = _paired(name, args, found)
+        paired = paired_of(name, args, found)
         for each in paired or ():  # what a softmax gives weighs others
             self._attention |= each.soft
-        return _State(
+        return Made(
             made,
             data,
             raw=not data,
             factor=math.prod(s.factor for s in found) * times if same else 1.0,
-            unit=_unit(name, found) if same else False,
-            length=_length(name, args, found),
+            unit=is_unit(name, found) if same else False,
+            length=length_kind(name, args, found),
             paired=paired,
             pending=pending,
             soft=frozenset[int]().union(*(s.soft for s in found)),
             sums=sums,
             shares=found[0].shares if same else 0,
-            gains=_gains(found, data) if same else (),
+            gains=gains_of(found, data) if same else (),
             held=not data and any(s.made and (s.held or name in ops.SIZE_TAKEN) for s in found),
         )
 
-    def _sums(self, name: str, args: Any, kwargs: Any, found: list[_State]) -> frozenset[int]:
+    def _sums(self, name: str, args: Any, kwargs: Any, found: list[Made]) -> frozenset[int]:
         """The sums of one activation that an operation's result holds, itself among them."""
         kept = frozenset[int]().union(*(s.sums for s in found))
         one = found[0]
@@ -236,14 +202,17 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             size = ops.summed_over(name, args, kwargs)
             self.seen.append(Seen((one.made, one.made), size, one.factor, False, True, alone=True))
             return frozenset([len(self.seen) - 1])
+        if name in ops.GATES:
+            self.taken |= kept
+        divides = name == "pow" and isinstance(args[1], int | float) and args[1] < 0
+        if name in ops.UNGROWN or divides:
+            return frozenset()
+        if name == "div" and len(found) == 2:  # what divides makes smaller, if it is not a norm's
+            return frozenset() if found[1].sums else one.sums
         single = sum(state.data for state in found) == 1
-        return (
-            kept
-            if (single and name not in ops.SIZE_TAKEN) or name in ops.KEEP_SUMS
-            else frozenset()
-        )
+        return kept if single or name == "mul" or name in ops.KEEP_SUMS else frozenset()
 
-    def _product(self, left: _State, right: _State, size: float, data: bool) -> _State:
+    def _product(self, left: Made, right: Made, size: float, data: bool) -> Made:
         self._attention |= left.soft | right.soft
         self.taken |= left.sums | right.sums
         # What the model computes from its parameters alone, and multiplies data by.
@@ -253,15 +222,15 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if ((left.raw or right.raw) and not (generated or held)) or not (left.made and right.made):
             raw = [state.made for state in (left, right) if state.raw or not state.data]
             known = raw and (raw[-1] or data)  # a table is known by the weight behind it
-            return _State(raw[-1] if known else left.made | right.made, data)
+            return Made(raw[-1] if known else left.made | right.made, data)
         if held:  # of length one, or of entries one, as what it multiplies may be, too
             size = math.pow(size, sum(0.5 for o in (left, right) if not o.unit))
         both = held or (left.data and right.data)
         number = self._note(left, right, size, both, terms * generated)
-        return _State(left.made | right.made, data, pending=frozenset([number]))
+        return Made(left.made | right.made, data, pending=frozenset([number]))
 
     def _note(
-        self, left: _State, right: _State, size: float, data: bool = False, terms: Terms = ()
+        self, left: Made, right: Made, size: float, data: bool = False, terms: Terms = ()
     ) -> int:
         factor, unit = left.factor * right.factor, left.unit and right.unit
         average, made = size in (left.shares, right.shares), (left.made, right.made)
@@ -269,42 +238,3 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         held = next((min(o.made) for o in (left, right) if o.raw and o.held and o.made), "")
         self.seen.append(replace(seen, gains=left.gains + right.gains, held=held))
         return len(self.seen) - 1
-
-
-def _gains(found: list[_State], data: bool) -> tuple[str, ...]:
-    """The parameters among those that multiply an activation, each as often as it does."""
-    own = (sorted(s.made) if s.raw and data and not s.data else s.gains for s in found)
-    return tuple(name for names in own for name in names)
-
-
-def _unit(name: str, found: list[_State]) -> bool:
-    """Whether an operation gives a vector of length one, but for a factor."""
-    if name in ("mul", "div") and len(found) == 2:
-        whole, part = sorted(found, key=lambda state: bool(state.length))
-        if part.length == "length" and not whole.length and part.made == whole.made:
-            return True
-        return any(state.unit for state in found)
-    return found[0].unit
-
-
-def _length(name: str, args: Any, found: list[_State]) -> str:
-    """Whether an operation gives the length of a vector, or its square."""
-    if name in ("linalg_vector_norm", "norm"):
-        return "length"
-    if name == "sum":
-        return "square"
-    before = found[0].length
-    power = name == "pow" and abs(args[1]) == 0.5
-    if before == "square" and (name in ("sqrt", "rsqrt") or power):
-        return "length"
-    same = name in ops.SAME or name == "reciprocal"
-    return before if same else ""
-
-
-def _paired(name: str, args: Any, found: list[_State]) -> tuple[_State, _State] | None:
-    """What is known of the factors of a product entry by entry, but for a square."""
-    if name == "mul" and len(found) == 2 and not are_one(*args[:2]):
-        one, other = found
-        if one.data and other.data and one.made and other.made:
-            return one._replace(paired=None), other._replace(paired=None)
-    return None

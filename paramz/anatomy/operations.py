@@ -34,11 +34,20 @@ LAYERS = frozenset({"convolution", "embedding", "_embedding_bag"})
 SHARES = frozenset({"_softmax", "_safe_softmax"})
 SOFTMAXES = SHARES | {"_log_softmax"}
 
+# Behind these a sum that grows is at an end of their range, or a phase: a gate that stays open.
+GATES = frozenset(
+    """sigmoid hardsigmoid log_sigmoid_forward tanh hardtanh atan erf exp exp2 expm1 sin
+    cos""".split()
+)
+
 # Operations that take the size off.
 SIZE_TAKEN = frozenset(
     """native_layer_norm native_group_norm native_batch_norm _fused_rms_norm rsqrt
     linalg_vector_norm""".split()
 )
+
+# Operations behind which a sum that grows divides, or has all but lost its growth.
+UNGROWN = SIZE_TAKEN | frozenset({"reciprocal", "log", "log2", "log10", "log1p", "sign"})
 
 # Operations behind which a sum of one activation is as large as before, or is a logit's.
 KEEP_SUMS = frozenset({"add", "sub", "cat", "stack", "where", "maximum", "minimum"})

@@ -85,6 +85,11 @@ class Product:
         return alone and not made_up and not math.isclose(self.factor, 1.0, rel_tol=1e-3)
 
     @property
+    def moves(self) -> bool:
+        """Numbers in the code that move with width multiply what a computed matrix makes."""
+        return bool(self.generated) and not math.isclose(self.factor, 1.0, rel_tol=1e-3)
+
+    @property
     def stays(self) -> bool:
         """Nothing takes its size off that a plan sets or that code does for it."""
         return self.at_output or self.inside or bool(self.generated)
@@ -93,6 +98,11 @@ class Product:
     def fades(self) -> bool:
         """It is an average, which keeps its size, times a number that falls."""
         return self.average and 0 < self.factor < 1 - 1e-3
+
+    @property
+    def matters(self) -> bool:
+        """A plan may have something to say of it."""
+        return self.fades or self.drifts or self.moves or (self.grows and self.stays)
 
 
 def find_products(probes: Probes, example: Any = None) -> tuple[Product, ...]:

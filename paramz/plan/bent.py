@@ -81,7 +81,7 @@ _FLAT = (
     " entries keep their size, and so do their steps, so what it makes grows like width^1/2 as "
     "drawn and like width while it is trained. If it stands for a matrix, make it a parameter of "
     "that shape; if it is also used entry by entry, give each use one of its own; and if the matrix"
-    " takes each entry several times (Toeplitz), roles={{r'^{key}$': paramz.Axes(fan_in=(0,), "
-    "fan_out=(0,))}} gives it a hidden matrix's start and Adam's rate. roles={{r'^{key}$': "
-    "'vector'}} says that it is right as it is"
+    " takes each entry several times (Toeplitz, circulant), roles={{r'^{key}$': "
+    "paramz.Axes(fan_in=(0,), fan_out=(0,))}} gives it a hidden matrix's start and Adam's rate. "
+    "roles={{r'^{key}$': 'vector'}} says that it is right as it is"
 )

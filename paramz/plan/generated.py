@@ -28,15 +28,19 @@ def generated_matrices(facts: Facts, rows: Sequence[Row]) -> list[str]:
     summed = {row.name for row in rows if "fan_in" in row.ratios}
     known = {tensor.name for tensor in facts.tensors if tensor.growing}
     spoken = {each.module for each in facts.declared if each.kind != "depth"}
-    found: dict[tuple[str, bool], list[str]] = {}
+    found: dict[tuple[str, str], str] = {}
     for product in facts.dots:
         for makers, sums in product.generated:
             growing = sorted(makers & known)
-            layers = {split(name)[0] for name in growing}
-            if len(makers & summed) < sums and growing and not layers & spoken:
-                key = pattern(split(growing[-1])[0])
-                found.setdefault((key, product.entry), growing)
-    return [(_summed if entry else _said)(key, growing) for (key, entry), growing in found.items()]
+            if not growing or {split(name)[0] for name in growing} & spoken:
+                continue
+            key = pattern(split(growing[-1])[0])
+            if len(makers & summed) < sums and product.grows:
+                say = _summed if product.entry else _said
+                found.setdefault((key, say.__name__), say(key, growing))
+            elif len(makers & summed) >= sums and product.moves:
+                found.setdefault((key, "moves"), _moves(key, growing, product.factor))
+    return [*found.values()]
 
 
 def _said(key: str, makers: Sequence[str]) -> str:
@@ -47,6 +51,16 @@ def _said(key: str, makers: Sequence[str]) -> str:
         "grows like width^1/2 as drawn and like width while it is trained. Divide the matrix in "
         "the code by the length of that sum over its length in the base: what it makes then keeps "
         "its size while it is trained, and starts small in wide models, as a readout does. "
+        f"factors={{r'^{key}$': None}} says that it is right as it is"
+    )
+
+
+def _moves(key: str, makers: Sequence[str], factor: float) -> str:
+    return (
+        f"{listed([*makers], 2)}: forward code multiplies these with each other, data by that, and "
+        f"the product by a number that is {factor:.3g} times as large in the wider probe as in the "
+        "base. Their roles keep that product in size at every width, so with the number it "
+        f"{'fades' if factor < 1 else 'grows'}. Let the code use a number that stays. "
         f"factors={{r'^{key}$': None}} says that it is right as it is"
     )
 

@@ -405,6 +405,46 @@ def test_a_sum_over_width_that_a_layer_takes_is_warned_of(name):
     assert "the model's output" not in text
 
 
+class Gated(nn.Module):
+    """A sum over width multiplies what is there, or opens a gate, before the next layer."""
+
+    def __init__(self, width, how):
+        super().__init__()
+        self.a, self.last, self.how = nn.Linear(3, width), nn.Linear(width, 2), how
+
+    def forward(self, x):
+        return self.last(self.how(self.a(x).relu()))
+
+
+def _sum(h):
+    return h.sum(-1, keepdim=True)
+
+
+GATES = {
+    "a gate": (lambda h: h * _sum(h).sigmoid(), True),
+    "a gate by its length": (lambda h: h * h.norm(dim=-1, keepdim=True).tanh(), True),
+    "a product": (lambda h: h * _sum(h), True),
+    "a score of rows": (lambda h: _sum(h).softmax(0).T @ h, True),
+    "a kernel": (lambda h: h * (-_sum(h * h)).exp(), True),
+    "a gate by the mean": (lambda h: h * h.mean(-1, keepdim=True).sigmoid(), False),
+    "a gate by a sum that is divided": (lambda h: h * (_sum(h) / h.shape[-1]).sigmoid(), False),
+    "shares": (lambda h: h.exp() / _sum(h.exp()), False),
+    "shares by logarithms": (lambda h: (h - _sum(h.exp()).log()).exp(), False),
+    "shares by an inverse": (lambda h: h.exp() * (1 / _sum(h.exp())), False),
+    "a norm by a power": (lambda h: h * _sum(h * h).add(1e-6).pow(-0.5), False),
+    "squashed": (lambda h: h * (_sum(h * h) / (1 + _sum(h * h))), False),
+    "a mask": (lambda h: h * (_sum(h) > 0).float(), False),
+    "a product that a norm takes": (lambda h: F.layer_norm(h * _sum(h), h.shape[-1:]), False),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_sum_over_width_in_a_gate_or_a_product_is_warned_of(name):
+    how, grows = GATES[name]
+    text = said(lambda width: Gated(width, how), example=torch.randn(4, 3))
+    assert ("a: what it puts out is summed over an axis that grows" in text) == grows
+
+
 def test_a_readout_that_is_written_as_a_sum_of_products_is_a_readout():
     class Written(nn.Module):
         def __init__(self, width):

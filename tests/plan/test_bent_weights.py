@@ -26,9 +26,9 @@ class Map(nn.Module):
         if kind in ("product", "masked", "beside", "noise", "gain", "normalised", "splines"):
             size = 1 if kind in ("gain", "normalised") else width
             self.s = nn.Parameter(torch.zeros(width, size))
-        if kind in ("flat", "toeplitz"):
+        if kind in (sizes := {"flat": width**2, "toeplitz": 2 * width - 1, "circulant": width}):
             del self.w
-            self.v = nn.Parameter(torch.randn(width**2 if kind == "flat" else 2 * width - 1))
+            self.v = nn.Parameter(torch.randn(sizes[kind]))
 
     def weight(self) -> torch.Tensor:
         n = torch.arange(self.width)
@@ -58,6 +58,9 @@ class Map(nn.Module):
         if self.kind == "splines":
             basis = torch.stack([x, x.square()], -1).flatten(1)
             return F.linear(basis, (self.w * self.s[..., None]).flatten(1))
+        if self.kind == "circulant":
+            waves = torch.fft.rfft(x) * torch.fft.rfft(self.v).conj()
+            return torch.fft.irfft(waves, n=self.width)
         return F.linear(x, self.weight())
 
 
@@ -106,11 +109,32 @@ def test_a_second_matrix_that_is_multiplied_in_is_told(kind, named) -> None:
     assert told(kind, **{"w$": MATRIX, "s$": "vector"}) == []
 
 
-@pytest.mark.parametrize("kind", ["flat", "toeplitz"])
+@pytest.mark.parametrize("kind", ["flat", "toeplitz", "circulant"])
 def test_a_vector_that_stands_for_a_matrix_is_told(kind) -> None:
     (said,) = told(kind)
     assert said.startswith("2.v: forward code multiplies data by entries of this vector")
     assert told(kind, **{"v$": "vector"}) == []
+
+
+def test_waves_over_an_axis_that_stays_are_no_sum_over_width() -> None:
+    class Long(nn.Module):
+        """A convolution over all of time, one kernel for each channel."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, width), nn.Linear(width, 3)
+            self.kernel = nn.Parameter(torch.randn(width, 9) / 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            waves = torch.fft.rfft(self.first(x).mT, n=18) * torch.fft.rfft(self.kernel, n=18)
+            return self.last(torch.fft.irfft(waves, n=18)[..., :9].mT)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paramz.make_plan(
+            Long(64), "mup", base=Long, base_width=16, example=torch.randn(4, 9, 6),
+            roles={"kernel$": "vector"},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["plain", "gain", "normalised", "rounded", "binary", "beside"])

@@ -99,6 +99,31 @@ def test_products_whose_sums_are_kept_in_size_are_not(kind):
     assert said(kind) == ""
 
 
+@pytest.mark.parametrize("power", [-1, -0.5, 0])
+def test_a_number_beside_factors_that_code_multiplies_out_first_is_told(power):
+    class LowRank(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.first, self.last = nn.Linear(5, width), nn.Linear(width, 3)
+            self.down, self.up = nn.Linear(width, 4, bias=False), nn.Linear(4, width, bias=False)
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            return self.last(F.linear(x, self.up.weight @ self.down.weight) * x.shape[-1] ** power)
+
+    def text(**options):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            example = {"example": torch.zeros(3, 5)}
+            paramz.make_plan(LowRank(64), "mup", base=LowRank, base_width=16, **example, **options)
+        return " ".join(str(each.message) for each in caught)
+
+    assert ("so with the number it fades. Let the code use a number that stays" in text()) == (
+        power < 0
+    )
+    assert text(factors={r"^up$": None}) == ""
+
+
 def test_queries_that_no_input_makes_are_attention():
     assert "computes a matrix" not in said("queries")
 
