@@ -79,8 +79,9 @@ def _may_be_vector(tensor: ModelTensor) -> bool:
 
 def _is_of_users(tensor: ModelTensor, modules: Mapping[str, nn.Module]) -> bool:
     """Whether code of a user's own has it."""
-    owners = (type(modules[use.module]).__module__ for use in tensor.uses)
-    return not any(each.startswith("torch.nn") for each in owners)
+    owners = [type(modules[use.module]) for use in tensor.uses]
+    lists = (nn.ParameterList, nn.ParameterDict)  # torch's, and what they hold is a user's
+    return all(o in lists or not o.__module__.startswith("torch.nn") for o in owners)
 
 
 def _dotted(model: nn.Module, wanted: Mapping[str, int], example: Any) -> set[str]:

@@ -10,11 +10,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from paramz.anatomy.paths import unnumbered
 
 T = TypeVar("T")
+
+
+class Stretch(NamedTuple):
+    """What is known of a stretch of memory.
+
+    Attributes:
+        weights: the matrices that it is a function of, where it depends on no input.
+        data: it depends on the model's input.
+        fresh: matrices that made it, with no other one since.
+        wide: it has been through a matrix that grows.
+        whole: those of ``fresh`` over whose growing axes no sum ran on the way.
+    """
+
+    weights: frozenset[str] = frozenset()
+    data: bool = False
+    fresh: frozenset[str] = frozenset()
+    wide: bool = False
+    whole: frozenset[str] = frozenset()
+
+    def merged(self, other: Stretch) -> Stretch:
+        """What is known of what both go into."""
+        return Stretch(
+            self.weights | other.weights,
+            self.data or other.data,
+            self.fresh | other.fresh,
+            self.wide or other.wide,
+            self.whole | other.whole,
+        )
 
 
 @dataclass(frozen=True)

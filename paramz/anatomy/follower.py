@@ -7,42 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Set
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramz.anatomy import operations as ops
-from paramz.anatomy.flow import Flow
+from paramz.anatomy.flow import Flow, Stretch
 from paramz.anatomy.memory import Known
+from paramz.anatomy.moved import Moved
 from paramz.anatomy.runs import copied_to, device_of, outputs, run, tensors_in
-
-
-class _State(NamedTuple):
-    """What is known of a stretch of memory.
-
-    Attributes:
-        weights: the matrices that it is a function of, where it depends on no input.
-        data: it depends on the model's input.
-        fresh: matrices that made it, with no other one since.
-        wide: it has been through a matrix that grows.
-        whole: those of ``fresh`` over whose growing axes no sum ran on the way.
-    """
-
-    weights: frozenset[str] = frozenset()
-    data: bool = False
-    fresh: frozenset[str] = frozenset()
-    wide: bool = False
-    whole: frozenset[str] = frozenset()
-
-    def merged(self, other: _State) -> _State:
-        return _State(
-            self.weights | other.weights,
-            self.data or other.data,
-            self.fresh | other.fresh,
-            self.wide or other.wide,
-            self.whole | other.whole,
-        )
 
 
 def follow(
@@ -63,14 +37,15 @@ def follow(
     (['3.weight'], ['1.weight', '2.weight', '3.weight'])
     """
     wanted = matrices.keys()
-    follower = _Follower(matrices)
+    named = {name: p for name, p in model.named_parameters() if name in wanted}
+    follower = _Follower(matrices, Moved(named, matrices))
     for name, parameter in model.named_parameters():
-        follower.know(parameter, _State(frozenset([name]) & wanted))
+        follower.know(parameter, Stretch(frozenset([name]) & wanted))
         if name in wanted:
             follower.expect(name, parameter)
     moved = copied_to(device_of(model), inputs)
     for tensor in tensors_in(moved):
-        follower.know(tensor, _State(data=True))
+        follower.know(tensor, Stretch(data=True))
     states = [follower.known.of(tensor) for tensor in outputs(run(model, moved, follower, kept))]
     read = frozenset[str]().union(*(state.fresh for state in states))
     follower.passed.update(*(state.whole for state in states))
@@ -93,9 +68,9 @@ def follow(
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes where what matrices make goes while a model runs."""
 
-    def __init__(self, growing: Mapping[str, Set[int]]) -> None:
+    def __init__(self, growing: Mapping[str, Set[int]], moved: Moved) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.growing = growing
+        self.growing, self.moved = growing, moved
         self.used: set[str] = set()
         self.feeds: set[str] = set()
         self.fed: set[str] = set()
@@ -115,9 +90,9 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._matrices: dict[int, tuple[str, Tensor, list[tuple[int, ...]]]] = {}
         self._joined: dict[int, tuple[Tensor, list[Tensor]]] = {}
         self._kept: list[Tensor] = []  # an address is unique only as long as its memory lives
-        self.known = Known(_State())
+        self.known = Known(Stretch())
 
-    def know(self, tensor: Tensor, state: _State) -> None:
+    def know(self, tensor: Tensor, state: Stretch) -> None:
         self.known.put(tensor, self.known.of(tensor).merged(state))
 
     def expect(self, name: str, parameter: Tensor) -> None:
@@ -133,7 +108,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(state.data or state.weights for state in found):
             made = self._made(found, func.overloadpacket.__name__ in ops.JOINS)
             if func.overloadpacket.__name__ in ops.SUMS:
-                over = self._summed_up(made.fresh, args[0], out)
+                over = self._summed_up(made.fresh, args, out)
                 # A mean keeps its size, so that it may be one of a norm written out.
                 averaged = func.overloadpacket.__name__ == "mean"
                 (self.averaged if averaged else self.added_up).update(over)
@@ -154,6 +129,10 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._note_look(*args)
             if made.data:
                 self._note_whole(func, args)
+                if func.overloadpacket.__name__ in ("mul", "mul_"):
+                    self.moved.multiply(args, out)
+            else:
+                self.moved.note(func.overloadpacket.__name__, tensors_in(args), out)
             if func.overloadpacket.__name__ in ops.NORMS and len(made.fresh) == 1:
                 self.normed |= made.fresh
         return out
@@ -175,11 +154,18 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _names_in(self, args: Any) -> set[str]:
         """The matrices among some tensors."""
-        found = [self._matrices.get(x.untyped_storage()._cdata) for x in tensors_in(args)]
-        return {known[0] for known in found if known is not None}
+        tensors = tensors_in(args)
+        found = [self._matrices.get(x.untyped_storage()._cdata) for x in tensors]
+        moved = {name for x in tensors for name in self.moved.names(x)}
+        return moved | {known[0] for known in found if known is not None}
 
-    def _summed_up(self, fresh: Set[str], before: Tensor, after: Tensor) -> set[str]:
+    def _summed_up(self, fresh: Set[str], args: Any, after: Tensor) -> set[str]:
         """Those of matrices that made a tensor over whose growing axes a sum may have run."""
+        before: Tensor = args[0]
+        told = self.moved.summed(before, args[1] if len(args) > 1 else None)
+        if told is not None:
+            own, gone_too = told
+            return {own} if gone_too else set()
         gone = before.numel() // max(after.numel(), 1)
         if before.shape == after.shape:  # cumsum
             return set(fresh)
@@ -280,11 +266,11 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         }
         return name, tuple(sorted(found))
 
-    def _made(self, found: list[_State], join: bool) -> _State:
+    def _made(self, found: list[Stretch], join: bool) -> Stretch:
         data = [state for state in found if state.data]
         weights = frozenset[str]().union(*(s.weights for s in found if not s.data))
         if not data:
-            return _State(weights)
+            return Stretch(weights)
         wide = any(state.wide for state in data)
         self.used |= weights
         if join or not weights:
@@ -292,10 +278,10 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 frozenset[str]().union(*found)
                 for found in zip(*((s.fresh, s.whole) for s in data), strict=True)
             )
-            return _State(data=True, fresh=fresh, wide=wide or bool(weights), whole=whole)
+            return Stretch(data=True, fresh=fresh, wide=wide or bool(weights), whole=whole)
         self.feeds.update(*(state.fresh - weights for state in data))
         self.passed.update(*(state.whole - weights for state in data))
         if wide:
             # Of a product of parameters it is not known which of them takes the input.
             self.fed.update(*(s.weights for s in found if not s.data and len(s.weights) == 1))
-        return _State(data=True, fresh=weights, wide=True, whole=weights)
+        return Stretch(data=True, fresh=weights, wide=True, whole=weights)

@@ -49,6 +49,20 @@ def test_a_vector_that_is_summed_over_reads_out_of_width(how, role):
     assert (row.role, dict(row.ratios)) == (role, {side: 4.0})
 
 
+def test_vectors_in_a_list_of_parameters_are_found():
+    class Listed(Scored):
+        def __init__(self, width=8):
+            super().__init__(width)
+            self.all = nn.ParameterList([self.v])
+            del self.v
+
+        def score(self, h):
+            return h @ self.all[0]
+
+    (row,) = (r for r in paramz.make_plan(Listed(32), "mup", base=Listed).rows if "all" in r.name)
+    assert (row.role, dict(row.ratios)) == ("inward", {"fan_in": 4.0})
+
+
 def test_vectors_of_graph_attention_are_found_and_their_scores_move_alike():
     class Graph(nn.Module):
         def __init__(self, width=8, heads=2):

@@ -163,6 +163,54 @@ def test_what_stands_beside_data_is_a_table():
     assert (row.role, row.why) == ("vector", "Beside, as a run uses it: entrywise")
 
 
+class Places(nn.Module):
+    """Places by row and column, repeated as in DETR's first notebook; ``how`` they come in."""
+
+    def __init__(self, width=8, how="repeated"):
+        super().__init__()
+        self.first, self.head, self.how = nn.Conv2d(3, width, 1), nn.Linear(width, 2), how
+        self.rows, self.columns = bare(4, width // 2), bare(4, width // 2)
+
+    def forward(self, x):
+        i = torch.arange(4, device=x.device)
+        if self.how == "repeated":
+            sides = self.columns[None].repeat(4, 1, 1), self.rows[:, None].repeat(1, 4, 1)
+        elif self.how == "of another size":
+            sides = tuple(F.interpolate(p.T[None], 16)[0].T for p in (self.columns, self.rows))
+        else:
+            sides = self.columns[i.repeat(4)], self.rows[i.repeat_interleave(4)]
+        h = self.first(x).flatten(2).mT + torch.cat([s.flatten(0, -2) for s in sides], -1)
+        return self.head(h)
+
+
+@pytest.mark.parametrize("how", ["repeated", "by number", "of another size"])
+def test_a_table_that_code_repeats_is_a_table(how):
+    build = lambda width=8: Places(width, how)  # noqa: E731
+    plan = paramz.make_plan(build(24), "mup", base=build, example=torch.zeros(2, 3, 4, 4))
+    assert {row.name: row.role for row in plan.rows[:2]} == {"rows": "input", "columns": "input"}
+
+
+class Bonus(nn.Module):
+    """RWKV-7's bonus: numbers for each channel of each head, summed over a head that stays."""
+
+    def __init__(self, width=16, over=-1):
+        super().__init__()
+        self.first, self.head, self.over = nn.Linear(3, width), nn.Linear(width, 2), over
+        self.bonus = bare(width // 8, 8)
+
+    def forward(self, x):
+        h = self.first(x).unflatten(-1, (-1, 8))
+        return self.head(((h * self.bonus).sum(self.over, keepdim=True) * h).flatten(1))
+
+
+def test_of_a_sum_over_the_size_of_a_head_that_stays_the_other_axis_is_no_part():
+    row = paramz.make_plan(Bonus(64), "mup", base=Bonus, base_width=16).rows[0]
+    assert (row.name, row.role, dict(row.ratios)) == ("bonus", "vector", {"fan_out": 4.0})
+    heads = lambda width=16: Bonus(width, over=-2)  # noqa: E731
+    row = paramz.make_plan(heads(64), "mup", base=heads, base_width=16).rows[0]
+    assert (row.name, row.role, dict(row.ratios)) == ("bonus", "inward", {"fan_in": 4.0})
+
+
 class Gained(nn.Module):
     """A gain per token and channel; with ``summed`` that is a product, written out."""
 
