@@ -40,6 +40,9 @@ _VIEWS = frozenset("t transpose reshape view permute contiguous to type_as squee
 # What a tensor becomes here has a size of its own.
 _NORMALISED = ("norm", "softmax", "normalize", "rsqrt", "var", "std", "mean", "tanh", "sigmoid")
 
+# Behind these a number is no factor any more.
+_BENT = frozenset("sin cos sinh cosh erf atan log log1p polar __rpow__".split())
+
 
 @dataclass(frozen=True)
 class _Label:
@@ -220,7 +223,10 @@ class _Reader(TorchFunctionMode):
                 return _Label(over=over * ops.contracted(name, args))
             return _Label(weights[0], "linear", unit=unit) if weights else _Label()
         exponential = name.removesuffix("_") in ops.EXPONENTIALS
-        if exponential or any(part in name for part in _NORMALISED):
+        # A number in a phase or an exponent is none that multiplies what comes of it.
+        powers = name == "pow" and not isinstance(args[0], Tensor)
+        bent = powers or name in _BENT or name.removesuffix("_") in _BENT
+        if exponential or bent or any(part in name for part in _NORMALISED):
             for i in pending if exponential or "softmax" in name else ():
                 self.seen[i].softmax = True
             return _Label(shares="softmax" in name)

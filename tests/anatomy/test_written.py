@@ -533,3 +533,31 @@ def test_a_number_behind_an_average_over_width_is_held():
     build = partial(Product, kind="average")
     plan = paramz.make_plan(build(WIDTH), "mup", base=build, example=torch.zeros(4, 5))
     assert plan.multipliers == {"head": 4.0}
+
+
+@pytest.mark.parametrize("way", ["power", "number first", "exponential", "phase"])
+def test_a_number_in_the_frequencies_of_places_is_no_factor(way):
+    """Of sines by hand, as diffusion models have them of time and Transformer-XL of distance."""
+
+    class Timed(nn.Module):
+        def __init__(self, width=BASE):
+            super().__init__()
+            self.width, self.first = width, nn.Linear(width, width)
+            self.last = nn.Linear(width, 3)
+
+        def forward(self, t):
+            n = torch.arange(0, self.width, 2, device=t.device).float()
+            angles = (
+                t[:, None]
+                * {
+                    "power": lambda: 1 / 10000 ** (n / self.width),
+                    "number first": lambda: torch.pow(10000, -(n / self.width)),
+                    "exponential": lambda: (n * (-math.log(10000) / self.width)).exp(),
+                    "phase": lambda: n / self.width,
+                }[way]()
+            )
+            return self.last(self.first(torch.cat([angles.sin(), angles.cos()], -1)).relu())
+
+    plan = paramz.make_plan(Timed(WIDTH), "mup", base=Timed, example=torch.rand(5))
+    assert not plan.multipliers
+    assert not plan.notes
