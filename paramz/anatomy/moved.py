@@ -23,8 +23,9 @@ class Moved:
     """Memory that holds entries of parameters, and products with them.
 
     >>> import torch
-    >>> table, moved = torch.zeros(3, 4), Moved({"table": table}, {"table": {1}})
-    >>> moved.note("repeat", [table], longer := table.repeat(2, 1))
+    >>> table = torch.zeros(3, 4)
+    >>> moved, longer = Moved({"table": table}, {"table": {1}}), table.repeat(2, 1)
+    >>> moved.note("repeat", [table], longer)
     >>> moved.names(longer)
     frozenset({'table'})
     """
