@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from paramz.analysis.columns import Array, positive
+from paramz.analysis.columns import positive
 from paramz.analysis.runs import ALL, names_of_groups, tidy_runs
 from paramz.analysis.statuses import ended
+from paramz.analysis.surface import surface_through
 
-# Coefficients of a quadratic in two variables, without its constant.
-_TERMS = 5
-# Points whose loss is within this share of the range of losses enter the surface.
-_WINDOW = 0.5
+# Points whose loss is within this share of the range of losses enter the surface. Where it departs
+# from a quadratic there, those that are nearer say by themselves where it is lowest.
+_WINDOW, _CLOSER = 0.5, 0.125
 
 
 def joint_optimum(
@@ -31,8 +31,10 @@ def joint_optimum(
 ) -> pd.DataFrame:
     """The learning rate and batch size at which the loss is lowest, at each scale.
 
-    A quadratic surface in log2 of both, with an effect for each seed, is fitted to the points in
-    the lower half of the range of losses. Diverged runs are left out.
+    A surface in log2 of both, with an effect for each seed, is fitted to the points in the lower
+    half of the range of losses: a quadratic, and a rough departure from it that is as large as the
+    losses ask for, as bowls are steeper on one side (`surface`). Where it is larger than the noise,
+    the points in the lowest eighth say alone. Diverged runs are left out.
 
     Args:
         df: one row per run.
@@ -47,9 +49,11 @@ def joint_optimum(
     Returns:
         ``group, scale, hp, hp_lo, hp_hi, batch, batch_lo, batch_hi, slope, flag``: the optimum with
         95 % intervals, and by how many octaves the best hyperparameter moves per doubling of the
-        batch. Flag is ``"edge"`` where the minimum lies outside the points, ``"open"`` where
-        surfaces that fit as well have none, ``"saddle"`` where the
-        surface has none, ``"too few"`` where there are fewer points than coefficients,
+        batch (that of the quadratic: on average over the points). Flag is ``"edge"`` where the
+        minimum lies outside the points or at the last of them (the optimum is then the lowest place
+        among them, and its interval has no ends), ``"open"`` where surfaces that fit as well have
+        none among the points, ``"saddle"`` where the surface has none, ``"too few"`` where the
+        points do not determine a quadratic (at no more than six places, or on a line or a cross),
         ``"diverged"`` where no run is left.
 
     Raises:
@@ -79,25 +83,6 @@ def joint_optimum(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Quadratic:
-    """A surface through points: where it is lowest, shape (2,), and how sure that is.
-
-    Attributes:
-        best: the minimum; not finite where there is none.
-        lo: lower end of its 95 % interval.
-        hi: upper end.
-        slope: by how much the best x moves with b.
-        open: surfaces that fit as well have no minimum.
-    """
-
-    best: Array
-    lo: Array
-    hi: Array
-    slope: float
-    open: bool
-
-
 def _surface(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> dict[str, object]:
     """The minimum of the surface through one group's runs at one scale."""
     nothing = dict.fromkeys(
@@ -108,65 +93,22 @@ def _surface(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> dict[s
         return nothing | {"flag": "diverged"}
     above = runs["loss"] - runs["loss"].min()
     near = runs[above <= _WINDOW * above.max()]
-    found = _through(near, draws, rng)
+    found = surface_through(near, draws, rng)
     if found is None:
         return nothing | {"flag": "too few"}
+    if found.departs:
+        closer = surface_through(runs[above <= _CLOSER * above.max()], draws, rng)
+        if closer is not None and closer.inside and not closer.open:
+            found = replace(closer, slope=found.slope)
     if not np.isfinite(found.best).all():
         return nothing | {"flag": "saddle"}
-    lo, hi = found.lo, found.hi
-    # A bowl that is steeper on one side moves the vertex in proportion to how far points reach,
-    # which is half as far in a quarter of the window.
-    closer = _through(runs[above <= _WINDOW / 4 * above.max()], draws, rng)
-    if closer is not None and np.isfinite(closer.best).all() and not closer.open:
-        moved = closer.best - found.best
-        seen = np.abs(moved) > (closer.hi - closer.lo) / 2
-        lo = np.minimum(lo, np.where(seen, closer.lo, closer.best) + moved)
-        hi = np.maximum(hi, np.where(seen, closer.hi, closer.best) + moved)
-    points = near[["x", "b"]]
-    inside = (points.min() <= found.best).all() and (found.best <= points.max()).all()
     return {
         "hp": 2.0 ** found.best[0],
-        "hp_lo": 2.0 ** lo[0],
-        "hp_hi": 2.0 ** hi[0],
+        "hp_lo": 2.0 ** found.lo[0],
+        "hp_hi": 2.0 ** found.hi[0],
         "batch": 2.0 ** found.best[1],
-        "batch_lo": 2.0 ** lo[1],
-        "batch_hi": 2.0 ** hi[1],
+        "batch_lo": 2.0 ** found.lo[1],
+        "batch_hi": 2.0 ** found.hi[1],
         "slope": found.slope,
-        "flag": "edge" if not inside else "open" if found.open else "",
+        "flag": "edge" if not found.inside else "open" if found.open else "",
     }
-
-
-def _through(runs: pd.DataFrame, draws: int, rng: np.random.Generator) -> _Quadratic | None:
-    """The quadratic through points; None where there are too few."""
-    seeds = pd.factorize(runs["seed"], use_na_sentinel=False)[0]  # an empty cell is one, too
-    freedom = len(runs) - len(np.unique(seeds)) - _TERMS
-    if freedom < 1 or (runs[["x", "b"]].nunique() < 3).any():
-        return None
-    center = runs[["x", "b"]].mean().to_numpy()
-    x, b = (runs[["x", "b"]].to_numpy() - center).T
-    terms = pd.DataFrame({"x": x, "b": b, "xx": x * x, "xb": x * b, "bb": b * b, "y": runs["loss"]})
-    terms = terms - terms.groupby(seeds).transform("mean").to_numpy()
-    design, y = terms.iloc[:, :_TERMS].to_numpy(), terms["y"].to_numpy()
-    fit, *_ = np.linalg.lstsq(design, y, rcond=None)
-    noise = float(np.sum((y - design @ fit) ** 2) / freedom)
-    spread = noise * np.linalg.pinv(design.T @ design)
-    drawn = rng.multivariate_normal(np.zeros(_TERMS), spread, size=draws, method="eigh")
-    drawn = fit + drawn / np.sqrt(rng.chisquare(freedom, (draws, 1)) / freedom)
-    best, convex = _minimum(fit[None])
-    others, whole = _minimum(drawn)
-    # A surface without a minimum in one draw of twenty leaves both open.
-    wide = bool(whole.mean() < 0.95)
-    lo, hi = np.full(2, -np.inf), np.full(2, np.inf)
-    if not wide:
-        lo, hi = np.quantile(others[whole], [0.025, 0.975], axis=0)
-    where = best[0] + center if convex[0] else np.full(2, np.nan)
-    return _Quadratic(where, lo + center, hi + center, float(-fit[3] / (2 * fit[2])), wide)
-
-
-def _minimum(fits: Array) -> tuple[Array, Array]:
-    """Where each quadratic is lowest, shape (fits, 2), and whether it is lowest anywhere."""
-    a, c, d, e, f = fits.T
-    det = 4 * d * f - e**2
-    convex = (d > 0) & (det > 0)
-    safe = np.where(convex, det, 1.0)
-    return np.stack([(e * c - 2 * f * a) / safe, (e * a - 2 * d * c) / safe], axis=1), convex
