@@ -15,6 +15,7 @@ from readme_rows import (
     KFAC,
     NOISY,
     POLICIES,
+    SHAMPOO,
     UNBIASED,
     WITHOUT,
     WORDS,
@@ -126,6 +127,7 @@ def main() -> None:
     figures["noisy_unbiased"] = panels(UNBIASED, 2, (8.4, 3.9))
     figures["noisy_decay"] = panels(POLICIES, 3, (11.5, 7.2))
     figures["noisy_kfac"] = panels(KFAC, 4, (15, 3.9))
+    figures["noisy_shampoo"] = panels(SHAMPOO, 2, (8.4, 3.9))
     figures["warmup_decay"] = panels(WITHOUT, 4, (15, 3.9))
     figures["words"] = panels(WORDS, 4, (15, 3.9))
     figures["batch_sde"] = batch_sde()

@@ -97,6 +97,12 @@ def noisy_kfac(scheme: str, hp: str = "lr") -> Measured:
     return Measured(file, "width", scheme, 1000, True, "noisy digits, K-FAC", hp)
 
 
+def noisy_shampoo(scheme: str) -> Measured:
+    """The same by Shampoo(-1/4)."""
+    file = "lr_width_noisy_shampoo.csv"
+    return Measured(file, "width", scheme, 1000, True, "noisy digits, Shampoo")
+
+
 def words(scheme: str) -> Measured:
     """A GPT of 4096 words in place of 256 bytes."""
     what = "GPT of 4096 words"
@@ -141,6 +147,7 @@ KFAC = {
     "muP, damping": noisy_kfac("mup", "damping"),
     "SP, damping": noisy_kfac("sp", "damping"),
 }
+SHAMPOO = {"muP": noisy_shampoo("mup"), "SP": noisy_shampoo("sp")}
 LM = "lr_width_adamw.csv"
 MLP = {"what": "MLP, SGD (microsoft/mup's notebook)", "steps": None}
 DEPTH, LONG = "lr_depth_long.csv", {"steps": 1000, "decay": True}
@@ -273,6 +280,8 @@ ROWS: tuple[tuple[str, Measured | str], ...] = (
         "`mup`",
         Measured("lr_width_kfac.csv", "width", "mup", 1000, decay=True, what="GPT, K-FAC"),
     ),
+    ("`sp`", SHAMPOO["SP"]),
+    ("`mup`", SHAMPOO["muP"]),
     ("`sp`", KFAC["SP"]),
     ("`mup`", KFAC["muP"]),
     ("best damping of K-FAC, `sp`", KFAC["SP, damping"]),
