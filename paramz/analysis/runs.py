@@ -111,23 +111,12 @@ def tidy_runs(
 def names_of_groups(df: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """What the group of each row is called: its values in some columns, "none" for a missing one.
 
-    Texts speak for themselves, numbers and truth values come with the name of their column.
-
-    >>> df = pd.DataFrame({"scheme": ["sp", "mup"], "depth": [2, 4], "tau": [0.5, None]})
-    >>> names_of_groups(df, ["scheme", "depth", "tau"])
-    ['sp · depth 2 · tau 0.5', 'mup · depth 4 · tau none']
+    >>> names_of_groups(pd.DataFrame({"depth": [2, 4], "tau": [0.5, None]}), ["depth", "tau"])
+    ['2 · 0.5', '4 · none']
     """
     # Column by column, as whole numbers beside fractions would become fractions.
-    rows = zip(*(_named(df[column], str(column)) for column in columns), strict=True)
-    return [" · ".join(row) for row in rows]
-
-
-def _named(values: pd.Series, column: str) -> list[str]:
-    """The values of a column as texts."""
-    texts = ["none" if pd.isna(v) else str(v) for v in values.tolist()]
-    if any(isinstance(v, str) for v in values.tolist()):
-        return texts
-    return [f"{column} {text}" for text in texts]
+    rows = zip(*(df[column].tolist() for column in columns), strict=True)
+    return [" · ".join("none" if pd.isna(v) else str(v) for v in row) for row in rows]
 
 
 def merge_close(runs: pd.DataFrame, hp: str) -> tuple[pd.DataFrame, list[str]]:
