@@ -156,6 +156,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._kept.append(out)
                 if place is not None:
                     self._vectors[out.untyped_storage()._cdata] = vector, out, place
+            elif name in _PRODUCTS and number < len(tensors) - 2:
+                self.otherwise.add(vector)  # what addmm adds, as of F.linear a bias
             elif name in _PRODUCTS and data and place is not None:
                 left = number == len(tensors) - 2
                 summed = tensor.ndim - 1 if left else max(tensor.ndim - 2, 0)

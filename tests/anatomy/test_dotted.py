@@ -49,6 +49,21 @@ def test_a_vector_that_is_summed_over_reads_out_of_width(how, role):
     assert (row.role, dict(row.ratios)) == (role, {side: 4.0})
 
 
+def test_a_bias_of_another_name_is_added_and_no_sum_runs_over_it():
+    class Own(nn.Module):
+        def __init__(self, width=8):
+            super().__init__()
+            self.w, self.b = nn.Parameter(torch.randn(width, 3)), nn.Parameter(torch.zeros(width))
+            self.head = nn.Linear(width, 2)
+
+        def forward(self, x):
+            return self.head(nn.functional.linear(x, self.w, self.b).relu())
+
+    x = torch.randn(5, 3)
+    plan = paramz.make_plan(Own(32), "mup", base=Own, base_width=8, example=x)
+    assert {row.name: row.role for row in plan.rows}["b"] == "vector"
+
+
 def test_vectors_in_a_list_of_parameters_are_found():
     class Listed(Scored):
         def __init__(self, width=8):
