@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from paramz.analysis.columns import Array, Mask
+from paramz.analysis.columns import Array
 
 # Rounds in which bounds enter or leave a fit; with ten scales, three are common.
 _ROUNDS = 12
@@ -26,7 +26,7 @@ def fit_all(u: Array, positions: Array, sides: Array, weight: Array) -> tuple[Ar
     lows, highs, heights = (np.full(draws, np.nan) for _ in range(3))
     seen = (sides == 0).sum(axis=1) >= 2
     if seen.any():
-        slope, height, _ = fit_line(u, positions[seen], sides[seen], weight)
+        slope, height = fit_line(u, positions[seen], sides[seen], weight)
         lows[seen] = highs[seen] = slope
         heights[seen] = height
     if not seen.all():
@@ -34,8 +34,8 @@ def fit_all(u: Array, positions: Array, sides: Array, weight: Array) -> tuple[Ar
     return lows, highs, heights
 
 
-def fit_line(u: Array, positions: Array, sides: Array, weight: Array) -> tuple[Array, Array, Mask]:
-    """Slope, height at zero and what was used; bounds are used where the line violates them."""
+def fit_line(u: Array, positions: Array, sides: Array, weight: Array) -> tuple[Array, Array]:
+    """Slope, and height at zero; bounds are used where the line violates them."""
     known = sides == 0
     use = known
     for _ in range(_ROUNDS):
@@ -50,7 +50,7 @@ def fit_line(u: Array, positions: Array, sides: Array, weight: Array) -> tuple[A
         if (use == (known | beyond)).all():
             break
         use = known | beyond
-    return slope, height, use
+    return slope, height
 
 
 def _bounds(u: Array, positions: Array, sides: Array) -> tuple[Array, Array]:

@@ -79,7 +79,7 @@ def line_of(curves: Sequence[Curve]) -> Line:
     middle = float(u @ weight / weight.sum())
     slope, height = np.nan, np.nan
     if (sides == 0).sum() >= 2:
-        slope, height, _ = (a[0] for a in fit_line(u - middle, found, sides, weight))
+        slope, height = (a[0] for a in fit_line(u - middle, found, sides, weight))
     beside = scatter.draws(drawn.shape)
     lows, highs, _ = fit_all(u - middle, drawn + beside, sides_of(drawn, ends), weight)
     # How high the line lies is a question of where minima are, and not of how they move.

@@ -24,7 +24,8 @@ class Scatter:
 
     Attributes:
         excess: Birge's ratio: the root of chi squared over its degrees of freedom, at least 1.
-        beside: standard deviation of what is not explained, octaves; 0 where excess is 1.
+        beside: standard deviation of what is not explained, octaves; 0 where the optima's own
+            intervals explain all.
         freedom: the degrees of freedom; 0 where nothing can be told.
     """
 
@@ -64,7 +65,7 @@ def scatter_of(u: Array, positions: Array, sides: Array, spread: Array) -> Scatt
     far = float(np.ptp(positions[0])) + FINEST
     tried = np.concatenate([[0.0], far * np.geomspace(1e-4, 10, _TRIED)])
     many = np.ones((len(tried), 1))
-    slope, height, _ = fit_line(
+    slope, height = fit_line(
         u - u.mean(), many * positions, many * sides, weights(spread, tried[:, None])
     )
     rest = (positions - height[:, None] - slope[:, None] * (u - u.mean())) ** 2 * seen
